@@ -1,0 +1,24 @@
+"""labweave: a schema-driven data layer for neuroscience labs, on DataJoint 2."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labweave.database import Database, connect
+
+__version__ = "0.1.0"
+__all__ = ["Database", "__version__", "connect"]
+
+# labweave has settings of its own; DataJoint warns at import that it found none.
+warnings.filterwarnings("ignore", message="No datajoint.json found", category=UserWarning)
+
+
+def __getattr__(name: str) -> Any:
+    """Load the database layer when it is first asked for: the science code works without it."""
+    if name in {"Database", "connect"}:
+        from labweave import database
+
+        return getattr(database, name)
+    raise AttributeError(f"module 'labweave' has no attribute {name!r}")

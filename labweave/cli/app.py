@@ -1,0 +1,95 @@
+"""The command line itself: options for all commands, exit codes, errors as one line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated, Any
+
+import typer
+from datajoint.errors import DataJointError
+
+from labweave import __version__
+from labweave.cli import database, demo, export, ingest, init, plot, populate, query
+from labweave.cli.base import choose_database, err, out
+from labweave.errors import LabweaveError
+
+INTERRUPTED = 130
+
+# Typer has its own copy of click in newer versions; both have this class.
+UsageError: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+
+app = typer.Typer(
+    name="labweave",
+    help="""
+Put a neuroscience lab's data into one database, and compute what can be computed.
+
+A first session:
+
+    labweave demo                                   a simulated lab, from files to rheobase
+
+    labweave ingest ephys FOLDER --lab smithlab     your recordings
+
+    labweave populate                               rheobase and efeatures
+
+    labweave status                                 what is there, what failed
+
+Without any set-up the data is in an embedded database of your own; LABWEAVE_DATABASE_URL or
+--database name a server. Exit codes: 0 all good, 1 something failed, 2 nothing could start.
+""",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (init, demo, ingest, populate, query, export, plot, database):
+    module.add_to(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"labweave {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    database: Annotated[
+        str | None, typer.Option("--database", metavar="URL", help="Database to use; see: labweave db --help")
+    ] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", help="What its schema names begin with")] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and log lines")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit")
+    ] = False,
+) -> None:
+    """Choose the database for the command that follows."""
+    logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(levelname)s %(name)s %(message)s")
+    choose_database(database, prefix)
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line on stderr and exit code 2."""
+    debug = "--debug" in sys.argv
+    try:
+        code = app(prog_name="labweave", standalone_mode=False)
+    except typer.Abort:
+        code = INTERRUPTED
+    except UsageError as error:
+        error.show()
+        code = 2
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except (LabweaveError, DataJointError, OSError) as error:
+        if debug:
+            raise
+        err.print(f"labweave: {' '.join(_describe(error).split())}", markup=False)
+        code = 2
+    if code == INTERRUPTED:
+        err.print("stopped")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__

@@ -1,0 +1,103 @@
+"""``labweave db``: the database itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from labweave.cli.base import err, open_database, out, print_table
+from labweave.errors import ConfigError
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(
+        no_args_is_help=True,
+        help="""
+The database itself: start, stop, upgrade, back up.
+
+Addresses for --database and LABWEAVE_DATABASE_URL: embedded: (the default, in your data folder),
+embedded:///path, mysql://user:password@host:port (MySQL or MariaDB), postgresql://user:password@host:port/dbname.
+""",
+    )
+    for command in (start, stop, status, url, upgrade, check, backup, restore):
+        group.command(command.__name__)(command)
+    app.add_typer(group, name="db")
+
+
+def _server() -> Any:
+    """Return the embedded server that the settings choose."""
+    from labweave.database.embedded import EmbeddedServer
+    from labweave.database.url import parse_url
+    from labweave.settings import load_settings
+
+    source = parse_url(load_settings().database.url.get_secret_value())
+    if not source.embedded:
+        raise ConfigError(f"{source} is a server of its own; labweave starts and stops the embedded one only.")
+    return EmbeddedServer(source.data_dir)
+
+
+def start() -> None:
+    """Start the embedded server and keep it running when the last program leaves."""
+    server = _server()
+    server.start(stay=True)
+    out.print(f"running, data in {server.status()['data_dir']}", markup=False)
+
+
+def stop() -> None:
+    """Stop the embedded server, also under programs that use it: they start it again."""
+    _server().stop()
+    out.print("stopped")
+
+
+def status() -> None:
+    """Say whether the embedded server runs, where its data is and how large."""
+    facts = _server().status()
+    print_table(("", ""), [(name, str(value)) for name, value in facts.items()])
+    raise typer.Exit(0 if facts["running"] else 1)
+
+
+def url() -> None:
+    """Print the address in use, its password masked."""
+    from labweave.database.url import parse_url
+    from labweave.settings import load_settings
+
+    settings = load_settings()
+    out.print(f"{parse_url(settings.database.url.get_secret_value())} prefix={settings.database.prefix}", markup=False)
+
+
+def upgrade() -> None:
+    """Bring the tables of an older labweave up to this one's. Back up first."""
+    with open_database(upgrade=True) as database:
+        steps = database.upgrade(progress=lambda step: err.print(step, markup=False))
+        out.print(f"{database.url}: {len(steps)} steps applied", markup=False)
+
+
+def check() -> None:
+    """Compare the tables with this labweave's, and name every difference."""
+    with open_database(upgrade=True) as database:
+        problems = database.check()
+    if problems:
+        print_table(("table", "problem", "what to do"), [(p.table, p.problem, p.advice) for p in problems])
+    out.print(f"{len(problems)} problems")
+    raise typer.Exit(1 if problems else 0)
+
+
+def backup(path: Annotated[Path, typer.Argument(help="File to write")]) -> None:
+    """Write every table of this prefix into one file."""
+    with open_database(upgrade=True) as database:
+        database.backup(path)
+    out.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", markup=False)
+
+
+def restore(
+    path: Annotated[Path, typer.Argument(help="File that labweave db backup wrote")],
+    replace: Annotated[bool, typer.Option("--replace", help="Drop the tables that are there now")] = False,
+) -> None:
+    """Put a backup back, into the database it came from or a new one of the same kind."""
+    from labweave.database import restore as restore_backup
+
+    restore_backup(path, replace=replace)
+    out.print(f"restored {path}", markup=False)

@@ -1,0 +1,55 @@
+"""``labweave init``: make the tables, and write labweave.toml."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labweave.cli.base import err, open_database, out
+from labweave.errors import ConfigError
+from labweave.settings import FILE_NAME, find_settings_file, load_settings
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("init")(init)
+
+
+def init(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing, take the settings as they are")] = False,
+    lab: Annotated[str | None, typer.Option(help="Lab that rows belong to when a command names none")] = None,
+) -> None:
+    """Make labweave's tables in the chosen database, and a labweave.toml in this folder.
+
+    Safe to repeat: what exists stays as it is.
+    """
+    path = find_settings_file()
+    if path is None and not yes and sys.stdin.isatty():
+        lab = lab or typer.prompt("Short name of your lab", default="mylab")
+    if path is None:
+        path = _write_settings(lab)
+        err.print(f"wrote {path}", markup=False)
+    with open_database() as database:
+        made = database.declare()
+        problems = database.check()
+        out.print(
+            f"{database.url}, prefix {database.prefix}: {made} tables made, {len(problems)} problems", markup=False
+        )
+        for problem in problems:
+            out.print(f"  {problem.table}: {problem.problem}; {problem.advice}", markup=False)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _write_settings(lab: str | None) -> Path:
+    path = Path.cwd() / FILE_NAME
+    prefix = load_settings().database.prefix
+    if lab is not None and not lab.replace("_", "").replace("-", "").isalnum():
+        raise ConfigError(f"{lab!r} can't be the short name of a lab. Use letters, digits, - and _.")
+    text = f"{f'lab = {chr(34)}{lab}{chr(34)}' if lab else '# lab = ' + chr(34) + 'mylab' + chr(34)}\n\n[database]\n"
+    text += f'# url = "mysql://user@host:3306"     # a password belongs in LABWEAVE_DATABASE_URL\nprefix = "{prefix}"\n'
+    path.write_text(text, encoding="utf-8")
+    return path

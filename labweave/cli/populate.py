@@ -1,0 +1,129 @@
+"""``labweave populate``, ``status``, ``errors`` and ``retry``: make results and see how it went."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from labweave.cli.base import open_database, out, parse_restriction, print_table, progress_bar, show
+
+Tables = Annotated[list[str] | None, typer.Argument(help="Only these tables, for example Rheobase")]
+Restrict = Annotated[
+    list[str] | None, typer.Option("--restrict", "-r", metavar="NAME=VALUE", help="Only these, for example subject=M12")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("populate")(populate)
+    app.command("status")(status)
+    app.command("errors")(errors)
+    app.command("retry")(retry)
+
+
+def populate(
+    tables: Tables = None,
+    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Processes that work at once")] = 1,
+    restrict: Restrict = None,
+) -> None:
+    """Make every result that is missing: stimuli, rheobase, efeatures, extractions.
+
+    Start it on as many machines as you like: they share one queue. A job that fails stays
+    in it with its reason (labweave errors), and the others go on.
+    """
+    from labweave.populate import run
+
+    bars: dict[str, Any] = {}
+    with open_database(), progress_bar() as progress:
+        report = run(
+            tables or None,
+            parse_restriction(restrict or []) or None,
+            workers=workers,
+            progress=lambda table, done, failed, total: show(progress, bars, table, done, failed, total),
+        )
+    out.print(str(report), markup=False)
+    for table, outcome in report.failures[:5]:
+        out.print(f"failed {table} {_key(outcome.key)}: {outcome.reason}", markup=False)
+    if report.failed:
+        out.print(f"{report.failed} jobs failed. See: labweave errors", markup=False)
+        raise typer.Exit(1)
+
+
+def status() -> None:
+    """Show the sources and their last runs, how much is in each table, and what is pending or failed."""
+    from labweave.database.declare import schema_modules, table_classes
+    from labweave.populate import queue
+    from labweave.schemas.ingestion import Run, Source
+
+    with open_database() as database:
+        out.print(f"{database.url}, prefix {database.prefix}\n", markup=False)
+        rows = []
+        for source in Source().to_dicts():
+            runs = (Run & {"source": source["source"]}).to_dicts(order_by="started desc", limit=1)
+            last: dict[str, Any] = runs[0] if runs else {"started": None, "status": None, "counts": None}
+            counts = last["counts"] or {}
+            started = last["started"].strftime("%Y-%m-%d %H:%M") if last["started"] else None
+            rows.append(
+                (
+                    source["source"],
+                    source["source_lab"],
+                    source["location"],
+                    started,
+                    last["status"],
+                    counts.get("seen"),
+                    counts.get("failed"),
+                )
+            )
+        if rows:
+            print_table(("source", "lab", "location", "last run (UTC)", "status", "units", "failed"), rows)
+        else:
+            out.print("No source yet. Try: labweave ingest ephys FOLDER --lab LAB")
+        computed = {type(table): table for table in queue.computed_tables()}
+        rows = []
+        for module in schema_modules():
+            for cls in table_classes(module):
+                if cls in computed:
+                    counts = queue.counts(computed[cls])
+                    rows.append(
+                        (
+                            queue.label(computed[cls]),
+                            counts["made"],
+                            counts["pending"] + counts["reserved"],
+                            counts["failed"],
+                        )
+                    )
+                elif n := len(cls()):
+                    rows.append((queue.label(cls()), n, None, None))
+        out.print()
+        print_table(("table", "rows", "pending", "failed"), rows)
+
+
+def errors(
+    tables: Tables = None,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show each job's traceback too")] = False,
+) -> None:
+    """List the failed jobs with their reasons, the newest first."""
+    from labweave import populate
+
+    with open_database():
+        found = populate.errors(tables or None)
+    for error in found:
+        when = error.time.strftime("%Y-%m-%d %H:%M") if error.time else ""
+        out.print(f"{error.table} {_key(error.key)} {when}\n  {error.reason}", markup=False)
+        if traceback:
+            out.print("  " + error.traceback.rstrip().replace("\n", "\n  "), markup=False)
+    out.print(f"{len(found)} failed jobs" + (". When the cause is gone: labweave retry" if found else ""))
+
+
+def retry(tables: Tables = None, restrict: Restrict = None) -> None:
+    """Put failed jobs back into their queues, for the next populate."""
+    from labweave import populate
+
+    with open_database():
+        count = populate.retry(tables or None, parse_restriction(restrict or []) or None)
+    out.print(f"{count} jobs put back. Next: labweave populate")
+
+
+def _key(key: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in key.items())

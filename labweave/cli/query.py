@@ -1,0 +1,84 @@
+"""``labweave sql`` and ``labweave diagram``: look at what is there."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import enum
+import io
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from labweave.cli.base import open_database, out, print_table
+
+
+class Format(str, enum.Enum):
+    """How rows are printed."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("sql")(sql)
+    app.command("diagram")(diagram)
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="For example: select cell, rheobase from {prefix}rheobase.__rheobase")],
+    format: Annotated[Format, typer.Option("--format", "-f", help="How rows are printed")] = Format.table,
+) -> None:
+    """Run one SQL query, read-only, and print its rows.
+
+    {prefix} stands for the prefix of the schema names. Computed tables begin with two
+    underscores, imported ones with one, lookups with a number sign.
+    """
+    with open_database() as database:
+        frame = database.query(query)
+    columns = [str(name) for name in frame.columns]
+    rows = frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None)
+    if format is Format.csv:
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_text(value) for value in row] for row in rows)
+        typer.echo(text.getvalue(), nl=False)
+    elif format is Format.json:
+        found = [dict(zip(columns, row, strict=True)) for row in rows]
+        typer.echo(json.dumps(found, default=_text, ensure_ascii=False))
+    else:
+        print_table(columns, ([_short(value) for value in row] for row in rows))
+
+
+def _text(value: Any) -> Any:
+    """Return a value as CSV and JSON show it: documents as JSON, bytes as hexadecimal digits, times in ISO 8601."""
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, (bytes, memoryview)):
+        return bytes(value).hex()
+    if isinstance(value, (dt.date, dt.time)):
+        return value.isoformat()
+    return value if isinstance(value, (int, float, str, type(None))) else str(value)
+
+
+def _short(value: Any) -> Any:
+    return f"<{len(value)} bytes>" if isinstance(value, (bytes, memoryview)) else _text(value)
+
+
+def diagram(
+    path: Annotated[Path, typer.Argument(help="File to write: .svg or .png")] = Path("labweave.svg"),
+    modules: Annotated[
+        list[str] | None, typer.Option("--schema", help="Only these schemas, for example recording")
+    ] = None,
+) -> None:
+    """Draw the tables and how they hang together."""
+    from labweave.cli.draw import draw_tables
+
+    with open_database():
+        draw_tables(path, modules)
+    out.print(f"wrote {path}", markup=False)

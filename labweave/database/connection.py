@@ -1,0 +1,209 @@
+"""Connections: DataJoint's, made to behave alike on MySQL, MariaDB and PostgreSQL.
+
+This module is the only place where sessions are opened. Every session is in UTC,
+comes back after a lost or restarted server, gives bytes for bytes, takes numpy and
+pandas values and dictionaries, reads backslashes alike, and raises labweave's errors
+instead of the driver's. The traps it closes were found on DataJoint 2.3 with
+PostgreSQL 15 to 18, MySQL 9.7 and MariaDB 10.11.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import random
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from datajoint.adapters import ADAPTERS
+from datajoint.connection import Connection
+from datajoint.errors import LostConnectionError
+from datajoint.settings import _create_config
+
+from labweave.database.embedded import EmbeddedServer
+from labweave.database.errors import TransientError
+from labweave.database.url import DatabaseUrl
+from labweave.errors import AccessDenied, ConfigError, LabweaveError, ServerUnavailable
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+ATTEMPTS = 6
+"""How often a transaction is tried when it loses a deadlock or a race."""
+
+
+class LabConnection(Connection):
+    """A DataJoint connection to one lab database.
+
+    Parameters
+    ----------
+    url : DatabaseUrl
+        Where the database is.
+    prefix : str
+        What the names of this lab's schemas begin with.
+
+    Attributes
+    ----------
+    is_mariadb : bool
+        True when the server is MariaDB.
+    server_version : str
+        As the server says it.
+    """
+
+    adapter: Any
+
+    def __init__(self, url: DatabaseUrl, prefix: str):
+        _load_adapter(url.backend)
+        self.url, self.prefix = url, prefix
+        self.server = EmbeddedServer(url.data_dir) if url.embedded else None
+        self._holds_server = False
+        with _without_hints():
+            config: Any = _create_config()
+            if "DJ_LOG_LEVEL" not in os.environ:
+                logging.getLogger("datajoint").setLevel(logging.WARNING)
+            config.safemode = False
+            config.database.backend = url.backend
+            super().__init__(
+                "labweave", url.user, url.password, url.port, backend=f"labweave-{url.backend}", config_override=config
+            )
+        row = self.query("select version()").fetchone()
+        self.server_version = str(row[0])
+        self.is_mariadb = "mariadb" in self.server_version.lower()
+        if self.is_mariadb:
+            self.adapter.collation = "utf8mb4_nopad_bin"
+
+    def connect(self) -> None:
+        """Open the session, or open it again; start the embedded server if it is not running."""
+        url = self.url
+        if self.server is not None:
+            address = self.server.acquire()
+            if self._holds_server:  # opened again: one registration per connection
+                self.server.release()
+            self._holds_server = True
+            host, port, user, dbname, tls = address.host, address.port, address.user, address.dbname, False
+        else:
+            host, port, user, dbname, tls = url.host, url.port, url.user, url.dbname, url.tls
+        self.conn_info = {"host": host, "port": port, "user": user, "passwd": url.password, "database_name": dbname}
+        try:
+            with _without_hints():
+                self._conn = self._open(host, port, user, dbname, tls)
+        except LabweaveError:
+            raise
+        except Exception as error:  # whatever the driver raises
+            raise _connect_error(url, error) from None
+        self._is_closed = False
+
+    def _open(self, host, port, user, dbname, tls):
+        login = {"host": host, "port": port, "user": user, "password": self.url.password}
+        if self.url.backend == "postgresql":
+            mode = {"preferred": "prefer", "required": "require", "verify": "verify-full", "off": "disable"}
+            return self.adapter.connect(**login, dbname=dbname, sslmode=mode.get(tls, "disable"))
+        login["charset"] = "utf8mb4"
+        if tls == "off":
+            return self.adapter.connect(**login, use_tls=False)
+        if tls == "verify":
+            return self.adapter.connect(**login, use_tls={"check_hostname": True, "verify_mode": "required"})
+        try:
+            return self.adapter.connect(**login, use_tls={"check_hostname": False, "verify_mode": "none"})
+        except Exception as error:  # the driver's own class for it differs between versions
+            if tls == "required" or "SSL" not in str(error):
+                raise
+            return self.adapter.connect(**login, use_tls=False)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Say whether a transaction is open; also of a session that was lost since, until a query finds out."""
+        return self._in_transaction
+
+    def cancel_transaction(self) -> None:
+        """Roll back; a session that is gone has rolled back by itself."""
+        self._in_transaction = False
+        super().cancel_transaction()
+
+    def close(self) -> None:
+        """Close the session; the last to leave the embedded server stops it."""
+        super().close()
+        if self.server is not None and self._holds_server:
+            self._holds_server = False
+            self.server.release()
+
+    def __repr__(self) -> str:
+        return f"<labweave connection to {self.url}>"
+
+    def run_transaction(self, work: Callable[[], Result], *, read_committed: bool = True) -> Result:
+        """Do `work` in one transaction, again when it loses a deadlock or its connection.
+
+        Inside a transaction that is already open (a ``make()``), `work` simply joins it
+        and whoever opened it tries again.
+
+        Parameters
+        ----------
+        work : callable
+            Takes nothing; may run more than once, so it must not have effects elsewhere.
+        read_committed : bool, default: True
+            On MySQL and MariaDB, read what others have committed, as PostgreSQL does.
+        """
+        if self.in_transaction:
+            return work()
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                if read_committed and self.adapter.backend == "mysql":
+                    self.query("set transaction isolation level read committed")
+                with self.transaction:
+                    return work()
+            except (TransientError, LostConnectionError) as error:
+                if attempt == ATTEMPTS:
+                    raise
+                log.info("transaction attempt=%d of %d failed: %s", attempt, ATTEMPTS, error)
+                time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311
+        raise AssertionError("unreachable")
+
+
+def _load_adapter(backend: str) -> None:
+    """Make DataJoint know labweave's adapter of a backend, and load its driver."""
+    if (name := f"labweave-{backend}") in ADAPTERS:
+        return
+    try:
+        module = importlib.import_module(f"labweave.database.{backend}")
+    except ImportError as error:
+        driver = {"mysql": "pymysql", "postgresql": "psycopg2-binary"}[backend]
+        raise ConfigError(
+            f"The driver for {backend} can't be loaded ({error}). Install it: pip install {driver}"
+        ) from None
+    ADAPTERS[name] = module.Adapter
+
+
+@contextlib.contextmanager
+def _without_hints() -> Iterator[None]:
+    """DataJoint warns of what is no concern here: no datajoint.json, MariaDB (tested), how it calls PyMySQL."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No datajoint.json found")
+        warnings.filterwarnings("ignore", message="'passwd' is deprecated")
+        warnings.filterwarnings("ignore", message=".*MariaDB is not officially supported.*")
+        yield
+
+
+def _connect_error(url: DatabaseUrl, error: Exception) -> Exception:
+    """Return the labweave error for a connection that could not be opened."""
+    text = re.sub(r"\s+", " ", str(error.args[-1] if error.args else error)).strip()
+    if url.password:
+        text = text.replace(url.password, "***")
+    code = error.args[0] if error.args and isinstance(error.args[0], int) else None
+    if "cryptography" in text:
+        return ConfigError(
+            f"{url}: this server wants a package for its passwords. Install it: pip install cryptography"
+        )
+    if code in {1045, 1698} or re.search(
+        r"password authentication failed|no password supplied|role .* does not exist", text
+    ):
+        return AccessDenied(
+            f"{url} refuses the user or password: {text}. Check LABWEAVE_DATABASE_URL or labweave.toml."
+        )
+    if re.search(r"database .* does not exist", text):
+        return ConfigError(f"{url}: {text}. Create it on the server: createdb {url.dbname}")
+    return ServerUnavailable(f"Nothing usable answers at {url}: {text}. Is the server running, and the address right?")

@@ -1,0 +1,398 @@
+"""Declaring: which schemas and tables exist, made by one process at a time and kept in a register.
+
+Binding a table class to a database costs no query. Declaring, which DataJoint does
+table by table and leaves half done when it fails, happens here under a lock; a
+register of what was declared whole makes half-declared tables recognisable, so that
+the next run repairs them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import inspect
+import logging
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import datajoint as dj
+from datajoint.heading import Heading
+from datajoint.user_tables import AutoPopulate, Part
+
+from labweave.database.connection import LabConnection
+from labweave.errors import ConfigError, DatabaseError, SchemaError
+
+log = logging.getLogger(__name__)
+
+MODULES = (
+    "ingestion",
+    "work",
+    "lab",
+    "subject",
+    "session",
+    "dataset",
+    "task",
+    "alyx",
+    "recording",
+    "rheobase",
+    "efeature",
+)
+"""Modules of `labweave.schemas`, parents first."""
+
+SCHEMA_VERSION = 1
+"""Counts up with every migration."""
+
+LOCK_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One place where code and database disagree."""
+
+    table: str
+    problem: str
+    advice: str
+
+
+def schema_modules() -> list[ModuleType]:
+    """Return the modules of `labweave.schemas`, parents first."""
+    return [importlib.import_module(f"labweave.schemas.{name}") for name in MODULES]
+
+
+def table_classes(module: ModuleType) -> list[Any]:
+    """Return the table classes of a schema module, masters before their parts."""
+    classes: list[Any] = []
+    for cls, _ in module.schema.declare_list:
+        classes.append(cls)
+        classes.extend(
+            part for part in vars(cls).values() if inspect.isclass(part) and issubclass(part, Part) and part is not Part
+        )
+    return classes
+
+
+def is_computed(cls: Any) -> bool:
+    """Say whether populate fills a table."""
+    return issubclass(cls, AutoPopulate)
+
+
+def schema_name(connection: LabConnection, module: ModuleType) -> str:
+    """Return the database name of a schema module, for example ``labweave_session``."""
+    return connection.prefix + module.__name__.rpartition(".")[2]
+
+
+def bind(connection: LabConnection) -> None:
+    """Bind every table class to `connection`, without a query."""
+    for module in schema_modules():
+        schema = module.schema
+        schema.connection, schema.database = connection, schema_name(connection, module)
+        schema.create_tables = False
+        connection.register(schema)
+        for cls, context in schema.declare_list:
+            names = {**context, **vars(module), cls.__name__: cls, "self": cls}
+            _bind_table(cls, schema, names)
+            for part in vars(cls).values():
+                if inspect.isclass(part) and issubclass(part, Part):
+                    part._master = cls
+                    _bind_table(part, schema, {**names, "master": cls, "self": part})
+
+
+def _bind_table(cls: Any, schema: Any, context: dict[str, Any]) -> None:
+    cls.database, cls._connection, cls.declaration_context = schema.database, schema.connection, context
+    cls._support = [cls.full_table_name]
+    if is_computed(cls):
+        cls._jobs = None
+    cls._heading = Heading(
+        table_info={
+            "conn": schema.connection,
+            "database": schema.database,
+            "table_name": cls.table_name,
+            "context": context,
+        }
+    )
+
+
+class _Closed:
+    """Stands for the connection of a database that was closed."""
+
+    def __getattr__(self, name: str):
+        raise ConfigError("The database of this table is closed. Call labweave.connect() first.")
+
+
+def unbind() -> None:
+    """Take every table class off its connection, so that a use after close is an error."""
+    for module in schema_modules():
+        module.schema.connection = module.schema.database = None
+        for cls in table_classes(module):
+            cls._connection, cls._heading = _Closed(), None
+
+
+@contextlib.contextmanager
+def exclusive(connection: LabConnection) -> Iterator[None]:
+    """Hold this lab's declaration lock; other processes wait for it.
+
+    Raises
+    ------
+    DatabaseError
+        The lock was not free for two minutes.
+    """
+    name = f"{connection.prefix}declare"
+    if connection.adapter.backend == "mysql":
+        got = connection.query("select get_lock(%s, %s)", (name, LOCK_SECONDS)).fetchone()[0]
+        release = "select release_lock(%s)", (name,)
+    else:
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+        connection.query(f"set lock_timeout = '{LOCK_SECONDS}s'")
+        connection.query("select pg_advisory_lock(%s)", (number,))
+        connection.query("set lock_timeout = '20s'")
+        got, release = 1, ("select pg_advisory_unlock(%s)", (number,))
+    if not got:
+        raise DatabaseError(
+            f"Another process has been declaring tables of {name} for {LOCK_SECONDS} s. Wait for it, or end it."
+        )
+    try:
+        yield
+    finally:
+        connection.query(*release)
+
+
+def create_schema(connection: LabConnection, name: str) -> None:
+    """Create a schema in which text compares and sorts by code point, if it does not exist."""
+    if connection.adapter.backend == "postgresql":
+        connection.query(f'create schema if not exists "{name}"')
+    else:
+        connection.query(connection.adapter.create_schema_sql(name))
+
+
+class Register:
+    """The lab's own book-keeping: its schema version and the tables declared whole."""
+
+    def __init__(self, connection: LabConnection):
+        self.connection = connection
+        quote = connection.adapter.quote_identifier
+        self.schema = f"{connection.prefix}meta"
+        self._version = f"{quote(self.schema)}.{quote('version')}"
+        self._declared = f"{quote(self.schema)}.{quote('declared')}"
+
+    def exists(self) -> bool:
+        """Say whether this prefix holds a labweave database."""
+        sql = (
+            "select count(*) from information_schema.tables "
+            "where table_schema = %s and table_name in ('version', 'declared')"
+        )
+        return self.connection.query(sql, (self.schema,)).fetchone()[0] == 2
+
+    def create(self) -> None:
+        """Make the two tables of the register, if they don't exist."""
+        create_schema(self.connection, self.schema)
+        self.connection.query(
+            f"create table if not exists {self._version} (id int primary key, schema_version int not null,"
+            " labweave_version varchar(32) not null, changed timestamp(6) not null default current_timestamp(6))"
+        )
+        self.connection.query(
+            f"create table if not exists {self._declared} (schema_name varchar(64) not null,"
+            " table_name varchar(64) not null, definition_sha256 char(64) not null,"
+            " primary key (schema_name, table_name))"
+        )
+
+    def version(self) -> tuple[int, str] | None:
+        """Return the schema version and the labweave version that set it."""
+        row = self.connection.query(
+            f"select schema_version, labweave_version from {self._version} where id = 1"
+        ).fetchone()
+        return (int(row[0]), str(row[1])) if row else None
+
+    def set_version(self, version: int, labweave_version: str) -> None:
+        """Record that the database is at `version`."""
+
+        def write():
+            self.connection.query(f"delete from {self._version} where id = 1")
+            self.connection.query(
+                f"insert into {self._version} (id, schema_version, labweave_version) values (1, %s, %s)",
+                (version, labweave_version),
+            )
+
+        self.connection.run_transaction(write)
+
+    def declared(self) -> dict[tuple[str, str], str]:
+        """Return (schema, table) -> sha256 of the definition it was declared with."""
+        rows = self.connection.query(f"select schema_name, table_name, definition_sha256 from {self._declared}")
+        return {(row[0], row[1]): row[2] for row in rows.fetchall()}
+
+    def set_declared(self, schema: str, table: str, sha256: str) -> None:
+        """Record that a table has been declared whole."""
+
+        def write():
+            where = (schema, table)
+            self.connection.query(f"delete from {self._declared} where schema_name = %s and table_name = %s", where)
+            self.connection.query(f"insert into {self._declared} values (%s, %s, %s)", (*where, sha256))
+
+        self.connection.run_transaction(write)
+
+
+def definition_sha256(cls: Any) -> str:
+    """Return the sha256 of a definition, its comments and white space left out."""
+    lines = (re.sub(r"#.*", "", line) for line in str(cls.definition).splitlines())
+    text = "\n".join(" ".join(line.split()) for line in lines if line.strip())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def existing_tables(connection: LabConnection) -> set[tuple[str, str]]:
+    """Return (schema, table) of every table in this lab's schemas."""
+    names = [schema_name(connection, module) for module in schema_modules()]
+    marks = ", ".join(["%s"] * len(names))
+    rows = connection.query(
+        f"select table_schema, table_name from information_schema.tables where table_schema in ({marks})", tuple(names)
+    )
+    return {(row[0], row[1]) for row in rows.fetchall()}
+
+
+def declare_all(connection: LabConnection, progress: Callable[[str], None] = lambda table: None) -> int:
+    """Declare what is missing, repair what is half declared; hold the lock while calling this.
+
+    Returns
+    -------
+    int
+        Number of tables declared.
+    """
+    register = Register(connection)
+    declared, existing = register.declared(), existing_tables(connection)
+    count = 0
+    for module in schema_modules():
+        name = schema_name(connection, module)
+        create_schema(connection, name)
+        for cls in table_classes(module):
+            if (name, cls.table_name) in existing and (name, cls.table_name) in declared:
+                continue
+            if (name, cls.table_name) in existing:
+                _drop_half_declared(connection, cls)
+            progress(f"{name}.{cls.table_name}")
+            _declare(connection, cls)
+            register.set_declared(name, cls.table_name, definition_sha256(cls))
+            count += 1
+    return count
+
+
+def _declare(connection: LabConnection, cls: Any) -> None:
+    try:
+        with _quiet_datajoint():
+            cls().declare(cls.declaration_context)
+            cls._heading = Heading(table_info=cls._heading.table_info)
+            connection.dependencies.clear()
+            _copy_type_markers(connection, cls)
+            if is_computed(cls):
+                jobs = cls().jobs
+                if not jobs.is_declared:
+                    jobs.declare()
+            if contents := list(getattr(cls, "contents", ())):
+                cls().insert(contents, skip_duplicates=True)
+    except Exception:
+        with contextlib.suppress(Exception):
+            _drop_half_declared(connection, cls)
+        raise
+
+
+def _drop_half_declared(connection: LabConnection, cls: Any) -> None:
+    """Drop a table whose declaration was not finished; refuse when rows are in it that no declaration made."""
+    rows = connection.query(f"select count(*) from {cls.full_table_name}").fetchone()[0]
+    if rows > len(list(getattr(cls, "contents", ()))):
+        raise SchemaError(
+            f"{cls.full_table_name} holds {rows} rows but was never declared whole. "
+            "Save them, drop the table, and run: labweave db upgrade"
+        )
+    adapter = connection.adapter
+    if is_computed(cls):
+        jobs = adapter.make_full_table_name(cls.database, "~~" + cls.table_name.lstrip("_"))
+        connection.query(f"drop table if exists {jobs}")
+    log.warning("dropping the half-declared table=%s", cls.full_table_name)
+    connection.query(f"drop table {cls.full_table_name}")
+
+
+def _copy_type_markers(connection: LabConnection, cls: Any) -> None:
+    """Give the foreign-key columns the type markers of their parents, which DataJoint leaves out."""
+    if connection.adapter.backend != "postgresql":
+        return
+    connection.dependencies.load(force=True)
+    parents: list[Any] = cls().parents(foreign_key_info=True)
+    for parent, link in parents:
+        heading: Any = dj.FreeTable(connection, parent).heading
+        for child_attribute, parent_attribute in link["attr_map"].items():
+            attribute = heading[parent_attribute]
+            if attribute.original_type and not cls().heading[child_attribute].original_type:
+                comment = f":{attribute.original_type}:{attribute.comment or ''}"
+                ddl = connection.adapter.column_comment_ddl(cls.full_table_name, child_attribute, comment)
+                connection.query(ddl.replace("%", "%%"))
+    cls._heading = Heading(table_info=cls._heading.table_info)
+
+
+@contextlib.contextmanager
+def _quiet_datajoint() -> Iterator[None]:
+    """DataJoint warns of native types in the jobs tables that it writes itself."""
+    logger = logging.getLogger("datajoint")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def find_drift(connection: LabConnection) -> list[Drift]:
+    """Compare the code's tables with the database's.
+
+    Returns
+    -------
+    list of Drift
+        Tables that are missing, half declared, declared from another definition, or
+        whose columns differ; empty when code and database agree.
+    """
+    declared, existing = Register(connection).declared(), existing_tables(connection)
+    columns = _columns(connection)
+    drifts = []
+    for module in schema_modules():
+        name = schema_name(connection, module)
+        for cls in table_classes(module):
+            place, label = (name, cls.table_name), f"{name}.{cls.table_name}"
+            if place not in existing:
+                drifts.append(Drift(label, "the table is missing", "run: labweave db upgrade"))
+            elif place not in declared:
+                drifts.append(Drift(label, "its declaration was not finished", "run: labweave db upgrade"))
+            elif declared[place] != definition_sha256(cls):
+                drifts.append(
+                    Drift(
+                        label,
+                        "it was declared from another definition",
+                        "run: labweave db upgrade, or install the labweave that made it",
+                    )
+                )
+            elif missing := _own_attributes(cls) - columns.get(place, set()):
+                drifts.append(
+                    Drift(
+                        label,
+                        f"it has no column {', '.join(sorted(missing))}",
+                        "restore a backup, or add what was dropped",
+                    )
+                )
+    return drifts
+
+
+def _columns(connection: LabConnection) -> dict[tuple[str, str], set[str]]:
+    names = [schema_name(connection, module) for module in schema_modules()]
+    marks = ", ".join(["%s"] * len(names))
+    rows = connection.query(
+        f"select table_schema, table_name, column_name from information_schema.columns where table_schema in ({marks})",
+        tuple(names),
+    )
+    found: dict[tuple[str, str], set[str]] = {}
+    for schema, table, column in rows.fetchall():
+        found.setdefault((schema, table), set()).add(column)
+    return found
+
+
+def _own_attributes(cls: Any) -> set[str]:
+    """Return the attributes that a definition names itself, without those of its foreign keys."""
+    lines = (line.partition("#")[0].strip() for line in str(cls.definition).splitlines())
+    return {match[1] for line in lines if (match := re.match(r"([a-z][a-z0-9_]*)\s*(?:=[^:]*)?:", line))}

@@ -1,0 +1,55 @@
+"""MySQL and MariaDB: how a session is opened and what its errors mean."""
+
+from __future__ import annotations
+
+import json
+
+import pymysql
+from datajoint.adapters.mysql import MySQLAdapter
+from datajoint.errors import DataJointError
+
+from labweave.database.errors import TransientError
+from labweave.database.values import JsonDocument
+from labweave.errors import AccessDenied, DatabaseError, RowError
+
+TRANSIENT = {1205, 1213, 1020}
+REFUSED_VALUE = {1048, 1264, 1265, 1292, 1366, 1406, 3140, 3156, 3819, 3966, 4025, 4076}
+
+
+class Adapter(MySQLAdapter):
+    """MySQL and MariaDB; `collation` compares text by code point, also trailing blanks."""
+
+    def connect(self, host, port, user, password, **kwargs):
+        connection = super().connect(host, port, user, password, **kwargs)
+        # DataJoint hands dictionaries to the driver for <blob@store> on MariaDB.
+        connection.encoders = {
+            **connection.encoders,
+            dict: lambda value, _: "'" + connection.escape_string(json.dumps(value)) + "'",
+            # JSON has no bare control characters, and the driver takes long over its many quotation marks.
+            JsonDocument: lambda value, _: "'" + value.text.replace("\\", "\\\\").replace("'", "\\'") + "'",
+        }
+        with connection.cursor() as cursor:
+            cursor.execute("set time_zone = '+00:00', innodb_lock_wait_timeout = 20")
+            # MySQL can't update from JSON_TABLE while no database is selected, whichever it is.
+            cursor.execute("use information_schema")
+        return connection
+
+    collation = "utf8mb4_0900_bin"
+
+    def create_schema_sql(self, schema_name):
+        # A user's own schema too: foreign keys need the same collation on both sides.
+        name = self.quote_identifier(schema_name)
+        return f"create database if not exists {name} character set utf8mb4 collate {self.collation}"
+
+    def translate_error(self, error, query=""):
+        translated = super().translate_error(error, query)
+        if isinstance(translated, DataJointError) or not isinstance(error, pymysql.Error):
+            return translated
+        code, text = error.args[0] if error.args else 0, str(error.args[-1]) if error.args else str(error)
+        if code in TRANSIENT:
+            return TransientError(text)
+        if code in REFUSED_VALUE or isinstance(error, pymysql.err.DataError):
+            return RowError(f"The database refuses a value: {text}.")
+        if code in {1045, 1227, 1698}:
+            return AccessDenied(text)
+        return DatabaseError(f"{text} (MySQL error {code})")

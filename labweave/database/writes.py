@@ -1,0 +1,480 @@
+"""Upsert: insert what is new, update what changed, leave what is equal, and say how many.
+
+Each batch is compared on the server, in a constant number of statements: PostgreSQL
+takes it by COPY into a temporary table, MySQL and MariaDB as one JSON document that
+JSON_TABLE opens. What an update overwrites is kept in ``ingestion.Change``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import hashlib
+import io
+import json
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+from datajoint.errors import DataJointError, DuplicateError, IntegrityError
+
+from labweave.database.connection import ATTEMPTS, LabConnection
+from labweave.database.values import Column, JsonDocument, convert_rows, is_missing, make_columns, to_json
+from labweave.errors import RowError, SchemaError
+
+BATCH_ROWS = 10_000
+BATCH_BYTES = 8 * 2**20
+
+
+class UpsertCounts(NamedTuple):
+    """How many rows an upsert inserted, updated and left as they were."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+
+    def __add__(self, other: object) -> UpsertCounts:
+        """Add two counts, field by field."""
+        return UpsertCounts(*(a + b for a, b in zip(self, other, strict=True)))  # type: ignore[call-overload]
+
+
+class Changed(NamedTuple):
+    """One row whose stored values differ: its key, the old and the new values."""
+
+    key: dict[str, Any]
+    old: dict[str, Any]
+    new: dict[str, Any]
+
+
+def upsert(
+    table: Any,
+    rows: Iterable[Mapping[str, Any]] | pd.DataFrame,
+    *,
+    update: bool | Sequence[str] = True,
+    run: str | None = None,
+) -> UpsertCounts:
+    """Insert new rows, update changed ones, leave equal ones.
+
+    Parameters
+    ----------
+    table : DataJoint table class or instance
+        Bound to an open labweave database.
+    rows : iterable of mapping, or DataFrame
+        All with the whole primary key. A row without some other field leaves that field
+        as it is; None, NaN, NaT and ``pandas.NA`` are NULL, or the column's default when
+        it can't be NULL. Times with a zone are stored in UTC, fractions of a second and of
+        decimals are cut to the column's digits, JSON loses NaN (null). Of two rows with one
+        key the last one counts.
+    update : bool or sequence of str, default: True
+        The attributes that may be updated; False leaves existing rows alone.
+    run : str, optional
+        The ``ingestion.Run`` that overwrites, for ``ingestion.Change``.
+
+    Returns
+    -------
+    UpsertCounts
+        `inserted`, `updated`, `unchanged`.
+
+    Raises
+    ------
+    SchemaError
+        An attribute that the table does not have, or a row without its key.
+    RowError
+        A value that the column can't hold, a parent row that does not exist, or a clash on
+        a second unique index. Batches before it (10,000 rows) stay written, unless the call
+        is inside a transaction.
+    """
+    return write_rows(table, rows, update=update, run=run)[0]
+
+
+def write_rows(
+    table: Any,
+    rows: Iterable[Mapping[str, Any]] | pd.DataFrame,
+    *,
+    update: bool | Sequence[str] = True,
+    run: str | None = None,
+    record: bool = True,
+) -> tuple[UpsertCounts, list[Changed]]:
+    """Upsert, and also return the rows that changed; arguments and errors as in `upsert`.
+
+    Without `record` nothing goes to ``ingestion.Change``: what is overwritten was never known.
+    """
+    table = table() if isinstance(table, type) else table
+    connection: LabConnection = table.connection
+    columns = make_columns(table)
+    label = f"{table.database.removeprefix(connection.prefix)}.{type(table).__name__}"
+    updatable = _updatable(table, columns, update, label)
+    counts, all_changed = UpsertCounts(), []
+    for chunk in _chunks(table, _records(rows), columns, label):
+        writes = []
+        for names, group in chunk.items():
+            chosen = [columns[name] for name in names]
+            changing = [column for column in chosen if not column.in_key and column.name in updatable]
+            batch = (_PostgreSQLBatch if connection.adapter.backend == "postgresql" else _MySQLBatch)(
+                connection, table.full_table_name, chosen, changing
+            )
+            writes.append((batch, convert_rows(chosen, _by_key(group), label)))
+        inserted, changed = _write(connection, writes, label, run, table, record)
+        n_rows = sum(len(converted) for _, converted in writes)
+        counts += UpsertCounts(inserted, len(changed), n_rows - inserted - len(changed))
+        all_changed += changed
+    return counts, all_changed
+
+
+def _records(rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> Iterator[Mapping[str, Any]]:
+    if isinstance(rows, pd.DataFrame):
+        names = list(rows.columns)
+        return (dict(zip(names, values, strict=True)) for values in rows.itertuples(index=False, name=None))
+    return iter(rows)
+
+
+def _updatable(table: Any, columns: Mapping[str, Column], update: bool | Sequence[str], label: str) -> set[str]:
+    if isinstance(update, bool):
+        return set(columns) if update else set()
+    if unknown := set(update) - set(columns):
+        raise SchemaError(f"{label} has no attribute {', '.join(sorted(unknown))}. It has: {', '.join(columns)}.")
+    return set(update)
+
+
+_Chunk = dict[tuple[str, ...], dict[tuple, Mapping[str, Any]]]
+
+
+def _chunks(
+    table: Any, rows: Iterator[Mapping[str, Any]], columns: Mapping[str, Column], label: str
+) -> Iterator[_Chunk]:
+    """Cut the rows into chunks of one transaction each: rows with the same fields together, each key once."""
+    key_names = table.primary_key
+    defaulted = {name for name, column in columns.items() if column.has_default and not column.nullable}
+    chunk: _Chunk = {}
+    n_rows = 0
+    for row in rows:
+        if not row.keys() <= columns.keys():
+            unknown = [name for name in row if name not in columns]
+            raise SchemaError(f"{label} has no attribute {', '.join(unknown)}. It has: {', '.join(columns)}.")
+        names = [name for name, value in row.items() if name not in defaulted or not is_missing(value)]
+        try:
+            key = tuple([row[name] for name in key_names])
+        except KeyError as error:
+            raise SchemaError(
+                f"{label}: a row has no {error.args[0]}, which is in the primary key: {dict(row)}."
+            ) from None
+        group = chunk.setdefault(tuple(sorted(names)), {})
+        n_rows += key not in group
+        group[key] = row
+        if n_rows == BATCH_ROWS:
+            yield chunk
+            chunk, n_rows = {}, 0
+    if chunk:
+        yield chunk
+
+
+def _by_key(group: dict[tuple, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [group[key] for key in sorted(group, key=lambda key: tuple(map(str, key)))]
+
+
+def _write(
+    connection: LabConnection,
+    writes: list[tuple[_Batch, list[tuple]]],
+    label: str,
+    run: str | None,
+    table: Any,
+    record: bool,
+) -> tuple[int, list[Changed]]:
+    """Write one chunk in one transaction; a race for the same new rows is run again."""
+
+    def work() -> tuple[int, list[Changed]]:
+        inserted, changed = 0, []
+        for batch, rows in writes:
+            more, found = batch.write(rows)
+            inserted, changed = inserted + more, changed + found
+        if changed and record:
+            record_changes(connection, table, changed, run)
+        return inserted, changed
+
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return connection.run_transaction(work)
+        except DuplicateError as error:
+            if attempt == ATTEMPTS or connection.in_transaction or writes[0][0].clash_is_final:
+                raise RowError(
+                    f"{label}: a row clashes with another on a unique index: {_first_line(error)}."
+                ) from None
+        except IntegrityError as error:
+            raise RowError(f"{label}: a row names a parent that does not exist: {_first_line(error)}.") from None
+        except RowError as error:
+            raise RowError(f"{label}: {error}") from None
+        except DataJointError as error:
+            if "NULL" in str(error) or "default value" in str(error) or "null value" in str(error):
+                raise RowError(f"{label}: a new row lacks a value: {_first_line(error)}.") from None
+            raise
+    raise AssertionError("unreachable")
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error.args[0] if error.args else error).split())[:400]
+
+
+class _Batch:
+    """Writes rows with the same fields into one table."""
+
+    clash_is_final = False
+    """A duplicate can't come from a race for the same primary key."""
+
+    def __init__(self, connection: LabConnection, full_name: str, columns: list[Column], changing: list[Column]):
+        quote = connection.adapter.quote_identifier
+        self.connection, self.full_name, self.columns, self.changing = connection, full_name, columns, changing
+        self.keys = [column for column in columns if column.in_key]
+        self.q = {column.name: quote(column.name) for column in columns}
+        self.names = ", ".join(self.q[column.name] for column in columns)
+        self.join = " and ".join(f"s.{self.q[key.name]} = t.{self.q[key.name]}" for key in self.keys)
+        self.key_order = ", ".join(f"s.{self.q[key.name]}" for key in self.keys)
+        self.both = ", ".join(
+            [f"t.{self.q[key.name]}" for key in self.keys]
+            + [f"t.{self.q[column.name]}" for column in changing]
+            + [f"s.{self.q[column.name]}" for column in changing]
+        )
+
+    def write(self, rows: list[tuple]) -> tuple[int, list[Changed]]:
+        """Write a batch and return how many rows were inserted, and those that changed."""
+        raise NotImplementedError
+
+    def _changed(self, cursor: Any) -> list[Changed]:
+        found = []
+        n_keys, n = len(self.keys), len(self.changing)
+        for values in cursor.fetchall():
+            key = dict(zip((column.name for column in self.keys), values, strict=False))
+            pairs = zip(self.changing, values[n_keys : n_keys + n], values[n_keys + n :], strict=True)
+            differing = [
+                (column.name, old, new)
+                for column, old, new in ((c, _shown(c, a), _shown(c, b)) for c, a, b in pairs)
+                if old != new
+            ]
+            found.append(
+                Changed(key, {name: old for name, old, _ in differing}, {name: new for name, _, new in differing})
+            )
+        return found
+
+
+class _PostgreSQLBatch(_Batch):
+    """COPY into a temporary table, then compare there."""
+
+    clash_is_final = True  # ON CONFLICT covers the primary key, so it is on a second unique index
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        digest = hashlib.sha256((self.full_name + self.names).encode()).hexdigest()[:16]
+        self.stage = f'pg_temp."stage_{digest}"'
+        self.differs = " or ".join(f"t.{self.q[c.name]} is distinct from s.{self.q[c.name]}" for c in self.changing)
+
+    def write(self, rows: list[tuple]) -> tuple[int, list[Changed]]:
+        query = self.connection.query
+        query(
+            f"create temporary table if not exists {self.stage.removeprefix('pg_temp.')} as"
+            f" select {self.names} from {self.full_name} with no data; truncate {self.stage}"
+        )
+        cursor = self.connection.adapter.get_cursor(self.connection._conn)
+        try:
+            cursor.copy_expert(f"copy {self.stage} ({self.names}) from stdin", io.StringIO(_copy_text(rows)))
+        except Exception as error:
+            raise self.connection.adapter.translate_error(error) from None
+        keys = ", ".join(self.q[key.name] for key in self.keys)
+        inserted = query(
+            # A row that is there may lack a field that a new one needs: it must not be tried.
+            f"insert into {self.full_name} ({self.names}) select {self.names} from {self.stage} s"
+            f" where not exists (select 1 from {self.full_name} t where {self.join})"
+            f" order by {self.key_order} on conflict ({keys}) do nothing"
+        ).rowcount
+        if inserted == len(rows) or not self.changing:
+            return inserted, []
+        source = f"from {self.stage} s"
+        changed = self._changed(
+            query(
+                f"select {self.both} {source} join {self.full_name} t on {self.join}"
+                f" where {self.differs} order by {self.key_order} for update of t"
+            )
+        )
+        if changed:
+            assign = ", ".join(f"{self.q[c.name]} = s.{self.q[c.name]}" for c in self.changing)
+            query(f"update {self.full_name} t set {assign} {source} where {self.join} and ({self.differs})")
+        return inserted, changed
+
+
+_COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_needs_escape = re.compile(r"[\\\t\n\r]").search
+
+
+def _copy_text(rows: list[tuple]) -> str:
+    """Return rows in PostgreSQL's COPY text format."""
+    columns = [map(_copy_field, column) for column in zip(*rows, strict=True)]
+    return "\n".join(map("\t".join, zip(*columns, strict=True))) + "\n"
+
+
+def _copy_field(value: Any) -> str:
+    if type(value) is str:
+        return value.translate(_COPY_ESCAPES) if _needs_escape(value) else value
+    if value is None:
+        return "\\N"
+    if type(value) is bytes:
+        return "\\\\x" + value.hex()
+    return str(value)
+
+
+class _MySQLBatch(_Batch):
+    """One JSON document a batch, opened by JSON_TABLE on the server."""
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        fields = ", ".join(
+            f"{self.q[column.name]} {self._json_type(column)} path '$[{index}]' error on error"
+            for index, column in enumerate(self.columns)
+        )
+        self.source = f"json_table(%s, '$[*]' columns (ord for ordinality, {fields})) s"
+        self.values = ", ".join(self._value(column) for column in self.columns)
+        self.both = ", ".join(
+            [f"t.{self.q[key.name]}" for key in self.keys]
+            + [f"t.{self.q[column.name]}" for column in self.changing]
+            + [self._value(column) for column in self.changing]
+        )
+        self.differs = " or ".join(self._differs(column) for column in self.changing)
+
+    def _json_type(self, column: Column) -> str:
+        collation = "utf8mb4_bin" if column.kind == "json" else self.connection.adapter.collation
+        unicode = f"character set utf8mb4 collate {collation}"
+        if column.kind in {"json", "bytes"} or "text" in column.sql_type:
+            return f"longtext {unicode}"
+        if column.kind == "text":
+            return f"{column.sql_type if 'char' in column.sql_type else 'varchar(255)'} {unicode}"
+        return {"integer": "bigint", "bool": "tinyint", "float": column.sql_type, "decimal": column.sql_type}.get(
+            column.kind, "char(26)"
+        )
+
+    def _value(self, column: Column) -> str:
+        name = f"s.{self.q[column.name]}"
+        if column.kind == "bytes":
+            # MariaDB 10.11 loses the bytes of a bare unhex(column) when it sorts.
+            return f"unhex(concat({name}, ''))"
+        if column.kind == "json" and not self.connection.is_mariadb:
+            return f"cast({name} as json)"
+        return name
+
+    def _differs(self, column: Column) -> str:
+        old, new = f"t.{self.q[column.name]}", self._value(column)
+        if column.kind == "json" and self.connection.is_mariadb:
+            return f"not ({old} <=> {new} or coalesce(json_equals({old}, {new}), 0))"
+        if column.kind == "bytes":
+            return f"not (hex({old}) <=> s.{self.q[column.name]})"
+        if column.kind in {"date", "datetime"}:
+            new = f"cast({new} as {column.sql_type})"
+        return f"not ({old} <=> {new})"
+
+    def write(self, rows: list[tuple]) -> tuple[int, list[Changed]]:
+        inserted, changed = 0, []
+        for part in self._parts(rows):
+            more, found = self._write_part(*part)
+            inserted, changed = inserted + more, changed + found
+        return inserted, changed
+
+    def _parts(self, rows: list[tuple]) -> Iterator[tuple[list[tuple], JsonDocument]]:
+        """Cut a batch where its document would outgrow the server's packet limit."""
+        document = JsonDocument(_encode_rows(rows))
+        n_parts = -(-len(document.text) // (BATCH_BYTES // 2))
+        if n_parts == 1 or len(rows) == 1:
+            yield rows, document
+            return
+        del document
+        size = -(-len(rows) // n_parts)
+        for start in range(0, len(rows), size):
+            yield from self._parts(rows[start : start + size])
+
+    def _write_part(self, rows: list[tuple], document: JsonDocument) -> tuple[int, list[Changed]]:
+        query = self.connection.query
+        missing = f"t.{self.q[self.keys[0].name]} is null"
+        if self._first_exists(rows):
+            # Most rows are there: look for what differs, and insert or update only that.
+            condition = f"{missing} or {self.differs}" if self.changing else missing
+            found = query(
+                f"select s.ord, {missing} from {self.source}"
+                f" left join {self.full_name} t on {self.join} where {condition}",
+                (document,),
+            ).fetchall()
+            if not found:
+                return 0, []
+            rows = [rows[int(order) - 1] for order, _ in found]
+            any_new, any_changed = any(is_new for _, is_new in found), any(not is_new for _, is_new in found)
+            document = JsonDocument(_encode_rows(rows))
+        else:
+            any_new = any_changed = True
+        inserted = 0
+        if any_new:
+            inserted = query(
+                f"insert into {self.full_name} ({self.names}) select {self.values} from {self.source}"
+                f" left join {self.full_name} t on {self.join} where {missing} order by s.ord",
+                (document,),
+            ).rowcount
+        if inserted == len(rows) or not self.changing or not any_changed:
+            return inserted, []
+        where = f"from {self.source} join {self.full_name} t on {self.join} where {self.differs}"
+        lock = "for update" if self.connection.is_mariadb else "for update of t"
+        changed = self._changed(query(f"select {self.both} {where} order by s.ord {lock}", (document,)))
+        if changed:
+            assign = ", ".join(f"t.{self.q[c.name]} = {self._value(c)}" for c in self.changing)
+            query(
+                f"update {self.full_name} t join {self.source} on {self.join} set {assign} where {self.differs}",
+                (document,),
+            )
+        return inserted, changed
+
+    def _first_exists(self, rows: list[tuple]) -> bool:
+        names = [column.name for column in self.columns]
+        values = tuple(rows[0][names.index(key.name)] for key in self.keys)
+        where = " and ".join(f"{self.q[key.name]} = %s" for key in self.keys)
+        return bool(self.connection.query(f"select 1 from {self.full_name} where {where}", values).fetchall())
+
+
+_encode_rows = json.JSONEncoder(
+    ensure_ascii=False,
+    separators=(",", ":"),
+    check_circular=False,
+    default=lambda value: value.hex().upper() if type(value) is bytes else str(value),
+).encode
+
+
+def record_changes(connection: LabConnection, table: Any, changed: list[Changed], run: str | None) -> None:
+    """Keep what is being overwritten, in the transaction that overwrites it."""
+    change = connection.adapter.make_full_table_name(f"{connection.prefix}ingestion", "change")
+    quote = connection.adapter.quote_identifier
+    names = ", ".join(
+        map(quote, ("change_id", "table_name", "row_key", "old_values", "new_values", "run", "changed_at"))
+    )
+    now = dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)
+    label = f"{table.database.removeprefix(connection.prefix)}.{type(table).__name__}"
+    for start in range(0, len(changed), 1000):
+        rows = [
+            (str(uuid.uuid4()), label, to_json(item.key), to_json(item.old), to_json(item.new), run, now)
+            for item in changed[start : start + 1000]
+        ]
+        marks = ", ".join(["(%s, %s, %s, %s, %s, %s, %s)"] * len(rows))
+        connection.query(
+            f"insert into {change} ({names}) values {marks}", tuple(value for row in rows for value in row)
+        )
+
+
+def _shown(column: Column, value: Any) -> Any:
+    """Return a stored value as `ingestion.Change` keeps it."""
+    if value is None:
+        return None
+    if column.kind == "json":
+        return json.loads(value) if isinstance(value, (str, bytes)) else value
+    if column.kind == "bool":
+        return bool(value)
+    if isinstance(value, (bytes, memoryview)):
+        return {"n_bytes": len(value), "sha256": hashlib.sha256(value).hexdigest()}
+    if isinstance(value, decimal.Decimal):
+        return str(value)
+    if column.kind == "datetime":
+        return str(value)
+    if column.kind == "date":
+        return str(value)
+    return value

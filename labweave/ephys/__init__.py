@@ -1,0 +1,100 @@
+"""Electrophysiology without a database: stimuli, spikes, rheobase, e-features, targets, a model cell."""
+
+from labweave.ephys.auto_targets import AutoTarget, auto_targets_from_presets, choose_auto_targets, default_auto_targets
+from labweave.ephys.cell import Cell
+from labweave.ephys.ecodes import ECODES, ECode, find_ecode
+from labweave.ephys.efeatures import (
+    DEFAULT_EFEL_SETTINGS,
+    compute_efeatures,
+    efeature_mean,
+    validate_efeatures,
+)
+from labweave.ephys.efel_core import efel_session
+from labweave.ephys.notices import (
+    EphysWarning,
+    FeatureWarning,
+    ReadingWarning,
+    RheobaseWarning,
+    StimulusError,
+    StimulusWarning,
+    UnknownFeature,
+    UnknownProtocol,
+)
+from labweave.ephys.protocols import (
+    EFeatureTarget,
+    Protocol,
+    RecordingSummary,
+    describe_protocols,
+    effective_amplitude,
+    group_efeatures,
+    holding_and_threshold_currents,
+    is_match,
+)
+from labweave.ephys.recording import Recording, read_recordings_of_file
+from labweave.ephys.rheobase import DEFAULT_RHEOBASE_PROTOCOLS, STRATEGIES, RheobaseResult, find_rheobase
+from labweave.ephys.simulation import (
+    CellModel,
+    StepProtocol,
+    example_cells,
+    simulate,
+    simulate_protocol,
+    true_rheobase,
+)
+from labweave.ephys.spikes import auto_threshold, spike_times, spikecount
+from labweave.ephys.targets import Target, complete_settings, convert_legacy_targets, settings_key, value_key
+from labweave.ephys.units import to_ms, to_mv, to_na
+
+__all__ = [
+    "DEFAULT_EFEL_SETTINGS",
+    "DEFAULT_RHEOBASE_PROTOCOLS",
+    "ECODES",
+    "STRATEGIES",
+    "AutoTarget",
+    "Cell",
+    "CellModel",
+    "ECode",
+    "EFeatureTarget",
+    "EphysWarning",
+    "FeatureWarning",
+    "Protocol",
+    "ReadingWarning",
+    "Recording",
+    "RecordingSummary",
+    "RheobaseResult",
+    "RheobaseWarning",
+    "StepProtocol",
+    "StimulusError",
+    "StimulusWarning",
+    "Target",
+    "UnknownFeature",
+    "UnknownProtocol",
+    "auto_targets_from_presets",
+    "auto_threshold",
+    "choose_auto_targets",
+    "complete_settings",
+    "compute_efeatures",
+    "convert_legacy_targets",
+    "default_auto_targets",
+    "describe_protocols",
+    "efeature_mean",
+    "efel_session",
+    "effective_amplitude",
+    "example_cells",
+    "find_ecode",
+    "find_rheobase",
+    "group_efeatures",
+    "holding_and_threshold_currents",
+    "is_match",
+    "read_recordings_of_file",
+    "settings_key",
+    "simulate",
+    "simulate_protocol",
+    "spike_times",
+    "spikecount",
+    "to_ms",
+    "to_mv",
+    "to_na",
+    "true_rheobase",
+    "validate_efeatures",
+    "value_key",
+]

@@ -1,0 +1,124 @@
+"""E-features of one recording: eFEL's values, the common ones computed on arrays."""
+
+from __future__ import annotations
+
+import difflib
+
+import numpy as np
+
+from labweave.ephys.array_features import array_efeatures
+from labweave.ephys.efel_core import call_efel, known_efeatures
+from labweave.ephys.interpolation import efel_grid
+from labweave.ephys.notices import UnknownFeature
+from labweave.ephys.recording import Recording
+from labweave.ephys.spikes import interp_step
+
+DEFAULT_EFEL_SETTINGS = {"strict_stiminterval": True, "Threshold": -20.0, "interp_step": 0.025}
+_WINDOW_KEYS = ("stim_start", "stim_end")
+_MULTIPLE_DECAY = "multiple_decay_time_constant_after_stim"
+
+
+def validate_efeatures(names, settings=None) -> None:
+    """Check names and settings of features before anything is read.
+
+    Parameters
+    ----------
+    names : iterable of str
+        eFEL's names.
+    settings : dict, optional
+        eFEL settings; names eFEL does not know are accepted, as eFEL does.
+
+    Raises
+    ------
+    UnknownFeature
+        A name eFEL does not have; the message lists close ones (also a ValueError).
+    ValueError
+        A setting of the wrong type, or a window that ends before it starts.
+    """
+    import efel
+
+    known = known_efeatures()
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), sorted(known), n=5)
+            hint = f"Did you mean {', '.join(close)}?" if close else "See efel.get_feature_names()."
+            raise UnknownFeature(f"eFEL has no feature {name!r}. {hint}")
+    settings = settings or {}
+    for key in _WINDOW_KEYS:
+        if key in settings:
+            float(settings[key])
+    if all(key in settings for key in _WINDOW_KEYS) and settings["stim_end"] <= settings["stim_start"]:
+        raise ValueError(f"stim_end {settings['stim_end']} is not after stim_start {settings['stim_start']}")
+    checked = efel.Settings()
+    for name, value in settings.items():
+        if name not in _WINDOW_KEYS:
+            checked.set_setting(name, value)
+
+
+def compute_efeatures(recording, efeatures, efel_settings=None) -> dict[str, np.ndarray | None]:
+    """All values of features of one recording, each computed once.
+
+    Parameters
+    ----------
+    recording : Recording
+        Or anything with t (ms), voltage (mV), current (nA), ton, toff (ms), amp (nA), auto_threshold (mV).
+    efeatures : list of str
+        eFEL's names.
+    efel_settings : dict, optional
+        Complete settings (global ones and those of the target). They replace eFEL's defaults, not
+        `DEFAULT_EFEL_SETTINGS`: without ``Threshold`` the automatic threshold of the recording is used,
+        without ``interp_step`` eFEL's 0.1 ms. ``stim_start`` and ``stim_end`` (ms) replace ton and toff.
+
+    Returns
+    -------
+    dict of str to ndarray or None
+        float64, one value per spike, interval or sweep; None where eFEL finds nothing.
+
+    Raises
+    ------
+    UnknownFeature, ValueError
+        As in `validate_efeatures`, and when a window replaced on one side only ends before it starts.
+    """
+    efeatures = list(dict.fromkeys(efeatures))
+    settings = dict(efel_settings or {})
+    validate_efeatures(efeatures, settings)
+    start = float(settings.pop("stim_start", recording.ton))
+    stop = float(settings.pop("stim_end", recording.toff))
+    if stop <= start:
+        raise ValueError(f"the stimulus window ends at {stop} ms, not after its start at {start} ms")
+    settings = {"stimulus_current": float(recording.amp), **settings}
+    if "Threshold" not in settings:
+        settings["Threshold"] = float(recording.auto_threshold)
+    lists = {"stim_start": [start], "stim_end": [stop]}
+    if _MULTIPLE_DECAY in efeatures:
+        # eFEL reads these two from the trace, not from its settings
+        lists["multi_stim_start"], lists["multi_stim_end"] = _pulses(recording, start, stop, settings)
+    grid = efel_grid(recording.t, interp_step(settings))
+    voltage = grid.interpolate(recording.voltage)
+    if isinstance(recording, Recording):
+        recording.find_spikes(grid, voltage)
+    found = array_efeatures(grid, voltage, efeatures, settings, start, stop)
+    if others := [name for name in efeatures if name not in found]:
+        found |= call_efel(grid, voltage, recording.current, others, settings, lists)
+    return {name: found[name] for name in efeatures}
+
+
+def efeature_mean(values) -> float:
+    """One number for a feature of a recording: the mean, nan for nothing, nan or infinite."""
+    if values is None:
+        return float("nan")
+    numbers = np.array([float(value) for value in np.atleast_1d(values) if value is not None])
+    numbers = numbers[~np.isnan(numbers)]
+    mean = float(np.mean(numbers)) if len(numbers) else float("nan")
+    return mean if np.isfinite(mean) else float("nan")
+
+
+def _pulses(recording, start, stop, settings) -> tuple[list[float], list[float]]:
+    """Start and end (ms) of each pulse: from the settings, the detected pulses, or the one window."""
+    starts, stops = settings.pop("multi_stim_start", None), settings.pop("multi_stim_end", None)
+    if starts is not None and stops is not None:
+        return [float(value) for value in starts], [float(value) for value in stops]
+    pulses = getattr(recording, "tspike", None)
+    if pulses is not None and len(pulses):
+        return [float(value) for value in pulses], [float(value + recording.spike_duration) for value in pulses]
+    return [start], [stop]

@@ -1,0 +1,564 @@
+"""Features of cells at targets, with the functions of bluepyefe.extract: read, extract, rheobase, group, write.
+
+Every function has the name, arguments, defaults and results of BluePyEfe 2.3 (source:
+https://bluepyefe.readthedocs.io, ``bluepyefe.extract``); what it gets wrong is put right, see
+docs/differences.md, and ``compat="bluepyefe"`` brings its numbers back.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from labweave.ephys.auto_targets import AutoTarget, auto_targets_from_presets, choose_auto_targets, default_auto_targets
+from labweave.ephys.cell import Cell, set_efeatures
+from labweave.ephys.ecodes import find_ecode
+from labweave.ephys.efeatures import DEFAULT_EFEL_SETTINGS, validate_efeatures
+from labweave.ephys.efel_core import efel_session
+from labweave.ephys.notices import FeatureWarning, ReadingWarning
+from labweave.ephys.protocols import (
+    EFeatureTarget,
+    Protocol,
+    check_mode,
+    check_threshold_nvalue,
+    describe_protocols,
+    group_efeatures,
+)
+from labweave.ephys.recording import Recording, read_recordings_of_file
+from labweave.ephys.rheobase import DEFAULT_RHEOBASE_PROTOCOLS, find_rheobase, validate_settings
+from labweave.ephys.targets import Target, complete_settings, convert_legacy_targets, settings_key
+from labweave.errors import LabweaveError
+from labweave.formats.writing import whole_file
+
+__all__ = [
+    "AutoTarget",
+    "Cell",
+    "EFeatureTarget",
+    "Protocol",
+    "Recording",
+    "auto_targets_from_presets",
+    "cells_pickle_output_path",
+    "compute_rheobase",
+    "convert_legacy_targets",
+    "create_feature_protocol_files",
+    "extract_efeatures",
+    "extract_efeatures_at_targets",
+    "extract_efeatures_per_cell",
+    "group_efeatures",
+    "plot_recordings",
+    "protocols_pickle_output_path",
+    "read_recordings",
+    "write_feature_files",
+]
+
+FILES_PER_CALL = 8
+
+
+def cells_pickle_output_path(output_directory) -> Path:
+    """Path of the cells' pickle: ``cells.pkl`` in the output directory."""
+    return Path(output_directory) / "cells.pkl"
+
+
+def protocols_pickle_output_path(output_directory) -> Path:
+    """Path of the protocols' pickle: ``protocols.pkl`` in the output directory."""
+    return Path(output_directory) / "protocols.pkl"
+
+
+def read_recordings(
+    files_metadata, recording_reader=None, map_function=map, efel_settings=None, compat=None
+) -> list[Cell]:
+    """Read recordings of cells.
+
+    Parameters
+    ----------
+    files_metadata : dict
+        ``{cell: {protocol: [file_metadata, ...]}}``. A file_metadata has ``filepath`` (or ``v_file`` and
+        ``i_file``), what its reader needs, and optionally ``dt``, ``t_unit``, ``v_unit``, ``i_unit``, ``ljp`` and
+        ``v_corr`` (mV), timings (ms) and amplitudes (in the unit of the current). It is not changed.
+    recording_reader : callable or str, optional
+        ``reader(file_metadata) -> list of dict`` or a name of `labweave.formats.recordings.READERS`; default:
+        by the suffix of the file.
+    map_function : callable
+        ``map``, the map of a process pool, or ``client.map`` of Dask. The work is split by files.
+    efel_settings : dict, optional
+        Of the spike detection.
+    compat : str, optional
+        "bluepyefe": stimuli are detected as BluePyEfe does, also where that fails.
+
+    Returns
+    -------
+    list of Cell
+        In the order of the dictionary.
+
+    Raises
+    ------
+    UnknownProtocol
+        A protocol of no known stimulus family.
+    LabweaveError
+        No file could be read; the error of the first. When only some can't, each gives a `ReadingWarning`.
+    """
+    work = partial(_read, reader=recording_reader, efel_settings=efel_settings)
+    return _mapped(work, files_metadata, map_function, compat)
+
+
+def extract_efeatures_at_targets(cells, targets, map_function=map, efel_settings=None) -> list[Cell]:
+    """Compute the features of targets for all recordings of their protocols.
+
+    Parameters
+    ----------
+    cells : list of Cell
+        With traces.
+    targets : list of dict
+        ``efeature``, ``protocol``, ``amplitude``, ``tolerance``, optionally ``efel_settings`` and
+        ``efeature_name``. They are not changed.
+    map_function : callable
+        As in `read_recordings`; the work is split by recordings.
+    efel_settings : dict, optional
+        Global settings of eFEL; those of a target come first. Without ``Threshold`` each recording has its
+        automatic one.
+
+    Returns
+    -------
+    list of Cell
+        The same cells, ``recording.efeatures`` filled (by name) and ``recording.efeature_values`` (by feature and
+        complete settings).
+    """
+    groups = _settings_groups(_parsed(targets), efel_settings)
+    recordings = [recording for cell in cells for recording in cell.recordings if recording.protocol_name in groups]
+    chunks = [recordings[i : i + FILES_PER_CALL] for i in range(0, len(recordings), FILES_PER_CALL)]
+    results = _map(partial(_extract, groups=groups), chunks, map_function)
+    for chunk, found in zip(chunks, results, strict=True):
+        for recording, (efeatures, values, peak_time) in zip(chunk, found, strict=True):
+            recording.efeatures.update(efeatures)
+            recording.efeature_values.update(values)
+            recording.peak_time = peak_time
+    return cells
+
+
+def compute_rheobase(
+    cells, protocols_rheobase, rheobase_strategy="absolute", rheobase_settings=None, compat=None
+) -> None:
+    """Set the rheobase of cells, and the amplitudes of their recordings in % of it.
+
+    Parameters
+    ----------
+    cells : list of Cell
+        A rheobase set before stays where none is found.
+    protocols_rheobase : list of str or str
+        Exact names of the protocols to use.
+    rheobase_strategy : str
+        A name of `labweave.ephys.STRATEGIES`: absolute, flush, majority, interpolation.
+    rheobase_settings : dict, optional
+        Of the strategy, see `labweave.ephys.find_rheobase`.
+    compat : str, optional
+        "bluepyefe": silent sweeps are no candidates, negative currents are.
+
+    Raises
+    ------
+    ConfigError, TypeError
+        Unknown strategy or setting.
+    """
+    names = [protocols_rheobase] if isinstance(protocols_rheobase, str) else list(protocols_rheobase)
+    for cell in cells:
+        candidates = [recording for recording in cell.recordings if recording.protocol_name in names]
+        result = find_rheobase(
+            [recording.amp for recording in candidates],
+            [recording.spikecount for recording in candidates],
+            rheobase_strategy,
+            rheobase_settings,
+            compat,
+        )
+        if result.rheobase is not None:
+            cell.rheobase = result.rheobase
+        if cell.rheobase is not None and (math.isnan(cell.rheobase) or cell.rheobase == 0.0):
+            warnings.warn(f"The rheobase of cell {cell.name} is {cell.rheobase}, taken as none.", stacklevel=2)
+            cell.rheobase = None
+        if cell.rheobase is not None:
+            cell.compute_relative_amp()
+
+
+def create_feature_protocol_files(
+    cells,
+    protocols,
+    output_directory=None,
+    threshold_nvalue_save=1,
+    write_files=True,
+    save_files_used=False,
+    default_std_value=1e-3,
+) -> tuple[dict, dict, dict]:
+    """Results as dictionaries, and as JSON files.
+
+    Parameters
+    ----------
+    cells : list of Cell
+    protocols : list of Protocol
+        From `group_efeatures`.
+    output_directory : str or Path, optional
+        Needed for writing.
+    threshold_nvalue_save : int
+        Fewest values of a feature, 1 or more.
+    write_files : bool
+        Write features.json, protocols.json and holding_threshold_currents.json.
+    save_files_used : bool
+        Adds ``files`` to each feature.
+    default_std_value : float
+        Instead of a standard deviation of 0.
+
+    Returns
+    -------
+    features : dict
+        ``{stimulus: {"soma": [{"feature", "val": [mean, std], "n", "efel_settings", "efeature_name"}]}}``
+    protocols : dict
+        ``{stimulus: {"holding": {...}, "step": {...}}}`` in ms, nA and % of rheobase.
+    currents : dict
+        ``holding_current`` and ``threshold_current`` ([mean, std], nA), and both per cell. What is not known is None.
+
+    Raises
+    ------
+    ValueError
+        Writing without a directory, or a threshold below 1.
+    """
+    if write_files and output_directory is None:
+        raise ValueError("output_directory is missing: where should the files be written?")
+    results = describe_protocols(cells, protocols, threshold_nvalue_save, save_files_used, default_std_value)
+    if write_files:
+        write_feature_files(output_directory, *results)
+    return results
+
+
+def write_feature_files(output_directory, features: dict, protocols: dict, currents: dict) -> list[Path]:
+    """Write features.json, protocols.json and holding_threshold_currents.json, each whole or not at all.
+
+    Returns
+    -------
+    list of Path
+    """
+    contents = {"features": features, "protocols": protocols, "holding_threshold_currents": currents}
+    paths = []
+    for name, content in contents.items():
+        text = json.dumps(content, indent=2, allow_nan=False)
+        paths.append(Path(output_directory) / f"{name}.json")
+        with whole_file(paths[-1]) as path:
+            path.write_text(text, encoding="utf-8")
+    return paths
+
+
+def extract_efeatures_per_cell(
+    files_metadata,
+    cells,
+    output_directory,
+    targets,
+    protocol_mode,
+    threshold_nvalue_save,
+    write_files,
+    default_std_value=1e-3,
+    absolute_amplitude=False,
+    efel_settings=None,
+    compat=None,
+) -> None:
+    """Group each cell by itself, and write its files into ``<output_directory>/<cell>/``.
+
+    Parameters
+    ----------
+    files_metadata : dict
+        Its cells are the ones to write.
+    cells : list of Cell
+        With features and rheobase.
+    output_directory, targets, protocol_mode, threshold_nvalue_save, write_files, default_std_value
+        As in `extract_efeatures`.
+    absolute_amplitude, efel_settings, compat
+        Those the features were extracted with.
+    """
+    for cell in cells:
+        if cell.name not in files_metadata:
+            continue
+        protocols = group_efeatures(
+            [cell],
+            targets,
+            absolute_amplitude,
+            protocol_mode=protocol_mode,
+            efel_settings=efel_settings,
+            compat=compat,
+        )
+        if cell.name in ("", ".", "..") or "/" in cell.name or "\\" in cell.name:
+            raise ValueError(f"cell name {cell.name!r} can't be the name of a folder. Give the cell another name.")
+        directory = Path(output_directory) / cell.name
+        create_feature_protocol_files(
+            [cell], protocols, directory, threshold_nvalue_save, write_files, default_std_value=default_std_value
+        )
+
+
+def extract_efeatures(
+    output_directory,
+    files_metadata,
+    targets=None,
+    threshold_nvalue_save=1,
+    protocols_rheobase=None,
+    absolute_amplitude=False,
+    recording_reader=None,
+    map_function=map,
+    write_files=False,
+    plot=False,
+    low_memory_mode=False,
+    protocol_mode="mean",
+    efel_settings=None,
+    extract_per_cell=False,
+    rheobase_strategy="absolute",
+    rheobase_settings=None,
+    auto_targets=None,
+    pickle_cells=False,
+    default_std_value=1e-3,
+    compat=None,
+) -> tuple[dict, dict, dict]:
+    """Read recordings, compute features, find rheobases, and average the features at targets.
+
+    Parameters
+    ----------
+    output_directory : str or Path
+        Where files, pickles and figures go; nothing is written unless asked for.
+    files_metadata : dict
+        As in `read_recordings`.
+    targets : list of dict, optional
+        As in `extract_efeatures_at_targets`; amplitudes in % of rheobase, or in nA with ``absolute_amplitude``.
+        The older form, a dict by protocol, is converted. Default: automatic targets.
+    threshold_nvalue_save : int
+        Fewest values of a feature.
+    protocols_rheobase : list of str, optional
+        Protocols for the rheobase, default: `labweave.ephys.DEFAULT_RHEOBASE_PROTOCOLS`.
+    absolute_amplitude : bool
+        No rheobase at all.
+    recording_reader, map_function
+        As in `read_recordings`. Only numbers come back from the workers.
+    write_files : bool
+        Write the three JSON files of `create_feature_protocol_files`.
+    plot : bool
+        Figures of recordings and features.
+    low_memory_mode : bool
+        One file after the other in this process; ``map_function`` is not used.
+    protocol_mode : str
+        mean, median, min or max: how the matched stimuli become one.
+    efel_settings : dict, optional
+        Replaces the default ``{"strict_stiminterval": True, "Threshold": -20.0, "interp_step": 0.025}`` as a whole.
+    extract_per_cell : bool
+        With ``write_files``: the same files for each cell alone.
+    rheobase_strategy, rheobase_settings
+        As in `compute_rheobase`.
+    auto_targets : list of AutoTarget, optional
+        Instead of targets; default without targets: the presets.
+    pickle_cells : bool
+        Write ``cells.pkl`` and ``protocols.pkl``.
+    default_std_value : float
+        Instead of a standard deviation of 0.
+    compat : str, optional
+        "bluepyefe" for the numbers of BluePyEfe where it is wrong (docs/differences.md).
+
+    Returns
+    -------
+    features, protocols, currents : dict
+        As `create_feature_protocol_files`; empty, with a warning, when nothing matches.
+
+    Raises
+    ------
+    ValueError
+        No files, targets of both kinds, plots in low memory mode, an unknown mode, feature or setting: before
+        anything is read.
+    LabweaveError
+        As in `read_recordings` and `compute_rheobase`.
+    """
+    if not files_metadata:
+        raise ValueError("files_metadata is empty: there is nothing to extract efeatures from.")
+    if targets is not None and auto_targets is not None:
+        raise ValueError("targets and auto_targets are both given; choose one.")
+    if plot and low_memory_mode:
+        raise ValueError("plot needs the traces, which low_memory_mode does not keep; choose one.")
+    if absolute_amplitude and targets is None:
+        raise ValueError("absolute_amplitude needs targets: automatic ones are in % of rheobase.")
+    check_mode(protocol_mode)
+    check_threshold_nvalue(threshold_nvalue_save)
+    validate_settings(rheobase_strategy, rheobase_settings, compat)
+    if efel_settings is None:
+        efel_settings = dict(DEFAULT_EFEL_SETTINGS)
+        warnings.warn(f"efel_settings is not given, taken as {efel_settings}.", FeatureWarning, stacklevel=2)
+    if protocols_rheobase is None and not absolute_amplitude:
+        protocols_rheobase = DEFAULT_RHEOBASE_PROTOCOLS
+        warnings.warn(
+            f"protocols_rheobase is not given, taken as {', '.join(protocols_rheobase)}.", FeatureWarning, stacklevel=2
+        )
+    if isinstance(targets, Mapping):
+        warnings.warn("targets are in the older form, by protocol; converted.", FeatureWarning, stacklevel=2)
+        targets = convert_legacy_targets(targets)
+    if low_memory_mode and map_function is not map:
+        warnings.warn("low_memory_mode works in this process, map_function is not used.", stacklevel=2)
+        map_function = map
+
+    def read(targets, keep):
+        groups = _settings_groups(targets, efel_settings)
+        work = partial(_read, reader=recording_reader, efel_settings=efel_settings, groups=groups, keep=keep)
+        return _mapped(work, files_metadata, map_function, compat)
+
+    def find_rheobases(cells):
+        if not absolute_amplitude:
+            compute_rheobase(cells, protocols_rheobase, rheobase_strategy, rheobase_settings, compat)
+
+    if targets is None:
+        wishes = auto_targets or default_auto_targets()
+        cells = read([], keep=False)
+        find_rheobases(cells)
+        targets = choose_auto_targets(cells, wishes)
+    targets = _parsed(targets)
+    cells = read(targets, keep=plot)
+    find_rheobases(cells)
+    protocols = group_efeatures(
+        cells, targets, absolute_amplitude, protocol_mode=protocol_mode, efel_settings=efel_settings, compat=compat
+    )
+    results = describe_protocols(
+        cells,
+        protocols,
+        threshold_nvalue_save,
+        default_std_value=default_std_value,
+        absolute_amplitude=absolute_amplitude,
+    )
+    if not results[0]:
+        warnings.warn("No efeature has enough values: the results are empty.", FeatureWarning, stacklevel=2)
+    if write_files:
+        write_feature_files(output_directory, *results)
+        if extract_per_cell:
+            extract_efeatures_per_cell(
+                files_metadata,
+                cells,
+                output_directory,
+                targets,
+                protocol_mode,
+                threshold_nvalue_save,
+                write_files,
+                default_std_value,
+                absolute_amplitude,
+                efel_settings,
+                compat,
+            )
+    if pickle_cells:
+        for target, content in (
+            (cells_pickle_output_path(output_directory), cells),
+            (protocols_pickle_output_path(output_directory), protocols),
+        ):
+            with whole_file(target) as path:
+                path.write_bytes(pickle.dumps(content))
+    if plot:
+        from labweave.ephys.plots import plot_all_efeatures, plot_cell_impedance, plot_cell_recordings
+
+        for cell in cells:
+            plot_cell_recordings(cell, output_directory)
+            plot_cell_impedance(cell, output_directory)
+        plot_all_efeatures(cells, protocols, output_directory, absolute_amplitude=absolute_amplitude)
+    return results
+
+
+def plot_recordings(
+    files_metadata, output_directory="./figures/", recording_reader=None, map_function=map
+) -> list[Path]:
+    """Draw the recordings of each cell and protocol.
+
+    Parameters
+    ----------
+    files_metadata, recording_reader, map_function
+        As in `read_recordings`.
+    output_directory : str or Path
+        The figures are ``<cell>/<cell>_<protocol>_recordings.pdf`` in it.
+
+    Returns
+    -------
+    list of Path
+        The figures.
+    """
+    from labweave.ephys.plots import plot_cell_recordings
+
+    cells = read_recordings(files_metadata, recording_reader, map_function)
+    return [path for cell in cells for path in plot_cell_recordings(cell, output_directory)]
+
+
+def _parsed(targets: Iterable) -> list[Target]:
+    """Targets as objects; the dicts stay as they are."""
+    return [target if isinstance(target, Target) else Target.from_dict(target) for target in targets]
+
+
+def _settings_groups(targets: list[Target], efel_settings) -> dict[str, list[tuple[dict, list[tuple[str, str]]]]]:
+    """For each protocol the groups of complete settings, with the features and names wanted with each."""
+    groups: dict[str, dict[str, tuple[dict, dict]]] = {}
+    for target in targets:
+        settings = complete_settings(efel_settings, target)
+        _, names = groups.setdefault(target.protocol, {}).setdefault(settings_key(settings), (settings, {}))
+        name = target.efeature, target.efeature_name
+        names.pop(name, None)  # of features that share a name the last one keeps it
+        names[name] = None
+    for of_protocol in groups.values():
+        for settings, names in of_protocol.values():
+            validate_efeatures([efeature for efeature, _ in names], settings)
+    return {
+        protocol: [(settings, list(names)) for settings, names in of_protocol.values()]
+        for protocol, of_protocol in groups.items()
+    }
+
+
+def _mapped(work: Callable, files_metadata, map_function, compat) -> list[Cell]:
+    """Cells of the recordings that ``work`` makes of the files, file by file."""
+    items = []
+    for cell, protocols in files_metadata.items():
+        for protocol, files in protocols.items():
+            find_ecode(protocol)
+            items += [(cell, protocol, {**metadata, "compat": compat} if compat else metadata) for metadata in files]
+    cells = {name: Cell(name) for name in files_metadata}
+    chunks = [items[i : i + FILES_PER_CALL] for i in range(0, len(items), FILES_PER_CALL)]
+    errors = []
+    for chunk, results in zip(chunks, _map(work, chunks, map_function), strict=True):
+        for (name, _, _), (recordings, error) in zip(chunk, results, strict=True):
+            cells[name].recordings += recordings
+            if error is not None:
+                errors.append(error)
+                warnings.warn(f"Left out: {error}", ReadingWarning, stacklevel=3)
+    if errors and len(errors) == len(items):
+        raise errors[0]
+    return list(cells.values())
+
+
+def _map(work: Callable, chunks: list, map_function) -> list:
+    """Results of ``work`` for each chunk, also from a function that gives futures."""
+    if map_function is map:
+        with efel_session():
+            return [work(chunk) for chunk in chunks]
+    return [result.result() if hasattr(result, "result") else result for result in map_function(work, chunks)]
+
+
+def _read(chunk, reader, efel_settings, groups=None, keep=True) -> list[tuple[list[Recording], Exception | None]]:
+    """Read files and extract the features of their recordings; of each the recordings, or the error."""
+    found = []
+    with efel_session():
+        for _, protocol, file_metadata in chunk:
+            try:
+                recordings = read_recordings_of_file(protocol, file_metadata, reader, efel_settings)
+                for recording in recordings:
+                    _set_all(recording, (groups or {}).get(protocol, ()))
+                    if not keep:
+                        recording.drop_traces()
+                found.append((recordings, None))
+            except (LabweaveError, OSError) as error:
+                found.append(([], error))
+    return found
+
+
+def _extract(chunk: list[Recording], groups) -> list[tuple[dict, dict, Any]]:
+    """Extract features of recordings; of each the values by name, by key, and its spikes."""
+    with efel_session():
+        for recording in chunk:
+            _set_all(recording, groups[recording.protocol_name])
+    return [(recording.efeatures, recording.efeature_values, recording.peak_time) for recording in chunk]
+
+
+def _set_all(recording: Recording, groups) -> None:
+    for settings, names in groups:
+        set_efeatures(recording, names, settings)

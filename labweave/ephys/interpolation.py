@@ -1,0 +1,100 @@
+"""Samples on eFEL's time grid: the numbers of eFEL's own interpolation, found once per recording."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+_GRIDS: OrderedDict[tuple, Grid] = OrderedDict()
+_MOST_GRIDS = 4
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where eFEL's grid lies among the samples.
+
+    Parameters
+    ----------
+    samples : ndarray of float64, shape (n_samples,)
+        Times of the samples, in ms.
+    step : float
+        Interval of the grid, in ms.
+    t : ndarray of float64, shape (n_points,)
+        Times of the grid, in ms.
+    left : ndarray of int, shape (n_points,)
+        The sample before each point; the last sample for a point behind the end.
+    """
+
+    samples: np.ndarray
+    step: float
+    t: np.ndarray
+    left: np.ndarray
+
+    @cached_property
+    def beyond(self) -> np.ndarray:
+        """Distance of each point from the sample before it, in ms; 0 behind the end."""
+        behind = self.left == len(self.samples) - 1
+        return np.where(behind, 0.0, self.t - self.samples[self.left])
+
+    @cached_property
+    def intervals(self) -> np.ndarray:
+        """Distances of the samples in ms, one more for the last."""
+        return np.append(np.diff(self.samples), 1.0)
+
+    @cached_property
+    def t_list(self) -> list[float]:
+        """The grid as eFEL takes it."""
+        return self.t.tolist()
+
+    def interpolate(self, values) -> np.ndarray:
+        """Values (n_samples,) on the grid, float64, shape (n_points,)."""
+        values = np.asarray(values, dtype=np.float64)
+        slopes = np.empty_like(values)
+        np.subtract(values[1:], values[:-1], out=slopes[:-1])
+        slopes[-1] = 0.0
+        slopes /= self.intervals
+        points = slopes[self.left]
+        points *= self.beyond
+        points += values[self.left]
+        return points
+
+
+def efel_grid(t, step: float) -> Grid:
+    """Grid of eFEL for samples at given times.
+
+    Parameters
+    ----------
+    t : ndarray of float64, shape (n_samples,)
+        Increasing, in ms, at least 3.
+    step : float
+        eFEL's ``interp_step``, in ms.
+
+    Raises
+    ------
+    ValueError
+        Fewer samples, or a step that is not positive.
+    """
+    if len(t) < 3 or not step > 0:
+        raise ValueError(f"interpolation needs 3 samples or more and a positive interp_step, not {len(t)} and {step}")
+    key = (len(t), t[0], t[1], t[-1], step)
+    grid = _GRIDS.get(key)
+    if grid is None or not (grid.samples is t or np.array_equal(grid.samples, t)):
+        grid = _GRIDS[key] = _make_grid(np.asarray(t, dtype=np.float64), step)
+        while len(_GRIDS) > _MOST_GRIDS:
+            _GRIDS.popitem(last=False)
+    return grid
+
+
+def _make_grid(t, step: float) -> Grid:
+    n_points = int(np.ceil((t[-1] - t[0]) / step))
+    # eFEL adds the step again and again, so its points drift: a product would give other last digits
+    points = np.full(n_points + 1, step)
+    points[0] = t[0]
+    points = np.cumsum(points)
+    if points[-2] >= t[-1]:
+        points = points[:-1]
+    left = np.minimum(np.searchsorted(t[1:], points, side="left"), len(t) - 1)
+    return Grid(t, step, points, left)

@@ -1,0 +1,249 @@
+"""Figures of efeatures over the amplitude, of one cell and of many."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from labweave.ephys.plots.common import (
+    GREY,
+    cell_style,
+    counted,
+    draw_labels,
+    file_name,
+    folder_of_cell,
+    one_axes,
+    write_figures,
+)
+
+CELLS_IN_A_LEGEND = 12
+
+
+class ErrorBar(NamedTuple):
+    """Mean and deviation of an efeature at one amplitude, in the unit of the axis it is drawn on."""
+
+    amplitude: float
+    tolerance: float
+    mean: float
+    std: float
+    sample_size: int
+
+
+def draw_efeature(
+    cells: Sequence[Any],
+    protocol_name: str,
+    efeature: str,
+    *,
+    relative: bool,
+    targets: Iterable[Any] = (),
+    unit: str | None = None,
+    show_legend: bool = True,
+) -> Figure:
+    """Draw an efeature over the amplitude: a point per sweep, a colour and marker per cell.
+
+    Parameters
+    ----------
+    cells : list
+        Their recordings have ``efeatures``, values by name; what is nan or missing is left out.
+    protocol_name, efeature : str
+    relative : bool
+        Amplitudes in percent of rheobase instead of nA.
+    targets : iterable, optional
+        Of this efeature, with amplitude and tolerance in the unit of the axis, mean, std and sample_size: drawn as
+        error bars, those without a mean left out.
+    unit : str, optional
+        Of the efeature; default: eFEL's, if eFEL has an efeature of this name.
+    show_legend : bool
+        Beside the axes.
+
+    Returns
+    -------
+    Figure
+    """
+    n_legend_columns = math.ceil((len(cells) + 1) / 20) if show_legend else 0
+    figure, axes = one_axes(width=5.6 + 1.6 * n_legend_columns)
+    handles, labels = [], []
+    n_values = 0
+    for index, cell in enumerate(cells):
+        color, marker = cell_style(index)
+        points = _points(cell, protocol_name, efeature, relative)
+        n_values += len(points)
+        axes.plot(*points.T, marker, color=color, ms=4.5, mew=0, alpha=0.8)
+        handles.append(Line2D([], [], color=color, marker=marker, ls="", ms=4.5))
+        labels.append(cell.name)
+    bars = [bar for bar in targets if bar.sample_size and np.isfinite(bar.mean)]
+    for bar in bars:
+        axes.errorbar(
+            bar.amplitude,
+            bar.mean,
+            xerr=bar.tolerance,
+            yerr=bar.std,
+            fmt="_",
+            color="black",
+            ms=9,
+            mew=1.6,
+            elinewidth=1.0,
+            capsize=3,
+            zorder=3,
+        )
+        axes.annotate(f"n={bar.sample_size}", (bar.amplitude, bar.mean), (4, 4), textcoords="offset points", size=7)
+    if bars:
+        handles.append(Line2D([], [], color="black", marker="+", ls="", ms=9, mew=1.2))
+        labels.append("target: mean ± std,\namplitude ± tolerance")
+    if relative:
+        axes.axvline(100, color=GREY, lw=0.8, ls=":")
+    unit = _efel_unit(efeature) if unit is None else unit
+    axes.set_xlabel(_amplitude_label(cells, protocol_name, relative))
+    axes.set_ylabel(f"{efeature} ({unit})" if unit else efeature, parse_math=False)
+    whose = cells[0].name if len(cells) == 1 else f"{len(cells)} cells"
+    axes.set_title(f"{whose}, {protocol_name}: {counted(n_values, 'sweep')}", size=11, parse_math=False)
+    if show_legend:
+        draw_labels(figure, handles, labels, loc="outside right upper", ncols=n_legend_columns)
+    return figure
+
+
+def draw_legend(cells: Sequence[Any]) -> Figure:
+    """Draw the colour and marker of each cell, as `draw_efeature` uses them."""
+    n_columns = max(1, math.ceil(len(cells) / 30))
+    figure = Figure(figsize=(2.2 * n_columns, 0.4 + 0.22 * math.ceil(len(cells) / n_columns)))
+    styles = [cell_style(index) for index in range(len(cells))]
+    handles = [Line2D([], [], color=color, marker=marker, ls="", ms=5) for color, marker in styles]
+    draw_labels(figure, handles, [cell.name for cell in cells], loc="center", ncols=n_columns)
+    return figure
+
+
+def plot_efeature(
+    cells: Sequence[Any],
+    protocol_name: str,
+    efeature: str,
+    path,
+    *,
+    relative: bool,
+    targets: Iterable[Any] = (),
+    unit: str | None = None,
+    show_legend: bool = True,
+) -> Path:
+    """Write `draw_efeature` to a file and return its path; the suffix says the format."""
+    figure = draw_efeature(
+        cells, protocol_name, efeature, relative=relative, targets=targets, unit=unit, show_legend=show_legend
+    )
+    return write_figures([figure], Path(path))[0]
+
+
+def plot_all_efeatures(
+    cells: Sequence[Any], protocols: Iterable[Any], output_directory, *, absolute_amplitude: bool = False
+) -> list[Path]:
+    """Write every efeature of the protocols over the amplitude, for all cells together and for each.
+
+    Parameters
+    ----------
+    cells : list
+        See the description of the module; recordings have ``efeatures``.
+    protocols : iterable
+        Results of the grouping, each with ``name`` and ``feature_targets``: efeature_name, efel_feature_name,
+        amplitude, tolerance, mean, std, sample_size.
+    output_directory : str or Path
+    absolute_amplitude : bool
+        Amplitudes of the targets are in nA instead of percent of rheobase.
+
+    Returns
+    -------
+    list of Path
+        ``<protocol>_<efeature>_amp.pdf`` and ``..._amp_rel.pdf``, with several cells also
+        ``<cell>/<cell>_<protocol>_<efeature>_amp.pdf``, and ``legend.pdf``. An efeature without any value,
+        and percent without any rheobase, give no file.
+
+    Notes
+    -----
+    A target in percent is drawn on the axis in nA, and the other way round, by the mean rheobase of the cells drawn.
+    """
+    wanted: dict[tuple[str, str], list[Any]] = {}
+    for protocol in protocols:
+        for target in protocol.feature_targets:
+            wanted.setdefault((protocol.name, target.efeature_name), []).append(target)
+    groups = [(cells, Path(output_directory), "")] if len(cells) > 1 else []
+    for cell in cells:
+        folder, stem = folder_of_cell(output_directory, cell)
+        groups.append(([cell], folder, f"{stem}_"))
+    paths = []
+    for (protocol_name, efeature), targets in wanted.items():
+        unit = _efel_unit(targets[0].efel_feature_name)
+        name = f"{file_name(protocol_name)}_{file_name(efeature)}_amp"
+        for members, folder, prefix in groups:
+            for relative in (False, True):
+                if not any(len(_points(cell, protocol_name, efeature, relative)) for cell in members):
+                    continue
+                path = plot_efeature(
+                    members,
+                    protocol_name,
+                    efeature,
+                    folder / f"{prefix}{name}{'_rel' if relative else ''}.pdf",
+                    relative=relative,
+                    targets=_error_bars(targets, _factor(members, protocol_name, absolute_amplitude, relative)),
+                    unit=unit,
+                    show_legend=len(members) <= CELLS_IN_A_LEGEND,
+                )
+                paths.append(path)
+    return paths + write_figures([draw_legend(cells)], Path(output_directory) / "legend.pdf") if paths else []
+
+
+def _points(cell, protocol_name: str, efeature: str, relative: bool) -> np.ndarray:
+    """Amplitude and value of each sweep that has both, shape (n_sweeps, 2)."""
+    points = [
+        (_amplitude(recording, relative), recording.efeatures.get(efeature))
+        for recording in cell.recordings
+        if recording.protocol_name == protocol_name
+    ]
+    values = np.array(points, dtype=float).reshape(-1, 2)
+    return values[np.isfinite(values).all(axis=1)]
+
+
+def _amplitude(recording, relative: bool) -> float | None:
+    """Return what targets are compared with: amp or amp2 (nA or percent), or the gap between pulses (ms)."""
+    name = recording.ecode.effective
+    if name == "delta":
+        return None if relative else recording.delta
+    return getattr(recording, f"{name}_rel" if relative else name)
+
+
+def _amplitude_label(cells, protocol_name: str, relative: bool) -> str:
+    if relative:
+        return "amplitude (% of rheobase)"
+    return "gap between pulses (ms)" if _is_gap(cells, protocol_name) else "amplitude above holding (nA)"
+
+
+def _is_gap(cells, protocol_name: str) -> bool:
+    """Whether amplitudes of this protocol are the gaps between pulses, in ms whatever the others are."""
+    names = {r.ecode.effective for cell in cells for r in cell.recordings if r.protocol_name == protocol_name}
+    return names == {"delta"}
+
+
+def _factor(cells, protocol_name: str, absolute_amplitude: bool, relative: bool) -> float:
+    """Return what turns the amplitudes of targets into the unit of the axis; nan without a rheobase."""
+    if absolute_amplitude != relative or _is_gap(cells, protocol_name):
+        return 1.0
+    rheobases = [cell.rheobase for cell in cells if cell.rheobase]
+    percent_per_na = 100 / float(np.mean(rheobases)) if rheobases else math.nan
+    return percent_per_na if relative else 1 / percent_per_na
+
+
+def _error_bars(targets, factor: float) -> list[ErrorBar]:
+    bars = [ErrorBar(t.amplitude * factor, t.tolerance * factor, t.mean, t.std, t.sample_size) for t in targets]
+    return [bar for bar in bars if math.isfinite(bar.amplitude)]
+
+
+def _efel_unit(efeature: str) -> str:
+    """Return eFEL's unit of an efeature, "" if it has none or eFEL does not know the name."""
+    from efel.units import get_unit
+
+    try:
+        unit = get_unit(efeature)
+    except KeyError:
+        return ""
+    return "" if unit == "constant" else unit

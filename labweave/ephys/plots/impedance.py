@@ -1,0 +1,87 @@
+"""Impedance from the response to a chirp, and its figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from labweave.ephys.plots.common import COLORS, SPIKE, draw_labels, file_name, folder_of_cell, one_axes, write_figures
+
+
+def impedance(recording, smoothing_hz: float = 0.5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Impedance of a cell from its response to a chirp.
+
+    Parameters
+    ----------
+    recording : Recording
+        The samples between ton and toff are used.
+    smoothing_hz : float
+        Deviation of the Gaussian that averages over frequencies.
+
+    Returns
+    -------
+    frequency_hz, magnitude_mohm, smoothed_mohm : ndarray, shape (n_frequencies,)
+        Only the frequencies of the chirp: from the first one with a third of the largest amplitude of the
+        current on, those with at least a hundredth of it.
+
+    Notes
+    -----
+    The magnitude is the ratio of the Fourier transforms. The smoothed one is the ratio of the averages of cross
+    spectrum and power spectrum, which noise of the voltage doesn't bias.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    first, last = np.searchsorted(recording.t, [recording.ton, recording.toff])
+    current, voltage = (
+        np.fft.rfft(samples[first:last] - np.mean(samples[first:last], dtype=float))
+        for samples in (recording.current, recording.voltage)
+    )
+    frequency = np.fft.rfftfreq(last - first, recording.dt / 1000)
+    width = max(smoothing_hz / frequency[1], 1.0)
+    raw_power = np.abs(current) ** 2
+    power = gaussian_filter1d(raw_power, width)
+    cross = voltage * current.conj()
+    cross = gaussian_filter1d(cross.real, width) + 1j * gaussian_filter1d(cross.imag, width)
+    slowest = np.argmax(raw_power >= 0.1 * raw_power.max())
+    used = (power >= 1e-4 * power.max()) & (raw_power > 0) & (np.arange(len(frequency)) >= slowest)
+    return frequency[used], np.abs(voltage[used] / current[used]), np.abs(cross[used] / power[used])
+
+
+def draw_impedance(recording) -> Figure:
+    """Draw the magnitude of a cell's impedance over the frequency, and where it is largest."""
+    frequency, magnitude, smoothed = impedance(recording)
+    figure, axes = one_axes()
+    peak = int(np.argmax(smoothed))
+    axes.plot(frequency, magnitude, color="#BBBBBB", lw=0.7)
+    axes.plot(frequency, smoothed, color=COLORS[0], lw=1.6)
+    axes.plot(frequency[peak], smoothed[peak], "o", color=SPIKE, ms=6)
+    axes.set(xlabel="frequency (Hz)", ylabel="|Z| (MOhm)", xscale="log", ylim=(0, 1.3 * smoothed.max()))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_title(f"{recording.protocol_name} {recording.name}: impedance", size=11, parse_math=False)
+    handles = [
+        Line2D([], [], color="#BBBBBB", lw=0.9),
+        Line2D([], [], color=COLORS[0], lw=1.6),
+        Line2D([], [], color=SPIKE, marker="o", ls="", ms=6),
+    ]
+    largest = f"largest: {smoothed[peak]:.3g} MOhm\nat {frequency[peak]:.3g} Hz"
+    draw_labels(figure, handles, ["each frequency", "smoothed", largest], loc="outside right upper")
+    return figure
+
+
+def plot_impedance(recording, path) -> Path:
+    """Write `draw_impedance` to a file and return its path; the suffix says the format."""
+    return write_figures([draw_impedance(recording)], Path(path))[0]
+
+
+def plot_cell_impedance(cell, output_directory, format: str = "pdf") -> list[Path]:
+    """Write the impedance from each chirp to ``<cell>/impedance/<cell>_<protocol>_<i>_<name>_impedance.pdf``."""
+    folder, stem = folder_of_cell(output_directory, cell)
+    chirps = [recording for recording in cell.recordings if recording.ecode.name == "SineSpec"]
+    names = [f"{stem}_{file_name(chirp.protocol_name)}_{i}_{file_name(chirp.name)}" for i, chirp in enumerate(chirps)]
+    return [
+        plot_impedance(chirp, folder / "impedance" / f"{name}_impedance.{format}")
+        for chirp, name in zip(chirps, names, strict=True)
+    ]

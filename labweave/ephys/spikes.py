@@ -1,0 +1,106 @@
+"""Spikes inside the stimulus, as eFEL finds them, and the threshold used when nobody gives one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labweave.ephys.interpolation import Grid, efel_grid
+from labweave.ephys.stimulus import median
+
+EFEL_INTERP_STEP = 0.1  # ms, eFEL's own default
+
+
+def auto_threshold(voltage_mv, ton: int, toff: int) -> float:
+    """Spike threshold from the voltage: 20 mV above the higher of base and plateau.
+
+    Parameters
+    ----------
+    voltage_mv : ndarray, shape (n_samples,)
+    ton, toff : int
+        First sample of the stimulus, and the one behind its last.
+
+    Returns
+    -------
+    float
+        mV, at most 50 and at least 20 above the base. With ton at sample 0 the plateau is also the base.
+    """
+    # in the precision of the samples, as in BluePyEfe, for the same last digits
+    precision = np.asarray(voltage_mv).dtype.type
+    plateau = precision(median(voltage_mv[ton:toff]))
+    base = precision(median(voltage_mv[:ton])) if ton > 0 else plateau
+    return float(np.clip(max(base, plateau) + 20.0, base + 20.0, 50.0))
+
+
+def peak_indices(voltage_mv, threshold_mv: float) -> np.ndarray:
+    """Highest point of each excursion above a threshold.
+
+    Parameters
+    ----------
+    voltage_mv : ndarray, shape (n_samples,)
+    threshold_mv : float
+
+    Returns
+    -------
+    ndarray of int, shape (n_peaks,)
+        An excursion starts with a sample above the threshold behind one below it, and ends with the next
+        sample below behind one above; one that is not complete at an end of the trace does not count.
+    """
+    above, below = voltage_mv > threshold_mv, voltage_mv < threshold_mv
+    ups = np.flatnonzero(above[1:] & below[:-1]) + 1
+    downs = np.flatnonzero(below[1:] & above[:-1]) + 1
+    if len(ups) == 0:
+        return np.empty(0, dtype=np.intp)
+    downs = downs[np.searchsorted(downs, ups[0]) :]
+    peaks = [up + int(np.argmax(voltage_mv[up : down + 1])) for up, down in zip(ups, downs, strict=False) if up <= down]
+    return np.array(peaks, dtype=np.intp)
+
+
+def spikes_on_grid(grid: Grid, voltage_mv, ton_ms, toff_ms, threshold_mv: float, strict: bool = True) -> np.ndarray:
+    """Times of the spikes in a voltage on eFEL's grid, in ms; only those inside the stimulus when ``strict``."""
+    peaks = grid.t[peak_indices(voltage_mv, threshold_mv)]
+    return peaks[(peaks >= ton_ms) & (peaks <= toff_ms)] if strict else peaks
+
+
+def spike_times(t_ms, voltage_mv, ton_ms, toff_ms, threshold_mv=None, efel_settings=None) -> np.ndarray:
+    """Times of the spikes of one sweep.
+
+    Parameters
+    ----------
+    t_ms, voltage_mv : ndarray, shape (n_samples,)
+    ton_ms, toff_ms : float
+        The stimulus; only spikes inside count unless ``strict_stiminterval`` is False. ``stim_start`` and
+        ``stim_end`` of the settings do not count here, as in BluePyEfe.
+    threshold_mv : float, optional
+        Used when the settings have no ``Threshold``; default: `auto_threshold` of the sweep.
+    efel_settings : dict, optional
+        Settings of eFEL; of these ``Threshold``, ``interp_step`` (0.1) and ``strict_stiminterval`` (True) matter.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_spikes,)
+        Peaks in ms, those of eFEL's ``peak_time`` to the last digit. Empty for a silent sweep.
+    """
+    settings = efel_settings or {}
+    threshold = settings.get("Threshold", threshold_mv)
+    if threshold is None:
+        ton, toff = np.searchsorted(t_ms, [ton_ms, toff_ms])
+        threshold = auto_threshold(voltage_mv, int(ton), int(toff))
+    if not np.max(voltage_mv) > threshold:
+        return np.empty(0)
+    grid = efel_grid(t_ms, interp_step(settings))
+    return spikes_on_grid(grid, grid.interpolate(voltage_mv), ton_ms, toff_ms, float(threshold), is_strict(settings))
+
+
+def interp_step(efel_settings) -> float:
+    """Interval of eFEL's grid in ms."""
+    return float(efel_settings.get("interp_step", EFEL_INTERP_STEP))
+
+
+def is_strict(efel_settings) -> bool:
+    """Whether only spikes inside the stimulus count."""
+    return bool(efel_settings.get("strict_stiminterval", True))
+
+
+def spikecount(t_ms, voltage_mv, ton_ms, toff_ms, threshold_mv=None, efel_settings=None) -> int:
+    """Count the spikes of one sweep, 0 when it is silent; parameters as in `spike_times`."""
+    return len(spike_times(t_ms, voltage_mv, ton_ms, toff_ms, threshold_mv, efel_settings))

@@ -1,0 +1,181 @@
+"""A sweep and what is given of its stimulus: smoothing, holding current, timings and amplitudes."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+
+from labweave.ephys.notices import StimulusError, StimulusWarning
+from labweave.errors import ConfigError
+
+TIMING_KEYS = ("ton", "tmid", "tmid2", "t1", "t2", "t3", "t4", "toff")
+WINDOW = 85  # samples of the median filter that removes noise from the current
+BASE_SAMPLES = 300
+FEWEST_SAMPLES = 100  # the noise is taken from the first and the last 50
+BLUEPYEFE = "bluepyefe"
+
+
+@dataclass
+class Sweep:
+    """One sweep in standard units, and what is known of its stimulus beforehand.
+
+    Parameters
+    ----------
+    t : ndarray of float64, shape (n_samples,)
+        ms from the start of the sweep.
+    current : ndarray of float, shape (n_samples,)
+        nA, in the precision of the file.
+    metadata : dict
+        Timings in ms, amplitudes in the current unit of the sweep; ``compat`` "bluepyefe" asks for the
+        detection of BluePyEfe 2.3, right or wrong.
+    reader_data : dict
+        Top level of a reader's dict: timings as sample indices, amplitudes as above.
+    current_factor : float
+        From the current unit to nA.
+    name : str
+        For messages.
+    """
+
+    t: np.ndarray
+    current: np.ndarray
+    metadata: dict = field(default_factory=dict)
+    reader_data: dict = field(default_factory=dict)
+    current_factor: float = 1.0
+    name: str = ""
+
+    def __post_init__(self):
+        if self.metadata.get("compat") not in (None, BLUEPYEFE):
+            raise ConfigError(
+                f"{self.name}: compat {self.metadata['compat']!r} is unknown. Give {BLUEPYEFE!r}, or leave it out."
+            )
+        if len(self.t) < FEWEST_SAMPLES:
+            raise StimulusError(
+                f"{self.name}: the sweep has {len(self.t)} samples, a stimulus needs {FEWEST_SAMPLES}. "
+                "Leave this sweep out."
+            )
+        self._smooth: dict[int, np.ndarray] = {}
+
+    @property
+    def dt(self) -> float:
+        """Sampling interval in ms."""
+        return float(self.t[1])
+
+    @property
+    def tend(self) -> float:
+        """Length of the sweep in ms."""
+        return len(self.t) * self.dt
+
+    @property
+    def follows_bluepyefe(self) -> bool:
+        """Whether detection gives BluePyEfe's numbers, also where they are wrong."""
+        return self.metadata.get("compat") == BLUEPYEFE
+
+    @cached_property
+    def samples(self) -> np.ndarray:
+        """Current in nA, float64."""
+        return np.asarray(self.current, dtype=np.float64)
+
+    def in_samples(self, duration_ms: float) -> int:
+        """Return a duration as a number of samples, at least one."""
+        return max(1, int(duration_ms / self.dt))
+
+    def smooth(self, window: int = WINDOW) -> np.ndarray:
+        """Median-filtered current in nA, float64, mirrored at the ends."""
+        if window not in self._smooth:
+            self._smooth[window] = median_filter(self.samples, window)
+        return self._smooth[window]
+
+    def smooth_part(self, start: int, stop: int) -> np.ndarray:
+        """Samples start to stop of the filtered current, without filtering the rest."""
+        first = max(0, start - WINDOW // 2)
+        return median_filter(self.samples[first : stop + WINDOW // 2], WINDOW)[start - first : stop - first]
+
+    def base(self, n_samples: int = BASE_SAMPLES) -> float:
+        """Holding current in nA: median of the filtered first samples."""
+        return median(median_filter(self.samples[:n_samples], WINDOW))
+
+    def given(self, key):
+        """Value in the metadata, else from the reader, else None."""
+        value = self.metadata.get(key)
+        return self.reader_data.get(key) if value is None else value
+
+    def given_amplitude(self, key) -> float | None:
+        """A given amplitude in nA, or None."""
+        value = self.given(key)
+        return None if value is None else float(value) * self.current_factor
+
+    def given_index(self, key) -> int | None:
+        """A given timing as sample index, or None; toff at or behind the end becomes the last sample.
+
+        Raises
+        ------
+        StimulusError
+            The timing is negative, or behind the end and not ``toff``.
+        """
+        value = self.metadata.get(key)
+        if value is not None:
+            index = round(float(value) / self.dt)
+        elif self.reader_data.get(key) is not None:
+            index = int(self.reader_data[key])
+        else:
+            return None
+        last = len(self.t) - 1
+        if key == "toff" and index > last:
+            if index > last + 1:
+                self.warn(f"toff {value} is behind the end of the sweep ({self.tend:g} ms), clipped to it")
+            return last
+        if not 0 <= index <= last:
+            raise StimulusError(
+                f"{self.name}: {key} {value} is outside the sweep (0 to {self.tend:g} ms). "
+                f"Correct {key} in the metadata."
+            )
+        return index
+
+    def warn(self, message: str) -> None:
+        """Warn about this sweep."""
+        warnings.warn(f"{self.name}: {message}.", StimulusWarning, stacklevel=2)
+
+
+def median_filter(values, window: int) -> np.ndarray:
+    """Running median over an odd window of samples, float64, mirrored at both ends."""
+    from scipy.ndimage import median_filter as running_median
+
+    return running_median(np.asarray(values, dtype=np.float64), size=window, mode="reflect")
+
+
+def median(values) -> float:
+    """Return ``numpy.median`` of samples that have no nan, to the last digit and in half the time."""
+    middle = len(values) // 2
+    parted = np.partition(values, middle)
+    if len(values) % 2:
+        return float(parted[middle])
+    return float(np.mean(np.array([parted[:middle].max(), parted[middle]])))
+
+
+def check_order(sweep: Sweep, indices: dict[str, int]) -> None:
+    """StimulusError unless the timings increase in the order of the dict."""
+    keys = list(indices)
+    for earlier, later in pairwise(keys):
+        if indices[later] <= indices[earlier]:
+            raise StimulusError(
+                f"{sweep.name}: {later} ({sweep.t[indices[later]]:g} ms) is not after "
+                f"{earlier} ({sweep.t[indices[earlier]]:g} ms). Correct the timings in the metadata."
+            )
+
+
+def check_ton(sweep: Sweep, ton: int | None) -> None:
+    """StimulusError when a stimulus starts with the sweep and nobody gave the holding current."""
+    if ton == 0 and sweep.given("hypamp") is None:
+        raise StimulusError(
+            f"{sweep.name}: ton is 0, so no sample shows the holding current. "
+            "Give hypamp in the metadata, or correct ton."
+        )
+
+
+def outside(values, ton: int, toff: int) -> np.ndarray:
+    """Samples before ton and from toff on."""
+    return np.concatenate([values[:ton], values[toff:]])

@@ -1,0 +1,106 @@
+"""Targets: which feature to average at which protocol and amplitude, and with which settings of eFEL.
+
+A value is found by the feature and its complete settings, so one feature can be there with several.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Target:
+    """One feature at one stimulus.
+
+    Parameters
+    ----------
+    efeature : str
+        eFEL's name.
+    protocol : str
+        Exact name of the protocol.
+    amplitude, tolerance : float
+        % of rheobase, or nA in absolute mode; a recording matches when it is nearer than the tolerance.
+    efel_settings : dict
+        On top of the global ones.
+    efeature_name : str, optional
+        Name in the result, default: efeature.
+    """
+
+    efeature: str
+    protocol: str
+    amplitude: float
+    tolerance: float
+    efel_settings: dict = field(default_factory=dict)
+    efeature_name: str = ""
+
+    def __post_init__(self):
+        object.__setattr__(self, "efel_settings", dict(self.efel_settings or {}))
+        object.__setattr__(self, "efeature_name", self.efeature_name or self.efeature)
+
+    @classmethod
+    def from_dict(cls, target: dict) -> Target:
+        """From a dict with the names of the parameters; ``location`` is ignored, the dict not changed.
+
+        Raises
+        ------
+        ValueError
+            A key is missing or unknown; the message says which.
+        """
+        given = {key: value for key, value in target.items() if key != "location"}
+        needed = ("efeature", "protocol", "amplitude", "tolerance")
+        missing = [key for key in needed if key not in given]
+        unknown = [key for key in given if key not in (*needed, "efel_settings", "efeature_name")]
+        if missing or unknown:
+            wrong = f"{', '.join(missing)} missing" if missing else f"{', '.join(unknown)} unknown"
+            raise ValueError(f"target {target}: {wrong}. A target has {', '.join(needed)}.")
+        return cls(**given)
+
+    @property
+    def stimulus_name(self) -> str:
+        """Key of the stimulus in the results."""
+        return f"{self.protocol}_{self.amplitude}"
+
+
+def complete_settings(efel_settings: dict | None, target: Target) -> dict:
+    """Global settings overridden by those of a target."""
+    return {**(efel_settings or {}), **target.efel_settings}
+
+
+def settings_key(settings: dict) -> str:
+    """Canonical text of settings: the same for the same settings in any order."""
+    numbers = {key: float(v) if type(v) is int else v for key, v in settings.items()}
+    return json.dumps(numbers, sort_keys=True, default=float)
+
+
+def value_key(efeature: str, settings: dict) -> tuple[str, str]:
+    """Key of a feature value: eFEL's name and the complete settings."""
+    return efeature, settings_key(settings)
+
+
+def convert_legacy_targets(targets: Mapping) -> list[dict]:
+    """Targets of the form ``{protocol: {amplitudes, tolerances, efeatures, ...}}`` as a list of dicts.
+
+    One tolerance serves all amplitudes; a shorter list raises ValueError.
+    """
+    converted = []
+    for protocol, entry in targets.items():
+        amplitudes, tolerances, efeatures = entry["amplitudes"], entry["tolerances"], entry["efeatures"]
+        if len(tolerances) == 1:
+            tolerances = list(tolerances) * len(amplitudes)
+        if len(tolerances) < len(amplitudes):
+            raise ValueError(f"{protocol}: {len(amplitudes)} amplitudes, but {len(tolerances)} tolerances")
+        settings = efeatures if isinstance(efeatures, dict) else dict.fromkeys(efeatures)
+        for amplitude, tolerance in zip(amplitudes, tolerances, strict=False):
+            for efeature in settings:
+                converted.append(
+                    {
+                        "efeature": efeature,
+                        "protocol": protocol,
+                        "amplitude": amplitude,
+                        "tolerance": tolerance,
+                        "efel_settings": dict(settings[efeature] or {}),
+                    }
+                )
+    return converted

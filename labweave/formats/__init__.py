@@ -1,0 +1,1 @@
+"""Readers and writers of file formats: paths in, arrays and plain dicts out."""

@@ -1,0 +1,317 @@
+"""Array files: HDF5, one per kind of array, with a dataset per trial that is named by the trial's row."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
+
+from labweave.errors import ReadError
+from labweave.formats.axopy.journal import JournaledFile, open_file
+from labweave.formats.axopy.names import StorageError
+from labweave.formats.writing import whole_file
+
+SUFFIX = ".hdf5"
+_FORMAT = ("earliest", "v110")  # that of the older programs which read these files
+_CACHE_BYTES = 32 * 1024
+_HEAP_HEADER = 32
+_NO_FREE_SPACE = (1).to_bytes(8, "little")
+_DAMAGED = (OSError, RuntimeError, KeyError, TypeError, ValueError)
+
+
+class MissingDataset(ReadError, TypeError):
+    """A file without the dataset that is asked for."""
+
+
+class ArrayFile:
+    """One array file, open for reading; a context manager.
+
+    Links to other files, virtual datasets and datasets that claim more than the file can hold are refused.
+
+    Parameters
+    ----------
+    folder : Path or zipfile.Path
+    name : str
+        Of the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        It is not there.
+    ReadError
+        It is no HDF5 file, or not a complete one.
+    """
+
+    def __init__(self, folder: Any, name: str):
+        self.path = folder / name
+        stream: Any = open_file(folder, name)
+        self._size = stream.seek(0, io.SEEK_END)
+        try:
+            if isinstance(stream, io.FileIO):
+                self._file = h5py.File(self.path, "r", locking=False)
+            else:
+                self._file = h5py.File(stream, "r")
+        except _DAMAGED as error:
+            stream.close()
+            found = "the file is empty" if self._size == 0 else f"not a complete HDF5 file ({error})"
+            raise ReadError(self.path, found, "Copy it again, or delete it when nothing else is left of it.") from None
+        self._stream = stream
+        self._hard_links: set[bytes] = set()
+        self._last_type: tuple[Any, np.dtype] = (None, np.dtype("V"))
+
+    def __enter__(self) -> ArrayFile:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self._file.close()
+        self._stream.close()
+
+    def rows(self) -> list[int]:
+        """Return the rows that have a dataset, in order; other names are left out."""
+        links: dict[bytes, Any] = {}
+        try:
+            self._file.id.links.iterate(lambda name, link: links.__setitem__(name, link.type), info=True)
+        except _DAMAGED as error:
+            raise self._damaged(error) from None
+        self._hard_links = {name for name, kind in links.items() if kind == h5l.TYPE_HARD}
+        return sorted(int(name) for name in links if name.isdigit() and str(int(name)).encode() == name)
+
+    def read(self, dataset: str) -> np.ndarray:
+        """Return a whole dataset, shape and dtype as it was written.
+
+        Raises
+        ------
+        MissingDataset
+            There is none of this name.
+        ReadError
+            The dataset leaves the file, or is damaged.
+        """
+        try:
+            return self._read(dataset)
+        except ReadError:
+            raise
+        except _DAMAGED as error:
+            raise self._damaged(error) from None
+
+    def _read(self, dataset: str) -> np.ndarray:
+        opened = self._open(dataset)
+        dtype, shape = self._dtype(opened), opened.shape
+        n_bytes = dtype.itemsize * math.prod(shape)
+        offset = opened.get_offset()
+        # Contiguous numbers in this file are read without HDF5, which is slower.
+        if dtype.kind in "iufcb" and offset is not None and 0 < n_bytes == opened.get_storage_size():
+            values = np.empty(shape if n_bytes <= self._size - offset else 0, dtype)
+            self._stream.seek(offset)
+            if values.nbytes and self._stream.readinto(values.reshape(-1).view(np.uint8).data) == n_bytes:
+                return values
+        space = opened.get_create_plist()
+        if space.get_layout() == h5d.VIRTUAL or space.get_external_count():
+            raise ReadError(
+                self.path, f"the dataset {dataset} takes its data from other files", "Copy the data into it."
+            )
+        if n_bytes > 1100 * self._size:  # deflate packs 1032 bytes into one at best
+            raise ReadError(
+                self.path, f"the dataset {dataset} claims {n_bytes:,} bytes, more than the file holds", "Copy it again."
+            )
+        if dtype.kind in "mM":
+            return np.asarray(h5py.Dataset(opened)[()])
+        if dtype.hasobject:
+            if not h5py.check_string_dtype(dtype):
+                raise ReadError(self.path, f"the dataset {dataset} holds no plain values", "Store numbers or text.")
+            return np.asarray(h5py.Dataset(opened).asstr()[()]).astype("U")
+        values = np.empty(shape, dtype)
+        if n_bytes:
+            opened.read(h5s.ALL, h5s.ALL, values)
+        text = h5py.check_string_dtype(dtype)
+        return np.char.decode(values, "utf-8") if text and text.encoding == "utf-8" else values
+
+    def _open(self, dataset: str) -> h5d.DatasetID:
+        """Open a dataset by its path; every step of it must lie in this file."""
+        place: Any = self._file.id
+        if dataset.encode() in self._hard_links:
+            return h5d.open(place, dataset.encode())
+        for part in dataset.strip("/").split("/"):
+            name = part.encode()
+            if not isinstance(place, h5g.GroupID) or not name or not place.links.exists(name):
+                raise MissingDataset(self.path, f"it has no dataset {dataset}", "Ask for one that it has.")
+            if place.links.get_info(name).type != h5l.TYPE_HARD:
+                raise ReadError(self.path, f"{dataset} is a link", "Copy the data into the file.")
+            place = h5o.open(place, name)
+        if not isinstance(place, h5d.DatasetID):
+            raise MissingDataset(self.path, f"{dataset} is a group, no dataset", "Ask for a dataset in it.")
+        return place
+
+    def _dtype(self, opened: h5d.DatasetID) -> np.dtype:
+        """Return the numpy type; that of the trial before, when it is equal."""
+        kind = opened.get_type()
+        if kind != self._last_type[0]:
+            self._last_type = kind, kind.dtype
+        return self._last_type[1]
+
+    def _damaged(self, error: Exception) -> ReadError:
+        return ReadError(self.path, f"the file is damaged ({error})", "Copy it again.")
+
+
+class GrowingArrayFile:
+    """One array file that gets a dataset per trial, written through a journal.
+
+    Parameters
+    ----------
+    path : Path
+        Made when it is missing.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        if not path.exists():
+            with whole_file(path) as new, h5py.File(new, "w", libver=_FORMAT):
+                pass
+        self._stream = JournaledFile(path.open("r+b", buffering=0))
+        try:
+            self._file = h5py.File(self._stream, "r+", libver=_FORMAT)
+        except OSError as error:
+            self._stream.close()
+            raise ReadError(path, f"not a complete HDF5 file ({error})", "Use another array name or task.") from None
+        cache = self._file.id.get_mdc_config()  # each flush looks at all that is in it, so it must not grow
+        cache.set_initial_size, cache.incr_mode, cache.flash_incr_mode, cache.decr_mode = True, 0, 0, 0
+        cache.initial_size = cache.min_size = cache.max_size = _CACHE_BYTES
+        self._file.id.set_mdc_config(cache)
+
+    def add(self, dataset: str, data: np.ndarray) -> Any:
+        """Add a dataset and return the `journal.Change` that makes it count."""
+        _create(self._file.id, dataset, data, self.path)
+        h5f.flush(self._file.id)
+        return self._stream.take_change(self.path.name, _arrange)
+
+    def close(self) -> None:
+        """Close the file as it is committed."""
+        self._stream.freeze()
+        self._file.close()
+        self._stream.close()
+
+
+def _arrange(piece: bytes, before: Callable[[], bytes]) -> list[tuple[int, bytes]]:
+    """Order the pieces of a new dataset so that programs which know no journal meet a sound file between any two.
+
+    First the length of the file; the heap of names, without its list of free space until that is right again; what
+    nothing points to yet; the tree from its root down, which may lead to a node too early but not too late; the
+    nodes; at last the list of free space.
+    """
+    mark = piece[:4]
+    if mark == b"\x89HDF":
+        return [(0, piece)]
+    if mark == b"HEAP":
+        without_free = piece[:16] + _NO_FREE_SPACE + piece[24:]
+        return [(1, without_free), (600, piece)] if len(piece) == _HEAP_HEADER else [(1, piece)]
+    if mark not in (b"TREE", b"SNOD") or before()[:4] != mark:
+        return [(2, piece)]
+    return [(300 - piece[5] if mark == b"TREE" else 500, piece)]  # a tree's level; 0 leads to nodes
+
+
+def storable(data: Any, name: str) -> np.ndarray:
+    """Return `data` as an array that HDF5 can hold: text in UTF-8, dates as opaque bytes that h5py knows.
+
+    Raises
+    ------
+    TypeError
+        There is no data, or it holds Python objects.
+    """
+    if data is None:
+        raise TypeError(
+            f"Array {name!r} holds no data. Stack data onto it before the trial is written, or leave it out."
+        )
+    array = np.asarray(data, order="C")
+    if array.dtype.hasobject:
+        raise TypeError(f"Array {name!r} holds Python objects. Store numbers, text or dates of one type.")
+    if array.dtype.kind == "U":
+        encoded = np.char.encode(array, "utf-8")
+        return encoded.astype(h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize)))
+    if array.dtype.kind in "mM":
+        return array.astype(h5py.opaque_dtype(array.dtype))
+    return array
+
+
+def write_hdf5(filepath, data, dataset="data"):
+    """Add one dataset to an HDF5 file, which is made when it is missing.
+
+    Parameters
+    ----------
+    filepath : str or Path
+    data : array_like
+    dataset : str, default: 'data'
+        Its name; ``g/h`` makes a group g.
+
+    Raises
+    ------
+    TypeError
+        No data, or Python objects; nothing is written.
+    StorageError
+        There is a dataset of this name.
+    FileNotFoundError
+        The folder is missing.
+    """
+    array = storable(data, dataset)
+    with h5py.File(filepath, "a", libver=_FORMAT) as file:
+        _create(file.id, dataset, array, filepath)
+
+
+def read_hdf5(filepath, dataset="data"):
+    """Read one dataset of an HDF5 file.
+
+    Parameters
+    ----------
+    filepath : str or Path
+    dataset : str, default: 'data'
+
+    Returns
+    -------
+    ndarray
+        In memory, with the shape and dtype of the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        The file is missing.
+    ReadError
+        It is damaged, or takes data from other files; `MissingDataset`, also a TypeError, without the dataset.
+    """
+    path = Path(filepath)
+    with ArrayFile(path.parent, path.name) as file:
+        return file.read(dataset)
+
+
+def _create(place: Any, name: str, array: np.ndarray, path: Any) -> None:
+    """Write a dataset as h5py does, contiguous and without times; by its inner functions, for speed."""
+    space = _space(array.shape)
+    kind = _number_type(array.dtype) if array.dtype.kind in "iufcb" else h5t.py_create(array.dtype, logical=True)
+    try:
+        created = h5d.create(place, name.encode(), kind, space, _PROPERTIES, _MAKE_GROUPS)
+    except ValueError as error:
+        if name not in h5py.Group(place):
+            raise
+        raise StorageError(f"{path} has a dataset {name} already. Write to another name or file.") from error
+    if array.size:
+        created.write(h5s.ALL, h5s.ALL, array, kind)
+
+
+@lru_cache(maxsize=64)
+def _space(shape: tuple[int, ...]) -> Any:
+    return h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
+
+
+@lru_cache(maxsize=64)
+def _number_type(dtype: np.dtype) -> Any:
+    return h5t.py_create(dtype, logical=True)
+
+
+_PROPERTIES = h5p.create(h5p.DATASET_CREATE)
+_PROPERTIES.set_obj_track_times(False)
+_MAKE_GROUPS = h5p.create(h5p.LINK_CREATE)
+_MAKE_GROUPS.set_create_intermediate_group(True)

@@ -1,0 +1,194 @@
+"""Reading a task: its trials, arrays and pickles, and what is wrong with them."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labweave.errors import ReadError
+from labweave.formats.axopy.arrays import SUFFIX, ArrayFile
+from labweave.formats.axopy.journal import open_file
+from labweave.formats.axopy.names import check_name
+from labweave.formats.axopy.trials import TrialTable, parse_trials
+from labweave.formats.axopy.writer import TABLE
+
+_EXACT_FLOATS: Any = (
+    {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+)
+
+
+@dataclass
+class TaskState:
+    """What a task's folder holds.
+
+    Attributes
+    ----------
+    status : {"complete", "half_written", "damaged", "empty"}
+        Half-written: a trial lacks an array that other trials have, or its line is cut, as after a crash.
+        Damaged: an array file can't be read. Empty: there is no trial.
+    table : TrialTable
+        The trials, as text.
+    arrays : dict
+        Array name -> rows that have a dataset.
+    missing : dict
+        Array name -> rows of `table` that have none.
+    problems : list of str
+        In words.
+    """
+
+    status: str
+    table: TrialTable
+    arrays: dict[str, list[int]] = field(default_factory=dict)
+    missing: dict[str, list[int]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+class TaskReader:
+    """High-level interface to the storage of one task.
+
+    Parameters
+    ----------
+    root : str, Path or zipfile.Path
+        Folder of the task: ``trials.csv``, array files, pickles.
+    """
+
+    def __init__(self, root):
+        self.root = root
+        self._folder: Any = Path(root) if isinstance(root, str) else root
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial, types as pandas infers them; read once, see `refresh`. No trials: empty."""
+        try:
+            with open_file(self._folder, TABLE) as file:
+                content = file.read()
+        except FileNotFoundError:
+            return pd.DataFrame()
+        try:
+            return pd.read_csv(io.BytesIO(content), **_EXACT_FLOATS)
+        except pd.errors.EmptyDataError:
+            return pd.DataFrame()
+        except (pd.errors.ParserError, UnicodeDecodeError) as error:
+            raise ReadError(self._folder / TABLE, f"no table ({error})", "Correct the line.") from None
+
+    def refresh(self) -> None:
+        """Read `trials` anew at the next use, of a task that is still being written."""
+        self.__dict__.pop("trials", None)
+
+    def array_names(self) -> list[str]:
+        """Return the names of the kinds of arrays."""
+        return self._names(SUFFIX)
+
+    def pickle_names(self) -> list[str]:
+        """Return the names of the pickles."""
+        return self._names(".pkl")
+
+    def iterarray(self, name, skip_missing=False) -> Iterator[np.ndarray | None]:
+        """Yield the array of each trial.
+
+        Parameters
+        ----------
+        name : str
+            Name of the array type.
+        skip_missing : bool, default: False
+            Leave out trials without this array, which otherwise give None.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no array of this name.
+        ReadError
+            Its file is damaged.
+        """
+        with ArrayFile(self._folder, f"{check_name(name, 'array name')}{SUFFIX}") as file:
+            present = set(file.rows())
+            for row in range(len(self.trials)):
+                if row in present:
+                    yield file.read(str(row))
+                elif not skip_missing:
+                    yield None
+
+    def array(self, name) -> np.ndarray:
+        """Return the arrays of all trials below each other; trials without one are left out.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        ndarray, shape (n, ...)
+            Arrays of shape (m,) give a row each, others are joined along their first axis.
+
+        Raises
+        ------
+        ValueError
+            The other axes differ, or no trial has this array.
+        FileNotFoundError
+            There is no array of this name.
+        """
+        return np.vstack([values for values in self.iterarray(name, skip_missing=True) if values is not None])
+
+    def pickle(self, name):
+        """Load a pickled object. Loading can run any code: do it with files of your own only.
+
+        Parameters
+        ----------
+        name : str
+            Without extension.
+        """
+        with (self._folder / f"{check_name(name, 'pickle name')}.pkl").open("rb") as file:
+            return pickle.load(file)  # noqa: S301
+
+    def examine(self) -> TaskState:
+        """Return what the folder holds and what is wrong with it; nothing is loaded but the table."""
+        try:
+            with open_file(self._folder, TABLE) as file:
+                table = parse_trials(file.read(), self._folder / TABLE)
+        except FileNotFoundError:
+            table = TrialTable()
+        n_rows = len(table.rows)
+        state = TaskState("complete", table, problems=list(table.problems))
+        damaged = False
+        for name in self.array_names():
+            try:
+                with ArrayFile(self._folder, f"{name}{SUFFIX}") as file:
+                    rows = file.rows()
+            except ReadError as error:
+                state.problems.append(str(error))
+                damaged = True
+                continue
+            state.arrays[name] = [row for row in rows if row < n_rows]
+            if rows and (missing := sorted(set(range(n_rows)).difference(rows))):
+                state.missing[name] = missing
+                state.problems.append(f"{_rows(missing)} half-written: no {name}")
+            if beyond := [row for row in rows if row >= n_rows]:
+                state.problems.append(f"{name} has datasets of {_rows(beyond)} not in {TABLE}")
+        if damaged:
+            state.status = "damaged"
+        elif not n_rows:
+            state.status = "empty"
+        elif state.missing or table.problems:
+            state.status = "half_written"
+        return state
+
+    def _names(self, suffix: str) -> list[str]:
+        return sorted(
+            path.name.removesuffix(suffix)
+            for path in self._folder.iterdir()
+            if path.name.endswith(suffix) and not path.name.startswith(".") and path.is_file()
+        )
+
+
+def _rows(rows: list[int]) -> str:
+    """Return rows in words, with the verb that follows."""
+    shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    return f"trial {shown} is" if len(rows) == 1 else f"trials {shown} are"

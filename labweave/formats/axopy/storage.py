@@ -1,0 +1,173 @@
+"""The data root: subjects, their tasks, and an archive of all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from labweave.formats.axopy.journal import NAME as JOURNAL
+from labweave.formats.axopy.names import StorageError, check_name
+from labweave.formats.axopy.reader import TaskReader
+from labweave.formats.axopy.writer import TaskWriter
+from labweave.formats.writing import whole_file
+
+
+class Storage:
+    """Top-level data storage maintainer.
+
+    Parameters
+    ----------
+    root : str, default: 'data'
+        Folder of all data; made when it is missing.
+    allow_overwrite : bool, default: False
+        Whether `create_task` may delete what the subject's task holds already.
+
+    Attributes
+    ----------
+    root, allow_overwrite
+        As given.
+    """
+
+    def __init__(self, root="data", allow_overwrite=False):
+        self.root, self.allow_overwrite = root, allow_overwrite
+        self._subject_id: str | None = None
+        makedirs(root, exist_ok=True)
+
+    @property
+    def subject_ids(self) -> Iterator[str]:
+        """Names of the subjects, in alphabetical order."""
+        return _folders(Path(self.root))
+
+    @property
+    def subject_id(self) -> str | None:
+        """The current subject; setting one makes its folder.
+
+        Raises
+        ------
+        TypeError
+            It is not text.
+        StorageError
+            It can't name a folder.
+        OSError
+            The folder can't be made, or is a file.
+        """
+        return self._subject_id
+
+    @subject_id.setter
+    def subject_id(self, subject_id: str) -> None:
+        makedirs(Path(self.root) / check_name(subject_id, "subject id"), exist_ok=True)
+        self._subject_id = subject_id
+
+    @property
+    def task_ids(self) -> Iterator[str]:
+        """Names of the current subject's tasks, in alphabetical order; none without a subject."""
+        if self._subject_id is None:
+            return iter(())
+        return _folders(Path(self.root) / self._subject_id)
+
+    def create_task(self, task_id) -> TaskWriter:
+        """Create a task for the current subject.
+
+        Parameters
+        ----------
+        task_id : str
+
+        Raises
+        ------
+        StorageError
+            The subject has this task already and overwriting is not allowed; a file has its name;
+            it can't name a folder; no subject is set.
+        OSError
+            The folder can't be made.
+        """
+        if self._subject_id is None:
+            raise StorageError(f"Task {task_id!r} has no subject. Set subject_id first.")
+        folder = Path(self.root) / self._subject_id / check_name(task_id, "task id")
+        if folder.exists():
+            if not folder.is_dir():
+                raise StorageError(f"{folder} is a file. Move it away, or choose another task id.")
+            if not self.allow_overwrite:
+                raise StorageError(
+                    f"Subject {self._subject_id} has started task {task_id} already. "
+                    "Choose another task id, or make the storage with allow_overwrite=True."
+                )
+            shutil.rmtree(folder)
+        makedirs(folder)
+        return TaskWriter(str(folder))
+
+    def require_task(self, task_id) -> TaskReader:
+        """Retrieve a task of the current subject.
+
+        Parameters
+        ----------
+        task_id : str
+
+        Raises
+        ------
+        StorageError
+            The subject has no such task.
+        """
+        if task_id not in self.task_ids:
+            raise StorageError(f"Subject {self._subject_id} has no task {task_id}. See task_ids.")
+        return TaskReader(str(Path(self.root) / str(self._subject_id) / task_id))
+
+    def to_zip(self, outfile=None) -> str:
+        """Create a ZIP archive of everything; as `storage_to_zip`."""
+        return storage_to_zip(self.root, outfile)
+
+
+def makedirs(path, exist_ok=False) -> None:
+    """Create a folder with its parents.
+
+    Parameters
+    ----------
+    path : str
+    exist_ok : bool, default: False
+
+    Raises
+    ------
+    FileExistsError
+        It exists and `exist_ok` is False, or it is a file.
+    """
+    os.makedirs(path, exist_ok=exist_ok)  # noqa: PTH103 - any path that the user has
+
+
+def storage_to_zip(path, outfile=None) -> str:
+    """Create a ZIP archive of a data root, its own folder at the top, all paths below it kept.
+
+    Parameters
+    ----------
+    path : str
+        The data root.
+    outfile : str, optional
+        The archive; without one, beside the root and named like it, with ``.zip``.
+
+    Returns
+    -------
+    str
+        The archive.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder.
+    """
+    root = Path(os.path.normpath(path))
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is no folder. Give the root of a storage.")
+    top = root.name or root.resolve().name
+    target = Path(outfile) if outfile is not None else root.resolve().parent / f"{top}.zip"
+    files = [file for file in sorted(root.rglob("*")) if file.is_file() or not any(file.iterdir())]
+    with whole_file(target) as new, zipfile.ZipFile(new, "w", strict_timestamps=False) as archive:
+        for file in files:
+            if file.resolve() != target.resolve() and (file.name != JOURNAL or file.stat().st_size):
+                archive.write(file, f"{top}/{file.relative_to(root).as_posix()}")
+    return str(outfile) if outfile is not None else str(target)
+
+
+def _folders(folder: Path) -> Iterator[str]:
+    """Yield the names of the folders in one, sorted."""
+    yield from sorted(child.name for child in folder.iterdir() if child.is_dir())

@@ -1,0 +1,34 @@
+"""Hashes of files."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+from labweave.errors import ReadError
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """Return the sha256 of a file's bytes, as 64 hexadecimal digits.
+
+    Raises
+    ------
+    ReadError
+        The file can't be read.
+    """
+    try:
+        stat = Path(path).stat()
+        return _sha256(str(path), stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise ReadError(path, error.strerror or str(error), "Is the path right, and the disk mounted?") from None
+
+
+@lru_cache(maxsize=1024)
+def _sha256(path: str, size: int, mtime_ns: int) -> str:
+    """Hash a file once as long as its size and time of change stay: many sweeps come from one file."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,203 @@
+"""Axon binary files (.abf), versions 1 and 2: sweeps with one channel of voltage and one of current.
+
+The bytes are parsed by neo (``pip install labweave[abf]``), whose ``axonrawio`` documents the
+format. The samples of a sweep are read when that sweep is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from labweave.ephys.units import to_ms
+from labweave.errors import ConfigError, ReadError
+from labweave.formats.recordings.files import (
+    file_size,
+    need,
+    numbered_sweeps,
+    pick_sweeps,
+    quantity_of,
+    recording_path,
+)
+
+_BLOCK, _SECTIONS_START, _N_SECTIONS = 512, 76, 18
+
+
+def read_axon(file_metadata) -> list[dict]:
+    """Read sweeps of an Axon binary file.
+
+    Parameters
+    ----------
+    file_metadata : dict
+        ``filepath``; ``v_unit`` and ``i_unit`` replace what the file says; ``sweep`` (sweep_000 or several
+        such names) picks sweeps.
+
+    Returns
+    -------
+    list of dict
+        One per sweep: voltage and current as float32 in the units of their channels, ``dt`` in ``t_unit``,
+        which is s by default.
+
+    Raises
+    ------
+    ReadError
+        The file is missing, empty, truncated or no Axon file; it has other channels than one of
+        voltage and one of current; a unit is neither in the file nor in the metadata.
+    ConfigError
+        neo is not installed.
+
+    Notes
+    -----
+    Units tell which channel is which. Where those of the file don't, ``v_unit`` and ``i_unit`` must be
+    given, and the first channel is the voltage.
+    """
+    path = recording_path(file_metadata)
+    file = _open(path)
+    (voltage, v_unit), (current, i_unit) = _channels(file_metadata, path, file)
+    t_unit = file_metadata.get("t_unit") or "s"
+    names = _names(file)
+    sweeps = []
+    for name in pick_sweeps(path, file_metadata, names):
+        samples = _samples(path, file, names.index(name))
+        sweeps.append(
+            {
+                "voltage": samples[:, voltage].copy(),
+                "current": samples[:, current].copy(),
+                "dt": _interval_s(file) * 1e3 / to_ms(t_unit),
+                "t_unit": t_unit,
+                "v_unit": v_unit,
+                "i_unit": i_unit,
+            }
+        )
+    return sweeps
+
+
+def list_axon(file_metadata) -> list[dict]:
+    """List the sweeps that `read_axon` would read, without their samples: ``sweep`` and ``protocol``."""
+    path = recording_path(file_metadata)
+    file = _open(path)
+    _channels(file_metadata, path, file)
+    protocol = _protocol(file)
+    return [{"sweep": name, "protocol": protocol} for name in pick_sweeps(path, file_metadata, _names(file))]
+
+
+def describe_axon(path) -> dict:
+    """What the header of an Axon file says.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    dict
+        ``protocol`` (name of the protocol file without folder and suffix, or None), ``start_time``
+        (datetime by the clock of the acquisition computer, or None), ``channels`` (name and unit of
+        each) and ``n_sweeps``.
+
+    Raises
+    ------
+    ReadError, ConfigError
+        As in `read_axon`.
+    """
+    file = _open(path)
+    return {
+        "protocol": _protocol(file),
+        "start_time": file._axon_info["rec_datetime"],
+        "channels": _names_and_units(file),
+        "n_sweeps": len(_names(file)),
+    }
+
+
+def _open(path) -> Any:
+    """The file with its header parsed; every way to fail becomes a ReadError."""
+    try:
+        from neo.rawio import AxonRawIO
+    except ImportError as error:
+        raise ConfigError(f"{path}: Axon files are read with neo. Run: pip install labweave[abf]") from error
+    size = file_size(path)
+    _check_sections(path, size)
+    try:
+        file = AxonRawIO(str(path))
+        file.parse_header()
+    except Exception as error:  # neo raises anything from struct.error to IndexError
+        raise ReadError(
+            path,
+            f"not a complete Axon binary file of {size} bytes ({type(error).__name__}: {error})",
+            "Copy it again; if it is another format, name its reader",
+        ) from error
+    return file
+
+
+def _check_sections(path, size) -> None:
+    """Refuse a version 2 file whose list of sections is damaged: neo would loop over billions of entries."""
+    with Path(path).open("rb") as file:
+        head = file.read(_SECTIONS_START + 16 * _N_SECTIONS)
+    if not head.startswith(b"ABF2") or len(head) < _SECTIONS_START + 16 * _N_SECTIONS:
+        return
+    for number in range(_N_SECTIONS):
+        block, entry_size, n_entries = struct.unpack_from("<IIq", head, _SECTIONS_START + 16 * number)
+        if n_entries != 0 and not (entry_size > 0 and 0 < n_entries <= size and 0 < block * _BLOCK < size):
+            raise ReadError(path, f"section {number} of its header is damaged", "Copy it again")
+
+
+def _samples(path, file, index):
+    """Samples of one sweep, shape (n_samples, n_channels), float32, in the units of the channels."""
+    try:
+        raw = file.get_analogsignal_chunk(block_index=0, seg_index=index, stream_index=0)
+        samples = file.rescale_signal_raw_to_float(raw, dtype="float32", stream_index=0)
+    except Exception as error:  # as above
+        raise ReadError(path, f"samples of sweep {index} are damaged ({error})", "Copy the file again") from error
+    if len(samples) == 0:
+        raise ReadError(path, f"sweep {index} has no samples", "Copy the file again, or leave this sweep out")
+    return samples
+
+
+def _interval_s(file) -> float:
+    """Sampling interval; a rate that is a whole number but for rounding is that number."""
+    rate_hz = float(file.get_signal_sampling_rate(0))
+    whole = round(rate_hz)
+    return 1.0 / (whole if math.isclose(rate_hz, whole, rel_tol=1e-6) else rate_hz)
+
+
+def _channels(file_metadata, path, file) -> tuple[tuple[int, str], tuple[int, str]]:
+    """Index and unit of the voltage and of the current."""
+    found = _names_and_units(file)
+    listed = ", ".join(f"{name} in {unit or 'no unit'}" for name, unit in found)
+    if len(found) != 2:
+        raise ReadError(
+            path, f"{len(found)} channels ({listed})", "Export the channels of voltage and current alone, as two"
+        )
+    units = [unit for _, unit in found]
+    quantities = [quantity_of(unit) for unit in units]
+    if set(quantities) == {"voltage", "current"}:
+        voltage, current = quantities.index("voltage"), quantities.index("current")
+        return (
+            (voltage, need(file_metadata, "v_unit", units[voltage], path)),
+            (current, need(file_metadata, "i_unit", units[current], path)),
+        )
+    if file_metadata.get("v_unit") and file_metadata.get("i_unit"):
+        return (0, file_metadata["v_unit"]), (1, file_metadata["i_unit"])
+    raise ReadError(
+        path,
+        f"its units don't tell voltage from current ({listed})",
+        "Give v_unit and i_unit in the metadata; the first channel is then the voltage",
+    )
+
+
+def _names_and_units(file) -> list[tuple[str, str]]:
+    return [(str(channel["name"]), str(channel["units"]).strip()) for channel in file.header["signal_channels"]]
+
+
+def _names(file) -> list[str]:
+    return numbered_sweeps(file.header["nb_segment"][0])
+
+
+def _protocol(file) -> str | None:
+    """Name of the protocol file, None where the acquisition had none."""
+    path = file._axon_info.get("sProtocolPath") or ""
+    path = path.decode("latin-1") if isinstance(path, bytes) else str(path)
+    name = PureWindowsPath(path.replace("\0", "").strip()).stem
+    return None if name.strip("() ").lower() in ("", "untitled") else name

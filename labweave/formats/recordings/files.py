@@ -1,0 +1,106 @@
+"""What the readers share: the path, the opened file, units, and which sweeps are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from labweave.errors import FileMissing, ReadError, SourceError
+
+
+def recording_path(file_metadata) -> Path:
+    """Path of the recording: ``filepath``, else ``v_file``; SourceError when both are missing."""
+    path = file_metadata.get("filepath") or file_metadata.get("v_file")
+    if not path:
+        raise SourceError(
+            "A recording's metadata names no file: neither 'filepath' nor 'v_file' is there. "
+            "Add the path of the file (and 'i_file' for Igor pairs)."
+        )
+    return Path(path)
+
+
+def file_size(path) -> int:
+    """Bytes of a file; ReadError when it is missing, closed to us or empty."""
+    try:
+        size = Path(path).stat().st_size
+    except FileNotFoundError as error:
+        raise FileMissing(path, "there is no such file", "Check the path, and whether its disk is mounted") from error
+    except OSError as error:
+        raise ReadError(path, f"can't be opened ({error.strerror})", "Check the path") from error
+    if size == 0:
+        raise ReadError(path, "the file is empty", "Copy it again from the acquisition computer")
+    return size
+
+
+@contextmanager
+def open_hdf5(path) -> Iterator[Any]:
+    """The opened HDF5 file; what h5py raises for damaged objects while it is in use becomes a ReadError."""
+    import h5py
+
+    file_size(path)
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ReadError(path, f"not a complete HDF5 file ({error})", "Copy it again") from error
+    with file:
+        try:
+            yield file
+        except (
+            OSError,
+            RuntimeError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise ReadError(path, f"the file is damaged ({error})", "Copy it again") from error
+
+
+def read_samples(path, dataset) -> Any:
+    """All values of an HDF5 dataset; ReadError when it claims more than its file can hold, as a damaged one may."""
+    most_bytes = 1100 * file_size(path)  # deflate packs 1032 bytes into one at best
+    if dataset.nbytes > most_bytes:
+        raise ReadError(
+            path, f"{dataset.name} claims {dataset.nbytes:,} bytes, more than the file can hold", "Copy it again"
+        )
+    return dataset[()]
+
+
+def as_list(value) -> list:
+    """The items of a list, of one text or number, or of None."""
+    if value is None or value == "":
+        return []
+    return [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+
+
+def pick_sweeps(path, file_metadata, names) -> list[str]:
+    """The sweeps that ``sweep`` (a name or several) asks for, else all; ReadError for an unknown one."""
+    wanted = [str(name) for name in as_list(file_metadata.get("sweep"))]
+    known = list(names)
+    if missing := [name for name in wanted if name not in known]:
+        raise ReadError(path, f"no sweep {', '.join(missing)}", f"The file has {', '.join(known)}")
+    return wanted or known
+
+
+def numbered_sweeps(n_sweeps: int) -> list[str]:
+    """Names of the sweeps of a file that gives them none: sweep_000, sweep_001, ..."""
+    return [f"sweep_{index:03d}" for index in range(n_sweeps)]
+
+
+def need(file_metadata, key, from_file, path, where="the file"):
+    """What the metadata says, else the file; ReadError if neither."""
+    value = file_metadata.get(key)
+    value = from_file if value is None or value == "" else value
+    if value is None or value == "":
+        raise ReadError(path, f"no {key} in {where}", f"Add {key!r} to the metadata of this recording")
+    return value
+
+
+def quantity_of(unit: str) -> str | None:
+    """Return "voltage" or "current", as the unit ends; None if it tells neither."""
+    if unit.lower().endswith(("v", "volts")):
+        return "voltage"
+    if unit.lower().endswith(("a", "amps", "amperes")):
+        return "current"
+    return None

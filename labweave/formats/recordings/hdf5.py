@@ -1,0 +1,247 @@
+"""labweave's own recordings: one HDF5 file of one cell with one or more sweeps.
+
+Layout, version 1::
+
+    /                      format="labweave-recordings", version=1, cell, and what is known of:
+                           subject, species, session_date (ISO), session_number, lab, cell_type, ljp (mV)
+    /sweeps/<name>         protocol, dt, t_unit, v_unit, i_unit and, if known, ton, tmid, tmid2, t1..t4,
+                           toff (ms), amp, amp2, hypamp (in i_unit), start_time (ISO), repetition
+    /sweeps/<name>/voltage, /sweeps/<name>/current    float32 or float64, (n_samples,), gzip
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labweave.errors import ReadError
+from labweave.formats.recordings.files import as_list, open_hdf5, pick_sweeps, read_samples, recording_path
+from labweave.formats.writing import whole_file
+
+FORMAT = "labweave-recordings"
+VERSION = 1
+UNIT_KEYS = ("dt", "t_unit", "v_unit", "i_unit")
+METADATA_KEYS = ("ton", "toff", "tmid", "tmid2", "t1", "t2", "t3", "t4", "amp", "amp2", "hypamp", "ljp")
+
+
+def write_recordings(path, sweeps, *, cell, protocol=None, **attributes) -> Path:
+    """Write the sweeps of one cell to one file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; an existing one is replaced when the new one is complete.
+    sweeps : list of dict
+        Each with ``voltage`` and ``current`` of shape (n_samples,), ``dt``, ``t_unit``, ``v_unit``,
+        ``i_unit``; optionally ``name`` (default sweep_000, sweep_001, ...), ``protocol`` and any other
+        number or text, stored as attribute. Timings are ms, amplitudes in ``i_unit``.
+    cell : str
+    protocol : str, optional
+        For sweeps without their own.
+    **attributes : str or number
+        Of the file: subject, species, session_date, session_number, lab, cell_type, ljp (mV), ...
+        None is left out.
+
+    Returns
+    -------
+    Path
+        The written file.
+
+    Raises
+    ------
+    ValueError
+        No sweep, a name twice, arrays of different length, a missing unit or protocol.
+    """
+    import h5py
+
+    path = Path(path)
+    prepared = _prepare(sweeps, protocol)
+    with whole_file(path) as half_made, h5py.File(half_made, "w") as file:
+        file.attrs.update({"format": FORMAT, "version": VERSION, "cell": str(cell)})
+        file.attrs.update({key: value for key, value in attributes.items() if value is not None})
+        group = file.create_group("sweeps", track_order=True)
+        for name, arrays, sweep_attributes in prepared:
+            sweep = group.create_group(name)
+            sweep.attrs.update(sweep_attributes)
+            for key, samples in arrays.items():
+                sweep.create_dataset(key, data=samples, chunks=True, compression="gzip", shuffle=True)
+    return path
+
+
+def read_hdf5(file_metadata) -> list[dict]:
+    """Read sweeps of a labweave recordings file.
+
+    Parameters
+    ----------
+    file_metadata : dict
+        ``filepath``; ``sweep`` (a name or list of names) and ``protocol_name`` (str or list, any case)
+        pick sweeps; both are optional.
+
+    Returns
+    -------
+    list of dict
+        One per sweep in the order of writing: ``voltage``, ``current``, ``dt``, units, ``id`` (name of
+        the sweep), ``protocol``, ``repetition`` if known, and ``metadata`` with timings (ms), amplitudes
+        (in ``i_unit``) and ``ljp`` (mV). A protocol which is not in the file gives an empty list.
+
+    Raises
+    ------
+    ReadError
+        Missing, truncated or foreign file, a newer version, a sweep name which is not there, a
+        sweep without a dataset or unit.
+    """
+    path = recording_path(file_metadata)
+    with _open(path) as file:
+        groups = _sweeps(path, file)
+        return [
+            _read_sweep(path, sweep["sweep"], groups[sweep["sweep"]], file.attrs)
+            for sweep in _wanted(path, file_metadata, groups)
+        ]
+
+
+def list_hdf5(file_metadata) -> list[dict]:
+    """List the sweeps that `read_hdf5` would read, without their samples: ``sweep`` and ``protocol``."""
+    path = recording_path(file_metadata)
+    with _open(path) as file:
+        return _wanted(path, file_metadata, _sweeps(path, file))
+
+
+def describe_recordings(path) -> dict:
+    """What a recordings file contains, without reading its samples.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    dict
+        The root attributes (format, version, cell, ...) and ``sweeps``: a list of dicts with ``name``,
+        ``protocol``, ``n_samples`` and ``attributes``.
+
+    Raises
+    ------
+    ReadError
+        As in `read_hdf5`.
+    """
+    with _open(path) as file:
+        description = _attributes(file)
+        description["sweeps"] = [
+            {
+                "name": name,
+                "protocol": _attributes(group).get("protocol"),
+                "n_samples": _dataset(path, name, group, "voltage").shape[0],
+                "attributes": _attributes(group),
+            }
+            for name, group in _sweeps(path, file).items()
+        ]
+    return description
+
+
+def _wanted(path, file_metadata, groups) -> list[dict]:
+    """Sweeps of the wanted names and protocols."""
+    protocols = {str(name).lower() for name in as_list(file_metadata.get("protocol_name"))}
+    found = [
+        {"sweep": name, "protocol": _attributes(groups[name]).get("protocol")}
+        for name in pick_sweeps(path, file_metadata, groups)
+    ]
+    return [sweep for sweep in found if not protocols or str(sweep["protocol"]).lower() in protocols]
+
+
+def _prepare(sweeps, protocol) -> list[tuple[str, dict, dict]]:
+    """Check all sweeps before a byte is written: (name, arrays, attributes) of each."""
+    if not sweeps:
+        raise ValueError("there are no sweeps to write")
+    prepared, names = [], set()
+    for index, sweep in enumerate(sweeps):
+        name = str(sweep.get("name") or f"sweep_{index:03d}")
+        if name in names or "/" in name:
+            raise ValueError(f"sweep name {name!r} is there twice or contains '/'")
+        names.add(name)
+        arrays = {key: _samples(name, key, sweep[key]) for key in ("voltage", "current")}
+        if arrays["voltage"].shape != arrays["current"].shape:
+            raise ValueError(f"sweep {name}: voltage and current differ in length")
+        attributes = {
+            key: value for key, value in sweep.items() if key not in ("voltage", "current", "name", "metadata")
+        }
+        attributes = {**sweep.get("metadata", {}), **attributes}
+        attributes.setdefault("protocol", protocol)
+        absent = [key for key in ("protocol", *UNIT_KEYS) if attributes.get(key) is None]
+        if absent:
+            raise ValueError(f"sweep {name}: {', '.join(absent)} missing")
+        prepared.append((name, arrays, {key: value for key, value in attributes.items() if value is not None}))
+    return prepared
+
+
+def _samples(name, key, values) -> np.ndarray:
+    samples = np.asarray(values)
+    if samples.dtype not in (np.float32, np.float64):
+        samples = samples.astype(np.float64)
+    if samples.ndim != 1 or samples.size == 0:
+        raise ValueError(f"sweep {name}: {key} must be one dimension of samples, not shape {samples.shape}")
+    return samples
+
+
+def _read_sweep(path, name, group, root_attributes) -> dict:
+    attributes = _attributes(group)
+    absent = [key for key in UNIT_KEYS if key not in attributes]
+    if absent:
+        raise ReadError(path, f"sweep {name} has no {', '.join(absent)}", "Write the file again with units")
+    voltage = _dataset(path, name, group, "voltage")
+    current = _dataset(path, name, group, "current")
+    try:
+        samples = {"voltage": read_samples(path, voltage), "current": read_samples(path, current)}
+    except OSError as error:
+        raise ReadError(path, f"samples of sweep {name} are damaged ({error})", "Copy the file again") from error
+    if samples["voltage"].shape != samples["current"].shape:
+        raise ReadError(path, f"sweep {name}: voltage and current differ in length", "Write the file again")
+    metadata = {key: attributes[key] for key in METADATA_KEYS if key in attributes}
+    if "ljp" in root_attributes:
+        metadata.setdefault("ljp", float(root_attributes["ljp"]))
+    return {
+        **samples,
+        **{key: attributes[key] for key in UNIT_KEYS},
+        "id": name,
+        "protocol": attributes.get("protocol"),
+        "repetition": attributes.get("repetition"),
+        "metadata": metadata,
+    }
+
+
+def _sweeps(path, file) -> Any:
+    """The group of sweeps, a group each."""
+    import h5py
+
+    sweeps = file.get("sweeps")
+    if not isinstance(sweeps, h5py.Group) or not all(isinstance(item, h5py.Group) for item in sweeps.values()):
+        raise ReadError(path, "no group of sweeps in the file", "Write the file again")
+    return sweeps
+
+
+def _dataset(path, name, group, key):
+    import h5py
+
+    dataset = group.get(key)
+    if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 1 or dataset.dtype.kind not in "fiu":
+        raise ReadError(path, f"sweep {name} has no usable dataset {key!r}", "Write the file again")
+    return dataset
+
+
+@contextmanager
+def _open(path):
+    """The opened file, checked to be ours and of a version we know."""
+    with open_hdf5(path) as file:
+        if file.attrs.get("format") != FORMAT or "cell" not in file.attrs:
+            raise ReadError(path, "an HDF5 file, but not of labweave recordings", "Convert it, or name its reader")
+        version = _attributes(file).get("version")
+        if not isinstance(version, int) or version > VERSION:
+            raise ReadError(path, f"version {version} of the format", "Upgrade labweave")
+        yield file
+
+
+def _attributes(node) -> dict:
+    """Attributes as plain Python values."""
+    return {key: value.item() if isinstance(value, np.generic) else value for key, value in node.attrs.items()}

@@ -1,0 +1,138 @@
+"""MATLAB files (.mat, versions 4 to 7 and 7.3) with a variable per channel: [time, current] and [time, voltage].
+
+The layout is that of GigaDB dataset 100535: ``Trace_1_2_3_1`` is the current and ``Trace_1_2_3_2`` the
+voltage of one sweep, each of two columns. The file says no units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from labweave.errors import ReadError
+from labweave.formats.recordings.files import file_size, need, open_hdf5, pick_sweeps, read_samples, recording_path
+
+
+def read_matlab(file_metadata) -> list[dict]:
+    """Read sweeps of a MATLAB file.
+
+    Parameters
+    ----------
+    file_metadata : dict
+        ``filepath``, ``t_unit``, ``v_unit``, ``i_unit``; ``sweep`` (the variable of the current, or several)
+        picks sweeps.
+
+    Returns
+    -------
+    list of dict
+        One per variable named ``*Trace*1``: its current, the voltage of its pair ``*Trace*2``, ``dt`` in
+        ``t_unit``, and the variable as ``id``.
+
+    Raises
+    ------
+    ReadError
+        The file is missing, empty, truncated, foreign or has no such variables; a variable has no
+        pair or another shape; a unit is not in the metadata.
+    """
+    path = recording_path(file_metadata)
+    names = pick_sweeps(path, file_metadata, _currents(path))
+    units = _units(path, file_metadata)
+    variables = _load(path, [name[:-1] + channel for name in names for channel in "12"])
+    sweeps = []
+    for name in names:
+        current, voltage = (_channel(path, variables, name[:-1] + channel) for channel in "12")
+        dt = float(current[1, 0] - current[0, 0])
+        if len(current) != len(voltage) or not dt > 0:
+            raise ReadError(
+                path, f"{name} and its pair differ in length, or their time does not advance", "Export the file again"
+            )
+        sweeps.append({"voltage": voltage[:, 1].copy(), "current": current[:, 1].copy(), "dt": dt, **units, "id": name})
+    return sweeps
+
+
+def list_matlab(file_metadata) -> list[dict]:
+    """List the sweeps that `read_matlab` would read: ``sweep`` and ``protocol``, which the file does not say."""
+    path = recording_path(file_metadata)
+    names = pick_sweeps(path, file_metadata, _currents(path))
+    _units(path, file_metadata)
+    return [{"sweep": name, "protocol": None} for name in names]
+
+
+def has_traces(path) -> bool:
+    """Say whether a MATLAB file has a variable of the layout; ReadError as in `read_matlab`."""
+    return any(_is_current(name) for name in _variables(Path(path)))
+
+
+def _units(path, file_metadata) -> dict:
+    return {key: need(file_metadata, key, None, path) for key in ("t_unit", "v_unit", "i_unit")}
+
+
+def _is_current(name) -> bool:
+    return "Trace" in name and name.endswith("1")
+
+
+def _currents(path) -> list[str]:
+    """Variables of the currents, each with its voltage beside it."""
+    variables = _variables(path)
+    currents = [name for name in variables if _is_current(name)]
+    if not currents:
+        raise ReadError(path, "no variable is called like Trace_1_1_1_1", "Export the traces by these names")
+    for name in currents:
+        if (pair := name[:-1] + "2") not in variables:
+            raise ReadError(path, f"no variable {pair}", "Each current *Trace*1 needs its voltage *Trace*2")
+    return currents
+
+
+def _variables(path) -> list[str]:
+    """Names of the variables in the file."""
+    if _is_hdf5(path):
+        with open_hdf5(path) as file:
+            return list(file)
+    from scipy.io import whosmat
+
+    with _translated(path):
+        return [name for name, _, _ in whosmat(str(path))]
+
+
+def _load(path, names) -> dict:
+    """The variables of these names, as arrays; absent ones are left out."""
+    if _is_hdf5(path):
+        with open_hdf5(path) as file:
+            found = {name: file[name] for name in names if name in file}
+            return {name: read_samples(path, node).T for name, node in found.items() if hasattr(node, "shape")}
+    from scipy.io import loadmat
+
+    with _translated(path):
+        return loadmat(str(path), variable_names=names)
+
+
+def _channel(path, variables, name) -> np.ndarray:
+    values = np.asarray(variables.get(name))
+    if values.ndim != 2 or values.shape[1] != 2 or len(values) < 2 or values.dtype.kind not in "fiu":
+        raise ReadError(
+            path, f"{name} has shape {values.shape} and type {values.dtype}", "Two columns of numbers are expected"
+        )
+    return values
+
+
+def _is_hdf5(path) -> bool:
+    import h5py
+
+    file_size(path)
+    return h5py.is_hdf5(path)
+
+
+@contextmanager
+def _translated(path) -> Iterator[None]:
+    """Make whatever scipy fails with a ReadError."""
+    try:
+        yield
+    except Exception as error:  # scipy raises anything from TypeError to zlib.error
+        raise ReadError(
+            path,
+            f"not a complete MATLAB file ({type(error).__name__}: {error})",
+            "Copy it again; if it is another format, name its reader",
+        ) from error

@@ -1,0 +1,385 @@
+"""Rows that follow a server: renamed by their ids, written where they differ, links as the server has them."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from labweave.database import UpsertCounts, upsert
+from labweave.database.connection import LabConnection
+from labweave.database.declare import schema_modules, table_classes
+from labweave.database.values import Column, convert_rows, make_columns
+from labweave.database.writes import Changed, record_changes, write_rows
+from labweave.errors import RowError
+from labweave.formats.alyx import Resource
+from labweave.formats.alyx.records import Mapped, row_key
+from labweave.schemas.alyx import SourceRecord
+from labweave.schemas.ingestion import Failure
+
+CHUNK = 1000
+NO_HASH = "0" * 64
+"""That of a record which must be written again."""
+
+Key = tuple[Any, ...]
+Batch = dict[str, tuple[dict[str, Any], Mapped]]
+
+
+@functools.cache
+def tables() -> dict[str, type]:
+    """Return every table by its label, for example ``session.Session``, parents first."""
+    return {
+        f"{module.__name__.rpartition('.')[2]}.{cls.__name__}": cls
+        for module in schema_modules()
+        for cls in table_classes(module)
+    }
+
+
+class Mirror:
+    """Writes the records of one resource, in the transaction of the caller.
+
+    Attributes
+    ----------
+    counts : dict
+        Table -> `UpsertCounts`.
+    refused : dict
+        Record id -> why it can't be stored.
+    postponed : dict
+        Record id -> the parent that is not there yet.
+    """
+
+    def __init__(self, connection: LabConnection, run: str, resource: Resource):
+        self.connection, self.run, self.resource = connection, run, resource
+        self.counts: dict[str, UpsertCounts] = {}
+        self.refused: dict[str, str] = {}
+        self.postponed: dict[str, str] = {}
+
+    def write(self, batch: Batch, record: bool = True) -> set[str]:
+        """Write records whole, and return the ids of those that are in now.
+
+        Without `record`, what is overwritten is nothing that `Change` should keep.
+        """
+        batch = self._without_orphans(batch)
+        self._fit(batch)
+        if self.resource.identity:
+            batch = self._rename(self._without_misfits(batch))
+        try:
+            self._write(batch, record)
+        except RowError:
+            sound = self._without_misfits(batch)
+            if len(sound) == len(batch):
+                raise
+            batch = sound
+            self._write(batch, record)
+        return set(batch)
+
+    def _write(self, batch: Batch, record: bool) -> None:
+        rows: dict[str, list[dict[str, Any]]] = {}
+        linked: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        for key, (_, mapped) in batch.items():
+            for label, values in mapped.rows:
+                rows.setdefault(label, []).append(values)
+            for label, items in mapped.links.items():
+                linked.setdefault(label, {})[key] = items
+        for label in tables():
+            self._upsert(label, rows.get(label, []), record)
+        for label in tables():
+            if label in linked:
+                self._link(label, linked[label], batch)
+
+    def _fit(self, batch: Batch) -> None:
+        """Cut what is too long for its attribute; the row's json keeps it whole."""
+        labels = {label for _, mapped in batch.values() for label, _ in mapped.rows}
+        limits = {label: _limits(self.connection, label) for label in labels}
+        for record, mapped in batch.values():
+            for label, values in mapped.rows:
+                _fit(record, values, limits[label])
+
+    def _upsert(self, label: str, rows: list[dict[str, Any]], record: bool = True) -> None:
+        if rows:
+            counts, _ = write_rows(tables()[label], rows, run=self.run, record=record)
+            self.counts[label] = self.counts.get(label, UpsertCounts()) + counts
+
+    def _without_orphans(self, batch: Batch) -> Batch:
+        """Postpone the records that name a parent which is not there."""
+        rows: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        for key, (_, mapped) in batch.items():
+            for label, values in mapped.rows:
+                rows.setdefault(label, []).append((key, values))
+            for label, linked in mapped.links.items():
+                rows.setdefault(label, []).extend((key, values) for values in linked)
+        if self.resource.name == "session-details":  # the list says whose they are
+            eids = {(values["eid"],): key for key, values in rows.get("session.Session", [])}
+            for value in _missing("session.Session", ["eid"], eids):
+                self.postponed[eids[value]] = f"session.Session {value[0]}"
+        for label, found in rows.items():
+            for parent, names in _parents(self.connection, label):
+                wanted: dict[Key, list[str]] = {}
+                for key, values in found:
+                    value = tuple(values.get(child) for child in names)
+                    if None not in value:
+                        wanted.setdefault(value, []).append(key)
+                coming = {tuple(values.get(name) for name in names.values()) for _, values in rows.get(parent, ())}
+                missing = _missing(parent, list(names.values()), wanted.keys() - coming)
+                for value in missing:
+                    for key in wanted[value]:
+                        self.postponed[key] = f"{parent} {'/'.join(map(str, value))}"
+        return {key: item for key, item in batch.items() if key not in self.postponed}
+
+    def _without_misfits(self, batch: Batch) -> Batch:
+        """Refuse the records that can't be stored."""
+        labels = {label for _, mapped in batch.values() for label in (*(row[0] for row in mapped.rows), *mapped.links)}
+        columns = {label: make_columns(tables()[label]()) for label in labels}
+        for label in labels:
+            chosen = {
+                key: [values for table, values in mapped.rows if table == label] + mapped.links.get(label, [])
+                for key, (_, mapped) in batch.items()
+            }
+            if _problem(label, columns[label], [values for rows in chosen.values() for values in rows]):
+                for key, rows in chosen.items():
+                    if problem := _problem(label, columns[label], rows):
+                        self.refused[key] = problem
+        return {key: item for key, item in batch.items() if key not in self.refused}
+
+    def _rename(self, batch: Batch) -> Batch:
+        """Give rows that are there the key that their record has now."""
+        table, identity = tables()[self.resource.table](), self.resource.identity
+        names = table.primary_key
+        own = {key: _own_row(self.resource, mapped) for key, (_, mapped) in batch.items()}
+        now = _rows_with(table, [identity], {(row[identity],) for row in own.values()})
+        keys = {row[identity]: tuple(row[name] for name in names) for row in now}
+        taken = {value: uuid for uuid, value in keys.items()}
+        for row in _rows_with(table, names, {tuple(row[name] for name in names) for row in own.values()}):
+            taken[tuple(row[name] for name in names)] = row[identity]
+        for record_id, row in own.items():
+            uuid, wanted = row[identity], tuple(row[name] for name in names)
+            before, occupant = keys.get(uuid), taken.get(wanted)
+            if before == wanted:
+                continue
+            if wanted in taken and occupant != uuid:
+                if occupant is not None and self._is_known(occupant):
+                    aside = _aside(wanted, occupant)
+                    self._move(table, names, wanted, aside)
+                    taken.pop(wanted)
+                    keys[occupant], taken[aside] = aside, occupant
+                elif before is not None:
+                    self.refused[record_id] = (
+                        f"its name {'/'.join(map(str, wanted))} belongs to a row of {self.resource.table} that did not "
+                        "come from this server. Rename or merge one of the two."
+                    )
+                    continue
+            if before is not None:
+                self._move(table, names, before, wanted)
+                taken.pop(before, None)
+            keys[uuid], taken[wanted] = wanted, uuid
+        return {key: item for key, item in batch.items() if key not in self.refused}
+
+    def _is_known(self, record_id: str) -> bool:
+        return bool(SourceRecord & {"resource": self.resource.name, "record_id": record_id})
+
+    def _move(self, table: Any, names: Sequence[str], before: Key, after: Key) -> None:
+        """Change a key; the foreign keys carry it along."""
+        quote = self.connection.adapter.quote_identifier
+        changes = {n: (a, b) for n, a, b in zip(names, before, after, strict=True) if a != b}
+        assign = ", ".join(f"{quote(name)} = %s" for name in changes)
+        where = " and ".join(f"{quote(name)} = %s" for name in names)
+        self.connection.query(
+            f"update {table.full_table_name} set {assign} where {where}",
+            (*(new for _, new in changes.values()), *before),
+        )
+        old, new = ({name: pair[i] for name, pair in changes.items()} for i in (0, 1))
+        changed = Changed(dict(zip(names, before, strict=True)), old, new)
+        record_changes(self.connection, table, [changed], self.run)
+
+    def _link(self, label: str, linked: Mapping[str, list[dict[str, Any]]], batch: Batch) -> None:
+        """Make the links of records those that the server has."""
+        table = tables()[label]()
+        owner = [name for name in tables()[self.resource.table]().primary_key if name in table.heading.names]
+        owners = {tuple(_own_row(self.resource, batch[key][1])[name] for name in owner) for key in linked}
+        rows = [values for items in linked.values() for values in items]
+        wanted = {tuple(values[name] for name in table.primary_key) for values in rows}
+        gone = [
+            row
+            for row in _rows_with(table, owner, owners)
+            if tuple(row[name] for name in table.primary_key) not in wanted
+        ]
+        for restriction in among(
+            table, table.primary_key, [tuple(row[name] for name in table.primary_key) for row in gone]
+        ):
+            (table & restriction).delete_quick()
+        removed = [Changed({name: row[name] for name in table.primary_key}, row, cast(Any, None)) for row in gone]
+        if removed:
+            record_changes(self.connection, table, removed, self.run)
+            count = self.counts.get(label, UpsertCounts())
+            self.counts[label] = count + UpsertCounts(0, len(removed), 0)
+        self._upsert(label, rows)
+
+    def remember(self, source: str, digests: Mapping[str, str], known: set[str]) -> None:
+        """Keep the hashes of records that are written; anew, since an old hash is nothing that `Change` should keep."""
+        own = SourceRecord & {"source": source, "resource": self.resource.name}
+        for restriction in among(own, ["record_id"], [(key,) for key in sorted(known & digests.keys())]):
+            (own & restriction).delete_quick()
+        rows = [
+            {"source": source, "resource": self.resource.name, "record_id": key, "record_sha256": digest}
+            for key, digest in digests.items()
+        ]
+        if rows:
+            upsert(SourceRecord, rows, update=False)
+
+    def invalidate(self, source: str, name: str, ids: Sequence[str]) -> None:
+        """Have known records written again when they are read next, whatever they say."""
+        for start in range(0, len(ids), CHUNK):
+            part = ids[start : start + CHUNK]
+            self.connection.query(
+                f"update {SourceRecord().full_table_name} set record_sha256 = %s where source = %s and resource = %s"
+                f" and record_id in ({', '.join(['%s'] * len(part))})",
+                (NO_HASH, source, name, *part),
+            )
+
+    def owe(self, source: str, ids: Sequence[str]) -> None:
+        """Keep in mind records that could not be written, so that every sync tries them again."""
+        self.invalidate(source, self.resource.name, ids)
+        own = SourceRecord & {"source": source, "resource": self.resource.name}
+        known = {key for r in among(own, ["record_id"], [(key,) for key in ids]) for key in _ids(own & r)}
+        common = {"source": source, "resource": self.resource.name, "record_sha256": NO_HASH}
+        if rows := [{**common, "record_id": key} for key in ids if key not in known]:
+            upsert(SourceRecord, rows, update=False)
+
+    def record_failures(self) -> None:
+        """Keep what was refused, and why, in ``ingestion.Failure``."""
+        record_failures(self.run, self.resource.name, self.refused)
+
+
+def record_failures(run: str, name: str, reasons: Mapping[str, str]) -> None:
+    """Write records that could not be stored into ``ingestion.Failure``."""
+    if reasons:
+        upsert(
+            Failure,
+            [
+                {
+                    "run": run,
+                    "path": f"{name}/{key}"[:512],
+                    "error_class": "RecordRefused",
+                    "message": f"{name} {key}: {reason}"[:2000],
+                }
+                for key, reason in reasons.items()
+            ],
+        )
+
+
+def _ids(records: Any) -> list[str]:
+    return records.to_arrays("record_id").tolist()
+
+
+def keys_of(resource: Resource, ids: Sequence[str]) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+    """Yield the tables that hold records of a resource, and the keys of their rows."""
+    labels = [resource.table, "subject.SubjectNote"] if resource.name == "notes" else [resource.table]
+    for label in labels:
+        table = tables()[label]
+        names = table.primary_key
+        if resource.identity:
+            chosen = [(resource.identity,), [(item,) for item in ids]]
+        else:
+            chosen = [tuple(names), [row_key(resource.name, item) for item in ids]]
+        rows = _rows_with(table, *chosen)
+        yield table, [{name: row[name] for name in names} for row in rows]
+
+
+def _own_row(resource: Resource, mapped: Mapped) -> dict[str, Any]:
+    return next((values for label, values in reversed(mapped.rows) if label == resource.table), {})
+
+
+def _aside(key: Key, uuid: str) -> Key:
+    """Return the key under which a row makes room for another one of its name."""
+    return (*key[:-1], f"{str(key[-1])[:240]} ({uuid[:8]})")
+
+
+def among(table: Any, names: Sequence[str], values: Iterable[Key]) -> Iterator[Any]:
+    """Yield restrictions to rows with some values, several hundred at a time."""
+    listed = list(values)
+    quote = (table() if isinstance(table, type) else table).connection.adapter.quote_identifier
+    plain = len(names) == 1 and all(isinstance(value[0], str) and _is_plain(value[0]) for value in listed)
+    for start in range(0, len(listed), CHUNK):
+        part = listed[start : start + CHUNK]
+        if plain:
+            yield f"{quote(names[0])} in ({', '.join(repr(value[0]) for value in part)})"
+        else:
+            yield [dict(zip(names, value, strict=True)) for value in part]
+
+
+_is_plain = re.compile(r"[0-9A-Za-z_@:.\- ]*").fullmatch
+"""Text that SQL and Python quote alike."""
+
+
+def _rows_with(table: Any, names: Sequence[str], values: Iterable[Key]) -> list[dict[str, Any]]:
+    return [row for restriction in among(table, names, values) for row in (table & restriction).to_dicts()]
+
+
+def _parents(connection: LabConnection, label: str) -> list[tuple[str, dict[str, str]]]:
+    """Return the tables that one hangs on, with its attributes -> theirs."""
+    return _all_parents(connection.prefix, id(connection))[label]
+
+
+@functools.lru_cache(maxsize=2)
+def _all_parents(prefix: str, connection_id: int) -> dict[str, list[tuple[str, dict[str, str]]]]:
+    labels = {cls().full_table_name: label for label, cls in tables().items()}
+    next(iter(tables().values()))().connection.dependencies.load()
+    return {
+        label: [
+            (labels[parent], dict(link["attr_map"]))
+            for parent, link in cls().parents(foreign_key_info=True)
+            if parent in labels
+        ]
+        for label, cls in tables().items()
+    }
+
+
+def _missing(parent: str, names: list[str], values: Iterable[Key]) -> set[Key]:
+    """Return those of the keys that a table does not have."""
+    wanted = set(values)
+    table = tables()[parent]()
+    for restriction in among(table, names, set(wanted)):
+        wanted -= {tuple(row[name] for name in names) for row in (table & restriction).proj().to_dicts()}
+    return wanted
+
+
+def _limits(connection: LabConnection, label: str) -> dict[str, int]:
+    """Return the widths of the attributes that hold free text."""
+    table = tables()[label]()
+    linked = {child for _, names in _parents(connection, label) for child in names}
+    limits = {}
+    for name, attribute in table.heading.attributes.items():
+        width = re.match(r"(?:varchar|character varying)\((\d+)\)", attribute.original_type or attribute.type)
+        if width and not attribute.in_key and name not in linked:
+            limits[name] = int(width[1])
+    return limits
+
+
+def _fit(record: Mapping[str, Any], values: dict[str, Any], limits: Mapping[str, int]) -> None:
+    cut: dict[str, Any] = {}
+    for name, value in values.items():
+        if type(value) is str and len(value) > (limit := limits.get(name, len(value))):
+            column = next(item for item in values if item.endswith("_json"))
+            field = next((item for item, given in record.items() if given == value), name)
+            cut[name] = value[:limit]
+            cut[column] = {**(cut.get(column) or values[column] or {}), field: value}
+    values.update(cut)
+
+
+def _problem(label: str, columns: Mapping[str, Column], rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return why rows can't be stored, if so."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(sorted(row)), []).append(row)
+    for names, group in groups.items():
+        chosen = [columns[name] for name in names if not columns[name].has_default]
+        filled = [columns[name] for name in names if columns[name].has_default]
+        try:
+            convert_rows(chosen, list(group), label)
+            for column in filled:
+                given = [row for row in group if row[column.name] is not None]
+                convert_rows([column], given, label) if given else None
+        except RowError as error:
+            return str(error)
+    return None

@@ -1,0 +1,394 @@
+"""One part of a sync: pulled whole from the server, compared with what is known, written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from labweave.database.connection import LabConnection
+from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
+from labweave.formats.alyx.client import PAGE_ROWS, REQUESTS_PER_MINUTE
+from labweave.formats.alyx.records import Facts, Mapped, Postponed, tidy
+from labweave.ingest.alyx.login import find_login
+from labweave.ingest.alyx.mirror import Mirror, among
+from labweave.schemas.alyx import SourceRecord
+from labweave.schemas.dataset import Dataset, DatasetTag
+from labweave.schemas.ingestion import Source
+from labweave.schemas.session import Procedure
+from labweave.schemas.subject import Subject
+
+IDS_PER_REQUEST = 100
+LAST_ID = 2**128
+MAX_BROKEN = 3
+"""Records of one part that the server may fail on, before it is the server that is broken."""
+
+UNASKABLE = frozenset(",'\"[]()\\")
+"""Characters that a value of a filter can't have."""
+
+Records = list[dict[str, Any]]
+Range = tuple[int, int]
+
+
+@dataclass
+class Pulled:
+    """The records of one part, and what could not be read.
+
+    Attributes
+    ----------
+    records : list of dict
+        Each once; ``subject_uuid`` is added where the server names a subject by nickname.
+    broken : list of (range, str)
+        Ranges of one record each that the server fails on, and how.
+    unreadable : dict
+        Id -> why the server does not give it.
+    """
+
+    records: Records
+    broken: list[tuple[Range, str]] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+_clients: dict[str, AlyxClient] = {}
+
+
+def open_client(url: str, sharing: int = 1, fresh: bool = False) -> AlyxClient:
+    """Return this process's connection to a server.
+
+    Parameters
+    ----------
+    url : str
+    sharing : int, default: 1
+        How many processes share the pace that the server allows.
+    fresh : bool, default: False
+        Look the login up again.
+
+    Raises
+    ------
+    ConfigError
+        No login is known.
+    """
+    if fresh and url in _clients:
+        _clients.pop(url).close()
+    if url not in _clients:
+        _clients[url] = AlyxClient(url, find_login(url), REQUESTS_PER_MINUTE // sharing)
+    return _clients[url]
+
+
+def id_text(number: int) -> str:
+    """Return a number below 2**128 as the text of an id."""
+    digits = f"{number:032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def span(low: int, high: int) -> list[str]:
+    """Return a range of id numbers as a scope holds it: the first id, and the first one after it or ''."""
+    return [id_text(low), id_text(high) if high < LAST_ID else ""]
+
+
+def bounds(scope: Mapping[str, Any]) -> Range:
+    """Return the id numbers of a scope's range, the last one not included."""
+    low, high = scope.get("range") or span(0, LAST_ID)
+    return int(low.replace("-", ""), 16), int(high.replace("-", ""), 16) if high else LAST_ID
+
+
+def django(resource: Resource, scope: Mapping[str, Any], more: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """Return the filter of a scope: id range, stamp, tag and others."""
+    pairs: list[tuple[str, str]] = []
+    low, high = bounds(scope)
+    if low > 0:
+        pairs.append((f"{resource.ranged}__gte", id_text(low)))
+    if high < LAST_ID:
+        pairs.append((f"{resource.ranged}__lt", id_text(high)))
+    if since := scope.get("since"):
+        pairs.append((f"{resource.stamp}__gte", since))
+    if scope.get("unstamped"):
+        pairs.append((f"{resource.stamp}__isnull", "True"))
+    if tag := scope.get("tag"):
+        pairs.append(("tags__id", tag[0]))
+    pairs += [(name, value) for name, value in scope.get("filters", ())]
+    pairs += more
+    return {"django": ",".join(f"{name},{value}" for name, value in pairs)} if pairs else {}
+
+
+def as_list(values: Iterable[str]) -> str:
+    """Return values as a filter takes a list of them."""
+    return "[" + ",".join(f"'{value}'" for value in values) + "]"
+
+
+def pull_part(source: str, name: str, scope: Mapping[str, Any], options: Mapping[str, Any]) -> Pulled:
+    """Pull one planned part, as `pull` does."""
+    url = (Source & {"source": source}).fetch1("location")
+    return pull(open_client(url, int(options.get("workers", 1))), source, name, scope)
+
+
+def pull(client: AlyxClient, source: str, name: str, scope: Mapping[str, Any]) -> Pulled:
+    """Pull one part.
+
+    Parameters
+    ----------
+    client : AlyxClient
+    source : str
+        In ``ingestion.Source``.
+    name : str
+        Of the resource.
+    scope : mapping
+        Any of ``range`` (as of `span`), ``since`` (stamp),
+        ``unstamped``, ``ids``, ``filters`` (pairs), ``tag`` (uuid and name).
+
+    Raises
+    ------
+    AlyxError
+        The server does not answer, or not completely.
+    """
+    resource, pulled = RESOURCES[name], Pulled([])
+    if name == "session-details":
+        _pull_details(client, scope["ids"], pulled)
+        return pulled
+    if not resource.ranged:
+        pulled.records = _pull_whole(client, resource)
+        return pulled
+    pulled.records = list(_pull(client, resource, scope, pulled))
+    if "tag" in scope:
+        _add_untagged(client, resource, scope, pulled)
+    if resource.by_nickname:
+        _add_subjects(source, client, resource, scope, pulled)
+    return pulled
+
+
+def _pull(
+    client: AlyxClient, resource: Resource, scope: Mapping[str, Any], pulled: Pulled, more: tuple = ()
+) -> Iterator[dict[str, Any]]:
+    if "ids" not in scope:
+        yield from pull_range(client, resource, scope, pulled, more)
+        return
+    for start in range(0, len(scope["ids"]), IDS_PER_REQUEST):
+        chosen = scope["ids"][start : start + IDS_PER_REQUEST]
+        yield from pull_range(client, resource, {}, pulled, (("id__in", as_list(chosen)), *more))
+
+
+def pull_range(
+    client: AlyxClient, resource: Resource, scope: Mapping[str, Any], pulled: Pulled, more: tuple = ()
+) -> Iterator[dict[str, Any]]:
+    """Yield the records of an id range; it is halved where it does not fit an answer, or one of them breaks it."""
+    low, high = bounds(scope)
+    query = django(resource, scope, more)
+    for attempt in (1, 2):
+        try:
+            page = client.page(resource.path, {**query, "limit": str(PAGE_ROWS)})
+        except AlyxError as error:
+            if error.status != 500:
+                raise
+            count = client.count(resource.path, query)
+            if not count:
+                return
+            if count == 1:
+                pulled.broken.append(((low, high), error.found))
+                if len(pulled.broken) > MAX_BROKEN:
+                    raise
+                return
+            break
+        if not page.is_last:
+            break
+        # Without an id of its own a record is counted as it is: one answer is one statement of the server.
+        ids = {resource.record_id(row) for row in page.rows} if resource.ranged == "id" else page.rows
+        if len(page.rows) == page.count == len(ids):
+            yield from page.rows
+            return
+        if attempt == 2:
+            raise AlyxError(
+                f"{client.url}{resource.path}",
+                f"{len(ids)} of {page.count} records came",
+                "Try again; if it stays so, look into the server's log.",
+            )
+    middle = (low + high) // 2
+    if middle in (low, high):
+        raise AlyxError(
+            f"{client.url}{resource.path}", "an answer of one id has several pages", "Is this an Alyx server?"
+        )
+    for part in (span(low, middle), span(middle, high)):
+        yield from pull_range(client, resource, {**scope, "range": part}, pulled, more)
+
+
+def _pull_whole(client: AlyxClient, resource: Resource) -> Records:
+    """Return a short list that takes no filter; where it has several pages, until each record was there."""
+    found: dict[str, dict[str, Any]] = {}
+    for _ in range(3):
+        offset, count, is_last = 0, 0, False
+        while not is_last:
+            page = client.page(resource.path, {"limit": str(PAGE_ROWS), **({"offset": str(offset)} if offset else {})})
+            found |= {resource.record_id(row): row for row in page.rows}
+            count, is_last, offset = page.count, page.is_last or not page.rows, offset + len(page.rows)
+        if len(found) == count:
+            return list(found.values())
+        found = {} if len(found) > count else found
+    raise AlyxError(
+        f"{client.url}{resource.path}",
+        f"{len(found)} of {count} records came",
+        "Try again; if it stays so, look into the server's log.",
+    )
+
+
+def _pull_details(client: AlyxClient, ids: list[str], pulled: Pulled) -> None:
+    for eid in ids:
+        try:
+            record = client.get(f"/sessions/{eid}")
+        except AlyxError as error:
+            if error.status not in (404, 500):
+                raise
+            if error.status == 500:  # 404: deleted since the list was read
+                pulled.unreadable[eid] = str(error)
+            continue
+        if not isinstance(record, dict) or str(record.get("id", eid)).lower() != eid:
+            raise AlyxError(f"{client.url}/sessions/{eid}", "the answer is no session", "Is this an Alyx server?")
+        pulled.records.append({**record, "id": eid})
+
+
+def _add_untagged(client: AlyxClient, resource: Resource, scope: Mapping[str, Any], pulled: Pulled) -> None:
+    """Add the datasets that have lost the tag since."""
+    low, high = bounds(scope)
+    tagged = DatasetTag * Dataset.proj("dataset_vanished") & {"tag": scope["tag"][1]} & "dataset_vanished is null"
+    tagged &= in_range("dataset_id", low, high)
+    lost = set(tagged.to_arrays("dataset_id").tolist()) - {resource.record_id(row) for row in pulled.records}
+    pulled.records += _pull(client, resource, {"ids": sorted(lost)}, pulled)
+
+
+def _add_subjects(
+    source: str, client: AlyxClient, resource: Resource, scope: Mapping[str, Any], pulled: Pulled
+) -> None:
+    """Say of each record whose it is; where two labs share a nickname, the server is asked for each of them."""
+    known: dict[str, list[str]] = {}
+    for uuid, (_, name) in subjects_of(source).items():
+        known.setdefault(name, []).append(uuid)
+    shared: set[str] = set()
+    records: Records = []
+    for record in pulled.records:
+        owners = known.get(tidy(record["subject"]), [])
+        if len(owners) > 1:
+            shared.add(tidy(record["subject"]))
+        else:
+            records.append({**record, "subject_uuid": owners[0] if owners else None})
+    for uuid in sorted(uuid for name in shared for uuid in known[name]):
+        own = _pull(client, resource, scope, pulled, (("subject__id", uuid),))
+        records += [{**record, "subject_uuid": uuid} for record in own]
+    pulled.records = records
+
+
+def subjects_of(source: str) -> dict[str, tuple[str, str]]:
+    """Return the subjects that came from a source: uuid -> lab and name."""
+    own = SourceRecord & {"source": source, "resource": "subjects"}
+    ids = set(own.to_arrays("record_id").tolist())
+    rows = Subject.proj("subject_uuid").to_dicts()
+    return {row["subject_uuid"]: (row["lab"], row["subject"]) for row in rows if row["subject_uuid"] in ids}
+
+
+def in_range(attribute: str, low: int, high: int) -> str:
+    """Return the restriction of a text attribute to an id range."""
+    condition = f"{attribute} >= '{id_text(low)}'"
+    return condition if high >= LAST_ID else f"{condition} and {attribute} < '{id_text(high)}'"
+
+
+def known_records(source: str, name: str, scope: Mapping[str, Any], ids: Iterable[str]) -> dict[str, tuple[str, bool]]:
+    """Return id -> hash, and whether it has vanished, of what is known of some records or of a whole range."""
+    own = SourceRecord & {"source": source, "resource": name}
+    if scope.get("complete"):
+        chosen = [own & in_range("record_id", *bounds(scope))] if "range" in scope else [own]
+    else:
+        chosen = [own & restriction for restriction in among(own, ["record_id"], [(key,) for key in ids])]
+    rows = [row for part in chosen for row in part.to_dicts()]
+    return {row["record_id"]: (row["record_sha256"], row["vanished_in"] is not None) for row in rows}
+
+
+@dataclass
+class Compared:
+    """What of a part is new, changed or no longer there."""
+
+    new: dict[str, dict[str, Any]]
+    changed: dict[str, dict[str, Any]]
+    absent: list[str]
+    n_records: int
+    digests: dict[str, str]
+
+
+def compare(source: str, name: str, scope: Mapping[str, Any], pulled: Pulled) -> Compared:
+    """Compare the records of a part with those that were written last."""
+    resource = RESOURCES[name]
+    records = {resource.record_id(record): record for record in pulled.records}
+    known = known_records(source, name, scope, records)
+    digests = {key: resource.digest(record) for key, record in records.items()}
+    new = {key: record for key, record in records.items() if key not in known}
+    changed = {key: record for key, record in records.items() if key in known and known[key] != (digests[key], False)}
+    absent = []
+    if scope.get("complete"):
+        broken = [(id_text(low), id_text(min(high, LAST_ID - 1))) for (low, high), _ in pulled.broken]
+        absent = [
+            key
+            for key, (_, vanished) in known.items()
+            if key not in records and not vanished and not any(low <= key <= high for low, high in broken)
+        ]
+    return Compared(new, changed, sorted(absent), len(records), digests)
+
+
+def write(
+    connection: LabConnection, run: str, source: str, name: str, scope: Mapping[str, Any], pulled: Pulled
+) -> dict[str, Any]:
+    """Write what is new or changed in a part, in the transaction of the caller, and return the row of its page."""
+    resource, compared = RESOURCES[name], compare(source, name, scope, pulled)
+    mirror = Mirror(connection, run, resource)
+    facts = _facts(source, resource)
+    mapped: dict[str, tuple[dict[str, Any], Mapped]] = {}
+    for key, record in {**compared.new, **compared.changed}.items():
+        try:
+            mapped[key] = (record, resource.to_rows(record, facts))
+            for _, values in mapped[key][1].rows[-1:]:
+                values[resource.mark] = None
+        except Postponed as reason:
+            mirror.postponed[key] = str(reason)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            mirror.refused[key] = f"the record has another form than Alyx 3 gives it ({type(error).__name__}: {error})"
+    mirror.refused |= pulled.unreadable
+    # The list of sessions has made rows for them already; what their first details overwrite was never known.
+    first = mapped.keys() & compared.new.keys() if name == "session-details" else set()
+    done = mirror.write({key: item for key, item in mapped.items() if key in first}, record=False)
+    done |= mirror.write({key: item for key, item in mapped.items() if key not in first})
+    mirror.remember(source, {key: compared.digests[key] for key in done}, known=set(compared.changed))
+    if name == "sessions" and done:
+        mirror.invalidate(source, "session-details", sorted(done))
+    mirror.owe(source, sorted(mirror.postponed.keys() | mirror.refused.keys()))
+    for (low, _), found in pulled.broken:
+        mirror.refused[f"{id_text(low)}..."] = _advice(resource, found)
+    mirror.record_failures()
+    stamps = [record[resource.stamp_field] for record in pulled.records if record.get(resource.stamp_field)]
+    return {
+        "n_records": compared.n_records,
+        "n_new": len(done & compared.new.keys()),
+        "n_changed": len(done & compared.changed.keys()),
+        "n_refused": len(mirror.refused),
+        "n_unread": len(pulled.broken),
+        "largest_stamp": max(stamps, default=None),
+        "absent": compared.absent,
+        "postponed": mirror.postponed,
+        "written": {table: list(counts) for table, counts in mirror.counts.items()},
+    }
+
+
+def _facts(source: str, resource: Resource) -> Facts:
+    options = (Source & {"source": source}).fetch1("options") or {}
+    zone = ZoneInfo(options["time_zone"]) if options.get("time_zone", "UTC") != "UTC" else None
+    needs_subjects = resource.by_nickname or resource.name == "notes"
+    procedures = Procedure.proj("procedure_uuid").to_dicts() if resource.name == "surgeries" else []
+    return Facts(
+        subjects_of(source) if needs_subjects else {},
+        {row["procedure_uuid"]: row["procedure"] for row in procedures},
+        zone,
+    )
+
+
+def _advice(resource: Resource, found: str) -> str:
+    if resource.name == "subjects":
+        return (
+            f"the server fails on this one ({found}); a weighing without date_time does that: look at "
+            "/weighings?django=date_time__isnull,True and give it one in Alyx's admin"
+        )
+    return f"the server fails on this one ({found}); look into its log"

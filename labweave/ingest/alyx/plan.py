@@ -1,0 +1,242 @@
+"""The parts of a sync, stage by stage: which records of which resource, in ranges that fit one answer."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from labweave.formats.alyx import RESOURCES, AlyxClient, Resource
+from labweave.ingest.alyx.mirror import NO_HASH
+from labweave.ingest.alyx.pages import LAST_ID, UNASKABLE, Pulled, as_list, django, id_text, in_range, pull_range, span
+from labweave.schemas.alyx import SourceRecord, SyncCursor
+from labweave.schemas.dataset import Dataset, DatasetTag, Tag
+from labweave.schemas.lab import Location
+from labweave.schemas.session import Session
+
+ROWS_PER_PART = 800
+"""Ids are random: parts of so many on the average stay below the 1000 of an answer."""
+
+DETAILS_PER_PART = 25
+OVERLAP = dt.timedelta(hours=2)
+"""How far before the cursor is read again: stamps are set before they are committed, by several
+clocks, and run an hour ahead when summer time ends."""
+
+STAGES: dict[str, tuple[str, ...]] = {
+    "places": ("data-repository", "procedures", "data-formats", "dataset-types", "revisions", "tags"),
+    "labs": ("labs",),
+    "people": ("users",),
+    "projects": ("projects", "locations"),
+    "subjects": ("subjects",),
+    "sessions": ("sessions", "weighings", "water-administrations", "water-restriction", "surgeries"),
+    "details": ("session-details", "insertions", "notes"),
+    "datasets": ("datasets", "trajectories"),
+    "files": ("files", "channels"),
+}
+"""Stage -> resources; a stage needs those before it."""
+
+BY_STAMP = {"datasets": "datasets", "trajectories": "trajectories", "channels": "trajectories"}
+"""Resource -> the resource whose cursor its changes are asked from; the others are listed whole each time."""
+
+Part = tuple[str, dict[str, Any]]
+"""Resource and scope."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a run is asked for.
+
+    Attributes
+    ----------
+    source : str
+    subjects, projects, labs : tuple of str
+        Only these; all when empty.
+    since : str or None
+        Stamp to ask changes from instead of the cursors.
+    full : bool
+        Everything anew.
+    """
+
+    source: str
+    subjects: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+    labs: tuple[str, ...] = ()
+    since: str | None = None
+    full: bool = False
+    cursors: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Say whether the whole server is asked for."""
+        return not (self.subjects or self.projects or self.labs)
+
+    def filters(self, resource: Resource) -> list[list[str]] | None:
+        """Return the filters for a resource, or None when it can't be restricted so and is left out."""
+        if self.is_whole or not resource.ranged:
+            return []
+        if resource.subject_path is None:
+            return None
+        found = []
+        if self.subjects:
+            found.append([f"{resource.subject_path}nickname__in", as_list(self.subjects)])
+        if self.labs:
+            found.append([f"{resource.subject_path}lab__name__in", as_list(self.labs)])
+        if self.projects and resource.session_path is not None:
+            found.append([f"{resource.session_path}projects__name__in", as_list(self.projects)])
+        return found
+
+    def stamp_before(self, name: str) -> str | None:
+        """Return the stamp from which changes of a resource are asked, or None for everything."""
+        if self.full:
+            return None
+        if self.since:
+            return self.since
+        cursor = self.cursors.get(BY_STAMP.get(name, name))
+        return (dt.datetime.fromisoformat(cursor) - OVERLAP).isoformat() if cursor else None
+
+
+def read_cursors(source: str) -> dict[str, str]:
+    """Return resource -> cursor stamp of a source."""
+    return {row["resource"]: row["cursor_stamp"] for row in (SyncCursor & {"source": source}).to_dicts()}
+
+
+def plan_stage(client: AlyxClient, choice: Choice, stage: str) -> Iterator[Part]:
+    """Yield the parts of one stage."""
+    for name in STAGES[stage]:
+        yield from plan_resource(client, choice, name)
+
+
+def plan_resource(client: AlyxClient, choice: Choice, name: str) -> Iterator[Part]:
+    """Yield the parts of one resource."""
+    resource, filters = RESOURCES[name], choice.filters(RESOURCES[name])
+    if filters is None:
+        return
+    common = {"filters": filters} if filters else {}
+    if not resource.ranged:
+        yield name, {"complete": True}
+    elif name == "session-details":
+        yield from in_parts(name, due_details(client, choice, filters))
+    elif name in BY_STAMP and (since := choice.stamp_before(name)):
+        owed = SourceRecord & {"source": choice.source, "resource": name, "record_sha256": NO_HASH}
+        yield from in_parts(name, (owed & "vanished_in is null").to_arrays("record_id").tolist(), ROWS_PER_PART)
+        yield from _ranges(client, resource, {**common, "since": since})
+        if name != "channels":
+            yield from _ranges(client, resource, {**common, "unstamped": True})
+    else:
+        yield from _ranges(client, resource, common if filters else {"complete": True}, at_least=1)
+
+
+def in_parts(name: str, ids: Iterable[str], size: int = DETAILS_PER_PART) -> Iterator[Part]:
+    """Yield parts of so many ids."""
+    ids = sorted(ids)
+    for start in range(0, len(ids), size):
+        yield name, {"ids": ids[start : start + size]}
+
+
+def _ranges(client: AlyxClient, resource: Resource, scope: dict[str, Any], at_least: int = 0) -> Iterator[Part]:
+    count = client.count(resource.path, django(resource, scope))
+    n = max(at_least, -(-count // ROWS_PER_PART))
+    for index in range(n):
+        yield resource.name, {**scope, "range": span(LAST_ID * index // n, LAST_ID * (index + 1) // n)}
+
+
+def due_details(client: AlyxClient, choice: Choice, filters: list[list[str]]) -> set[str]:
+    """Return the eids of the sessions whose details are to be read: new, changed in the list or by stamp, or all."""
+    listed = SourceRecord & {"source": choice.source, "resource": "sessions"} & "vanished_in is null"
+    eids = set(listed.to_arrays("record_id").tolist())
+    if filters:
+        eids &= set(_eids(client, {"filters": filters}))
+    since = choice.stamp_before("session-details")
+    if since is None:
+        return eids
+    due = eids & unread_details(choice.source)
+    common = {"filters": filters} if filters else {}
+    due |= eids & set(_eids(client, {**common, "since": since}))
+    due |= eids & set(_eids(client, {**common, "unstamped": True}))
+    return due | (eids & set(_moved(client)))
+
+
+def unread_details(source: str) -> set[str]:
+    """Return the eids of listed sessions whose details were not read since the list last said something new."""
+    own = SourceRecord & {"source": source} & "vanished_in is null"
+    listed = (own & {"resource": "sessions"}).to_arrays("record_id")
+    read = own & {"resource": "session-details"} & f"record_sha256 <> '{NO_HASH}'"
+    return set(listed.tolist()) - set(read.to_arrays("record_id").tolist())
+
+
+def _eids(client: AlyxClient, scope: dict[str, Any]) -> Iterator[str]:
+    """Yield the ids of listed sessions."""
+    resource = RESOURCES["sessions"]
+    for _, part in _ranges(client, resource, scope):
+        for record in pull_range(client, resource, part, Pulled([])):
+            yield resource.record_id(record)
+
+
+def _moved(client: AlyxClient) -> Iterator[str]:
+    """Yield the sessions at locations that have more or fewer of them than is known: a rename has no stamp."""
+    known: dict[str, int] = {}
+    here = (Session & "session_vanished is null").proj("session_location")
+    for name in here.to_arrays("session_location").tolist():
+        known[name] = known.get(name, 0) + 1
+    for name in _location_names():
+        filters = [["location__name", name]]
+        if not name or name.isdigit() or set(name) & UNASKABLE:
+            continue
+        if client.count("/sessions", django(RESOURCES["sessions"], {"filters": filters})) != known.get(name, 0):
+            yield from _eids(client, {"filters": filters})
+
+
+def _location_names() -> list[str]:
+
+    return sorted(set((Location & "location_vanished is null").to_arrays("location").tolist()))
+
+
+def differing_ranges(client: AlyxClient, source: str, name: str, absent: set[str]) -> Iterator[Part]:
+    """Yield the ranges in which the server counts more or fewer records than are known, to be listed whole."""
+    resource = RESOURCES[name]
+    own = SourceRecord & {"source": source, "resource": name} & "vanished_in is null"
+
+    def count_here(low: int, high: int) -> int:
+
+        first, last = id_text(low), id_text(high) if high < LAST_ID else "g"
+        return len(own & in_range("record_id", low, high)) - sum(first <= key < last for key in absent)
+
+    for part in _narrow(client, resource, {}, count_here):
+        yield name, {"range": span(*part), "complete": True}
+
+
+def differing_tags(client: AlyxClient, source: str) -> Iterator[Part]:
+    """Yield the ranges in which the server counts more or fewer datasets of a tag than are known."""
+    tags = set(
+        (SourceRecord & {"source": source, "resource": "tags"} & "vanished_in is null").to_arrays("record_id").tolist()
+    )
+    for row in Tag.proj("tag_uuid").to_dicts(order_by="tag"):
+        if row["tag_uuid"] not in tags:
+            continue
+        scope = {"tag": [row["tag_uuid"], row["tag"]]}
+        own = (DatasetTag & {"tag": row["tag"]}) * (Dataset & "dataset_vanished is null").proj()
+
+        def count_here(low: int, high: int, own: Any = own) -> int:
+            return len(own & in_range("dataset_id", low, high))
+
+        for part in _narrow(client, RESOURCES["datasets"], scope, count_here):
+            yield "datasets", {**scope, "range": span(*part)}
+
+
+def _narrow(
+    client: AlyxClient, resource: Resource, scope: dict[str, Any], count_here: Any, part: tuple[int, int] = (0, LAST_ID)
+) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of one answer in which the server's count differs from the known one."""
+    there = client.count(resource.path, django(resource, {**scope, "range": span(*part)}))
+    here = count_here(*part)
+    if there == here:
+        return
+    if max(there, here) <= ROWS_PER_PART:
+        yield part
+        return
+    low, high = part
+    n = min(16, -(-max(there, here) // ROWS_PER_PART) + 1)
+    for index in range(n):
+        step = (low + (high - low) * index // n, low + (high - low) * (index + 1) // n)
+        yield from _narrow(client, resource, scope, count_here, step)

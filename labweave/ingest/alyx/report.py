@@ -1,0 +1,77 @@
+"""What one sync did: new, changed and gone records of each resource."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from labweave.ingest.report import IngestReport
+
+
+@dataclass
+class ResourceCounts:
+    """What became of the records of one resource."""
+
+    seen: int = 0
+    new: int = 0
+    changed: int = 0
+    gone: int = 0
+    failed: int = 0
+
+
+@dataclass
+class SyncReport(IngestReport):
+    """What a sync did; with `dry_run`, what it would do.
+
+    Attributes
+    ----------
+    resources : dict
+        Resource -> `ResourceCounts`.
+    failed_parts : int
+        Parts that could not be pulled; their jobs wait for ``labweave retry``.
+    """
+
+    resources: dict[str, ResourceCounts] = field(default_factory=dict)
+    failed_parts: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """0 when everything went in, 1 when some of it did not."""
+        return 1 if self.failed or self.failed_parts else 0
+
+    def add_up(self) -> None:
+        """Set the sums over all resources."""
+        counts = self.resources.values()
+        self.seen, self.new = sum(c.seen for c in counts), sum(c.new for c in counts)
+        self.changed, self.failed = sum(c.changed for c in counts), sum(c.failed for c in counts)
+        self.unchanged = max(0, self.seen - self.new - self.changed - self.failed)
+
+    def counts(self) -> dict[str, object]:
+        """Return the numbers as ``ingestion.Run`` keeps them."""
+        resources = {name: vars(counts) for name, counts in self.resources.items()}
+        return {**super().counts(), "resources": resources, "failed_parts": self.failed_parts}
+
+    def __str__(self) -> str:
+        head = "would be: " if self.dry_run else ""
+        gone = sum(counts.gone for counts in self.resources.values())
+        lines = [
+            f"{self.source}: {self.seen} records; {head}{self.new} new, {self.changed} changed, {gone} gone, "
+            f"{self.unchanged} unchanged, {self.failed} failed"
+        ]
+        shown = {name: c for name, c in self.resources.items() if c.seen or c.gone or c.failed}
+        if shown:
+            width = max(map(len, shown))
+            lines.append(
+                f"  {'resource':<{width}}  {'seen':>8}  {'new':>8}  {'changed':>8}  {'gone':>8}  {'failed':>8}"
+            )
+            lines += [
+                f"  {name:<{width}}  {c.seen:>8}  {c.new:>8}  {c.changed:>8}  {c.gone:>8}  {c.failed:>8}"
+                for name, c in shown.items()
+            ]
+        lines += [f"  failed {failure.path}: {failure.message}" for failure in self.failures[:20]]
+        if len(self.failures) > 20:
+            lines.append(f"  and {len(self.failures) - 20} more: ingestion.Failure has them all")
+        if self.failed_parts:
+            lines.append(
+                f"  {self.failed_parts} parts could not be pulled (labweave errors); the next sync tries them again"
+            )
+        return "\n".join(lines)

@@ -1,0 +1,474 @@
+"""One sync: stage by stage planned, pulled by populate's workers, checked, and only then taken as known."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import getpass
+import logging
+import os
+import platform
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import psutil
+
+from labweave import __version__, populate
+from labweave.database import UpsertCounts, current, upsert
+from labweave.database.writes import write_rows
+from labweave.errors import SourceError
+from labweave.formats.alyx import RESOURCES, AlyxClient, Resource
+from labweave.ingest.alyx.mirror import CHUNK, keys_of, record_failures
+from labweave.ingest.alyx.pages import LAST_ID, compare, open_client, pull, span
+from labweave.ingest.alyx.plan import (
+    DETAILS_PER_PART,
+    ROWS_PER_PART,
+    STAGES,
+    Choice,
+    Part,
+    differing_ranges,
+    differing_tags,
+    due_details,
+    in_parts,
+    plan_resource,
+    plan_stage,
+    read_cursors,
+    unread_details,
+)
+from labweave.ingest.alyx.report import ResourceCounts, SyncReport
+from labweave.ingest.report import IngestFailure
+from labweave.populate import queue
+from labweave.schemas.alyx import SourceRecord, SyncCursor, SyncPage, SyncPart, SyncRun
+from labweave.schemas.ingestion import Failure, Run, Source
+from labweave.schemas.work import Worker
+
+log = logging.getLogger(__name__)
+
+VANISHED_SHARE = 0.1
+VANISHED_AT_LEAST = 10
+"""So many records, and this share of a resource, may not vanish in one run without a yes."""
+
+LATE_ROUNDS = 3
+PARTS_PER_WORKER = 4
+"""For fewer it does not pay to start a process."""
+
+RESUME_HOURS = 20
+"""A run with failed parts is gone on with for so long; then a new one begins."""
+
+NEEDED = frozenset(RESOURCES) - {
+    *("weighings", "water-administrations", "water-restriction", "surgeries", "notes"),
+    *("files", "channels", "session-details"),
+}
+"""Resources that later stages name; without one of their parts those would find no parents."""
+
+PARENTS_BY_ID = {"session.Session": "sessions", "dataset.Dataset": "datasets", "session.Trajectory": "trajectories"}
+"""Table -> resource, of parents that are named by their ids."""
+
+CURSORS = ("session-details", "datasets", "insertions", "trajectories")
+Progress = Callable[..., None]
+
+
+class _Stopped(Exception):
+    """A stage that others need has failed parts."""
+
+
+def sync(url: str, source: str, labs: tuple[str, ...], options: Any, progress: Progress) -> SyncReport:
+    """Sync a server, or go on with a sync that was interrupted.
+
+    Raises
+    ------
+    ConfigError
+        No login, or a wrong one.
+    SourceError
+        The server does not answer, another sync of it is running, or too many records have
+        vanished.
+    """
+    client = open_client(url, fresh=True)
+    client.count("/labs", {})
+    database = current()
+    asked = {
+        "subjects": list(options.subjects),
+        "projects": list(options.projects),
+        "labs": list(labs),
+        "since": options.since.isoformat() if options.since else None,
+        "full": options.full,
+        "workers": options.workers,
+        "time_zone": options.time_zone,
+    }
+    upsert(
+        Source,
+        [
+            {
+                "source": source,
+                "adapter": "alyx",
+                "location": url,
+                "source_lab": ",".join(labs)[:64],
+                "options": {"time_zone": options.time_zone},
+            }
+        ],
+    )
+    run = _unfinished(source, asked) or _begin(source, asked)
+    return _Sync(database.connection, client, run, source, asked, options.allow_vanished, progress).run_all()
+
+
+def _unfinished(source: str, asked: dict[str, Any]) -> str | None:
+    """Return the last run, when it was killed or has failed parts, and asked for the same."""
+    rows = (Run * SyncRun & {"source": source} & "status <> 'finished'").to_dicts(order_by="started desc")
+    for row in rows:
+        host, _, pid = row["host"].rpartition(":")
+        if row["status"] == "running" and _lives(host, int(pid or 0)):
+            raise SourceError(
+                f"{source} is being synced by process {pid} on {host}, since {row['started']:%Y-%m-%d %H:%M} UTC. "
+                "Wait for it, or end it."
+            )
+    last = (Run * SyncRun & {"source": source}).to_dicts(order_by="started desc", limit=1)
+    if not last or last[0]["status"] == "finished":
+        return None
+    row = last[0]
+    same = {**row["sync_options"], "workers": None} == {**asked, "workers": None}
+    age = dt.datetime.now(dt.timezone.utc).replace(tzinfo=None) - row["started"]
+    if not same or (row["status"] == "failed" and age > dt.timedelta(hours=RESUME_HOURS)):
+        return None
+    Run.update1({"run": row["run"], "status": "running", "host": _who(), "finished": None, "run_message": ""})
+    populate.retry(["alyx.SyncPage"], {"run": row["run"]})
+    return row["run"]
+
+
+def _lives(host: str, pid: int) -> bool:
+    if host == platform.node()[:200]:
+        return pid != os.getpid() and psutil.pid_exists(pid)
+    beats = (Worker & {"host": host, "pid": pid}).to_dicts()
+    now = current().connection.query("select current_timestamp(6)").fetchone()[0].replace(tzinfo=None)
+    return any((now - row["heartbeat"]).total_seconds() < queue.DEAD_AFTER_SECONDS for row in beats)
+
+
+def _begin(source: str, asked: dict[str, Any]) -> str:
+    run = str(uuid.uuid4())
+    now = dt.datetime.now(dt.timezone.utc)
+    try:
+        user = getpass.getuser()[:64]
+    except (KeyError, OSError):
+        user = ""
+
+    def work() -> None:
+        for old in (Run * SyncRun & {"source": source} & "status <> 'finished'").to_dicts():
+            _drop_parts([old["run"]])
+            Run.update1({"run": old["run"], "status": "failed", "run_message": "a later run took its place"})
+        row = {"run": run, "source": source, "status": "running", "started": now, "started_by": user}
+        upsert(Run, [{**row, "host": _who(), "version": __version__}])
+        upsert(SyncRun, [{"run": run, "sync_options": asked, "stages": []}])
+
+    current().connection.run_transaction(work)
+    return run
+
+
+def _who() -> str:
+    return f"{platform.node()[:200]}:{os.getpid()}"
+
+
+def _drop_parts(runs: Iterable[str]) -> None:
+    for run in runs:
+        for table in (SyncPage(), SyncPage().jobs, SyncPart()):
+            (table & {"run": run}).delete_quick()
+
+
+class _Sync:
+    """One run."""
+
+    def __init__(
+        self,
+        connection: Any,
+        client: AlyxClient,
+        run: str,
+        source: str,
+        asked: dict[str, Any],
+        allow_vanished: bool,
+        progress: Progress,
+    ):
+        self.connection, self.client, self.run, self.source = connection, client, run, source
+        self.allow_vanished, self.progress, self.workers = allow_vanished, progress, asked["workers"]
+        self.choice = Choice(
+            source,
+            *(tuple(asked[name]) for name in ("subjects", "projects", "labs")),
+            since=asked["since"],
+            full=asked["full"],
+            cursors=read_cursors(source),
+        )
+
+    def run_all(self) -> SyncReport:
+        """Do what is not done yet, and return what came of it."""
+        try:
+            with contextlib.suppress(_Stopped):
+                self._pull()
+            if self.choice.is_whole:
+                self._mark_vanished()
+                with contextlib.suppress(_Stopped):
+                    self._pull_tags()
+            report = self._report()
+            if not report.failed_parts:
+                self._set_cursors()
+        except BaseException as error:
+            self._finish("failed", f"{type(error).__name__}: {error}", self._report())
+            raise
+        if report.failed_parts:
+            self._finish("failed", f"{report.failed_parts} parts could not be pulled", report)
+        else:
+            self._finish("finished", "", report)
+            old = (Run * SyncRun & {"source": self.source}).to_arrays("run").tolist()
+            _drop_parts(name for name in old if name != self.run)
+        return report
+
+    def _pull(self) -> None:
+        for stage in STAGES:
+            self._stage(stage, lambda stage=stage: plan_stage(self.client, self.choice, stage))
+        if self.choice.is_whole:
+            self._stage("check", self._plan_check)
+            self._stage("check-details", self._plan_unread)
+        self._late("late")
+
+    def _pull_tags(self) -> None:
+        if not self.choice.full and not self._missing_parts():
+            self._stage("tags", lambda: differing_tags(self.client, self.source))
+            self._late("later")
+
+    def _missing_parts(self) -> set[str]:
+        """Return the resources that have parts which are not in."""
+        return set(((SyncPart & {"run": self.run}) - SyncPage.proj()).to_arrays("resource").tolist())
+
+    def _stage(self, stage: str, plan: Callable[[], Iterable[Part]]) -> None:
+        """Plan a stage that is not planned yet, and have its parts pulled."""
+        planned = (SyncRun & {"run": self.run}).fetch1("stages")
+        if stage not in planned:
+            self._add_parts(stage, list(plan()), [*planned, stage])
+        n_parts = len((SyncPart & {"run": self.run, "part_stage": stage}) - SyncPage.proj())
+        if not n_parts:
+            return
+        report = populate.run(
+            ["alyx.SyncPage"],
+            {"run": self.run},
+            workers=max(1, min(self.workers, n_parts // PARTS_PER_WORKER)),
+            progress=lambda _, done, failed, total: self.progress(stage, done, failed, total),
+        )
+        if report.failed and NEEDED & self._missing_parts():
+            raise _Stopped
+
+    def _add_parts(self, stage: str, parts: list[Part], stages: list[str]) -> None:
+        def work() -> None:
+            first = len(SyncPart & {"run": self.run})
+            rows = [
+                {"run": self.run, "part": first + i, "resource": name, "part_stage": stage, "scope": scope}
+                for i, (name, scope) in enumerate(parts)
+            ]
+            if rows:
+                upsert(SyncPart, rows)
+            SyncRun.update1({"run": self.run, "stages": stages})
+
+        self.connection.run_transaction(work)
+
+    def _plan_check(self) -> Iterable[Part]:
+        """Plan to list anew what does not add up: changed while it was pulled, or deleted without a trace."""
+        absent = self._absent()
+        for name, resource in RESOURCES.items():
+            if resource.ranged and name != "session-details":
+                yield from differing_ranges(self.client, self.source, name, absent[name])
+
+    def _plan_unread(self) -> Iterable[Part]:
+        """Plan the details of sessions that were listed after details had been planned."""
+        if self.choice.filters(RESOURCES["session-details"]):
+            return ()
+        return in_parts("session-details", unread_details(self.source))
+
+    def _late(self, stage: str) -> None:
+        """Pull parents that were missing, then again what had to wait for them."""
+        for number in range(LATE_ROUNDS):
+            waiting = self._waiting()
+            if not waiting:
+                return
+            self._stage(f"{stage}{number}-parents", lambda waiting=waiting: self._plan_parents(waiting))
+            self._stage(f"{stage}{number}-details", self._plan_unread)
+            self._stage(f"{stage}{number}", lambda waiting=waiting: _plan_again(waiting))
+        for name, reasons in self._waiting().items():
+            left = {key: reason for key, reason in reasons.items() if not self._is_orphan(reason)}
+            for key in reasons.keys() - left.keys():
+                log.warning("%s %s is left out: the server has no %s", name, key, reasons[key])
+            record_failures(self.run, name, {k: f"{r} is not there, or could not be stored" for k, r in left.items()})
+
+    def _is_orphan(self, reason: str) -> bool:
+        """Say whether a record hangs on one that the server itself no longer has; a note may."""
+        table, _, key = reason.partition(" ")
+        name = PARENTS_BY_ID.get(table)
+        if name is None or (Failure & {"run": self.run, "path": f"{name}/{key}"}):
+            return False
+        return not self._still_there(RESOURCES[name], {key})
+
+    def _plan_parents(self, waiting: dict[str, dict[str, str]]) -> Iterator[Part]:
+        by_table = {resource.table: resource.name for resource in reversed(RESOURCES.values())}
+        by_id: dict[str, set[str]] = defaultdict(set)
+        whole: set[str] = set()
+        for reasons in waiting.values():
+            for reason in reasons.values():
+                table, _, key = reason.partition(" ")
+                name = by_table.get(table, "")
+                if table in PARENTS_BY_ID:
+                    by_id[PARENTS_BY_ID[table]].add(key)
+                elif name:
+                    whole.add(name)
+        for name in RESOURCES:
+            if name in whole:
+                yield from plan_resource(self.client, self.choice, name)
+            elif name in by_id:
+                yield name, {"ids": sorted(by_id[name])}
+
+    def _pages(self) -> list[dict[str, Any]]:
+        return (SyncPage * SyncPart & {"run": self.run}).to_dicts(order_by="part")
+
+    def _waiting(self) -> dict[str, dict[str, str]]:
+        """Return resource -> id -> the parent that was missing when it was pulled last."""
+        waiting: dict[str, dict[str, str]] = defaultdict(dict)
+        for page in self._pages():
+            before = waiting[page["resource"]]
+            waiting[page["resource"]] = {k: v for k, v in before.items() if not _covers(page, k)} | page["postponed"]
+        return {name: reasons for name, reasons in waiting.items() if reasons}
+
+    def _absent(self) -> dict[str, set[str]]:
+        """Return resource -> ids that a complete listing did not have when it was read last."""
+        absent: dict[str, set[str]] = defaultdict(set)
+        for page in self._pages():
+            before = absent[page["resource"]]
+            absent[page["resource"]] = {k for k in before if not _covers(page, k)} | set(page["absent"])
+        return absent
+
+    def _mark_vanished(self) -> None:
+        """Mark rows whose records are gone, unless they are suspiciously many."""
+        missing = self._missing_parts()
+        absent = {name: ids for name, ids in self._absent().items() if ids and name not in missing}
+        questions = []
+        for name, ids in absent.items():
+            known = len(SourceRecord & {"source": self.source, "resource": name} & "vanished_in is null")
+            if len(ids) >= VANISHED_AT_LEAST and len(ids) > VANISHED_SHARE * known:
+                questions.append(f"{len(ids)} of {known} {name}")
+        if questions and not self.allow_vanished:
+            raise SourceError(
+                f"{self.client.url} no longer has {', '.join(questions)}. Nothing was marked. Did somebody delete "
+                f"them, or may this login no longer see them? If it is right: labweave ingest alyx {self.client.url} "
+                "--allow-vanished"
+            )
+        for name, ids in absent.items():
+            self._mark(RESOURCES[name], sorted(ids - self._still_there(RESOURCES[name], ids)))
+
+    def _still_there(self, resource: Resource, ids: set[str]) -> set[str]:
+        """Ask for each record by its id before it is taken as gone."""
+        if resource.ranged != "id":
+            return set()
+        pulled = pull(self.client, self.source, resource.name, {"ids": sorted(ids)})
+        return ids if pulled.broken else {resource.record_id(record) for record in pulled.records}
+
+    def _mark(self, resource: Resource, ids: list[str]) -> None:
+        names = (resource.name, "session-details") if resource.name == "sessions" else (resource.name,)
+        records = SourceRecord().full_table_name
+
+        def work(part: list[str]) -> None:
+            for table, keys in keys_of(resource, part):
+                rows = [{**key, resource.mark: self.run} for key in keys]
+                write_rows(table, rows, update=[resource.mark], run=self.run)
+            marks = ", ".join(["%s"] * len(part))
+            for name in names:
+                self.connection.query(
+                    f"update {records} set vanished_in = %s where source = %s and resource = %s"
+                    f" and record_id in ({marks})",
+                    (self.run, self.source, name, *part),
+                )
+
+        for start in range(0, len(ids), CHUNK):
+            self.connection.run_transaction(lambda start=start: work(ids[start : start + CHUNK]))
+
+    def _set_cursors(self) -> None:
+        """Move the cursors to the largest stamps seen, now that everything up to them is in."""
+        if not self.choice.is_whole:
+            return
+        stamps: dict[str, str] = {}
+        pages = self._pages()
+        unread = {page["resource"] for page in pages if page["n_unread"]}
+        for page in pages:
+            if page["resource"] in CURSORS and page["resource"] not in unread and page["largest_stamp"]:
+                stamps[page["resource"]] = max(page["largest_stamp"], stamps.get(page["resource"], ""))
+        for name, stamp in stamps.items():
+            before, since = self.choice.cursors.get(name, ""), self.choice.since
+            if stamp <= before or (since and not self.choice.full and since > before):
+                continue
+            row = {"source": self.source, "resource": name, "cursor_stamp": stamp, "run": self.run}
+
+            def work(row: dict[str, Any] = row) -> None:
+                (SyncCursor & {"source": row["source"], "resource": row["resource"]}).delete_quick()
+                upsert(SyncCursor, [row])
+
+            self.connection.run_transaction(work)
+
+    def _report(self) -> SyncReport:
+        report = SyncReport(source=self.source, run=self.run)
+        failed = (Failure & {"run": self.run}).to_dicts(order_by="path")
+        for name in RESOURCES:
+            gone = SourceRecord & {"source": self.source, "resource": name, "vanished_in": self.run}
+            report.resources[name] = ResourceCounts(gone=len(gone) if name != "session-details" else 0)
+        for page in self._pages():
+            counts = report.resources[page["resource"]]
+            counts.seen += page["n_records"]
+            counts.new += page["n_new"]
+            counts.changed += page["n_changed"]
+            for table, numbers in page["written"].items():
+                report.rows[table] = report.rows.get(table, UpsertCounts()) + UpsertCounts(*numbers)
+        for row in failed:
+            report.resources[row["path"].partition("/")[0]].failed += 1
+            report.failures.append(IngestFailure(row["path"], row["error_class"], row["message"]))
+        report.failed_parts = len((SyncPart & {"run": self.run}) - SyncPage.proj())
+        report.add_up()
+        return report
+
+    def _finish(self, status: str, message: str, report: SyncReport) -> None:
+        finished = dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)
+        row = {"run": self.run, "status": status, "finished": finished, "counts": report.counts()}
+        Run.update1({**row, "run_message": message[:2000]})
+
+
+def _covers(page: dict[str, Any], record_id: str) -> bool:
+    """Say whether a page has settled what becomes of a record."""
+    scope = page["scope"]
+    if "ids" in scope:
+        return record_id in scope["ids"]
+    if not scope.get("complete"):
+        return False
+    low, high = scope.get("range", ("", ""))
+    return low <= record_id and (not high or record_id < high)
+
+
+def _plan_again(waiting: dict[str, dict[str, str]]) -> Iterator[Part]:
+    for name in RESOURCES:
+        if ids := sorted(waiting.get(name, ())):
+            if RESOURCES[name].ranged == "id":
+                yield from in_parts(name, ids, DETAILS_PER_PART if name == "session-details" else ROWS_PER_PART)
+            else:
+                yield name, {"complete": True, **({"range": span(0, LAST_ID)} if RESOURCES[name].ranged else {})}
+
+
+def preview(url: str, source: str, labs: tuple[str, ...], options: Any) -> SyncReport:
+    """Say what a sync would do; nothing is written, and details of sessions are counted, not read."""
+    client = open_client(url, fresh=True)
+    since = options.since.isoformat() if options.since else None
+    choice = Choice(source, options.subjects, options.projects, labs, since, options.full, read_cursors(source))
+    report = SyncReport(source=source, dry_run=True)
+    for name in RESOURCES:
+        counts = report.resources[name] = ResourceCounts()
+        if name == "session-details":
+            due = due_details(client, choice, choice.filters(RESOURCES[name]) or [])
+            counts.seen = counts.changed = len(due)
+            continue
+        for _, scope in plan_resource(client, choice, name):
+            compared = compare(source, name, scope, pull(client, source, name, scope))
+            counts.seen += compared.n_records
+            counts.new += len(compared.new)
+            counts.changed += len(compared.changed)
+            counts.gone += len(compared.absent)
+    report.add_up()
+    return report

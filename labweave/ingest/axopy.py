@@ -1,0 +1,275 @@
+"""AxoPy experiments: a data root of subjects and tasks, or a zip archive of one."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import logging
+import pickle
+import uuid
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from labweave.errors import ReadError, SourceError
+from labweave.formats.axopy.arrays import SUFFIX, ArrayFile
+from labweave.formats.axopy.journal import NAME as JOURNAL
+from labweave.formats.axopy.names import check_name
+from labweave.formats.axopy.reader import TaskReader, TaskState
+from labweave.formats.axopy.trials import tells_more, type_column
+from labweave.formats.axopy.writer import TABLE
+from labweave.formats.plain import plain_json
+from labweave.ingest.base import (
+    NAMESPACE,
+    Adapter,
+    Options,
+    Row,
+    Unit,
+    check_case,
+    inside,
+    make_eid,
+    make_subject_uuid,
+    tidy,
+)
+from labweave.schemas import dataset, session, subject, task
+from labweave.schemas import lab as lab_schema
+
+log = logging.getLogger(__name__)
+
+PICKLE = ".pkl"
+
+
+class AxopyOptions(Options):
+    """What the folders don't say: there is no date in them."""
+
+    session_date: dt.date | None = Field(None, description="day of the experiments, YYYY-MM-DD, for all of the root")
+    session_number: int = Field(1, ge=1, description="which session of that day")
+    allow_case: bool = Field(False, description="take subjects that differ by case alone as different")
+    trust_pickles: bool = Field(False, description="load pickles, which can run any code, and keep what JSON can hold")
+
+
+class AxopyAdapter(Adapter):
+    """Subjects, sessions, task runs, trials and arrays of an AxoPy data root; the arrays stay where they are."""
+
+    name = "axopy"
+    summary = "AxoPy experiments: a data root (subject/task/trials.csv and array files), or a zip archive of one"
+    options_model = AxopyOptions
+    unit_table: ClassVar = task.TaskRun
+    inputs: ClassVar = {
+        task.Trial: ("trial_attributes", "trial_text", "block", "block_trial", "trial_vanished"),
+        task.TrialArray: ("trial_array",),
+    }
+
+    def discover(self) -> Iterator[Unit]:
+        """Yield a unit per task folder; an archive is one unit."""
+        if self.location.is_file():
+            if zipfile.is_zipfile(self.location):
+                yield Unit(self.location.name, (self.location.name,))
+            return
+        for subject_folder in _folders(self.root):
+            for folder in _folders(subject_folder):
+                path = f"{subject_folder.name}/{folder.name}"
+                yield Unit(path, tuple(f"{path}/{name}" for name in _files(folder)))
+
+    def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row]:
+        """Yield subject, session, task, run, trials, arrays and pickles of one unit."""
+        if self.location.is_file():
+            yield from self._read_archive()
+            return
+        for path in (unit.path, *unit.files):
+            inside(self.root, path)
+        folder = self.root / unit.path
+        yield from self._rows(self.root.name, folder.parent.name, folder, {"path": unit.path})
+
+    def _read_archive(self) -> Iterator[Row]:
+        """Yield the rows of all tasks in a zip archive, which is read in place."""
+        path = self.location
+        with zipfile.ZipFile(path) as archive:
+            members = [PurePosixPath(info.filename) for info in archive.infolist()]
+            for info in archive.infolist():
+                if info.file_size > 1100 * max(info.compress_size, 1) or ".." in info.filename.split("/"):
+                    raise SourceError(f"{path}: {info.filename} is no file of a data root. Make the archive anew.")
+        tables = {len(member.parts) for member in members if member.name == TABLE}
+        if not tables or tables - {3, 4}:
+            raise SourceError(
+                f"{path}: its files are not in folders of subjects and tasks, which AxoPy's own storage_to_zip "
+                "loses. Ingest the data root, or make the archive with labweave.formats.axopy."
+            )
+        root = zipfile.Path(path)
+        tops = [root] if max(tables) == 3 else _folders(root)
+        for top in tops:
+            name = path.stem if top is root else top.name
+            for subject_folder in _folders(top):
+                for folder in _folders(subject_folder):
+                    yield from self._rows(name, subject_folder.name, folder, {"path": path.name, "member": folder.at})
+
+    def _rows(self, root_name: str, subject_name: str, folder: Any, place: dict[str, str]) -> Iterator[Row]:
+        animal = {"lab": self.lab, "subject": tidy(check_name(subject_name, "subject id"))}
+        task_name = tidy(check_name(folder.name, "task id"))
+        eid = self._eid(root_name, animal["subject"])
+        if not self.options.allow_case:
+            check_case(subject.Subject, {"lab": self.lab}, "subject", animal["subject"])
+            check_case(task.TaskRun, {"eid": eid}, "task", task_name)
+        yield Row(lab_schema.Lab, {"lab": self.lab})
+        known = subject.Subject & animal
+        yield Row(
+            subject.Subject,
+            animal if known else {**animal, "subject_uuid": make_subject_uuid(self.lab, animal["subject"])},
+        )
+        day = {"session_date": self.options.session_date, "session_number": self.options.session_number}
+        yield Row(session.Session, {"eid": eid, **animal, **(day if self.options.session_date else {})})
+        yield Row(task.Task, {"task": task_name})
+        key = {"eid": eid, "task": task_name}
+        reader = TaskReader(folder)
+        yield from self._task_rows(key, reader, folder, place)
+        for name in reader.pickle_names():
+            yield from self._pickle_rows(key, folder / f"{name}{PICKLE}", place)
+
+    def _eid(self, root_name: str, subject_name: str) -> str:
+        """Return the eid: of the session of that day, or made from the root's name and the subject."""
+        date, number = self.options.session_date, self.options.session_number
+        if date is None:
+            return str(uuid.uuid3(NAMESPACE, f"axopy/{self.lab}/{tidy(root_name)}/{subject_name}"))
+        identity = {"lab": self.lab, "subject": subject_name, "session_date": date, "session_number": number}
+        known = (session.Session & identity).to_arrays("eid").tolist()
+        return min(known) if known else make_eid(self.lab, subject_name, date.isoformat(), number)
+
+    def _task_rows(self, key: dict[str, str], reader: TaskReader, folder: Any, place: dict[str, str]) -> Iterator[Row]:
+        state = reader.examine()
+        n_trials = len(state.table.rows)
+        typed = [
+            (name, *type_column([cells[index] for cells in state.table.rows]))
+            for index, name in enumerate(state.table.columns)
+        ]
+        trials = list(_trial_values(state, typed))
+        self._check_source(key, trials)
+        yield Row(
+            task.TaskRun,
+            {
+                **key,
+                "run_path": f"{place['path']}/{place['member']}".rstrip("/") if "member" in place else place["path"],
+                "run_status": state.status,
+                "n_run_trials": n_trials,
+                "run_columns": [[name, kind] for name, kind, _ in typed if name not in _OWN_COLUMNS or kind != "int"],
+                "run_problems": state.problems or None,
+            },
+        )
+        for trial, values in enumerate(trials):
+            yield Row(task.Trial, {**key, "trial": trial, "trial_vanished": False, **values})
+        gone = task.Trial & key & f"trial >= {n_trials}" & {"trial_vanished": False}
+        for trial in gone.to_arrays("trial").tolist():
+            yield Row(task.Trial, {**key, "trial": trial, "trial_vanished": True})
+        for name, rows in state.arrays.items():
+            yield from self._array_rows({**key, "array_name": check_name(name, "array name")}, folder, rows, place)
+
+    def _check_source(self, key: dict[str, str], trials: list[dict[str, Any]]) -> None:
+        """Refuse a run that another source has brought, unless its trials are the same: the data root was moved."""
+        run = (task.TaskRun & key).proj("source").to_dicts()
+        if not run or run[0]["source"] == self.source:
+            return
+        for row in (task.Trial & key & f"trial < {len(trials)}").proj("trial_attributes").to_dicts():
+            if row["trial_attributes"] != plain_json(trials[row["trial"]]["trial_attributes"]):
+                raise SourceError(
+                    f"Task {key['task']!r} of this subject came from the source {run[0]['source']}, with other trials. "
+                    "Is this another experiment? Give it a --session-date, or its data root another name."
+                )
+
+    def _array_rows(self, key: dict[str, str], folder: Any, rows: list[int], place: dict[str, str]) -> Iterator[Row]:
+        file_name = f"{key['array_name']}{SUFFIX}"
+        where = {"source": self.source, **_below(place, file_name)}
+        with ArrayFile(folder, file_name) as file:
+            for row in rows:
+                array = file.read(str(row))
+                yield Row(
+                    task.TrialArray,
+                    {
+                        **key,
+                        "trial": row,
+                        "array_shape": list(array.shape),
+                        "array_dtype": array.dtype.str,
+                        "trial_array": {**where, "dataset": str(row), "sha256": task.array_sha256(array)},
+                    },
+                )
+
+    def _pickle_rows(self, key: dict[str, str], path: Any, place: dict[str, str]) -> Iterator[Row]:
+        """Yield a pickle as a dataset; what is in it is looked at only when the user trusts it."""
+        with path.open("rb") as file:
+            content = file.read()
+        facts: dict[str, Any] = {"source": self.source, **_below(place, path.name)}
+        facts["sha256"] = hashlib.sha256(content).hexdigest()
+        if self.options.trust_pickles:
+            facts["content"] = _load(content, path)
+        yield Row(dataset.DataFormat, {"data_format": "pkl", "file_extension": PICKLE})
+        yield Row(
+            dataset.Dataset,
+            {
+                "dataset_id": str(uuid.uuid3(NAMESPACE, f"dataset/{key['eid']}/{key['task']}/{path.name}")),
+                "eid": key["eid"],
+                "collection": key["task"],
+                "dataset_name": path.name,
+                "data_format": "pkl",
+                "file_size": len(content),
+                "dataset_json": facts,
+            },
+        )
+
+
+_OWN_COLUMNS = {"block": "block", "trial": "block_trial"}
+
+
+def _trial_values(state: TaskState, typed: list[tuple[str, str, list[Any]]]) -> Iterator[dict[str, Any]]:
+    """Yield what each row of `Trial` gets from the table."""
+    own = {name: values for name, kind, values in typed if name in _OWN_COLUMNS and kind == "int"}
+    attributes = [(name, values) for name, _, values in typed if name not in own]
+    floats = [(index, name, values) for index, (name, kind, values) in enumerate(typed) if kind == "float"]
+    for row, cells in enumerate(state.table.rows):
+        texts = {
+            name: cells[index]
+            for index, name, values in floats
+            if values[row] is not None and tells_more(cells[index], values[row])
+        }
+        yield {
+            **{column: own[name][row] if name in own else None for name, column in _OWN_COLUMNS.items()},
+            "trial_attributes": {name: values[row] for name, values in attributes},
+            "trial_text": texts or None,
+        }
+
+
+def _load(content: bytes, path: Any) -> Any:
+    """Return what a trusted pickle holds, as far as JSON can."""
+    try:
+        return plain_json(pickle.loads(content))  # noqa: S301 - the user said --trust-pickles
+    except ValueError as error:
+        return {"not_kept": str(error)}
+    except Exception as error:  # unpickling can raise anything
+        raise ReadError(path, f"the pickle can't be loaded ({error})", "Ingest without --trust-pickles.") from None
+
+
+def _below(place: Mapping[str, str], name: str) -> dict[str, str]:
+    """Return where a file of a task's folder is."""
+    last = "member" if "member" in place else "path"
+    return {**place, last: f"{place[last].rstrip('/')}/{name}"}
+
+
+def _folders(folder: Any) -> list[Any]:
+    """Return the folders in one, by name; hidden ones are left out."""
+    folders = sorted((child for child in folder.iterdir() if child.is_dir()), key=lambda child: child.name)
+    for child in folders:
+        if child.name.startswith("."):
+            log.info("hidden folder is left out: folder=%s", child)
+    return [child for child in folders if not child.name.startswith(".")]
+
+
+def _files(folder: Path) -> list[str]:
+    """Return the names of the files that tell what a task holds."""
+    names = sorted(child.name for child in folder.iterdir() if child.is_file())
+    return [
+        name
+        for name in names
+        if name == TABLE
+        or (not name.startswith(".") and name.endswith((SUFFIX, PICKLE)))
+        or (name == JOURNAL and (folder / name).stat().st_size)
+    ]

@@ -1,0 +1,214 @@
+"""The base of every adapter: units of work, plain rows, and what an adapter must say.
+
+An adapter only translates. Hashing, change detection, progress, transactions,
+failures, dry runs and the report are `labweave.ingest.run`'s.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from labweave.errors import SourceError
+
+if TYPE_CHECKING:
+    from labweave.ingest.report import IngestReport
+
+NAMESPACE = uuid.uuid3(uuid.NAMESPACE_DNS, "labweave")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit of work: what is ingested whole or not at all.
+
+    Attributes
+    ----------
+    path : str
+        Posix path or name below the location; the same every time.
+    files : tuple of str
+        Posix paths, below the root, of the files whose change makes the unit change. A file
+        belongs to one unit only; a unit without files is read every time.
+    content : object
+        What discovery already knows of it, for `Adapter.read`: plain values, whose change
+        makes the unit change too.
+    """
+
+    path: str
+    files: tuple[str, ...]
+    content: Any = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row for one table; an adapter yields parents before children."""
+
+    table: type
+    values: Mapping[str, Any]
+
+
+class Options(BaseModel):
+    """Options of an adapter; each field is an option of ``labweave ingest``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Adapter:
+    """What an adapter must say.
+
+    Parameters
+    ----------
+    location : Path
+        Folder or file to read.
+    lab : str
+        The lab its rows belong to.
+    options : Options
+        Validated.
+
+    Attributes
+    ----------
+    name : str
+        As in ``labweave ingest NAME``.
+    summary : str
+        One line for ``--help``.
+    version : int
+        Counts up when the same file gives other rows, so that it is read again.
+    options : type of Options
+    source : str
+        Name of the source it reads, set by the run.
+    inputs : dict
+        Table -> the attributes that results are computed from. When one of them changes,
+        what was computed from the row is made again.
+    unit_table : table class or None
+        The table with one row per unit. Results that hang on it, not on a single row of
+        `inputs`, are made again when such a row is new or changed.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    version: ClassVar[int] = 1
+    options_model: ClassVar[type[Options]] = Options
+    inputs: ClassVar[Mapping[type, tuple[str, ...]]] = {}
+    unit_table: ClassVar[type | None] = None
+    source: str
+
+    def __init__(self, location: Path, lab: str, options: Any):
+        self.location, self.lab, self.options = location, lab, options
+        self.root = location if location.is_dir() else location.parent
+
+    def discover(self) -> Iterator[Unit]:
+        """Yield the units below the location, in the same order every time."""
+        raise NotImplementedError
+
+    def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row]:
+        """Yield the rows of a unit, parents first.
+
+        Parameters
+        ----------
+        unit : Unit
+        sha256 : mapping
+            Path below the root -> sha256 of the file.
+
+        Raises
+        ------
+        SourceError
+            What is wrong, in which file, and what to do.
+        """
+        raise NotImplementedError
+
+
+class Service:
+    """An adapter of a server, which it syncs by itself: what changed there tells the server, not a hash of files.
+
+    Attributes
+    ----------
+    name, summary, options_model
+        As of an `Adapter`.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    options_model: ClassVar[type[Options]] = Options
+
+    @classmethod
+    def sync(
+        cls,
+        location: str,
+        options: Any,
+        *,
+        lab: str | None,
+        source: str | None,
+        dry_run: bool,
+        progress: Callable[..., None],
+    ) -> IngestReport:
+        """Bring the tables up to the server's state.
+
+        Parameters
+        ----------
+        location : str
+            Address of the server.
+        options : Options
+            Validated.
+        lab, source, dry_run
+            As of `labweave.ingest.run`.
+        progress : callable
+            Called with what is being pulled, parts done, failed and in all.
+        """
+        raise NotImplementedError
+
+
+def inside(root: Path, path: str) -> str:
+    """Return `path` as a posix path below `root`, in one spelling.
+
+    Raises
+    ------
+    SourceError
+        It leaves the root: absolute, or through ``..`` or a link.
+    """
+    pure = PurePosixPath(path.replace("\\", "/"))
+    real, real_root = (root / pure).resolve(), root.resolve()
+    if not real.is_relative_to(real_root):
+        raise SourceError(f"{path} leaves the source's folder {root}. Put the file below it, or give a higher folder.")
+    if pure.is_absolute() or ".." in pure.parts:
+        return real.relative_to(real_root).as_posix()
+    return pure.as_posix()
+
+
+def tidy(name: str) -> str:
+    """Return an identifier stripped and NFC-normalised."""
+    return unicodedata.normalize("NFC", str(name)).strip()
+
+
+def check_case(table: Any, parent: Mapping[str, Any], attribute: str, name: str) -> None:
+    """Refuse a name that differs by case alone from another below the same parent.
+
+    Raises
+    ------
+    SourceError
+        Names both.
+    """
+    for other in (table & parent).to_arrays(attribute).tolist():
+        if other != name and other.casefold() == name.casefold():
+            raise SourceError(
+                f"{attribute} {name!r} differs from {other!r}, which is there already, by case alone. "
+                "Write them alike, or say --allow-case when they are two."
+            )
+
+
+def make_eid(lab: str, subject: str, date: str, number: int) -> str:
+    """Return the experiment id of a session whose source has none.
+
+    Made from lab, subject, date (ISO) and number, the same every time; of UUID version 3,
+    because ONE clients refuse version 5.
+    """
+    return str(uuid.uuid3(NAMESPACE, f"session/{lab}/{subject}/{date}/{number:03d}"))
+
+
+def make_subject_uuid(lab: str, subject: str) -> str:
+    """Return the uuid of a subject whose source has none, the same every time."""
+    return str(uuid.uuid3(NAMESPACE, f"subject/{lab}/{subject}"))

@@ -1,0 +1,487 @@
+"""Patch-clamp recordings: a folder of them, or a mapping of cells, protocols and files."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import hashlib
+import io
+import json
+import math
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from labweave.database.values import to_json
+from labweave.ephys import EphysWarning
+from labweave.errors import ReadError, SourceError
+from labweave.formats import recordings
+from labweave.formats.recordings.files import as_list
+from labweave.ingest.base import Adapter, Options, Row, Unit, check_case, inside, make_eid, make_subject_uuid, tidy
+from labweave.schemas import lab as lab_schema
+from labweave.schemas import recording, session, subject
+
+MAPPING_NAMES = tuple(
+    f"{stem}{suffix}" for stem in ("files_metadata", "metadata") for suffix in (".json", ".yaml", ".yml", ".csv")
+)
+FILE_ROLES = ("filepath", "v_file", "i_file")
+TEXT_COLUMNS = (*FILE_ROLES, "sweep", "reader", "protocol_name", "amplitudes")
+ONE_FILE_SUFFIXES = {".h5", ".hdf5", ".nwb"}
+FOLDER_SUFFIXES = {".ibw", ".bwav", ".abf"}
+CELL_FIELDS = ("subject", "species", "sex", "session_date", "session_number", "cell_type", "ljp")
+IGOR_NAME = re.compile(
+    r"(?P<start>.+?)_(?:[cC]h(?P<a>\d+)_(?P<p>[^_]+)|(?P<q>[^_]+)_[cC]h(?P<b>\d+))_(?P<number>\d+)\.(?:ibw|bwav)$"
+)
+
+
+class EphysOptions(Options):
+    """What the files don't say; a value in the mapping or in a file wins over these."""
+
+    subject: str | None = Field(None, description="animal; {cell} in it stands for the cell's name")
+    species: str | None = Field(None, description="Latin name, for example Mus musculus")
+    session_date: dt.date | None = Field(None, description="day of the recordings, YYYY-MM-DD")
+    session_number: int = Field(1, ge=1, description="which session of that day")
+    cell_type: str | None = Field(None, description="for example L5PC")
+    allow_case: bool = Field(False, description="take names that differ by case alone as different")
+    mapping: str | None = Field(None, description="mapping file below the folder, where it has another name")
+
+
+class CellFacts(BaseModel):
+    """What is known of one cell."""
+
+    model_config = ConfigDict(extra="allow", coerce_numbers_to_str=True)
+
+    subject: str = Field(min_length=1, max_length=64)
+    session_date: dt.date
+    session_number: int = Field(1, ge=1)
+    species: str | None = None
+    sex: str | None = None
+    cell_type: str | None = None
+    ljp: float | None = None
+
+
+class EphysAdapter(Adapter):
+    """Cells and sweeps of a folder: files that say what they hold, or what a mapping lists."""
+
+    name = "ephys"
+    summary = (
+        "Patch-clamp recordings: labweave .h5, NWB, Axon .abf, Igor .ibw, MATLAB .mat and LCCR .txt, "
+        "by folder or mapping (JSON, YAML, CSV)"
+    )
+    options_model = EphysOptions
+    inputs: ClassVar = {recording.Recording: ("content_sha256",)}
+    unit_table = recording.Cell
+
+    def discover(self) -> Iterator[Unit]:
+        """Yield one unit per cell of a mapping, per HDF5 or NWB file, or per folder of Igor and Axon files."""
+        mapping = self._mapping_file()
+        if mapping is not None:
+            yield from self._discover_mapping(mapping)
+            return
+        if self.location.is_file():
+            yield self._unsaid(self.location.name) or Unit(self.location.name, (self.location.name,))
+            return
+        folders: dict[str, list[str]] = {}
+        for path in sorted(self.root.rglob("*")):
+            relative = path.relative_to(self.root).as_posix()
+            if not path.is_file() or any(part.startswith(".") for part in Path(relative).parts):
+                continue
+            suffix = path.suffix.lower()
+            if suffix in ONE_FILE_SUFFIXES:
+                yield Unit(relative, (relative,))
+            elif suffix in FOLDER_SUFFIXES:
+                folders.setdefault(path.parent.relative_to(self.root).as_posix(), []).append(relative)
+            elif (unit := self._unsaid(relative)) is not None:
+                yield unit
+        for folder, files in folders.items():
+            yield Unit(folder if folder != "." else self.root.name, tuple(files))
+
+    def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row]:
+        """Yield lab, species, subject, session, cell, protocols and recordings of one unit."""
+        if isinstance(unit.content, str):
+            raise SourceError(unit.content)
+        if unit.content is not None:
+            cells = [(name, facts, self._expand(name, sweeps)) for name, facts, sweeps in unit.content]
+        elif Path(unit.files[0]).suffix.lower() in FOLDER_SUFFIXES:
+            cells = self._read_folder(unit)
+        elif (reader := recordings.find_reader(unit.files[0])) == "nwb":
+            cells = self._read_nwb(unit)
+        elif reader == "hdf5":
+            cells = self._read_hdf5(unit)
+        else:
+            raise SourceError(self._needs_mapping(unit.files[0]))
+        for name, facts, sweeps in cells:
+            yield from self._rows(tidy(name), facts, sweeps, sha256)
+
+    def _unsaid(self, relative: str) -> Unit | None:
+        """Return a unit that fails, for a recording whose file does not say whose it is; None for other files."""
+        path = self.root / relative
+        suffix = path.suffix.lower()
+        try:
+            told = (suffix == ".txt" and recordings.is_csv_lccr(path)) or (
+                suffix == ".mat" and recordings.has_traces(path)
+            )
+        except ReadError as error:
+            return Unit(relative, (), str(error))
+        return Unit(relative, (), self._needs_mapping(relative)) if told else None
+
+    def _needs_mapping(self, relative: str) -> str:
+        return (
+            f"{self.root / relative}: the file does not say its cell, protocol and units. "
+            "List it with them in a mapping (docs: ephys recordings)."
+        )
+
+    def _mapping_file(self) -> Path | None:
+        if self.location.is_file() and self.location.suffix.lower() in {".json", ".yaml", ".yml", ".csv"}:
+            return self.location
+        if self.options.mapping:
+            path = self.root / inside(self.root, self.options.mapping)
+            if not path.is_file():
+                raise SourceError(f"{path}: no such mapping file. Correct --mapping.")
+            return path
+        if self.location.is_dir():
+            return next((path for name in MAPPING_NAMES if (path := self.root / name).is_file()), None)
+        return None
+
+    def _discover_mapping(self, mapping: Path) -> Iterator[Unit]:
+        """Yield a unit per cell; cells that share a file are one unit."""
+        files_metadata, facts = _read_mapping(mapping)
+        units: list[Unit] = []
+        for cell, protocols in files_metadata.items():
+            try:
+                sweeps = [(protocol, self._item(item)) for protocol, items in protocols.items() for item in items]
+                if not sweeps:
+                    raise SourceError("it lists no file. Add one, or leave the cell out.")
+            except SourceError as error:
+                units.append(Unit(cell, (), f"{mapping}: cell {cell!r}: {error}"))
+                continue
+            files = {item[role]: None for _, item in sweeps for role in _roles(item)}
+            together = [unit for unit in units if not files.keys().isdisjoint(unit.files)]
+            units = [unit for unit in units if unit not in together]
+            for unit in together:
+                files |= dict.fromkeys(unit.files)
+            content = [*(entry for unit in together for entry in unit.content), (cell, facts.get(cell, {}), sweeps)]
+            units.append(Unit(content[0][0], tuple(files), content))
+        yield from units
+
+    def _item(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """Return an entry of a mapping without what is empty, its paths below the root."""
+        item = {name: value for name, value in item.items() if value not in (None, "")}
+        if "filepath" not in item and "v_file" not in item:
+            raise SourceError(f"an entry has neither filepath nor v_file: {item}.")
+        return {**item, **{role: inside(self.root, str(item[role])) for role in _roles(item)}}
+
+    def _expand(self, cell: str, sweeps: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+        """Return an entry per sweep: those that ``sweep`` names, else all of the protocol in the file."""
+        expanded, absent = [], []
+        for protocol, item in sweeps:
+            named = as_list(item.get("sweep"))
+            if not named:
+                located = {role: str(self.root / item[role]) for role in _roles(item)}
+                listed = recordings.list_sweeps({"protocol_name": protocol, **item, **located}, item.get("reader"))
+                named = [sweep["sweep"] for sweep in _of_cell(cell, listed, item)]
+            if not named:
+                absent.append(f"{protocol} in {item.get('filepath') or item['v_file']}")
+            expanded += [(protocol, {**item, "sweep": str(name)} if name is not None else item) for name in named]
+        message = (
+            f"Cell {cell!r}: the files have no sweep of what the mapping asks: {', '.join(absent)}. "
+            "Correct the protocols, or give protocol_name as the file has it."
+        )
+        if not expanded:
+            raise SourceError(message)
+        if absent:
+            warnings.warn(message, EphysWarning, stacklevel=2)
+        return expanded
+
+    def _read_hdf5(self, unit: Unit) -> list[tuple[str, dict[str, Any], list[tuple[str, dict[str, Any]]]]]:
+        path = unit.files[0]
+        described = recordings.describe_recordings(self.root / path)
+        facts = {
+            name: value for name, value in described.items() if name not in {"format", "version", "sweeps", "cell"}
+        }
+        ljp = {"ljp": facts["ljp"]} if facts.get("ljp") is not None else {}
+        return [
+            (
+                described["cell"],
+                facts,
+                [
+                    (sweep["protocol"], {"filepath": path, "sweep": sweep["name"], **ljp})
+                    for sweep in described["sweeps"]
+                ],
+            )
+        ]
+
+    def _read_nwb(self, unit: Unit) -> list[tuple[str, dict[str, Any], list[tuple[str, dict[str, Any]]]]]:
+        path = unit.files[0]
+        facts = recordings.describe_nwb(self.root / path)
+        cells: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        for sweep in facts.pop("sweeps"):
+            cell = sweep["cell"] or Path(path).stem
+            cells.setdefault(cell, []).append((sweep["protocol"], {"filepath": path, "sweep": sweep["sweep"]}))
+        if not cells:
+            raise SourceError(
+                f"{self.root / path}: no current-clamp sweep with voltage and current is in it. Leave the file out."
+            )
+        return [(cell, facts, sweeps) for cell, sweeps in cells.items()]
+
+    def _read_folder(self, unit: Unit) -> list[tuple[str, dict[str, Any], list[tuple[str, dict[str, Any]]]]]:
+        """Return the one cell of a folder of Igor pairs and Axon files."""
+        axon = [path for path in unit.files if recordings.find_reader(path) == "axon"]
+        facts, sweeps = self._axon_sweeps(axon)
+        sweeps += self._igor_sweeps([path for path in unit.files if path not in axon])
+        return [(Path(unit.path).stem if self.location.is_file() else Path(unit.path).name, facts, sweeps)]
+
+    def _axon_sweeps(self, paths: list[str]) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
+        """Return the day of the recordings, if it is one, and the sweeps."""
+        sweeps, days = [], set()
+        for path in paths:
+            described = recordings.describe_axon(self.root / path)
+            if described["protocol"] is None:
+                raise SourceError(
+                    f"{self.root / path}: its header names no protocol. "
+                    "List it with one in a mapping (docs: ephys recordings)."
+                )
+            if described["start_time"] is not None:
+                days.add(described["start_time"].date())
+            listed = recordings.list_sweeps({"filepath": self.root / path})
+            sweeps += [(described["protocol"], {"filepath": path, "sweep": sweep["sweep"]}) for sweep in listed]
+        return ({"session_date": days.pop()} if len(days) == 1 else {}), sweeps
+
+    def _igor_sweeps(self, paths: list[str]) -> list[tuple[str, dict[str, Any]]]:
+        pairs: dict[tuple[str, str, int], dict[str, str]] = {}
+        for path in paths:
+            match = IGOR_NAME.match(Path(path).name)
+            if match is None:
+                raise SourceError(
+                    f"{self.root / path}: the name does not tell protocol, channel and number, "
+                    "as X_IDrest_ch0_326.ibw does. Rename it, or list the files in a mapping (docs: ephys recordings)."
+                )
+            described = recordings.describe_igor(self.root / path)
+            role = {"voltage": "v_file", "current": "i_file"}.get(described["quantity"])
+            if role is None:
+                raise SourceError(
+                    f"{self.root / path}: its notes have no unit of current or voltage. "
+                    "List the files with i_unit and v_unit in a mapping (docs: ephys recordings)."
+                )
+            key = (match["start"], match["p"] or match["q"], int(match["number"]))
+            if role in pairs.setdefault(key, {}):
+                raise SourceError(
+                    f"{self.root / path} and {pairs[key][role]} are both the {described['quantity']} of one sweep."
+                )
+            pairs[key][role] = path
+        sweeps = []
+        for (_, protocol, number), pair in sorted(pairs.items()):
+            if len(pair) != 2:
+                missing = "current" if "v_file" in pair else "voltage"
+                raise SourceError(
+                    f"{self.root / next(iter(pair.values()))}: sweep {number} has no file of its {missing}."
+                )
+            sweeps.append((protocol, dict(pair)))
+        return sweeps
+
+    def _rows(
+        self, cell: str, known: Mapping[str, Any], sweeps: list[tuple[str, dict[str, Any]]], sha256: Mapping[str, str]
+    ) -> Iterator[Row]:
+        facts = self._facts(cell, known)
+        eid, subject_name = self._eid(facts), tidy(facts.subject)
+        more = {name: value for name, value in (facts.model_extra or {}).items() if value not in (None, "")}
+        if not self.options.allow_case:
+            check_case(subject.Subject, {"lab": self.lab}, "subject", subject_name)
+            check_case(recording.Cell, {"eid": eid}, "cell", cell)
+        yield Row(lab_schema.Lab, {"lab": self.lab})
+        if facts.species:
+            yield Row(subject.Species, {"species": facts.species})
+        animal = {"lab": self.lab, "subject": subject_name}
+        if not subject.Subject & animal:
+            animal["subject_uuid"] = make_subject_uuid(self.lab, subject_name)
+        if facts.species:
+            animal["species"] = facts.species
+        if facts.sex:
+            animal["sex"] = facts.sex
+        yield Row(subject.Subject, animal)
+        yield Row(
+            session.Session,
+            {
+                "eid": eid,
+                "lab": self.lab,
+                "subject": subject_name,
+                "session_date": facts.session_date,
+                "session_number": facts.session_number,
+            },
+        )
+        yield Row(
+            recording.Cell,
+            {
+                "eid": eid,
+                "cell": cell,
+                "cell_type": facts.cell_type or "",
+                "ljp": facts.ljp,
+                "cell_json": more or None,
+            },
+        )
+        seen: dict[tuple[str, str], dict[str, Any]] = {}
+        for protocol, item in sweeps:
+            row = self._recording(eid, cell, tidy(protocol), item, sha256)
+            yield Row(recording.Protocol, {"protocol": row["protocol"]})
+            key = (row["protocol"], row["recording"])
+            if key in seen and seen[key] != row:
+                raise SourceError(
+                    f"{row['recording']} is listed twice for cell {cell!r}, protocol {row['protocol']!r}, "
+                    "with different metadata."
+                )
+            seen[key] = row
+            yield Row(recording.Recording, row)
+
+    def _facts(self, cell: str, known: Mapping[str, Any]) -> CellFacts:
+        given = self.options.model_dump(exclude_none=True, exclude={"mapping", "allow_case"})
+        if "subject" in given:
+            given["subject"] = given["subject"].replace("{cell}", cell)
+        values = {**given, **{name: value for name, value in known.items() if value not in (None, "")}}
+        try:
+            return CellFacts(**values)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            name = str(problem["loc"][0])
+            option = f"--{name.replace('_', '-')}"
+            found = "is not known" if problem["type"] == "missing" else f"is {values.get(name)!r}: {problem['msg']}"
+            raise SourceError(
+                f"Cell {cell!r}: its {name} {found}. Give {option}, or write it into the mapping."
+            ) from None
+
+    def _eid(self, facts: CellFacts) -> str:
+        """Return the eid of the session: that of the one already known, or one made from its identity."""
+        identity = {
+            "lab": self.lab,
+            "subject": tidy(facts.subject),
+            "session_date": facts.session_date,
+            "session_number": facts.session_number,
+        }
+        known = (session.Session & identity).to_arrays("eid").tolist()
+        if known:
+            return sorted(known)[0]
+        return make_eid(self.lab, identity["subject"], facts.session_date.isoformat(), facts.session_number)
+
+    def _recording(
+        self, eid: str, cell: str, protocol: str, item: Mapping[str, Any], sha256: Mapping[str, str]
+    ) -> dict[str, Any]:
+        roles = _roles(item)
+        files = {role: {"path": item[role], "sha256": sha256[item[role]]} for role in roles}
+        sweep = str(item.get("sweep", ""))
+        metadata = {name: value for name, value in item.items() if name not in (*roles, "sweep", "reader")}
+        main = item.get("filepath") or item["v_file"]
+        content = to_json({"files": files, "sweep": sweep, "metadata": metadata, "protocol": protocol})
+        return {
+            "eid": eid,
+            "cell": cell,
+            "protocol": protocol,
+            "recording": _recording_name(main, sweep),
+            "reader": _reader(item),
+            "files": files,
+            "sweep": sweep,
+            "metadata": metadata,
+            "content_sha256": hashlib.sha256(content.encode()).hexdigest(),
+        }
+
+
+def _reader(item: Mapping[str, Any]) -> str:
+    return recordings.reader_name(str(item.get("filepath") or item["v_file"]), item.get("reader"))
+
+
+def _roles(item: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return which values of an entry are files: both of an Igor pair, else the one that is read."""
+    if _reader(item) == "igor":
+        return tuple(role for role in FILE_ROLES if role in item)
+    return ("filepath",) if "filepath" in item else ("v_file",)
+
+
+def _of_cell(cell: str, listed: list[dict[str, Any]], item: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the sweeps of a cell, where a file holds several cells."""
+    cells = {sweep["cell"] for sweep in listed if sweep.get("cell")}
+    if len(cells) < 2:
+        return listed
+    if cell not in cells:
+        raise SourceError(
+            f"{item['filepath']} holds the cells {', '.join(sorted(cells))}, none is called {cell!r}. "
+            "Name the cell as the file does."
+        )
+    return [sweep for sweep in listed if sweep["cell"] == cell]
+
+
+def _recording_name(path: str, sweep: str) -> str:
+    """Return the file's path without suffix, and the sweep; a long one is cut and marked with a hash."""
+    name = path.rpartition(".")[0] + (f"#{sweep}" if sweep else "")
+    if len(name) <= 200:
+        return name
+    return f"{hashlib.sha256(name.encode()).hexdigest()[:12]}...{name[-180:]}"
+
+
+def _read_mapping(path: Path) -> tuple[dict[str, dict[str, list[dict[str, Any]]]], dict[str, dict[str, Any]]]:
+    """Return files_metadata and what the mapping says of each cell.
+
+    JSON and YAML hold ``{cell: {protocol: [file metadata, ...]}}``, bare or below
+    ``files_metadata``, and optionally ``cells: {cell: {subject, session_date, ...}}``. CSV has a
+    row per file with the columns cell, protocol, filepath or v_file and i_file, and any of
+    the others.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() == ".csv":
+            return _read_csv(path, text)
+        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise SourceError(f"{path} can't be read as {path.suffix[1:].upper()}: {error}. Correct it.") from None
+    if not isinstance(content, dict):
+        raise SourceError(f"{path}: a mapping of cells is expected, found {type(content).__name__}.")
+    files_metadata = content.get("files_metadata", content)
+    facts = (content.get("cells") or {}) if "files_metadata" in content else {}
+    for name, value in (("files_metadata", files_metadata), ("cells", facts)):
+        if not isinstance(value, dict):
+            raise SourceError(f"{path}: {name}: a mapping of cells is expected, found {type(value).__name__}.")
+    for cell, protocols in files_metadata.items():
+        if not isinstance(protocols, dict):
+            raise SourceError(
+                f"{path}: cell {cell!r}: protocols with lists of files are expected, found {protocols!r}."
+            )
+        for protocol, items in protocols.items():
+            if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+                raise SourceError(f"{path}: cell {cell!r}, protocol {protocol!r}: a list of files is expected.")
+    for cell, values in facts.items():
+        if not isinstance(values, (dict, type(None))):
+            raise SourceError(f"{path}: cells: {cell!r}: names and values are expected, found {values!r}.")
+        if cell not in files_metadata:
+            raise SourceError(f"{path}: cells names {cell!r}, which files_metadata does not have. Write them alike.")
+    named = {str(cell): protocols for cell, protocols in files_metadata.items()}
+    return named, {str(cell): dict(values or {}) for cell, values in facts.items()}
+
+
+def _read_csv(path: Path, text: str) -> tuple[dict[str, dict[str, list[dict[str, Any]]]], dict[str, dict[str, Any]]]:
+    files_metadata: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    for row in (rows := csv.DictReader(io.StringIO(text))):
+        where = f"{path} line {rows.line_num}"
+        cell, protocol = (row.pop("cell", None) or "").strip(), (row.pop("protocol", None) or "").strip()
+        if not cell or not protocol:
+            raise SourceError(
+                f"{where}: no {'protocol' if cell else 'cell'}. Each row needs cell, protocol and a file."
+            )
+        if None in row:
+            raise SourceError(f"{where}: more values than columns: {row[None]}. Quote values that hold a comma.")
+        said = {name: row.pop(name) for name in list(row) if name in CELL_FIELDS and name != "ljp" and row[name]}
+        if facts.setdefault(cell, said) != said:
+            raise SourceError(f"{where}: cell {cell!r} has {said}, an earlier row {facts[cell]}. Write them alike.")
+        metadata = {name: value if name in TEXT_COLUMNS else _number(value) for name, value in row.items() if value}
+        files_metadata.setdefault(cell, {}).setdefault(protocol, []).append(metadata)
+    return files_metadata, facts
+
+
+def _number(text: str) -> float | str:
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) and "_" not in text else text

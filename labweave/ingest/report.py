@@ -1,0 +1,94 @@
+"""What one ingest run did, or would do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from labweave.database import UpsertCounts
+
+
+@dataclass(frozen=True)
+class IngestFailure:
+    """One unit that could not be ingested."""
+
+    path: str
+    error_class: str
+    message: str
+
+
+@dataclass
+class IngestReport:
+    """What one run of an adapter did; with `dry_run`, what it would do.
+
+    Attributes
+    ----------
+    run : str
+        Id of its row in ``ingestion.Run``; empty for a dry run.
+    source : str
+        Name of its row in ``ingestion.Source``.
+    seen, new, changed, unchanged, failed : int
+        Units of work.
+    rows : dict
+        Table -> `UpsertCounts`.
+    outdated : dict
+        Computed table -> rows deleted, because what they were made from changed.
+    vanished : list of str
+        Files that were there in an earlier run; their rows are marked, not deleted.
+    failures : list of IngestFailure
+    dry_run : bool
+    """
+
+    source: str
+    run: str = ""
+    dry_run: bool = False
+    seen: int = 0
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    rows: dict[str, UpsertCounts] = field(default_factory=dict)
+    outdated: dict[str, int] = field(default_factory=dict)
+    vanished: list[str] = field(default_factory=list)
+    failures: list[IngestFailure] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every unit went in, 1 when some failed."""
+        return 1 if self.failed else 0
+
+    def counts(self) -> dict[str, object]:
+        """Return the numbers as ``ingestion.Run`` keeps them."""
+        return {
+            "seen": self.seen,
+            "new": self.new,
+            "changed": self.changed,
+            "unchanged": self.unchanged,
+            "failed": self.failed,
+            "rows": {table: counts._asdict() for table, counts in self.rows.items()},
+            "outdated": self.outdated,
+            "vanished": len(self.vanished),
+        }
+
+    def __str__(self) -> str:
+        head = "would be: " if self.dry_run else ""
+        lines = [
+            f"{self.source}: {self.seen} units; {head}{self.new} new, {self.changed} changed, "
+            f"{self.unchanged} unchanged, {self.failed} failed"
+        ]
+        if self.rows:
+            width = max(map(len, self.rows))
+            lines.append(f"  {'table':<{width}}  {'inserted':>8}  {'updated':>8}  {'equal':>8}")
+            lines += [
+                f"  {t:<{width}}  {c.inserted:>8}  {c.updated:>8}  {c.unchanged:>8}" for t, c in self.rows.items()
+            ]
+        for table, count in self.outdated.items():
+            lines.append(
+                f"  {table}: {count} results out of date, {'would be' if self.dry_run else ''} made again".replace(
+                    "  made", " made"
+                )
+            )
+        if self.vanished:
+            shown = ", ".join(self.vanished[:3]) + (", ..." if len(self.vanished) > 3 else "")
+            lines.append(f"  {len(self.vanished)} files are no longer there: {shown}. Their rows stay, marked.")
+        lines += [f"  failed {failure.path}: {failure.message}" for failure in self.failures]
+        return "\n".join(lines)

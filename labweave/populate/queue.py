@@ -1,0 +1,310 @@
+"""The job queues: filled in bulk, freed of dead workers, listed and put back.
+
+A queue is DataJoint's own jobs table, so any number of machines share it and a bare
+``Table.populate(reserve_jobs=True)`` joins in. What differs is how it is filled (one
+bulk write instead of a statement per key) and how jobs of dead workers are found.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datajoint as dj
+import psutil
+from datajoint.condition import Not
+from datajoint.user_tables import AutoPopulate
+
+from labweave.database import current, upsert
+from labweave.database.declare import schema_modules, table_classes
+from labweave.errors import SchemaError
+from labweave.schemas.session import Session
+from labweave.schemas.subject import Subject
+from labweave.schemas.work import Worker
+
+HEARTBEAT_SECONDS = 5
+DEAD_AFTER_SECONDS = 60
+"""A worker on another machine whose heart has not beaten for so long is dead."""
+
+PRIORITY = 5
+Restriction = Mapping[str, Any] | str | None
+
+
+@dataclass(frozen=True)
+class JobError:
+    """One job that failed: its table, its key, the reason, when, and the traceback."""
+
+    table: str
+    key: dict[str, Any]
+    reason: str
+    time: dt.datetime | None
+    traceback: str
+
+
+def label(table: Any) -> str:
+    """Return the name people use for a table, for example ``recording.RecordingStimulus``."""
+    return f"{table.database.removeprefix(table.connection.prefix)}.{type(table).__name__}"
+
+
+def computed_tables(names: Sequence[str] | None = None) -> list[Any]:
+    """Return the tables that labweave fills by itself, those that others need first.
+
+    Parameters
+    ----------
+    names : sequence of str, optional
+        Class names, with or without their module; all tables without.
+
+    Raises
+    ------
+    SchemaError
+        A name that no such table has.
+    """
+    tables = [cls() for module in schema_modules() for cls in table_classes(module) if issubclass(cls, AutoPopulate)]
+    if names is None:
+        return tables
+    known = {label(table).lower(): table for table in tables} | {
+        type(table).__name__.lower(): table for table in tables
+    }
+    if unknown := [name for name in names if name.lower() not in known]:
+        raise SchemaError(
+            f"No table is called {', '.join(unknown)} and made by populate. There are: {', '.join(map(label, tables))}."
+        )
+    chosen = {label(known[name.lower()]) for name in names}
+    return [table for table in tables if label(table) in chosen]
+
+
+def key_source(table: Any) -> Any:
+    """Return the keys that a table is made for."""
+    source = table.key_source
+    return source() if isinstance(source, type) else source
+
+
+def restrict(table: Any, restriction: Restriction) -> Any | None:
+    """Return the keys that `table` is made for, restricted; None when it can't be restricted so.
+
+    A name may be of the table's own key, or of the session or subject it belongs to.
+    """
+    source = key_source(table)
+    if not restriction:
+        return source
+    if isinstance(restriction, str):
+        return source & restriction
+    own = {name: value for name, value in restriction.items() if name in source.heading.names}
+    other = {name: value for name, value in restriction.items() if name not in own}
+    if own:
+        source = source & own
+    if not other:
+        return source
+    sessions = Session * Subject.proj("species")
+    if "eid" not in source.primary_key or not other.keys() <= set(sessions.heading.names):
+        return None
+    return source & (sessions & other).proj()
+
+
+def check_restriction(restriction: Restriction) -> None:
+    """Refuse names that no table knows; DataJoint would leave them out and match everything.
+
+    Raises
+    ------
+    SchemaError
+        Lists the names that can be used.
+    """
+    if not isinstance(restriction, Mapping):
+        return
+    known = {name for table in computed_tables() for name in table.primary_key}
+    known |= set(Session().heading.names) | {"species"}
+    if unknown := sorted(set(restriction) - known):
+        raise SchemaError(f"Can't restrict by {', '.join(unknown)}. Known names: {', '.join(sorted(known))}.")
+
+
+def fill(table: Any, restriction: Restriction = None) -> int:
+    """Put every key that is still to be made into the table's queue, and return how many were new.
+
+    Waiting and failed jobs whose inputs are gone leave the queue.
+    """
+    todo = restrict(table, restriction)
+    if todo is None:
+        return 0
+    jobs = table.jobs
+    gone = (jobs & "status in ('pending', 'error')").restrict(Not(key_source(table).proj()), semantic_check=False)
+    if gone:
+        _delete_jobs(table, gone)
+    keys = (todo.proj() - table.proj()).restrict(Not(jobs.proj()), semantic_check=False).keys()
+    rows = [{**key, "status": "pending", "priority": PRIORITY} for key in keys]
+    return upsert(jobs, rows, update=False).inserted if rows else 0
+
+
+def pending_keys(table: Any, restriction: Restriction = None, limit: int | None = None) -> list[dict[str, Any]]:
+    """Return keys waiting in a queue, the most urgent first."""
+    queue = table.jobs & {"status": "pending"}
+    if restriction:
+        todo = restrict(table, restriction)
+        if todo is None:
+            return []
+        queue = queue.restrict(todo.proj(), semantic_check=False)
+    return queue.keys(order_by=["priority", "created_time"], limit=limit)
+
+
+def put_back(table: Any, key: Mapping[str, Any], reservation: Mapping[str, Any] | None = None) -> bool:
+    """Make a reserved or failed job wait again, and say whether it was there.
+
+    With a `reservation` (a row of the queue) only when it is still that one: another
+    process may have put the job back and a third one taken it.
+    """
+    jobs = table.jobs
+    own = {name: key[name] for name in jobs.primary_key}
+    state = {name: reservation[name] for name in ("status", "host", "pid", "connection_id")} if reservation else {}
+    found = bool((jobs & own & state).delete_quick(get_count=True))
+    if (found or not reservation) and not table & own:
+        upsert(jobs, [{**own, "status": "pending", "priority": PRIORITY}], update=["status"])
+    return found
+
+
+def mark_failed(table: Any, key: Mapping[str, Any], reason: str) -> None:
+    """Record that a job failed, for one whose worker could not do so itself."""
+    table.jobs.error(dict(key), error_message=reason)
+
+
+def free_orphans(table: Any) -> list[dict[str, Any]]:
+    """Put back the jobs that dead workers had reserved, and return those rows of the queue.
+
+    A worker on this machine is dead when its process is gone, or is younger than the
+    reservation. One elsewhere is dead when it has a heartbeat older than a minute; a
+    worker without any (DataJoint's own populate) when its database session is gone.
+    A slow worker that is alive keeps its job however long it takes.
+    """
+    jobs = table.jobs
+    reserved = (jobs & {"status": "reserved"}).to_dicts()
+    if not reserved:
+        return []
+    workers = {(row["host"], row["pid"]): row for row in Worker().to_dicts()}
+    now = table.connection.query("select current_timestamp(6)").fetchone()[0].replace(tzinfo=None)
+    sessions, user = _session_ids(table.connection), table.connection.get_user()
+    freed = []
+    for job in reserved:
+        worker = workers.get((job["host"], job["pid"]))
+        if _is_dead(job, worker, now, sessions, user) and put_back(table, job, job):
+            freed.append(job)
+    return freed
+
+
+def _is_dead(
+    job: Mapping[str, Any], worker: Mapping[str, Any] | None, now: dt.datetime, sessions: set[int], user: str
+) -> bool:
+    reserved = job["reserved_time"] + dt.timedelta(milliseconds=2)  # kept to the millisecond
+    if worker is not None and worker["started"] > reserved:
+        return True
+    if job["host"] == host_name():
+        return not _process_lives(job["pid"], now - job["reserved_time"])
+    if worker is not None:
+        return (now - worker["heartbeat"]).total_seconds() > DEAD_AFTER_SECONDS
+    # MySQL may show a user no other user's sessions.
+    return job["user"].partition("@")[0] == user.partition("@")[0] and job["connection_id"] not in sessions
+
+
+def _process_lives(pid: int, reserved_for: dt.timedelta) -> bool:
+    """Say whether a process of this machine is older than its reservation and still runs."""
+    if pid == os.getpid():
+        return True
+    try:
+        process = psutil.Process(pid)
+        age = dt.datetime.now().timestamp() - process.create_time()
+        return process.status() != psutil.STATUS_ZOMBIE and age > reserved_for.total_seconds() - 2
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _session_ids(connection: Any) -> set[int]:
+    sql = (
+        "select id from information_schema.processlist"
+        if connection.adapter.backend == "mysql"
+        else "select pid from pg_stat_activity"
+    )
+    return {int(row[0]) for row in connection.query(sql).fetchall()}
+
+
+def host_name() -> str:
+    """Return this machine's name, as DataJoint writes it into its jobs."""
+    import platform
+
+    return platform.node() or socket.gethostname()
+
+
+def delete_stale(table: Any) -> int:
+    """Delete rows whose inputs have changed in number since they were made, and what hangs on them."""
+    stale = getattr(type(table), "stale", None)
+    keys = stale() if stale else []
+    if keys:
+        (table & keys).delete(prompt=False)
+    return len(keys)
+
+
+def counts(table: Any) -> dict[str, int]:
+    """Return how many keys are made, to make, reserved and failed."""
+    source = key_source(table)
+    queue = table.jobs.progress()
+    to_make = len(source.proj() - table.proj())
+    return {
+        "made": len(table),
+        "pending": max(0, to_make - queue.get("error", 0) - queue.get("reserved", 0) - queue.get("ignore", 0)),
+        "reserved": queue.get("reserved", 0),
+        "failed": queue.get("error", 0),
+    }
+
+
+def errors(tables: Sequence[str] | None = None) -> list[JobError]:
+    """Return the failed jobs with their reasons, the newest first.
+
+    Parameters
+    ----------
+    tables : sequence of str, optional
+        Only of these tables.
+    """
+    current()
+    found = []
+    for table in computed_tables(tables):
+        jobs = table.jobs
+        for row in (jobs & {"status": "error"}).to_dicts():
+            key = {name: row[name] for name in jobs.primary_key}
+            found.append(
+                JobError(label(table), key, row["error_message"], row["completed_time"], str(row["error_stack"] or ""))
+            )
+    return sorted(found, key=lambda item: item.time or dt.datetime.min, reverse=True)
+
+
+def retry(tables: Sequence[str] | None = None, restriction: Restriction = None) -> int:
+    """Put failed jobs back into their queues, and return how many.
+
+    Parameters
+    ----------
+    tables : sequence of str, optional
+        Only of these tables.
+    restriction : mapping, optional
+        Only of these keys.
+    """
+    current()
+    check_restriction(restriction)
+    count = 0
+    for table in computed_tables(tables):
+        failed = table.jobs & {"status": "error"}
+        if restriction:
+            todo = restrict(table, restriction)
+            if todo is None:
+                continue
+            failed = failed.restrict(todo.proj(), semantic_check=False)
+        if n := len(failed):
+            _delete_jobs(table, failed)
+            count += n
+    return count
+
+
+def _delete_jobs(table: Any, jobs: dj.expression.QueryExpression) -> None:
+    keys = jobs.keys()
+    for start in range(0, len(keys), 1000):
+        (table.jobs & keys[start : start + 1000]).delete_quick()

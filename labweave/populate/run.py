@@ -1,0 +1,272 @@
+"""One populate run: every table in order, by this process or by several."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from labweave.database import Database, current
+from labweave.errors import ComputeError, ConfigError
+from labweave.populate import queue, worker
+from labweave.populate.queue import Restriction
+from labweave.populate.worker import Heartbeat, Outcome
+
+Progress = Callable[[str, int, int, int], None]
+"""Called with table, jobs done, jobs failed, jobs in all."""
+
+DEATHS_PER_JOB = 2
+"""A job that has killed so many workers is failed instead of tried again."""
+
+
+@dataclass
+class TableReport:
+    """What one run did for one table."""
+
+    table: str
+    made: int = 0
+    failed: int = 0
+    remade: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class PopulateReport:
+    """What one run did.
+
+    Attributes
+    ----------
+    tables : list of TableReport
+        In the order they were worked on.
+    failures : list of Outcome
+        Jobs that failed in this run, with their reasons.
+    """
+
+    tables: list[TableReport] = field(default_factory=list)
+    failures: list[tuple[str, Outcome]] = field(default_factory=list)
+
+    @property
+    def made(self) -> int:
+        """How many jobs were made."""
+        return sum(table.made for table in self.tables)
+
+    @property
+    def failed(self) -> int:
+        """How many jobs failed."""
+        return sum(table.failed for table in self.tables)
+
+    def __str__(self) -> str:
+        width = max((len(table.table) for table in self.tables), default=5)
+        lines = [f"{'table':<{width}}  {'made':>7}  {'failed':>6}  {'s':>7}"]
+        lines += [f"{t.table:<{width}}  {t.made:>7}  {t.failed:>6}  {t.seconds:>7.1f}" for t in self.tables]
+        return "\n".join(lines)
+
+
+def run(
+    tables: Sequence[str] | None = None,
+    restriction: Restriction = None,
+    *,
+    workers: int = 1,
+    executor: str = "local",
+    progress: Progress = lambda table, done, failed, total: None,
+) -> PopulateReport:
+    """Make what is missing, table by table in the order of the foreign keys.
+
+    Parameters
+    ----------
+    tables : sequence of str, optional
+        Class names, with or without their module; without, every table that populate makes.
+    restriction : mapping or str, optional
+        Only these keys: attributes of the table's own key, of the session or of the subject.
+    workers : int, default: 1
+        Processes; one works in this process.
+    executor : {"local"}
+        Where the workers run.
+    progress : callable, optional
+        Called with table, jobs done, failed and in all.
+
+    Returns
+    -------
+    PopulateReport
+        Failed jobs are in it and stay in their queue (`errors`, `retry`); the others go on.
+
+    Raises
+    ------
+    ConfigError
+        No database is open, or an executor that is not known.
+    SchemaError
+        An unknown table or name in the restriction.
+    ComputeError
+        The worker processes can't be started.
+    """
+    database = current()
+    if executor != "local":
+        raise ConfigError(f"Executor {executor!r} is not known. Use local.")
+    if workers < 1:
+        raise ConfigError(f"workers is {workers}; at least one is needed.")
+    queue.check_restriction(restriction)
+    report = PopulateReport()
+    with worker.stoppable(database.connection, _signals()), _crew(database, workers) as drain:
+        for table in queue.computed_tables(tables):
+            worker.check_stop()
+            began = time.monotonic()
+            entry = TableReport(queue.label(table), remade=queue.delete_stale(table))
+            queue.free_orphans(table)
+            queue.fill(table, restriction)
+            total = len(queue.pending_keys(table, restriction))
+            if total:
+                progress(entry.table, 0, 0, total)
+                for outcome in drain(table, restriction):
+                    if outcome.reason is None:
+                        entry.made += 1
+                    else:
+                        entry.failed += 1
+                        report.failures.append((entry.table, outcome))
+                    progress(entry.table, entry.made + entry.failed, entry.failed, total)
+            entry.seconds = time.monotonic() - began
+            report.tables.append(entry)
+    return report
+
+
+Drain = Callable[[Any, Restriction], Iterator[Outcome]]
+
+
+def _signals() -> list[int]:
+    """Return the signals that may end a run in order: those the program has no plans of its own for."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    return [number for number, handler in usual.items() if signal.getsignal(number) == handler]
+
+
+@contextmanager
+def _crew(database: Database, workers: int) -> Iterator[Drain]:
+    """Give a function that empties a table's queue, by this process or by several."""
+    if workers == 1:
+        with Heartbeat(database.connection):
+            yield worker.work
+        return
+    crew = _Crew(database, workers)
+    try:
+        yield crew.drain
+    except BaseException:
+        crew.terminate()
+        raise
+    finally:
+        crew.dismiss()
+
+
+PATIENCE = ((5, BaseProcess.terminate), (5, BaseProcess.terminate), (20, BaseProcess.kill))
+"""How long a worker may take to leave, and what happens then: eFEL can't be interrupted."""
+
+
+class _Crew:
+    """Worker processes; one that dies is replaced and its job taken up by another."""
+
+    def __init__(self, database: Database, workers: int):
+        self._context = multiprocessing.get_context("spawn")
+        self._database, self._size = database, workers
+        self._members: dict[Connection, Any] = {}
+        self._deaths: dict[tuple, int] = {}
+        for _ in range(workers):
+            self._hire()
+
+    def _hire(self) -> Connection:
+        ours, theirs = self._context.Pipe()
+        source = self._database.connection.url
+        process = self._context.Process(
+            target=worker.serve, args=(source, self._database.prefix, theirs), name="labweave worker", daemon=True
+        )
+        process.start()
+        theirs.close()
+        self._members[ours] = process
+        return ours
+
+    def drain(self, table: Any, restriction: Restriction) -> Iterator[Outcome]:
+        """Have the queue of one table emptied, and yield what becomes of each job."""
+        order = (queue.label(table), restriction)
+        while len(self._members) < self._size:
+            self._hire()
+        busy: set[Connection] = set()
+        for pipe in list(self._members):
+            yield from self._send(pipe, order, table, busy)
+        while busy:
+            worker.check_stop()
+            for pipe in wait(list(busy)):
+                assert isinstance(pipe, Connection)
+                try:
+                    outcome = pipe.recv()
+                except (EOFError, ConnectionResetError):
+                    busy.discard(pipe)
+                    yield from self._bury(pipe, table)
+                    if queue.pending_keys(table, restriction, limit=1):
+                        yield from self._send(self._hire(), order, table, busy)
+                    continue
+                if outcome is None:
+                    busy.discard(pipe)
+                else:
+                    self._deaths.pop((), None)
+                    yield outcome
+
+    def _send(self, pipe: Connection, order: tuple, table: Any, busy: set[Connection]) -> Iterator[Outcome]:
+        """Give an order to a worker; one that has died meanwhile is replaced."""
+        while True:
+            try:
+                pipe.send(order)
+            except OSError:
+                yield from self._bury(pipe, table)
+                pipe = self._hire()
+            else:
+                busy.add(pipe)
+                return
+
+    def _bury(self, pipe: Connection, table: Any) -> Iterator[Outcome]:
+        """Free the job of a dead worker; fail it when it has killed several."""
+        process = self._members.pop(pipe)
+        pipe.close()
+        process.join()
+        freed = [job for job in queue.free_orphans(table) if job["pid"] == process.pid]
+        if not freed:
+            self._deaths[()] = self._deaths.get((), 0) + 1
+            if self._deaths[()] > 3:
+                raise ComputeError(
+                    f"Worker processes end as soon as they start (exit code {process.exitcode}). "
+                    "Run with one worker to see why: labweave populate --workers 1 --debug"
+                )
+        for job in freed:
+            key = {name: job[name] for name in table.jobs.primary_key}
+            mark = tuple(sorted(key.items()))
+            self._deaths[mark] = self._deaths.get(mark, 0) + 1
+            if self._deaths[mark] >= DEATHS_PER_JOB:
+                reason = (
+                    f"WorkerDied: its worker process ended with exit code {process.exitcode}, {DEATHS_PER_JOB} times"
+                )
+                queue.mark_failed(table, key, reason)
+                yield Outcome(key, reason)
+
+    def terminate(self) -> None:
+        """Have every worker put its job back and end."""
+        for process in self._members.values():
+            process.terminate()
+
+    def dismiss(self) -> None:
+        """Let the workers go; one that does not is ended."""
+        for pipe in self._members:
+            with suppress(OSError):
+                pipe.send(None)
+        for seconds, end in PATIENCE:
+            deadline = time.monotonic() + seconds
+            for process in self._members.values():
+                process.join(max(0.0, deadline - time.monotonic()))
+                if process.is_alive():
+                    end(process)
+        for pipe, process in self._members.items():
+            process.join()
+            pipe.close()

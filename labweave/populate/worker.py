@@ -1,0 +1,248 @@
+"""One worker: takes jobs of a table, makes them, and shows that it is alive."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datajoint.errors import DataJointError, DuplicateError, LostConnectionError
+
+from labweave.database.connection import LabConnection, TransientError
+from labweave.database.url import DatabaseUrl
+from labweave.populate import queue
+from labweave.populate.queue import Restriction
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+CHUNK = 200
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one job: its key, and the reason when it failed."""
+
+    key: dict[str, Any]
+    reason: str | None = None
+
+
+def work(table: Any, restriction: Restriction = None, *, alone: bool = True) -> Iterator[Outcome]:
+    """Make the waiting jobs of one table until none is left.
+
+    Parameters
+    ----------
+    table : an auto-populated table
+    restriction : mapping or str, optional
+    alone : bool, default: True
+        No other worker of this run takes jobs of the same queue; without, they are taken
+        in random order, so that workers seldom try for the same one.
+
+    Yields
+    ------
+    Outcome
+        One per job that this worker made or failed to make.
+    """
+    datajoint_log = logging.getLogger("datajoint")
+    datajoint_log.addFilter(_is_no_failed_job)
+    try:
+        while keys := queue.pending_keys(table, restriction, limit=CHUNK):
+            if not alone:
+                random.shuffle(keys)
+            taken = 0
+            for key in keys:
+                check_stop()
+                if (outcome := _make(table, key)) is not None:
+                    taken += 1
+                    yield outcome
+            if not taken:
+                return
+    finally:
+        datajoint_log.removeFilter(_is_no_failed_job)
+
+
+def _is_no_failed_job(record: logging.LogRecord) -> bool:
+    """Drop DataJoint's log line of a failed job: it is an `Outcome`, and in the queue."""
+    return record.module != "autopopulate"
+
+
+def _make(table: Any, key: dict[str, Any]) -> Outcome | None:
+    """Make one job; None when another worker has it or it was made already."""
+    for attempt in range(1, ATTEMPTS + 1):
+        raised = False
+        try:
+            status = table._populate1(key, table.jobs, suppress_errors=True, return_exception_objects=True)
+        except BaseException as caught:
+            error, raised = caught, True
+        else:
+            if status is True:
+                return Outcome(key)
+            if status is False:
+                return None
+            error = status[1]
+        if _Stop.number is not None or isinstance(error, (KeyboardInterrupt, SystemExit)):
+            _leave(table, key)
+            # What a library made of the exception of the signal does not matter.
+            raise error if _Stop.number is None else _Stop.exception()
+        if isinstance(error, DuplicateError) and table & key:
+            _leave(table, key)  # somebody who does not ask the queue was faster
+            return None
+        if _may_pass_again(error) and attempt < ATTEMPTS:
+            _leave(table, key)
+            continue
+        if raised:  # not by make() but by the queue itself
+            with contextlib.suppress(Exception):
+                _leave(table, key)
+            raise error
+        return Outcome(key, f"{type(error).__name__}: {error}")
+    return None
+
+
+def _may_pass_again(error: BaseException) -> bool:
+    """Say whether the job failed for its moment alone: a deadlock, a lost session, inputs that were being replaced."""
+    return isinstance(error, (TransientError, LostConnectionError)) or (
+        isinstance(error, DataJointError) and "make_fetch" in str(error)
+    )
+
+
+def _leave(table: Any, key: Mapping[str, Any]) -> None:
+    """Put a job back that this process had, whatever state its session is in."""
+    connection = table.connection
+    with _undisturbed():
+        if connection.in_transaction:
+            with contextlib.suppress(LostConnectionError):
+                connection.cancel_transaction()
+        queue.put_back(table, key)
+
+
+class Heartbeat:
+    """Shows the others that this process is alive, on a connection and thread of its own."""
+
+    def __init__(self, connection: LabConnection):
+        self._url, self._prefix = connection.url, connection.prefix
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="labweave heartbeat", daemon=True)
+        self._connection = LabConnection(self._url, self._prefix)
+        self._table = self._connection.adapter.make_full_table_name(f"{self._prefix}work", "worker")
+        self._who = (queue.host_name()[:200], os.getpid())
+        self._register()
+
+    def _register(self) -> None:
+        def write() -> None:
+            self._connection.query(f"delete from {self._table} where host = %s and pid = %s", self._who)
+            self._connection.query(
+                f"insert into {self._table} (host, pid, started, heartbeat)"
+                " values (%s, %s, current_timestamp(6), current_timestamp(6))",
+                self._who,
+            )
+
+        self._connection.run_transaction(write)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(queue.HEARTBEAT_SECONDS):
+            try:
+                self._connection.query(
+                    f"update {self._table} set heartbeat = current_timestamp(6) where host = %s and pid = %s", self._who
+                )
+            except Exception as error:  # the next beat may get through; a dead heart must not end the work
+                log.warning("heartbeat failed: %s", error)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        with _undisturbed():
+            self._stop.set()
+            self._thread.join()
+            try:
+                self._connection.query(f"delete from {self._table} where host = %s and pid = %s", self._who)
+            finally:
+                self._connection.close()
+
+
+def serve(url: DatabaseUrl, prefix: str, pipe: Any) -> None:
+    """Be a worker process: drain the queues of the tables that come through `pipe`.
+
+    Takes ``(table name, restriction)`` and answers an `Outcome` per job, then None; ends
+    at None or when the other end is gone.
+    """
+    import labweave
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with (
+            labweave.connect(url, prefix=prefix) as database,
+            stoppable(database.connection, [signal.SIGTERM]),
+            Heartbeat(database.connection),
+        ):
+            while (order := pipe.recv()) is not None:
+                name, restriction = order
+                (table,) = queue.computed_tables([name])
+                for outcome in work(table, restriction, alone=False):
+                    pipe.send(outcome)
+                pipe.send(None)
+    except (EOFError, OSError, SystemExit):
+        return
+
+
+class _Stop:
+    """What `stop` knows: the signal that came, who must not be interrupted, whose session is in use."""
+
+    number: int | None = None
+    shields = 0
+    connection: LabConnection | None = None
+
+    @classmethod
+    def exception(cls) -> BaseException:
+        return KeyboardInterrupt() if cls.number == signal.SIGINT else SystemExit(128 + (cls.number or 0))
+
+
+def stop(number: int, _frame: object = None) -> None:
+    """Handle a signal: end this process in order, a job under way goes back into its queue."""
+    _Stop.number = number
+    if _Stop.shields:
+        return
+    if _Stop.connection is not None and _Stop.connection.adapter.backend == "mysql":
+        # PyMySQL is Python: interrupted, it may have read half an answer. The next query connects anew.
+        with contextlib.suppress(Exception):
+            _Stop.connection._conn._force_close()
+    raise _Stop.exception()
+
+
+def check_stop() -> None:
+    """Stop now if `stop` has come to nothing: Python drops what is raised in a destructor or weakref callback."""
+    if _Stop.number is not None:
+        raise _Stop.exception()
+
+
+@contextlib.contextmanager
+def stoppable(connection: LabConnection, numbers: Sequence[int]) -> Iterator[None]:
+    """Let signals end the block in order."""
+    _Stop.number, _Stop.connection = None, connection
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _Stop.number = _Stop.connection = None
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put off `stop` until the end of the block."""
+    before = _Stop.number
+    _Stop.shields += 1
+    try:
+        yield
+    finally:
+        _Stop.shields -= 1
+        if _Stop.number != before and not _Stop.shields:
+            raise _Stop.exception()

@@ -1,0 +1,146 @@
+"""Datasets: the files of sessions, what they are, and where copies of them lie."""
+
+import datajoint as dj
+
+from labweave.schemas.lab import Lab, LabMember
+from labweave.schemas.session import QC, Session
+
+schema = dj.Schema()
+
+
+@schema
+class DataFormat(dj.Manual):
+    definition = """
+    # one format of files
+    data_format         : varchar(255)      # for example npy
+    ---
+    data_format_uuid=null : char(36)        # tells that it is the same one after a rename
+    file_extension=''   : varchar(255)      # with the dot
+    format_description='' : varchar(2000)   # in words
+    format_json=null    : json              # what else the source says
+    format_vanished=null : char(36)         # run that no longer found it at its source
+    unique index (data_format_uuid)
+    """
+
+
+@schema
+class DatasetType(dj.Manual):
+    definition = """
+    # one kind of content
+    dataset_type        : varchar(255)      # for example spikes.times
+    ---
+    dataset_type_uuid=null : char(36)       # tells that it is the same one after a rename
+    filename_pattern='' : varchar(255)      # of the files that hold it
+    type_description='' : varchar(2000)     # in words
+    type_json=null      : json              # what else the source says
+    type_vanished=null  : char(36)          # run that no longer found it at its source
+    unique index (dataset_type_uuid)
+    """
+
+
+@schema
+class Repository(dj.Manual):
+    definition = """
+    # one place that holds files
+    repository          : varchar(255)      # short name
+    ---
+    repository_kind     : varchar(32)       # bucket, server, personal (one machine) or other
+    data_url=''         : varchar(1000)     # address of its root
+    root_path=''        : varchar(1000)     # of its root, on its own machine
+    hostname=''         : varchar(255)      # of that machine
+    repository_time_zone='' : varchar(64)   # IANA name
+    repository_json=null : json             # what else the source says
+    repository_vanished=null : char(36)     # run that no longer found it at its source
+    """
+
+
+@schema
+class LabRepository(dj.Manual):
+    definition = """
+    # one repository that a lab uses
+    -> Lab
+    -> Repository
+    """
+
+
+@schema
+class Revision(dj.Manual):
+    definition = """
+    # one name for a later state of datasets
+    revision            : varchar(128)      # as between the # of a path, for example 2024-02-15
+    ---
+    revision_uuid=null  : char(36)          # tells that it is the same one after a rename
+    revision_description='' : varchar(2000) # in words
+    revision_created=null : datetime(6)     # UTC
+    revision_json=null  : json              # what else the source says
+    revision_vanished=null : char(36)       # run that no longer found it at its source
+    unique index (revision_uuid)
+    """
+
+
+@schema
+class Tag(dj.Manual):
+    definition = """
+    # one label of datasets, for example of those behind a paper
+    tag                 : varchar(255)      # name
+    ---
+    tag_uuid=null       : char(36)          # tells that it is the same one after a rename
+    is_protected=0      : bool              # its datasets must not change
+    is_public=0         : bool              # its datasets are open to everybody
+    tag_hash=''         : varchar(64)       # of its datasets together
+    tag_description=''  : varchar(2000)     # in words
+    tag_json=null       : json              # what else the source says
+    tag_vanished=null   : char(36)          # run that no longer found it at its source
+    unique index (tag_uuid)
+    """
+
+
+@schema
+class Dataset(dj.Manual):
+    definition = """
+    # one file of a session: collection/#revision#/name
+    dataset_id          : char(36)          # uuid in lower case
+    ---
+    -> [nullable] Session
+    collection=''       : varchar(255)      # folder below the session's
+    -> [nullable] Revision
+    dataset_name        : varchar(255)      # name of the file
+    -> [nullable] DatasetType
+    -> [nullable] DataFormat
+    file_size=null      : int64             # bytes
+    hash=''             : varchar(64)       # md5 or sha1 of the bytes, in hex
+    version=''          : varchar(64)       # of the program that wrote it
+    -> [nullable] QC.proj(dataset_qc='qc')
+    is_default=1        : bool              # the revision to load when none is named
+    -> [nullable] LabMember.proj(created_by='user')
+    created=null        : datetime(6)       # UTC; when it was registered
+    dataset_stamp=null  : datetime(6)       # UTC; last change, as the source wrote it
+    dataset_json=null   : json              # what else the source says
+    dataset_vanished=null : char(36)        # run that no longer found it at its source
+    index (eid, collection, revision, dataset_name)
+    index (dataset_name)
+    """
+
+
+@schema
+class FileRecord(dj.Manual):
+    definition = """
+    # one copy of a dataset in a repository
+    file_record_id      : char(36)          # uuid in lower case
+    ---
+    -> Dataset
+    -> Repository
+    relative_path       : varchar(1000)     # below the repository's root
+    present             : bool              # it is there
+    file_json=null      : json              # what else the source says
+    file_vanished=null  : char(36)          # run that no longer found it at its source
+    """
+
+
+@schema
+class DatasetTag(dj.Manual):
+    definition = """
+    # one tag of a dataset
+    -> Dataset
+    -> Tag
+    """

@@ -1,0 +1,365 @@
+"""Efeatures: numbers that eFEL computes from sweeps, and their statistics at targets."""
+
+import hashlib
+import warnings
+from math import isnan
+
+import datajoint as dj
+
+from labweave import ephys
+from labweave.formats.plain import plain_json
+from labweave.schemas.ingestion import Source
+from labweave.schemas.recording import Cell, Protocol, Recording, RecordingStimulus, read_recording
+from labweave.schemas.rheobase import Rheobase, RheobaseMethod
+
+schema = dj.Schema()
+
+
+@schema
+class EFelSettings(dj.Lookup):
+    definition = """
+    # one complete group of eFEL settings; a change is a new group
+    efel_settings       : varchar(64)       # short name
+    ---
+    settings            : json              # eFEL's names and values
+    """
+    contents = ({"efel_settings": "default", "settings": dict(ephys.DEFAULT_EFEL_SETTINGS)},)
+
+
+@schema
+class FeatureSet(dj.Manual):
+    definition = """
+    # one list of efeatures computed with one group of settings; a change is a new set
+    feature_set         : varchar(64)       # short name
+    ---
+    -> EFelSettings
+    purpose=''      : varchar(255)      # what it is for
+    """
+
+    class Feature(dj.Part):
+        definition = """
+        # one efeature of the set
+        -> master
+        efeature        : varchar(64)       # eFEL's name
+        """
+
+    class ForProtocol(dj.Part):
+        definition = """
+        # one protocol that the set is for; a set without any is for all
+        -> master
+        -> Protocol
+        """
+
+
+@schema
+class RecordingEFeatures(dj.Computed):
+    definition = """
+    # one sweep's values of one feature set
+    -> RecordingStimulus
+    -> FeatureSet
+    """
+
+    class Value(dj.Part):
+        definition = """
+        # one efeature of one sweep
+        -> master
+        efeature        : varchar(64)       # eFEL's name
+        ---
+        value=null      : float64           # mean over the sweep, in eFEL's unit; null when eFEL gives none
+        values=null     : <blob>            # (n,), the single values, for example one per spike
+        n               : int32             # how many single values
+        """
+
+    @property
+    def key_source(self):
+        """Sweeps with the sets for their protocol, and those for all protocols."""
+        every = RecordingStimulus * FeatureSet
+        for_all = (RecordingStimulus * (FeatureSet - FeatureSet.ForProtocol)).proj()
+        return every & [for_all, (RecordingStimulus.proj() * FeatureSet.ForProtocol.proj())]
+
+    def make_fetch(self, key):
+        recording = (Recording & key).fetch1()
+        location = (Source & {"source": recording["source"]}).fetch1("location")
+        names = sorted((FeatureSet.Feature & key).to_arrays("efeature").tolist())
+        settings = (EFelSettings * FeatureSet & {"feature_set": key["feature_set"]}).fetch1("settings")
+        return recording, location, names, settings
+
+    def make_compute(self, key, recording, location, names, settings):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ephys.StimulusWarning)  # RecordingStimulus.timing says it
+            values = ephys.compute_efeatures(read_recording(recording, location, settings), names, settings)
+        rows = []
+        for name, array in values.items():
+            mean = ephys.efeature_mean(array)
+            mean = None if isnan(mean) else mean
+            rows.append({"efeature": name, "value": mean, "values": array, "n": 0 if array is None else len(array)})
+        return (rows,)
+
+    def make_insert(self, key, values):
+        self.insert1(key)
+        self.Value.insert({**key, **value} for value in values)
+
+
+@schema
+class TargetSet(dj.Manual):
+    definition = """
+    # one list of targets: which efeatures to average, at which protocol and amplitude
+    target_set          : varchar(64)       # short name
+    ---
+    absolute_amplitude=0 : bool             # amplitudes in nA instead of percent of rheobase
+    protocol_mode='mean' : varchar(16)      # how the stimulus of several sweeps is reduced
+    min_values=1        : int32             # fewer values than this give no efeature
+    default_std=1e-3    : float64           # used where the standard deviation is 0
+    """
+
+    class Target(dj.Part):
+        definition = """
+        # one efeature at one protocol and amplitude
+        -> master
+        target          : int32             # counts the targets from 0
+        ---
+        -> FeatureSet
+        efeature        : varchar(64)       # eFEL's name
+        efeature_name   : varchar(64)       # name of the value in the result
+        protocol        : varchar(64)       # name of the protocol
+        amplitude       : float64           # percent of rheobase, or nA
+        tolerance       : float64           # same unit; strictly less than this matches
+        """
+
+
+@schema
+class CellGroup(dj.Manual):
+    definition = """
+    # one group of cells that are averaged together
+    cell_group          : varchar(64)       # short name
+    ---
+    description=''      : varchar(255)      # what they have in common
+    """
+
+    class Member(dj.Part):
+        definition = """
+        # one cell of the group
+        -> master
+        -> Cell
+        """
+
+
+@schema
+class Extraction(dj.Computed):
+    definition = """
+    # one group's efeatures at one set of targets
+    -> CellGroup
+    -> TargetSet
+    -> RheobaseMethod
+    ---
+    currents            : json              # holding and threshold current, nA, mean and std, and per cell
+    notes               : json              # left_out: the targets without a result, and why
+    inputs_sha256       : char(64)          # of the values it was made from
+    """
+
+    class Feature(dj.Part):
+        definition = """
+        # one efeature's statistics over all matching sweeps
+        -> master
+        feature         : int32             # counts the efeatures from 0
+        ---
+        stimulus        : varchar(96)       # protocol and amplitude, for example IDrest_150
+        efeature        : varchar(64)       # eFEL's name
+        efeature_name   : varchar(64)       # name of the value
+        mean            : float64           # in eFEL's unit
+        std             : float64           # population standard deviation, in eFEL's unit
+        n               : int32             # sweeps with a value
+        feature_settings : json             # eFEL settings
+        """
+
+    class Protocol(dj.Part):
+        definition = """
+        # one stimulus, averaged over all matching sweeps
+        -> master
+        stimulus        : varchar(96)       # protocol and amplitude, for example IDrest_150
+        ---
+        stimulus_description : json         # holding and step: ms, nA, percent of rheobase
+        """
+
+    class Current(dj.Part):
+        definition = """
+        # one cell's currents
+        -> master
+        -> Cell
+        ---
+        holding_current=null   : float64    # nA, mean over its sweeps
+        threshold_current=null : float64    # nA, its rheobase
+        """
+
+    @property
+    def key_source(self):
+        """Groups whose cells all have a rheobase, and whose sweeps all have their values or failed to get them."""
+        every = CellGroup * TargetSet * RheobaseMethod
+        no_rheobase = (CellGroup.Member * RheobaseMethod).proj() - Rheobase.proj()
+        failed = RecordingEFeatures().jobs & "status in ('error', 'ignore')"
+        no_values = (RecordingEFeatures().key_source.proj() - RecordingEFeatures.proj()).restrict(
+            dj.condition.Not(failed), semantic_check=False
+        )
+        waiting = (CellGroup.Member.proj() * TargetSet.Target.proj("feature_set")).proj(..., "feature_set")
+        return every - no_rheobase.proj() - (waiting & no_values).proj()
+
+    def make(self, key):
+        cells = gather(key)
+        features, protocols, currents, notes = group(key, list(cells.values()))
+        self.insert1(
+            {
+                **key,
+                "currents": plain_json(currents),
+                "notes": {"left_out": notes},
+                "inputs_sha256": _inputs_sha256(key),
+            }
+        )
+        entries = [(stimulus, entry) for stimulus, places in features.items() for entry in places["soma"]]
+        self.Feature.insert(
+            {
+                **key,
+                "feature": index,
+                "stimulus": stimulus,
+                "efeature": entry["feature"],
+                "efeature_name": entry["efeature_name"],
+                "mean": entry["val"][0],
+                "std": entry["val"][1],
+                "n": entry["n"],
+                "feature_settings": plain_json(entry["efel_settings"]),
+            }
+            for index, (stimulus, entry) in enumerate(entries)
+        )
+        self.Protocol.insert(
+            {**key, "stimulus": stimulus, "stimulus_description": plain_json(description)}
+            for stimulus, description in protocols.items()
+        )
+        holding, threshold = currents["all_holding_current"], currents["all_threshold_current"]
+        self.Current.insert(
+            {
+                **key,
+                "eid": eid,
+                "cell": cell,
+                "holding_current": holding.get(one.name),
+                "threshold_current": threshold.get(one.name),
+            }
+            for (eid, cell), one in cells.items()
+        )
+
+    @classmethod
+    def stale(cls):
+        """Return the keys of rows whose cells, rheobases or values are others than when they were made."""
+        return [
+            {name: row[name] for name in cls().primary_key}
+            for row in cls().to_dicts()
+            if row["inputs_sha256"] != _inputs_sha256(row)
+        ]
+
+
+def _targets(key):
+    """Return the targets of a set, each with the name of its feature set, in order."""
+    rows = (TargetSet.Target * FeatureSet * EFelSettings & {"target_set": key["target_set"]}).to_dicts(
+        order_by="target"
+    )
+    return [
+        (
+            ephys.Target(
+                row["efeature"],
+                row["protocol"],
+                int(row["amplitude"]) if row["amplitude"].is_integer() else row["amplitude"],  # it names the stimulus
+                row["tolerance"],
+                row["settings"],
+                row["efeature_name"],
+            ),
+            row["feature_set"],
+        )
+        for row in rows
+    ]
+
+
+def gather(key):
+    """Return the cells of an extraction's group by eid and name, each with its rheobase and summaries of its sweeps."""
+    absolute = (TargetSet & {"target_set": key["target_set"]}).fetch1("absolute_amplitude")
+    members = (CellGroup.Member & {"cell_group": key["cell_group"]}).to_dicts(order_by="cell, eid")
+    names = [row["cell"] for row in members]
+    method = {"rheobase_method": key["rheobase_method"]}
+    found = {(row["eid"], row["cell"]): row["rheobase"] for row in (Rheobase & method & members).to_dicts()}
+    cells = {}
+    for row in members:
+        place = (row["eid"], row["cell"])
+        label = row["cell"] if names.count(row["cell"]) == 1 else f"{row['cell']} {row['eid']}"
+        cells[place] = ephys.Cell(label, rheobase=found.get(place))
+    settings = {name: target.efel_settings for target, name in _targets(key)}
+    sweeps = {}
+    for row in (RecordingStimulus & members).to_dicts(order_by="protocol, recording"):
+        cell = cells[row["eid"], row["cell"]]
+        sweep = ephys.RecordingSummary(
+            row["protocol"], dict(row["params"]), row["amp"], row["hypamp"], row["auto_threshold"], [row["recording"]]
+        )
+        if cell.rheobase and not absolute:
+            sweep.compute_relative_amp(cell.rheobase)
+        cell.recordings.append(sweep)
+        sweeps[row["eid"], row["cell"], row["protocol"], row["recording"]] = sweep
+    values = RecordingEFeatures.Value & members & [{"feature_set": name} for name in settings]
+    for row in values.to_dicts() if settings else []:
+        value = float("nan") if row["value"] is None else row["value"]
+        sweep = sweeps[row["eid"], row["cell"], row["protocol"], row["recording"]]
+        sweep.efeature_values[ephys.value_key(row["efeature"], settings[row["feature_set"]])] = value
+    return cells
+
+
+def group(key, cells):
+    """Group cells at the targets of an extraction.
+
+    Parameters
+    ----------
+    key : dict
+        Of the extraction.
+    cells : list of Cell
+        Some or all of `gather`.
+
+    Returns
+    -------
+    features, protocols, currents : dict
+        As `labweave.ephys.describe_protocols`.
+    notes : list of str
+        What was left out, and why.
+    """
+    target_set = (TargetSet & {"target_set": key["target_set"]}).fetch1()
+    absolute = bool(target_set["absolute_amplitude"])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ephys.FeatureWarning)
+        protocols = ephys.group_efeatures(
+            cells,
+            [target for target, _ in _targets(key)],
+            absolute_amplitude=absolute,
+            protocol_mode=target_set["protocol_mode"],
+        )
+        results = ephys.describe_protocols(
+            cells,
+            protocols,
+            threshold_nvalue_save=target_set["min_values"],
+            default_std_value=target_set["default_std"],
+            absolute_amplitude=absolute,
+        )
+    notes = [str(note.message) for note in caught if issubclass(note.category, ephys.FeatureWarning)]
+    return (*results, notes)
+
+
+def _inputs_sha256(key):
+    """Return one hash of everything an extraction is made from."""
+    inputs = [
+        (
+            place,
+            cell.rheobase,
+            sorted(
+                (sweep.protocol_name, sweep.files, sweep.amp, sweep.hypamp, *map(sorted, _items(sweep)))
+                for sweep in cell.recordings
+            ),
+        )
+        for place, cell in sorted(gather(key).items())
+    ]
+    return hashlib.sha256(repr(inputs).encode()).hexdigest()
+
+
+def _items(sweep):
+    return sweep.params.items(), sweep.efeature_values.items()

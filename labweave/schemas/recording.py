@@ -1,0 +1,138 @@
+"""Recordings: patched cells, their sweeps, and the stimulus found in each sweep."""
+
+import warnings
+from pathlib import Path
+
+import datajoint as dj
+
+from labweave import ephys
+from labweave.errors import ComputeError
+from labweave.formats.hashing import sha256_of_file
+from labweave.formats.plain import plain_json
+from labweave.schemas.ingestion import Source
+from labweave.schemas.session import Session
+
+schema = dj.Schema()
+
+
+@schema
+class Protocol(dj.Manual):
+    definition = """
+    # one stimulus protocol
+    protocol            : varchar(64)       # name, for example IDrest; tells its eCode
+    """
+
+
+@schema
+class Cell(dj.Manual):
+    definition = """
+    # one patched cell
+    -> Session
+    cell                : varchar(64)       # name, unique in its session
+    ---
+    cell_type=''        : varchar(64)       # for example L5PC
+    ljp=null            : float64           # mV, liquid junction potential, subtracted from the voltage
+    cell_json=null           : json              # what else the source says
+    """
+
+
+@schema
+class Recording(dj.Manual):
+    definition = """
+    # one sweep of one cell under one protocol
+    -> Cell
+    -> Protocol
+    recording           : varchar(200)      # path of its file below the source, and the sweep
+    ---
+    -> Source
+    reader              : varchar(32)       # format of its files, for example igor
+    files               : json              # role -> path below the source's location and sha256
+    sweep=''            : varchar(128)      # name of the sweep in a file that holds several
+    metadata            : json              # units, timings (ms), amplitudes: what the reader is told
+    content_sha256      : char(64)          # of files, sweep and metadata together
+    """
+
+
+def read_recording(recording, location, efel_settings=None):
+    """Read one row of `Recording` from its files.
+
+    Parameters
+    ----------
+    recording : dict
+        A row of `Recording`.
+    location : str
+        Of its source.
+    efel_settings : dict, optional
+        To count spikes with.
+
+    Returns
+    -------
+    ephys.Recording
+
+    Raises
+    ------
+    ComputeError
+        A file is not the one that was ingested.
+    ReadError
+        A file can't be read.
+    """
+    root = Path(location)
+    root = root if root.is_dir() else root.parent
+    metadata = dict(recording["metadata"])
+    for role, file in recording["files"].items():
+        path = root / file["path"]
+        if (found := sha256_of_file(path)) != file["sha256"]:
+            raise ComputeError(
+                f"{path} is not the file that was ingested (sha256 {found[:12]}..., then {file['sha256'][:12]}...). "
+                f"Ingest its source again: labweave ingest ephys {location}"
+            )
+        metadata[role] = str(path)
+    if recording["sweep"]:
+        metadata["sweep"] = recording["sweep"]
+    sweeps = ephys.read_recordings_of_file(
+        recording["protocol"], metadata, reader=recording["reader"], efel_settings=efel_settings
+    )
+    if len(sweeps) != 1:
+        raise ComputeError(
+            f"{', '.join(f['path'] for f in recording['files'].values())}: found {len(sweeps)} sweeps "
+            f"for {recording['recording']!r}, expected 1. Ingest the source again."
+        )
+    return sweeps[0]
+
+
+@schema
+class RecordingStimulus(dj.Imported):
+    definition = """
+    # one sweep's stimulus and spikes, read from its file
+    -> Recording
+    ---
+    ecode               : varchar(32)       # stimulus family that was applied
+    timing              : enum('given', 'detected', 'not detected') # where ton and toff come from
+    dt                  : float64           # ms, sampling interval
+    n_samples           : int32             # samples in the sweep
+    ton=null            : float64           # ms, start of the stimulus
+    toff=null           : float64           # ms, end of the stimulus
+    tend                : float64           # ms, end of the sweep
+    amp=null            : float64           # nA, amplitude relative to holding
+    hypamp=null         : float64           # nA, holding current
+    params              : json              # every stimulus parameter of its eCode
+    auto_threshold=null : float64           # mV, spike threshold from the trace
+    n_spikes            : int32             # in the stimulus, by labweave's default eFEL settings
+    spike_times         : <blob>            # (n_spikes,), ms
+    """
+
+    def make_fetch(self, key):
+        recording = (Recording & key).fetch1()
+        return recording, (Source & {"source": recording["source"]}).fetch1("location")
+
+    def make_compute(self, key, recording, location):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ephys.StimulusWarning)  # `timing` says it
+            sweep = read_recording(recording, location, ephys.DEFAULT_EFEL_SETTINGS)
+        row = {name: getattr(sweep, name) for name in ("timing", "dt", "ton", "toff", "tend", "amp", "hypamp")}
+        row |= {"ecode": sweep.ecode.name, "n_samples": len(sweep.t), "auto_threshold": sweep.auto_threshold}
+        row |= {"n_spikes": sweep.spikecount, "spike_times": sweep.peak_time}
+        return ({**row, "params": {name: getattr(sweep, name) for name in sweep.export_attr}},)
+
+    def make_insert(self, key, row):
+        self.insert1({**key, **row, "params": plain_json(row["params"])})

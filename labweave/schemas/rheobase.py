@@ -1,0 +1,109 @@
+"""Rheobase: the smallest current that makes a cell spike, by named strategies."""
+
+import warnings
+
+import datajoint as dj
+
+from labweave import ephys
+from labweave.schemas.ingestion import Source
+from labweave.schemas.recording import Cell, Recording, RecordingStimulus, read_recording
+
+schema = dj.Schema()
+
+
+@schema
+class RheobaseMethod(dj.Lookup):
+    definition = """
+    # one way to find the rheobase; a change of settings is a new method
+    rheobase_method     : varchar(64)       # short name
+    ---
+    strategy            : varchar(32)       # for example absolute
+    strategy_settings : json              # of the strategy; efel_settings in it count the spikes anew
+    protocols           : json              # list of the protocols whose sweeps are used
+    """
+    contents = (
+        {
+            "rheobase_method": "absolute",
+            "strategy": "absolute",
+            "strategy_settings": {},
+            "protocols": list(ephys.DEFAULT_RHEOBASE_PROTOCOLS),
+        },
+    )
+
+
+@schema
+class Rheobase(dj.Computed):
+    definition = """
+    # one cell's rheobase by one method
+    -> Cell
+    -> RheobaseMethod
+    ---
+    rheobase=null       : float64           # nA; null when there is none
+    n_recordings        : int32             # sweeps it was looked for in
+    reason=''           : varchar(255)      # why there is none
+    """
+
+    @property
+    def key_source(self):
+        """Cells whose sweeps have all been read, or failed to be."""
+        failed = RecordingStimulus().jobs & "status in ('error', 'ignore')"
+        unread = (Recording - RecordingStimulus).restrict(dj.condition.Not(failed), semantic_check=False)
+        return (Cell & Recording) * RheobaseMethod - Cell.aggr(
+            unread, n_unread="count(recording)", exclude_nonmatching=True
+        )
+
+    def make(self, key):
+        method = (RheobaseMethod & key).fetch1()
+        sweeps = _sweeps(key, _protocols(method))
+        settings = dict(method["strategy_settings"])
+        efel_settings, compat = settings.pop("efel_settings", None), settings.pop("compat", None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ephys.StimulusWarning)  # RecordingStimulus.timing says it
+            warnings.simplefilter("ignore", ephys.RheobaseWarning)  # `reason` says it
+            n_spikes = [
+                sweep["n_spikes"] if efel_settings is None else _count_spikes(sweep, efel_settings) for sweep in sweeps
+            ]
+            amplitudes = [sweep["amp"] for sweep in sweeps]
+            result = ephys.find_rheobase(amplitudes, n_spikes, method["strategy"], settings, compat)
+        self.insert1(
+            {
+                **key,
+                "rheobase": result.rheobase,
+                "n_recordings": len(sweeps),
+                "reason": "" if result.rheobase is not None else result.reason,
+            }
+        )
+
+    @classmethod
+    def stale(cls):
+        """Return the keys of rows that sweeps have joined since they were made."""
+        counts = {}
+        for row in RecordingStimulus().proj().to_dicts():
+            place = (row["eid"], row["cell"], row["protocol"])
+            counts[place] = counts.get(place, 0) + 1
+        protocols = {row["rheobase_method"]: _protocols(row) for row in RheobaseMethod().to_dicts()}
+        return [
+            {name: row[name] for name in ("eid", "cell", "rheobase_method")}
+            for row in cls().to_dicts()
+            if row["n_recordings"]
+            != sum(counts.get((row["eid"], row["cell"], name), 0) for name in protocols[row["rheobase_method"]])
+        ]
+
+
+def _protocols(method):
+    """Return the names of a method's protocols; bare text is one name."""
+    protocols = method["protocols"]
+    return {protocols} if isinstance(protocols, str) else set(protocols)
+
+
+def _sweeps(key, protocols):
+    cell = {name: key[name] for name in ("eid", "cell")}
+    rows = (RecordingStimulus & cell).to_dicts(order_by="protocol, recording")
+    return [row for row in rows if row["protocol"] in protocols]
+
+
+def _count_spikes(sweep, efel_settings):
+    """Count a sweep's spikes by other eFEL settings than those it was read with."""
+    recording = (Recording & {name: sweep[name] for name in Recording.primary_key}).fetch1()
+    location = (Source & {"source": recording["source"]}).fetch1("location")
+    return read_recording(recording, location, efel_settings).spikecount

@@ -1,0 +1,146 @@
+"""Settings: what a lab configures once, from labweave.toml and LABWEAVE_* variables."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from labweave.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
+
+FILE_NAME = "labweave.toml"
+DEFAULT_PREFIX = "labweave_"
+
+
+class DatabaseSettings(BaseModel):
+    """The ``[database]`` table of labweave.toml."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: SecretStr = SecretStr("embedded:")
+    prefix: str = DEFAULT_PREFIX
+
+    @field_validator("prefix")
+    @classmethod
+    def _prefix_is_portable(cls, value: str) -> str:
+        try:
+            return check_prefix(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+
+class AlyxSettings(BaseModel):
+    """The ``[alyx]`` table of labweave.toml: the login of an Alyx server.
+
+    With a `url`, the login is for that server alone.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = ""
+    user: str = ""
+    password: SecretStr = SecretStr("")
+    token: SecretStr = SecretStr("")
+
+
+class Settings(BaseSettings):
+    """All settings. Environment variables win over labweave.toml.
+
+    Attributes
+    ----------
+    database : DatabaseSettings
+        ``LABWEAVE_DATABASE_URL``, ``LABWEAVE_PREFIX`` or ``[database] url, prefix``.
+    alyx : AlyxSettings
+        ``LABWEAVE_ALYX_URL``, ``LABWEAVE_ALYX_USER``, ``LABWEAVE_ALYX_PASSWORD``,
+        ``LABWEAVE_ALYX_TOKEN`` or ``[alyx] url, user, password, token``.
+    lab : str or None
+        The lab that rows belong to when a command names none; ``LABWEAVE_LAB`` or ``lab``.
+    """
+
+    model_config = SettingsConfigDict(extra="forbid")
+
+    database: DatabaseSettings = DatabaseSettings()
+    alyx: AlyxSettings = AlyxSettings()
+    lab: str | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from what `load_settings` passes, nowhere else."""
+        return (init_settings,)
+
+
+def check_prefix(prefix: str) -> str:
+    """Return `prefix` if it can begin a schema name on every backend, else raise ConfigError."""
+    if (
+        not prefix.isascii()
+        or not prefix.replace("_", "a").isalnum()
+        or prefix != prefix.lower()
+        or prefix[0].isdigit()
+    ):
+        raise ConfigError(
+            f"Prefix {prefix!r} can't begin a schema name. Use lower-case letters, digits and _, "
+            "and begin with a letter, for example smithlab_."
+        )
+    if len(prefix) > 30:
+        raise ConfigError(f"Prefix {prefix!r} has {len(prefix)} characters; the longest possible is 30.")
+    return prefix
+
+
+def find_settings_file() -> Path | None:
+    """Return the labweave.toml in effect: LABWEAVE_CONFIG, this folder or one above, the user's own."""
+    if named := os.environ.get("LABWEAVE_CONFIG"):
+        path = Path(named)
+        if not path.is_file():
+            raise ConfigError(f"LABWEAVE_CONFIG names {path}, which is not a file. Correct or unset the variable.")
+        return path
+    here = Path.cwd()
+    candidates = [folder / FILE_NAME for folder in (here, *here.parents)]
+    candidates.append(platformdirs.user_config_path("labweave") / FILE_NAME)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def load_settings() -> Settings:
+    """Read labweave.toml and the environment.
+
+    Raises
+    ------
+    ConfigError
+        The file is not TOML, or has a name or value that is not known.
+    """
+    path = find_settings_file()
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not a TOML file: {error}. Correct it or move it away.") from None
+    database = values.setdefault("database", {})
+    if not isinstance(database, dict):
+        raise ConfigError(f"{path}: 'database' must be a table. Write [database] and url = \"...\" below it.")
+    if url := os.environ.get("LABWEAVE_DATABASE_URL"):
+        database["url"] = url
+    if prefix := os.environ.get("LABWEAVE_PREFIX"):
+        database["prefix"] = prefix
+    alyx = {name: os.environ.get(f"LABWEAVE_ALYX_{name.upper()}") for name in AlyxSettings.model_fields}
+    if isinstance(values.setdefault("alyx", {}), dict):
+        values["alyx"].update({name: value for name, value in alyx.items() if value})
+    if lab := os.environ.get("LABWEAVE_LAB"):
+        values["lab"] = lab
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path or 'environment'}: setting {where}: {first['msg']}. Correct or remove it.") from None

@@ -1,0 +1,78 @@
+"""What the benchmarks share: a new lab on each server, and a stopwatch that prints medians."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from statistics import median
+
+import pytest
+
+import labweave
+from labweave.database.connection import LabConnection
+from labweave.database.url import parse_url
+from labweave.errors import LabweaveError
+
+URLS = "embedded: mysql://root:@127.0.0.1:3306 mysql://root:@127.0.0.1:3309 postgresql://postgres@127.0.0.1:5432/test"
+
+
+@pytest.fixture(scope="session", params=os.environ.get("LABWEAVE_BENCH_URLS", URLS).split())
+def database_url(request, database_url):
+    """Each server of LABWEAVE_BENCH_URLS that answers; ``embedded:`` is one of this run."""
+    if request.param == "embedded:":
+        return database_url
+    try:
+        LabConnection(parse_url(request.param), "").close()
+    except LabweaveError as error:
+        pytest.skip(str(error))
+    return request.param
+
+
+@pytest.fixture
+def database(database_url, new_prefix):
+    """A new, open database with the default contents; its schemas are dropped afterwards."""
+    with labweave.connect(database_url, prefix=new_prefix()) as opened:
+        yield opened
+
+
+class Stopwatch:
+    """Times of things done in turns, by the clock and by the CPU of this process."""
+
+    def __init__(self):
+        self.times: dict[str, list[tuple[float, float]]] = {}
+
+    def __call__(self, name: str, work: Callable[[], object]) -> None:
+        """Do `work` and keep its time under `name`."""
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        work()
+        self.times.setdefault(name, []).append((time.perf_counter() - wall_s, time.process_time() - cpu_s))
+
+    def table(self, title: str, n: int, unit: str, reference: str) -> str:
+        """Return medians: the time of `n` units, and how often that of `reference` (round by round)."""
+        head = f"{title:<28}{unit + '/s':>10}{'wall s':>9}{'CPU s':>8}{'us/' + unit[:-1]:>9}"
+        lines = [f"{head}{'wall ratio':>12}{'CPU ratio':>11}"]
+        for name, times in self.times.items():
+            wall_s, cpu_s = (median(values) for values in zip(*times, strict=True))
+            pairs = list(zip(times, self.times[reference], strict=True))
+            wall_ratio, cpu_ratio = (median(ours[i] / other[i] for ours, other in pairs) for i in (0, 1))
+            lines.append(
+                f"  {name:<26}{n / wall_s:>10,.0f}{wall_s:>9.2f}{cpu_s:>8.2f}{1e6 * wall_s / n:>9.0f}"
+                f"{wall_ratio:>12.2f}{cpu_ratio:>11.2f}"
+            )
+        return "\n".join(lines)
+
+
+@pytest.fixture
+def stopwatch():
+    """A new `Stopwatch`."""
+    return Stopwatch()
+
+
+@pytest.fixture
+def server_name(database):
+    """Return what kind of server it is and its version."""
+    connection = database.connection
+    kind = "embedded" if connection.server else "PostgreSQL" if database.backend == "postgresql" else "MySQL"
+    version = connection.server_version.removeprefix("PostgreSQL ").split("-")[0].split(" ")[0]
+    return f"{'MariaDB' if connection.is_mariadb else kind} {version}"

@@ -1,0 +1,160 @@
+"""How fast a sync of Alyx is, beside ONE-api's client on the same server.
+
+The server is the replay of the recorded Alyx, with each dataset several times; `Cost` makes it take the time per
+request and row that the real one takes. A full pull of datasets should give at least 1.3 times ONE's rows a second on
+one connection and 1.8 times on four, and every row; a night over an unchanged Alyx should cost at most a third of a full
+pull of the datasets. LABWEAVE_BENCH_ONE names a Python that has ONE-api.
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from alyx_recordings import load_recordings, multiplied
+from alyx_server import AlyxServer, Cost
+
+from labweave import ingest
+from labweave.database.connection import LabConnection
+from labweave.database.url import parse_url
+from labweave.ingest.alyx.pages import Pulled, write
+from labweave.ingest.alyx.plan import ROWS_PER_PART
+from labweave.schemas import dataset, ingestion
+
+COPIES = int(os.environ.get("LABWEAVE_BENCH_ALYX_COPIES", 4))
+ONE_PYTHON = os.environ.get("LABWEAVE_BENCH_ONE", sys.executable)
+PULL_BY_ONE = """
+import sys
+from one.webclient import AlyxClient
+url, user, password, folder = sys.argv[1:]
+client = AlyxClient(base_url=url, username=user, password=password, silent=True, cache_dir=folder)
+print(len({row["url"] for row in client.rest("datasets", "list", no_cache=True)}))
+"""
+
+
+@pytest.fixture(scope="module")
+def base(request):
+    """The recorded base with more datasets."""
+    return multiplied(load_recordings(request.getfixturevalue("shared") / "data" / "alyx_rest"), COPIES)
+
+
+@pytest.fixture(scope="module")
+def one_python():
+    """A Python that has ONE-api."""
+    if subprocess.run([ONE_PYTHON, "-c", "import one.webclient"], capture_output=True).returncode:
+        pytest.skip(
+            "ONE-api is not installed: pip install ONE-api, or let LABWEAVE_BENCH_ONE name a Python that has it"
+        )
+    return ONE_PYTHON
+
+
+def seconds_of(requests):
+    """Return the time from the first request to the end of the last."""
+    return max(request.ended_s for request in requests) - min(request.began_s for request in requests)
+
+
+def server_seconds(requests):
+    """Return what a server was busy, all requests together."""
+    return sum(request.ended_s - request.began_s for request in requests)
+
+
+def dataset_pages(requests):
+    """Return the requests that pulled the datasets themselves, not counts or those of a tag."""
+    return [r for r in requests if r.resource == "datasets" and r.n_rows and "tags__" not in str(r.query)]
+
+
+def rows_of(requests):
+    return sum(request.n_rows or 0 for request in requests)
+
+
+def sync_by_command(url, prefix, server, folder, *arguments):
+    result = subprocess.run(
+        [sys.executable, "-m", "labweave", "ingest", "alyx", server.url, *arguments],
+        env={
+            **os.environ, "LABWEAVE_DATABASE_URL": url, "LABWEAVE_PREFIX": prefix,
+            "LABWEAVE_ALYX_USER": server.user, "LABWEAVE_ALYX_PASSWORD": server.password,
+        },
+        cwd=folder, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def count(url, prefix):
+    """Return how many datasets a prefix holds."""
+    connection = LabConnection(parse_url(url), prefix)
+    quote = connection.adapter.quote_identifier
+    found = connection.query(f"select count(*) from {quote(prefix + 'dataset')}.{quote('dataset')}").fetchone()[0]
+    connection.close()
+    return found
+
+
+def pull_by_one(python, server, folder):
+    result = subprocess.run(
+        [python, "-c", PULL_BY_ONE, server.url, server.user, server.password, str(folder)],
+        env={**os.environ, "HOME": str(folder)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return int(result.stdout)
+
+
+@pytest.mark.parametrize(
+    "cost", [Cost(), None], ids=["a server as slow as the real one", "a server that costs nothing"]
+)
+def test_full_pull_of_datasets_beside_one(database_url, server_name, base, one_python, new_prefix, tmp_path, cost):
+    n = len(base.resources["datasets"])
+    lines = [f"{'connections':<28}{'rows/s':>10}{'distinct':>10}{'of':>8}"]
+    with AlyxServer([base], cost=cost) as server:
+        asked = 0
+        for name in ("ONE", "1", "4"):
+            if name == "ONE":
+                distinct = pull_by_one(one_python, server, tmp_path)
+            else:
+                prefix = new_prefix()
+                sync_by_command(database_url, prefix, server, tmp_path, "--workers", name)
+                distinct = count(database_url, prefix)
+            pulled = dataset_pages(server.log[asked:])
+            asked = len(server.log)
+            lines.append(f"  {name:<26}{rows_of(pulled) / seconds_of(pulled):>10,.0f}{distinct:>10}{n:>8}")
+            assert distinct == n or name == "ONE"
+    print(f"\n{server_name}\n" + "\n".join(lines))
+
+
+def test_a_night_on_which_nothing_happened(database, database_url, server_name, base, tmp_path):
+    with AlyxServer([base], cost=Cost()) as server:
+        sync_by_command(database_url, database.prefix, server, tmp_path)
+        full = dataset_pages(server.log)
+        asked, began = len(server.log), time.perf_counter()
+        sync_by_command(database_url, database.prefix, server, tmp_path)
+        wall_s, quiet = time.perf_counter() - began, server.log[asked:]
+    assert ingestion.Run().to_dicts(order_by="started")[-1]["counts"]["changed"] == 0
+    print(
+        f"\n{server_name}\n  full pull of datasets: {seconds_of(full):.1f} s, server {server_seconds(full):.1f} s"
+        f"\n  quiet night: {seconds_of(quiet):.1f} s ({wall_s:.1f} s with start), server {server_seconds(quiet):.1f} s,"
+        f" {len(quiet)} requests, {rows_of(quiet)} rows"
+        f"\n  ratio: {seconds_of(quiet) / seconds_of(full):.2f} by the clock, "
+        f"{server_seconds(quiet) / server_seconds(full):.2f} by the server's time"
+    )
+
+
+def test_the_database_side_alone(database, server_name, shared, stopwatch, monkeypatch):
+    day1 = load_recordings(shared / "data" / "alyx_rest")
+    with AlyxServer([day1]) as server:
+        monkeypatch.setenv("LABWEAVE_ALYX_USER", server.user)
+        monkeypatch.setenv("LABWEAVE_ALYX_PASSWORD", server.password)
+        report = ingest.run("alyx", server.url)
+    known = set(day1.resources["datasets"])
+    records = [row.shown for row in multiplied(day1, COPIES + 1).rows("datasets") if row.id not in known]
+    parts = [records[start : start + ROWS_PER_PART] for start in range(0, len(records), ROWS_PER_PART)]
+
+    def write_all():
+        for part in parts:
+            pulled = Pulled([dict(record) for record in part])
+            database.connection.run_transaction(
+                lambda pulled=pulled: write(database.connection, report.run, report.source, "datasets", {}, pulled)
+            )
+
+    stopwatch("new", write_all)
+    stopwatch("the same again", write_all)
+    assert len(dataset.Dataset()) == len(known) + len(records)
+    print("\n" + stopwatch.table(server_name, len(records), "rows", "new"))

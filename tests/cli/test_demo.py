@@ -1,0 +1,145 @@
+"""The demo, run as a newcomer would: interrupted, finished, repeated."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import matplotlib.image
+import pytest
+
+import labweave
+from labweave.cli import demo, simulated_lab
+from labweave.database.declare import schema_modules, table_classes
+from labweave.ephys.simulation import PROTOCOLS, example_cells, true_rheobase
+from labweave.errors import ConfigError
+from labweave.settings import load_settings
+
+
+def count_rows(url, prefix) -> dict[str, int]:
+    """Return the rows of every table that holds data, not the story of the runs."""
+    with labweave.connect(url, prefix=prefix):
+        return {
+            f"{module.__name__}.{cls.__qualname__}": len(cls())
+            for module in schema_modules()
+            if not module.__name__.endswith(("ingestion", "work"))
+            for cls in table_classes(module)
+        }
+
+
+def read_table(text) -> dict[str, list[str]]:
+    """Return the printed lines of cells, mean and deviation by their first word."""
+    lines = [line.split() for line in text.splitlines()]
+    return {words[0]: words[1:] for words in lines if words and re.fullmatch(r"sim\d\d|mean|std", words[0])}
+
+
+def kill_after(step, *arguments, url, cwd) -> None:
+    """Start the demo and kill it, without a chance to tidy up, when it has said that a step is done."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "labweave", "--database", url, *arguments], cwd=cwd, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert any(line.startswith(step) for line in process.stdout)
+        process.kill()
+
+
+def test_demo_survives_a_kill_shows_what_is_true_and_repeats_quickly(
+    labweave_command, new_prefix, database_url, tmp_path
+):
+    prefix, began = new_prefix(), time.monotonic()
+    kill_after("ingest", "--prefix", prefix, "demo", url=database_url, cwd=tmp_path)
+    first = labweave_command("--prefix", prefix, "demo", check=0)
+    first_s = time.monotonic() - began
+    assert ", 0 files written" in first.stdout
+    assert "0 new, 0 changed, 6 unchanged" in first.stdout
+    assert first.stderr == ""
+
+    table = read_table(first.stdout)
+    idrest = PROTOCOLS["IDrest"]
+    for cell in example_cells():
+        threshold_pa = true_rheobase(cell, idrest.toff_ms - idrest.ton_ms)
+        mouse, rheobase_pa, model_pa, *efeatures = table[cell.name]
+        assert mouse.startswith("mouse")
+        assert threshold_pa <= float(rheobase_pa) < threshold_pa + simulated_lab.STEP_PA
+        assert float(model_pa) == round(threshold_pa)
+        rate_hz, ap_mv, ahp_mv, width_us, resistance_mohm = map(float, efeatures)
+        assert 20 < rate_hz < 60 and 60 < ap_mv < 100 and 1 < ahp_mv < 20 and 300 < width_us < 1500
+        # a passive cell would have 1 / g_leak; the M-like current that is open at rest lowers it
+        assert 0.5 < resistance_mohm * cell.g_leak_ns / 1000 <= 1.02
+    for column in range(3, 7):
+        values = [float(row[column]) for name, row in table.items() if name.startswith("sim")]
+        assert float(table["mean"][column - 1]) == pytest.approx(sum(values) / len(values), abs=1)
+
+    folder = tmp_path / "labweave-demo"
+    assert sorted(path.name for path in folder.iterdir()) == ["demo.png", "recordings"]
+    assert sorted(path.name for path in (folder / "recordings").iterdir()) == [f"sim{n:02d}.h5" for n in range(1, 7)]
+    height, width, _ = matplotlib.image.imread(folder / "demo.png").shape
+    assert 1000 < width < 3000 and 400 < height < 2000
+
+    rows = count_rows(database_url, prefix)
+    assert rows["labweave.schemas.recording.RecordingStimulus"] == 6 * simulated_lab.N_SWEEPS
+    began = time.monotonic()
+    second = labweave_command("--prefix", prefix, "demo", check=0)
+    assert time.monotonic() - began < first_s / 2
+    assert "populate  0 results made" in second.stdout
+    assert read_table(second.stdout) == table
+
+    damaged = folder / "recordings" / "sim02.h5"
+    damaged.write_bytes(damaged.read_bytes()[:100_000])
+    third = labweave_command("--prefix", prefix, "demo", check=0)
+    assert ", 1 files written" in third.stdout
+    assert "0 new, 0 changed, 6 unchanged" in third.stdout  # the same bytes again
+    assert read_table(third.stdout) == table
+    assert count_rows(database_url, prefix) == rows
+
+    for command in next_commands(first.stdout):
+        done = run(command, database_url, tmp_path, shell=True)
+        assert done.returncode == 0, command + done.stderr
+    example = first.stdout[first.stdout.index("\nimport labweave\n") :].partition("\n\n")[0]
+    done = run([sys.executable, "-c", example], database_url, tmp_path)
+    assert "n_spikes" in done.stdout, done.stderr
+
+
+def next_commands(text) -> list[str]:
+    """Return the three commands that the demo says to try next."""
+    lines = text[text.index("\nNext:\n") + 7 :].splitlines()
+    return [line.strip() for line in lines[: lines.index("")]]
+
+
+def run(command, url, cwd, shell=False):
+    """Run a command as typed by somebody whose environment names the database."""
+    environment = {**os.environ, "LABWEAVE_DATABASE_URL": url}
+    return subprocess.run(command, shell=shell, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_demo_has_a_prefix_of_its_own_whatever_the_settings_say(monkeypatch):
+    from typer.testing import CliRunner
+
+    from labweave.cli.app import app
+
+    def open_nothing():
+        raise ConfigError(load_settings().database.prefix)
+
+    monkeypatch.setattr(demo, "open_database", open_nothing)
+    monkeypatch.setenv("LABWEAVE_DATABASE_URL", "embedded:")
+    monkeypatch.setenv("LABWEAVE_PREFIX", "smithlab_")
+    assert str(CliRunner().invoke(app, ["demo"]).exception) == "labweave_demo_"
+    assert str(CliRunner().invoke(app, ["--prefix", "other_", "demo"]).exception) == "other_"
+
+
+def test_commands_to_try_next_name_the_database_but_no_password(monkeypatch):
+    monkeypatch.setenv("LABWEAVE_PREFIX", "demo_")
+    command = demo._command({"database": "embedded:///tmp/a b"})
+    assert command.endswith("--database 'embedded:///tmp/a b' --prefix demo_")
+    assert demo._command({"database": None}).endswith("labweave --prefix demo_")
+    assert "secret" not in demo._command({"database": "mysql://lab:secret@db:3306"})
+
+
+def test_a_folder_that_can_not_be_made_is_one_line(labweave_command, new_prefix, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = labweave_command("--prefix", new_prefix(), "demo", "--folder", "file", check=2)
+    assert "file can't be written" in result.stderr
+    assert result.stderr.count("\n") == 1

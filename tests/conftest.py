@@ -1,0 +1,168 @@
+"""What the tests share: one database for all, emptied before each test that uses it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import labweave.database
+from labweave.database import declare
+from labweave.database.connection import LabConnection
+from labweave.database.embedded import EmbeddedServer
+from labweave.database.url import parse_url
+
+PREFIX = f"lwtest{os.getpid()}_"
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def find_shared() -> Path | None:
+    """Return the folder of real files, if it is beside the checkout or named by LABWEAVE_SHARED."""
+    folder = Path(os.environ.get("LABWEAVE_SHARED", REPOSITORY.parent / "shared"))
+    return folder if (folder / "data").is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of real files written by the real tools."""
+    folder = find_shared()
+    if folder is None:
+        pytest.skip("the folder of real recordings is not beside the checkout (LABWEAVE_SHARED names it)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def database_url():
+    """Return the database under test: LABWEAVE_TEST_DATABASE_URL, or an embedded one of this run."""
+    if url := os.environ.get("LABWEAVE_TEST_DATABASE_URL"):
+        yield url
+        return
+    # Not below pytest's own folder: as root that is closed to the user the server runs as.
+    with tempfile.TemporaryDirectory(prefix="labweave-tests-") as folder:
+        Path(folder).chmod(0o711)
+        server = EmbeddedServer(Path(folder) / "data")
+        server.acquire()
+        yield f"embedded://{folder}/data"
+        server.stop()
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, tmp_path):
+    """Keep the developer's own settings out of the tests."""
+    for name in [
+        name for name in os.environ if name.startswith("LABWEAVE_") and "TEST" not in name and name != "LABWEAVE_SHARED"
+    ]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+@pytest.fixture(scope="session")
+def _tables(database_url):
+    labweave.connect(database_url, prefix=PREFIX).close()
+    yield
+    drop_schemas(database_url, PREFIX)
+
+
+@pytest.fixture
+def database(_tables, database_url):
+    """An open, empty database with the default contents."""
+    opened = labweave.connect(database_url, prefix=PREFIX)
+    empty(opened)
+    yield opened
+    while database_is_open():
+        labweave.database.current().close()
+
+
+@pytest.fixture
+def new_prefix(database_url):
+    """Return a function that gives prefixes nobody has used; their schemas are dropped afterwards."""
+    made = []
+
+    def make() -> str:
+        made.append(f"lw{os.getpid()}x{len(made)}_")
+        return made[-1]
+
+    yield make
+    for prefix in made:
+        drop_schemas(database_url, prefix)
+
+
+@pytest.fixture
+def labweave_command(database_url, tmp_path):
+    """Return a function that runs the ``labweave`` command in a process of its own."""
+
+    def run(*arguments: str, prefix: str = PREFIX, check: int | None = None, cwd=tmp_path, **environment):
+        result = subprocess.run(
+            [sys.executable, "-m", "labweave", *arguments],
+            cwd=cwd,
+            env={
+                **os.environ,
+                "LABWEAVE_DATABASE_URL": database_url,
+                "LABWEAVE_PREFIX": prefix,
+                "COLUMNS": "200",
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        if check is not None:
+            assert result.returncode == check, result.stdout + result.stderr
+        return result
+
+    return run
+
+
+def database_is_open() -> bool:
+    """Say whether this process has a database open."""
+    return labweave.database._open is not None
+
+
+def drop_schemas(url: str, prefix: str) -> None:
+    """Drop every schema of a prefix."""
+    connection = LabConnection(parse_url(url), prefix)
+    rows = connection.query("select schema_name from information_schema.schemata").fetchall()
+    for name in [row[0] for row in rows if row[0].startswith(prefix)]:
+        if connection.adapter.backend == "mysql":
+            connection.query("set foreign_key_checks = 0")
+            connection.query(f"drop database if exists `{name}`")
+        else:
+            connection.query(f'drop schema if exists "{name}" cascade')
+    connection.close()
+
+
+def empty(database) -> None:
+    """Delete every row but the default contents of lookups."""
+    connection = database.connection
+    schemas = tuple(declare.schema_name(connection, module) for module in declare.schema_modules())
+    rows = connection.query(
+        f"select table_schema, table_name from information_schema.tables where table_schema in ({', '.join(['%s'] * len(schemas))})",
+        schemas,
+    ).fetchall()
+    names = [(s, t) for s, t in rows if not t.startswith(("#", "~lineage"))]
+    quote = "`" if database.backend == "mysql" else '"'
+    places = [f"{quote}{schema}{quote}.{quote}{table}{quote}" for schema, table in names]
+    parts = [f"(select {n} from {place} limit 1)" for n, place in enumerate(places)]
+    filled = {row[0] for row in connection.query(" union all ".join(parts)).fetchall()}
+    off, on = ("foreign_key_checks = 0", "foreign_key_checks = 1")
+    if database.backend == "postgresql":
+        off, on = ("session_replication_role = replica", "session_replication_role = origin")
+    connection.query(f"set {off}")
+    for n in sorted(filled):
+        connection.query(f"delete from {places[n]}")
+    connection.query(f"set {on}")
+    for module in declare.schema_modules():
+        for cls in declare.table_classes(module):
+            contents = list(getattr(cls, "contents", ()))
+            if contents and len(cls()) != len(contents):
+                connection.query(f"delete from {cls.full_table_name}")
+                cls().insert(contents)
+
+
+def is_embedded(url: str) -> bool:
+    """Say whether a URL is that of the embedded server."""
+    return parse_url(url).embedded

@@ -1,0 +1,452 @@
+"""Backups: what comes back is what went in, on every server; and nothing is lost by accident."""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import stat
+import tempfile
+import threading
+import zipfile
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import psycopg2
+import pymysql
+import pytest
+
+from labweave.database import backup as backup_module
+from labweave.database.backup import BackupInfo, Target, backup, read_info, restore
+from labweave.database.embedded import EmbeddedServer
+from labweave.errors import (
+    AccessDenied,
+    ConfigError,
+    DatabaseError,
+    ReadError,
+    SchemaError,
+    ServerUnavailable,
+    VersionError,
+)
+
+PREFIX = f"lwbackup{os.getpid()}_"
+SUBJECT, SESSION, OTHER = PREFIX + "subject", PREFIX + "session", PREFIX + 'other\'s "α"'
+SCHEMAS = [SESSION, SUBJECT]  # the child first
+
+TEXTS = [
+    "plain", "", " blanks ", "emoji 🐭🧠 e\u0301 日本", "back\\slash \\n \\' \\", "quote ' '' \" `",
+    "a\nb\r\nc\td",
+    "\x01\x1a\x7f\u2028\x85", "%s %(x)s {x} $1 ?;", "'); DROP TABLE x; --", "\\.", "NULL", None,
+]  # fmt: skip
+BLOBS = [
+    b"", b"\x00", b"\x00\n\r\x1a'\"\\\xff" * 3, bytes(range(256)), os.urandom(3_000_000), b"\\x00",
+    b"\x00" * 1_000_000, None,
+]  # fmt: skip
+FLOATS = [0.1, -1 / 3, 1e-300, 1.7976931348623157e308, -0.0, 123456789.123456789, 5e-324, None]
+SINGLES = [0.1, 1 / 3, 16777217.0, 1.17549435e-38, 3.4028234e38, -0.0, None]
+JSONS = [{"a": [1, 2.5, None, True], "é🐭": "x\ny\\\"'"}, [], "text", 1.1, None]
+TIMES = [
+    datetime.datetime(2024, 2, 29, 23, 59, 59, 999999), datetime.datetime(1999, 1, 1, 0, 0, 0, 1), None,
+]  # fmt: skip
+
+
+def server_url(environment, default):
+    url = urlsplit(os.environ.get(environment) or default)
+    return Target(
+        "mysql",
+        url.hostname or "",
+        url.port or 3306,
+        unquote(url.username or ""),
+        unquote(url.password or ""),
+    )
+
+
+SERVERS = {
+    "mariadb": server_url("LABWEAVE_TEST_DATABASE_URL", "mysql://root:@127.0.0.1:3306"),
+    "mysql": server_url("LABWEAVE_TEST_MYSQL_URL", "mysql://root:@127.0.0.1:3309"),
+}
+
+
+@pytest.fixture(scope="module")
+def module_path():
+    """A folder that the server's user can reach: pytest closes its own whenever another run starts."""
+    with tempfile.TemporaryDirectory(prefix="labweave-test-") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def embedded(module_path):
+    server = EmbeddedServer(module_path / "data", durable=False)
+    address = server.acquire()
+    yield Target("postgresql", address.host, address.port, address.user, "", address.dbname)
+    server.release()
+
+
+@pytest.fixture(params=["postgresql", "mariadb", "mysql"])
+def target(request):
+    """A server with no schema of these tests, before and after."""
+    if request.param == "postgresql":
+        target = request.getfixturevalue("embedded")
+    else:
+        target = SERVERS[request.param]
+        try:
+            connect(target).close()
+        except pymysql.Error as error:
+            pytest.skip(f"no server at {target}: {error}")
+    drop_all(target)
+    yield target
+    drop_all(target)
+
+
+@pytest.fixture
+def filled(target):
+    fill(target)
+    return target
+
+
+def connect(target, **options):
+    if target.backend == "postgresql":
+        connection = psycopg2.connect(
+            host=target.host, port=target.port, user=target.user, dbname=target.dbname, **options
+        )
+        connection.autocommit = True
+        return connection
+    return pymysql.connect(
+        host=target.host, port=target.port, user=target.user, password=target.password, charset="utf8mb4",
+        autocommit=True, **options,
+    )  # fmt: skip
+
+
+def run(target, *statements):
+    with contextlib.closing(connect(target)) as connection, connection.cursor() as cursor:
+        for statement, *values in statements:
+            cursor.execute(quoted(target, statement), values or None)
+        return list(cursor.fetchall()) if cursor.description else None
+
+
+def quoted(target, statement):
+    """Write names in double quotes as the server wants them; ``""`` within them is one quote."""
+    if target.backend == "postgresql":
+        return statement
+    return statement.replace('""', "\0").replace('"', "`").replace("\0", '"')
+
+
+def name(schema):
+    return '"' + schema.replace('"', '""') + '"'
+
+
+def drop_all(target):
+    cascade = " CASCADE" if target.backend == "postgresql" else ""
+    off = [] if cascade else [["SET foreign_key_checks = 0"]]
+    run(target, *off, *[[f"DROP SCHEMA IF EXISTS {name(schema)}{cascade}"] for schema in (*SCHEMAS, OTHER)])
+
+
+def fill(target):
+    """Two schemas of the kind DataJoint makes: keys across them, odd names, all the types."""
+    is_pg = target.backend == "postgresql"
+    collation = "" if is_pg else " DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    blob, real, double = ("bytea", "real", "float8") if is_pg else ("longblob", "float", "double")
+    moment = "timestamp" if is_pg else "datetime(6)"
+    comment = "" if is_pg else r" COMMENT 'one\nline; \\ it''s 🐭'"
+    key = "int GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY" if is_pg else "int AUTO_INCREMENT PRIMARY KEY"
+    run(
+        target,
+        [f"CREATE SCHEMA {name(SUBJECT)}{collation}"],
+        [f"CREATE SCHEMA {name(SESSION)}{collation}"],
+        [f'CREATE TABLE {name(SUBJECT)}."#subject" (id {key}, note text{comment}, is_x int DEFAULT 3)'],
+        [
+            f'CREATE TABLE {name(SESSION)}."__all" (id int PRIMARY KEY, subject int, text text, data {blob},'
+            f' number {double}, single {real}, document json, moment {moment}, amount decimal(20,5),'
+            ' kind varchar(9) DEFAULT \'a;b\', big bigint, day date, "select" int,'
+            f' doubled int GENERATED ALWAYS AS (id * 2) STORED,'
+            f' FOREIGN KEY (subject) REFERENCES {name(SUBJECT)}."#subject" (id) ON UPDATE CASCADE)'
+        ],
+        [f'CREATE TABLE {name(SESSION)}."~empty" (id int PRIMARY KEY, parent int,'
+         f' FOREIGN KEY (parent) REFERENCES {name(SESSION)}."__all" (id))'],
+        *[[f'INSERT INTO {name(SUBJECT)}."#subject" (note) VALUES (%s)', text] for text in TEXTS],
+    )  # fmt: skip
+    columns = 'id, subject, text, data, number, single, document, moment, amount, kind, big, day, "select"'
+    statement = f'INSERT INTO {name(SESSION)}."__all" ({columns}) VALUES ({", ".join(["%s"] * 13)})'
+    rows = []
+    for i in range(max(map(len, (TEXTS, BLOBS, FLOATS, JSONS)))):
+        document = JSONS[i % len(JSONS)]
+        rows.append([
+            i, i % len(TEXTS) + 1, TEXTS[i % len(TEXTS)], BLOBS[i % len(BLOBS)], FLOATS[i % len(FLOATS)],
+            SINGLES[i % len(SINGLES)], None if document is None else json.dumps(document),
+            TIMES[i % len(TIMES)], Decimal("-123456789012345.00001"), "é🐭", -(2**63),
+            datetime.date(1, 1, 1), i,
+        ])  # fmt: skip
+    run(target, *[[statement, *row] for row in rows])
+
+
+def everything(target):
+    """All that a program can see of the two schemas: definitions and rows, as exact as can be."""
+    found = {}
+    for schema, table in ((SUBJECT, "#subject"), (SESSION, "__all"), (SESSION, "~empty")):
+        where = f'{name(schema)}."{table}"'
+        found[table] = run(target, [f"SELECT * FROM {where} ORDER BY id"])
+        if target.backend == "mysql":
+            found[table, "made"] = run(target, [f"SHOW CREATE TABLE {where}"])
+            found[schema, "made"] = run(target, [f"SHOW CREATE DATABASE {name(schema)}"])
+        found[table, "columns"] = run(target, [
+            "SELECT column_name, data_type, is_nullable, column_default FROM information_schema.columns"
+            " WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position", schema, table,
+        ])  # fmt: skip
+    multiply = "single::text" if target.backend == "postgresql" else "single * 1e0"
+    found["single"] = run(target, [f'SELECT {multiply} FROM {name(SESSION)}."__all" ORDER BY id'])
+    found = {key: [list(map(plain, row)) for row in rows] for key, rows in found.items()}
+    for key, rows in found.items():
+        if key[-1] == "made":  # MySQL repeats the table's character set when it was once written out
+            found[key] = [[text.replace(" CHARACTER SET utf8mb4 COLLATE", " COLLATE") for text in rows[0]]]
+    return found
+
+
+def plain(value):
+    value = bytes(value) if isinstance(value, memoryview) else value
+    return repr(value)  # so that -0.0 is not 0.0
+
+
+# -- there and back ------------------------------------------------------------------------
+
+
+def test_what_is_restored_equals_what_was_backed_up(filled, tmp_path):
+    before = everything(filled)
+    assert len(before["__all"]) == 13
+    seen = []
+    path = tmp_path / "all.zip"
+    info = backup(filled, path, SCHEMAS, prefix=PREFIX, progress=lambda what, n_bytes: seen.append(n_bytes))
+    assert seen == sorted(seen) and seen[-1] == info.n_bytes
+    drop_all(filled)
+    assert restore(filled, path, progress=lambda what, n_bytes: seen.append(n_bytes)) == info
+    assert seen[-1] == info.n_bytes
+    assert everything(filled) == before
+    with pytest.raises((psycopg2.IntegrityError, pymysql.IntegrityError)):  # keys across schemas hold
+        run(filled, [f'INSERT INTO {name(SESSION)}."__all" (id, subject) VALUES (999, 999)'])
+    next_id = [f'INSERT INTO {name(SUBJECT)}."#subject" (note) VALUES (%s)', "next"]
+    run(filled, next_id)
+    assert run(filled, [f'SELECT max(id) FROM {name(SUBJECT)}."#subject"'])[0][0] == len(TEXTS) + 1
+
+
+def test_a_schema_that_exists_is_replaced_only_when_told(filled, tmp_path):
+    before = everything(filled)
+    backup(filled, tmp_path / "b", SCHEMAS)
+    run(
+        filled,
+        [f'UPDATE {name(SUBJECT)}."#subject" SET note = %s', "later"],
+        [f"CREATE TABLE {name(SUBJECT)}.later (id int)"],
+    )
+    later = everything(filled)
+    with pytest.raises(SchemaError, match="already; nothing was restored"):
+        restore(filled, tmp_path / "b")
+    assert everything(filled) == later
+    restore(filled, tmp_path / "b", replace=True)
+    assert everything(filled) == before
+    with pytest.raises((psycopg2.Error, pymysql.Error)):
+        run(filled, [f"SELECT * FROM {name(SUBJECT)}.later"])
+
+
+def test_the_backup_has_the_state_of_one_moment(filled, tmp_path):
+    """Rows that come while it is written are in none of the tables."""
+    first = threading.Event()
+
+    def insert_once(what, n_bytes):
+        if not first.is_set():
+            first.set()
+            run(filled, [f'INSERT INTO {name(SUBJECT)}."#subject" (note) VALUES (%s)', "too late"])
+
+    # MySQL's progress starts before its snapshot, pg_dump's after
+    if filled.backend == "mysql":
+        original = backup_module._write_definition
+
+        def write(connection, query, body):
+            insert_once(query, 0)
+            original(connection, query, body)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(backup_module, "_write_definition", write)
+            backup(filled, tmp_path / "b", SCHEMAS)
+    else:
+        backup(filled, tmp_path / "b", SCHEMAS, progress=insert_once)
+    assert first.is_set()
+    restore(filled, tmp_path / "b", replace=True)
+    assert run(filled, [f'SELECT count(*) FROM {name(SUBJECT)}."#subject"'])[0][0] == len(TEXTS)
+
+
+def test_odd_schema_names(target, tmp_path):
+    run(
+        target,
+        [f"CREATE SCHEMA {name(OTHER)}"],
+        [f'CREATE TABLE {name(OTHER)}."a`b" (id int)'.replace("`", "" if target.backend == "mysql" else "`")],
+    )
+    backup(target, tmp_path / "b", [OTHER])
+    restore(target, tmp_path / "b", replace=True)
+    assert run(target, ["SELECT count(*) FROM information_schema.tables WHERE table_schema = %s", OTHER])
+
+
+# -- the file ------------------------------------------------------------------------------
+
+
+def test_the_file_is_private_complete_and_tells_what_it_holds(filled, tmp_path):
+    info = backup(filled, tmp_path / "b.zip", SCHEMAS, prefix=PREFIX)
+    assert [path.name for path in tmp_path.iterdir()] == ["b.zip"]
+    assert stat.S_IMODE((tmp_path / "b.zip").stat().st_mode) == 0o600
+    assert read_info(tmp_path / "b.zip") == info
+    assert info.schemas == sorted(SCHEMAS) and info.prefix == PREFIX and info.backend == filled.backend
+    assert datetime.datetime.fromisoformat(info.created).utcoffset() == datetime.timedelta(0)
+    assert zipfile.ZipFile(tmp_path / "b.zip").testzip() is None
+
+
+def test_a_file_that_exists_is_kept_unless_told(filled, tmp_path):
+    (tmp_path / "b").write_text("mine")
+    with pytest.raises(ConfigError, match="exists"):
+        backup(filled, tmp_path / "b", SCHEMAS)
+    assert (tmp_path / "b").read_text() == "mine"
+    backup(filled, tmp_path / "b", SCHEMAS, overwrite=True)
+    assert read_info(tmp_path / "b").schemas == sorted(SCHEMAS)
+
+
+def test_a_backup_that_fails_leaves_no_file(filled, tmp_path):
+    def stop(what, n_bytes):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        backup(filled, tmp_path / "b", SCHEMAS, progress=stop)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigError, match="Can't write the backup"):
+        backup(filled, tmp_path / "no" / "folder", SCHEMAS)
+
+
+def test_a_damaged_file_is_refused_before_anything_is_dropped(filled, tmp_path):
+    path = tmp_path / "b"
+    backup(filled, path, SCHEMAS)
+    before = everything(filled)
+    whole = path.read_bytes()
+    inside = len(whole) // 4  # in random bytes; a flip in the run of zeros may unpack to the same zeros
+    damages = {
+        "flipped": whole[:inside] + bytes([whole[inside] ^ 1]) + whole[inside + 1 :],
+        "short": whole[:-100],
+        "empty": b"",
+        "foreign": b"PK and so on",
+    }
+    for damage in damages.values():
+        path.write_bytes(damage)
+        with pytest.raises(ReadError, match=r"damaged|not a labweave backup"):
+            restore(filled, path, replace=True)
+    with pytest.raises(ReadError, match="No such file"):
+        restore(filled, tmp_path / "missing", replace=True)
+    assert everything(filled) == before
+
+
+def rewrite(path, body=None, **changes):
+    """Make a backup that says something else about itself, or holds something else."""
+    with zipfile.ZipFile(path) as archive:
+        found = json.loads(archive.read("labweave-backup.json"))
+        member = next(n for n in archive.namelist() if n.startswith("dump"))
+        body = body or archive.read(member)
+    if "sha256" not in changes:
+        changes["sha256"] = backup_module.hashlib.sha256(body).hexdigest()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, body)
+        archive.writestr("labweave-backup.json", json.dumps({**found, **changes}))
+
+
+def test_backups_of_other_databases_and_later_versions_are_refused(filled, tmp_path):
+    path = tmp_path / "b"
+    info = backup(filled, path, SCHEMAS)
+    other = {"postgresql": "mysql", "mysql": "mariadb", "mariadb": "mysql"}[info.product]
+    rewrite(path, product=other)
+    with pytest.raises(ConfigError, match=f"made by {other}"):
+        restore(filled, path, replace=True)
+    with pytest.raises(ConfigError, match="is a backup of"):
+        backend = "mysql" if filled.backend == "postgresql" else "postgresql"
+        restore(dataclasses.replace(filled, backend=backend), path, replace=True)
+    rewrite(path, product=info.product, format=2, labweave_version="9.9")
+    with pytest.raises(VersionError, match=r"labweave 9\.9"):
+        restore(filled, path, replace=True)
+
+
+# -- refusals ------------------------------------------------------------------------------
+
+
+def test_schemas_that_need_others_are_not_backed_up_alone(filled, tmp_path):
+    with pytest.raises(SchemaError, match=r"foreign keys point elsewhere: .*__all -> .*#subject"):
+        backup(filled, tmp_path / "b", [SESSION])
+    with pytest.raises(SchemaError, match="no schema lw_nothing"):
+        backup(filled, tmp_path / "b", [SESSION, "lw_nothing"])
+    with pytest.raises(ConfigError, match="no schema is named"):
+        backup(filled, tmp_path / "b", [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_schemas_that_others_refer_to_are_not_replaced(filled, tmp_path):
+    backup(filled, tmp_path / "b", [SUBJECT])
+    with pytest.raises(SchemaError, match=r"other tables refer to them: .*__all -> .*#subject"):
+        restore(filled, tmp_path / "b", replace=True)
+    assert run(filled, [f'SELECT count(*) FROM {name(SESSION)}."__all"'])[0][0] == 13
+
+
+def test_a_restore_that_fails_says_what_state_it_leaves(filled, tmp_path):
+    path = tmp_path / "b"
+    backup(filled, path, SCHEMAS)
+    before = everything(filled)
+    body = zipfile.ZipFile(path).read(backup_module.BODIES[filled.backend])
+    rewrite(path, body=body[: len(body) * 3 // 4])
+    what = "nothing was changed" if filled.backend == "postgresql" else "are incomplete"
+    with pytest.raises(DatabaseError, match=what):
+        restore(filled, path, replace=True)
+    if filled.backend == "postgresql":
+        assert everything(filled) == before
+
+
+def test_statements_too_long_for_the_server_are_found_before_anything_is_dropped(filled, tmp_path):
+    if filled.backend == "postgresql":
+        pytest.skip("PostgreSQL has no such limit")
+    backup(filled, tmp_path / "b", SCHEMAS)
+    rewrite(tmp_path / "b", longest_statement_bytes=1 << 31)
+    before = everything(filled)
+    with pytest.raises(DatabaseError, match="Raise max_allowed_packet"):
+        restore(filled, tmp_path / "b", replace=True)
+    assert everything(filled) == before
+
+
+def test_passwords_are_in_no_message(target, tmp_path):
+    secret = "s3cret:\\pass"
+    wrong = dataclasses.replace(target, user="lw_nobody", password=secret)
+    with pytest.raises((AccessDenied, ServerUnavailable)) as caught:
+        backup(wrong, tmp_path / "b", SCHEMAS)
+    assert "s3cret" not in f"{caught.value} {wrong!r} {wrong}"
+    nowhere = dataclasses.replace(target, host="127.0.0.1", port=1, password=secret)
+    with pytest.raises(ServerUnavailable) as caught:
+        backup(nowhere, tmp_path / "b", SCHEMAS)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_password_with_colons_reaches_the_programs_in_a_private_file():
+    target = Target("postgresql", "somewhere", 5432, "u", "a:b\\c")
+    with backup_module._pg_environment(target) as (environment, _):
+        file = Path(environment["PGPASSFILE"])
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert file.read_text() == "*:*:*:*:a\\:b\\\\c\n"
+        assert not any("a:b" in value for value in environment.values())
+    assert not file.exists()
+
+
+def test_a_newer_postgresql_server_says_which_programs_are_missing():
+    with pytest.raises(VersionError, match="pg_dump of version 99"):
+        backup_module._client_programs("99.1")
+
+
+def test_line_breaks_leave_a_definition_but_not_its_strings():
+    made = "CREATE TABLE `a` (\n  `b` int COMMENT 'x\ny '' \\' `',\n  `c\\` text -- 'q'\n)"
+    one_line = backup_module._one_line(made)
+    assert "\n" not in one_line and r"'x\ny '' \' `'" in one_line
+    with pytest.raises(DatabaseError, match="line break in a name"):
+        backup_module._one_line("CREATE TABLE `a\nb` (`c` int)")
+
+
+def test_the_description_of_a_backup_is_complete():
+    assert {"sha256", "schemas", "created", "labweave_version", "prefix"} <= {
+        field.name for field in dataclasses.fields(BackupInfo)
+    }
