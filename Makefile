@@ -33,7 +33,7 @@ demo: $(VENV)/.installed
 	$(PY) -m labweave --database embedded: demo $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(CLEAN_ENV) $(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(CLEAN_ENV) $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: $(VENV)/.installed-dev
 	$(CLEAN_ENV) $(PY) -m pytest tests/benchmarks -s -q -p no:cacheprovider $(ARGS)

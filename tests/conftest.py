@@ -26,6 +26,24 @@ def find_shared() -> Path | None:
     return folder if (folder / "data").is_dir() else None
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--only-database",
+        action="store_true",
+        help="leave out the tests that never touch the database under test: they need no second backend",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Let the slow files begin first, so that the test processes end together."""
+    if config.getoption("--only-database"):
+        left_out = [item for item in items if "database_url" not in item.fixturenames]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if "database_url" in item.fixturenames]
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow_files)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of real files written by the real tools."""
@@ -73,6 +91,21 @@ def database(_tables, database_url):
     opened = labweave.connect(database_url, prefix=PREFIX)
     empty(opened)
     yield opened
+    while database_is_open():
+        labweave.database.current().close()
+
+
+@pytest.fixture(scope="module")
+def one_lab(_tables, database_url, tmp_path_factory):
+    """Folder of the eight sessions of ``one_lab.py``, with their rows in the open database; for tests that only read."""
+    import one_lab
+
+    root = tmp_path_factory.mktemp("one_lab")
+    one_lab.write_files(root)
+    opened = labweave.connect(database_url, prefix=PREFIX)
+    empty(opened)
+    one_lab.fill(root)
+    yield root
     while database_is_open():
         labweave.database.current().close()
 

@@ -27,6 +27,8 @@ from labweave.database.url import parse_url
 from labweave.schemas import ingestion, recording, rheobase
 from labweave.schemas import lab as lab_schema
 
+pytestmark = pytest.mark.slow
+
 N_SWEEPS = len(sweeps_of(0))
 ARGUMENTS = ("--lab", LAB, "--subject", "mouse-{cell}", "--session-date", "2026-01-02")
 

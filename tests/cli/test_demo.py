@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 import matplotlib.image
 import pytest
@@ -17,6 +16,8 @@ from labweave.database.declare import schema_modules, table_classes
 from labweave.ephys.simulation import PROTOCOLS, example_cells, true_rheobase
 from labweave.errors import ConfigError
 from labweave.settings import load_settings
+
+pytestmark = pytest.mark.slow
 
 
 def count_rows(url, prefix) -> dict[str, int]:
@@ -46,13 +47,10 @@ def kill_after(step, *arguments, url, cwd) -> None:
         process.kill()
 
 
-def test_demo_survives_a_kill_shows_what_is_true_and_repeats_quickly(
-    labweave_command, new_prefix, database_url, tmp_path
-):
-    prefix, began = new_prefix(), time.monotonic()
+def test_demo_survives_a_kill_shows_what_is_true_and_repeats(labweave_command, new_prefix, database_url, tmp_path):
+    prefix = new_prefix()
     kill_after("ingest", "--prefix", prefix, "demo", url=database_url, cwd=tmp_path)
     first = labweave_command("--prefix", prefix, "demo", check=0)
-    first_s = time.monotonic() - began
     assert ", 0 files written" in first.stdout
     assert "0 new, 0 changed, 6 unchanged" in first.stdout
     assert first.stderr == ""
@@ -81,9 +79,7 @@ def test_demo_survives_a_kill_shows_what_is_true_and_repeats_quickly(
 
     rows = count_rows(database_url, prefix)
     assert rows["labweave.schemas.recording.RecordingStimulus"] == 6 * simulated_lab.N_SWEEPS
-    began = time.monotonic()
     second = labweave_command("--prefix", prefix, "demo", check=0)
-    assert time.monotonic() - began < first_s / 2
     assert "populate  0 results made" in second.stdout
     assert read_table(second.stdout) == table
 

@@ -17,6 +17,8 @@ from labweave.ephys import plots
 from labweave.ingest.targets import add_cell_group, add_target_set
 from labweave.schemas import efeature, recording, session
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def cells(database, tmp_path):

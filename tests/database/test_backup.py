@@ -30,6 +30,8 @@ from labweave.errors import (
     VersionError,
 )
 
+pytestmark = pytest.mark.slow
+
 PREFIX = f"lwbackup{os.getpid()}_"
 SUBJECT, SESSION, OTHER = PREFIX + "subject", PREFIX + "session", PREFIX + 'other\'s "α"'
 SCHEMAS = [SESSION, SUBJECT]  # the child first

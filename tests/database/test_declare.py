@@ -12,6 +12,8 @@ from labweave.database.migrations import Migration, add_column
 from labweave.errors import SchemaError, VersionError
 from labweave.schemas import lab, rheobase, session, subject
 
+pytestmark = pytest.mark.slow
+
 
 def _connect(url, prefix):
     with labweave.connect(url, prefix=prefix) as database:

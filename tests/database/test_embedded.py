@@ -20,6 +20,8 @@ from labweave.database import _users, embedded
 from labweave.database.embedded import EmbeddedServer, default_data_dir
 from labweave.errors import AccessDenied, ConfigError, ServerUnavailable, VersionError
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(embedded.__file__).parents[2]
 
 USER_PROCESS = """

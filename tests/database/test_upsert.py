@@ -18,6 +18,8 @@ from labweave.database import UpsertCounts, upsert
 from labweave.errors import RowError, SchemaError
 from labweave.schemas import ingestion, lab, session, subject
 
+pytestmark = pytest.mark.slow
+
 
 def lab_rows(n):
     return [{"lab": f"lab{i:05d}", "institution": f"Inst {i}", "lab_json": {"i": i}} for i in range(n)]

@@ -23,7 +23,7 @@ from labweave.ephys import extract
 
 peer = pytest.importorskip("bluepyefe.extract", reason="pip install bluepyefe")
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 TEND = 400.0
 TON, TOFF = 120.0, 320.0  # ms; 120 ms are 300 samples or more at all intervals drawn, so the base is clean (13.12)

@@ -12,6 +12,8 @@ from labweave.errors import ConfigError, SchemaError
 from labweave.ingest.targets import add_cell_group, add_feature_set, add_target_set
 from labweave.schemas import efeature, recording, rheobase
 
+pytestmark = pytest.mark.slow
+
 N_SWEEPS = len(sweeps_of(0))
 
 

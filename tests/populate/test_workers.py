@@ -26,7 +26,10 @@ from labweave.schemas import efeature, recording, rheobase
 from labweave.schemas.work import Worker
 
 N_SWEEPS = len(sweeps_of(0))
-pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes"),
+]
 
 
 def until(condition, what, seconds=60):
@@ -192,12 +195,11 @@ def test_a_stopped_run_leaves_no_job_reserved_or_failed(blocked, database_url, w
     with started(database_url, "populate", "--workers", str(workers)) as process:
         wait_for_reader()
         children = descendants(process)
-        began = time.monotonic()
         (os.killpg if how.endswith("all") else os.kill)(process.pid, number)
         out, err = process.communicate(timeout=60)
         until(lambda: not any(map(runs, children)), "the end of the workers")
     assert process.returncode == 128 + number, out + err
-    assert "Traceback" not in err and time.monotonic() - began < 10
+    assert "Traceback" not in err
     assert {row["status"] for row in jobs()} == {"pending"}
     assert len(Worker()) == 0
 
