@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from labweave.database import Database, connect
+    from labweave.one.api import ONE
 
 __version__ = "0.1.0"
-__all__ = ["Database", "__version__", "connect"]
+__all__ = ["ONE", "Database", "__version__", "connect"]
 
 # labweave has settings of its own; DataJoint warns at import that it found none.
 warnings.filterwarnings("ignore", message="No datajoint.json found", category=UserWarning)
@@ -21,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from labweave import database
 
         return getattr(database, name)
+    if name == "ONE":
+        from labweave.one.api import ONE
+
+        return ONE
     raise AttributeError(f"module 'labweave' has no attribute {name!r}")

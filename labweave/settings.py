@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from labweave.errors import ConfigError
@@ -53,6 +53,25 @@ class AlyxSettings(BaseModel):
     token: SecretStr = SecretStr("")
 
 
+class OneSettings(BaseModel):
+    """The ``[one]`` table of labweave.toml: where downloads go, and the login of the data server.
+
+    The login is for the server of `data_url` alone.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    cache_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("labweave") / "one")
+    data_url: str = ""
+    data_user: str = ""
+    data_password: SecretStr = SecretStr("")
+
+    @field_validator("cache_dir")
+    @classmethod
+    def _home_is_meant(cls, value: Path) -> Path:
+        return value.expanduser()
+
+
 class Settings(BaseSettings):
     """All settings. Environment variables win over labweave.toml.
 
@@ -63,6 +82,9 @@ class Settings(BaseSettings):
     alyx : AlyxSettings
         ``LABWEAVE_ALYX_URL``, ``LABWEAVE_ALYX_USER``, ``LABWEAVE_ALYX_PASSWORD``,
         ``LABWEAVE_ALYX_TOKEN`` or ``[alyx] url, user, password, token``.
+    one : OneSettings
+        ``LABWEAVE_ONE_CACHE_DIR``, ``LABWEAVE_ONE_DATA_URL``, ``LABWEAVE_ONE_DATA_USER``,
+        ``LABWEAVE_ONE_DATA_PASSWORD`` or ``[one] cache_dir, data_url, data_user, data_password``.
     lab : str or None
         The lab that rows belong to when a command names none; ``LABWEAVE_LAB`` or ``lab``.
     """
@@ -71,6 +93,7 @@ class Settings(BaseSettings):
 
     database: DatabaseSettings = DatabaseSettings()
     alyx: AlyxSettings = AlyxSettings()
+    one: OneSettings = Field(default_factory=OneSettings)
     lab: str | None = None
 
     @classmethod
@@ -133,9 +156,10 @@ def load_settings() -> Settings:
         database["url"] = url
     if prefix := os.environ.get("LABWEAVE_PREFIX"):
         database["prefix"] = prefix
-    alyx = {name: os.environ.get(f"LABWEAVE_ALYX_{name.upper()}") for name in AlyxSettings.model_fields}
-    if isinstance(values.setdefault("alyx", {}), dict):
-        values["alyx"].update({name: value for name, value in alyx.items() if value})
+    for table, model in (("alyx", AlyxSettings), ("one", OneSettings)):
+        named = {name: os.environ.get(f"LABWEAVE_{table}_{name}".upper()) for name in model.model_fields}
+        if isinstance(values.setdefault(table, {}), dict):
+            values[table].update({name: value for name, value in named.items() if value})
     if lab := os.environ.get("LABWEAVE_LAB"):
         values["lab"] = lab
     try:

@@ -89,14 +89,16 @@ class Cost:
         ("water-administrations", 0.0026), ("notes", 0.003), ("channels", 0.0035),
     )  # fmt: skip
     other_row_s: float = 0.0007
+    count_s: float = 0.06
+    counted_row_s: float = 3.4e-6
     session_detail_s: float = 0.27
     alone: float = 0.72
 
-    def of_list(self, resource: str, n_rows: int) -> float:
-        """Return the time of one page."""
+    def of_list(self, resource: str, n_rows: int, n_held: int) -> float:
+        """Return the time of one page, or of counting: 0.06 s, and 0.26 s where there are 60,000."""
         fixed = self.dataset_request_s if resource == "datasets" else self.request_s
         if not n_rows:
-            return fixed / 2  # counting is half of it
+            return self.count_s + n_held * self.counted_row_s if resource in ("datasets", "files") else fixed / 2
         return fixed + n_rows * dict(self.row_s).get(resource, self.other_row_s)
 
 
@@ -226,7 +228,8 @@ class AlyxServer:
         if self.cost and request.resource == "sessions" and request.path != "/sessions":
             self._take_time(self.cost.session_detail_s, self.cost.alone)
         elif self.cost and request.n_rows is not None:
-            self._take_time(self.cost.of_list(request.resource, request.n_rows), self.cost.alone)
+            n_held = len(self.base.resources[request.resource])
+            self._take_time(self.cost.of_list(request.resource, request.n_rows, n_held), self.cost.alone)
         request.status, request.ended_s = answer.status, time.perf_counter()
         return answer
 

@@ -80,7 +80,8 @@ def facts(n_sessions: int, n_datasets: int) -> Facts:
     # Nothing makes session, collection, revision and name unique.
     datasets["s0/again"] = {**datasets["s0/0"], "hash": "0" * 40, "version": "2"}
     files["s0/again@flatiron"] = {"dataset": "s0/again", "repository": "flatiron", "exists": True}
-    datasets["aggregate"] = {**datasets["s0/0"], "session": None, "collection": "", "revision": ""}
+    datasets["aggregate"] = {**datasets["s0/0"], "session": None, "revision": ""}
+    datasets["aggregate"]["collection"] = "Subjects/northlab/NL_001"
     files["aggregate@flatiron"] = {"dataset": "aggregate", "repository": "flatiron", "exists": True}
     for name, record in files.items():
         record["path"] = _path(sessions, subjects, datasets[record["dataset"]], name)

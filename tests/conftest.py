@@ -196,6 +196,32 @@ def empty(database) -> None:
                 cls().insert(contents)
 
 
+@pytest.fixture(scope="session")
+def qt():
+    """A Qt application without a screen."""
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    widgets = pytest.importorskip("PyQt5.QtWidgets")
+    yield widgets.QApplication.instance() or widgets.QApplication([])
+
+
+@pytest.fixture
+def experiment(qt):
+    """An experiment to collect for."""
+    from fish_experiment import Experiment
+
+    return Experiment()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home folder of its own."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
+    return folder
+
+
 def is_embedded(url: str) -> bool:
     """Say whether a URL is that of the embedded server."""
     return parse_url(url).embedded

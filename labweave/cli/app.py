@@ -10,7 +10,7 @@ import typer
 from datajoint.errors import DataJointError
 
 from labweave import __version__
-from labweave.cli import database, demo, export, ingest, init, plot, populate, query
+from labweave.cli import check, database, demo, export, ingest, init, one, plot, populate, query
 from labweave.cli.base import choose_database, err, out
 from labweave.errors import LabweaveError
 
@@ -41,7 +41,7 @@ Without any set-up the data is in an embedded database of your own; LABWEAVE_DAT
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (init, demo, ingest, populate, query, export, plot, database):
+for module in (init, demo, ingest, populate, check, query, one, export, plot, database):
     module.add_to(app)
 
 

@@ -75,8 +75,8 @@ def progress_bar() -> Iterator[Progress]:
         yield progress
 
 
-def show(progress: Progress, bars: dict[str, Any], name: str, done: int, failed: int, total: int) -> None:
-    """Move the bar called `name`."""
+def show(progress: Progress, bars: dict[str, Any], name: str, done: int, failed: int, total: int | None) -> None:
+    """Move the bar called `name`; without a total it only counts."""
     if name not in bars:
         bars[name] = progress.add_task(name, total=total, rate="")
     task = progress.tasks[progress.task_ids.index(bars[name])]

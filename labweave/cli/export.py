@@ -28,6 +28,7 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Write results as files for other programs.")
     group.callback()(lambda: None)
     group.command("features")(features)
+    group.command("one-cache")(one_cache)
     app.add_typer(group, name="export")
 
 
@@ -57,6 +58,30 @@ def features(
             err.print(f"{one.folder}: {note}", markup=False)
         if one.is_stale:
             err.print(f"{one.folder}: its sweeps or cells have changed since. Run: labweave populate", markup=False)
+
+
+def one_cache(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write into; made when missing")],
+    lab: Annotated[list[str] | None, typer.Option("--lab", help="Only this lab; may be repeated")] = None,
+    project: Annotated[list[str] | None, typer.Option("--project", help="Only this project; may be repeated")] = None,
+    subject: Annotated[list[str] | None, typer.Option("--subject", help="Only this subject; may be repeated")] = None,
+) -> None:
+    """Write sessions.pqt, datasets.pqt and insertions.pqt, for ONE-api without labweave.
+
+    ONE-api opens them with One(cache_dir=DIR), or One(cache_dir=DATA, tables_dir=DIR) when the
+    files lie elsewhere. Tables that are there are replaced.
+    """
+    with open_database():
+        from labweave.one.export import export_tables
+
+        written = export_tables(folder, labs=lab or (), projects=project or (), subjects=subject or ())
+    out.print(
+        f"wrote {written.folder}: {written.n_sessions} sessions, {written.n_datasets} datasets, "
+        f"{written.n_insertions} insertions",
+        markup=False,
+    )
+    if written.n_undated:
+        err.print(f"{written.n_undated} sessions without a date were left out: ONE's folders need one", markup=False)
 
 
 @dataclass(frozen=True)

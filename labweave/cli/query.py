@@ -8,11 +8,14 @@ import enum
 import io
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from labweave.cli.base import open_database, out, print_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Format(str, enum.Enum):
@@ -40,6 +43,11 @@ def sql(
     """
     with open_database() as database:
         frame = database.query(query)
+    print_frame(frame, format)
+
+
+def print_frame(frame: pd.DataFrame, format: Format) -> None:
+    """Print the columns of a frame, its missing values as such."""
     columns = [str(name) for name in frame.columns]
     rows = frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None)
     if format is Format.csv:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import logging
 import os
 import random
@@ -32,6 +33,8 @@ from labweave.errors import AccessDenied, ConfigError, LabweaveError, ServerUnav
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+
+_savepoints = itertools.count()
 
 ATTEMPTS = 6
 """How often a transaction is tried when it loses a deadlock or a race."""
@@ -162,6 +165,18 @@ class LabConnection(Connection):
                 log.info("transaction attempt=%d of %d failed: %s", attempt, ATTEMPTS, error)
                 time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311
         raise AssertionError("unreachable")
+
+    @contextlib.contextmanager
+    def savepoint(self, undoing: type[Exception]) -> Iterator[None]:
+        """Undo what is done inside on one kind of error, so that the open transaction can go on after it."""
+        name = f"labweave_{next(_savepoints)}"
+        self.query(f"savepoint {name}")
+        try:
+            yield
+        except undoing:
+            self.query(f"rollback to savepoint {name}")
+            raise
+        self.query(f"release savepoint {name}")
 
 
 def _load_adapter(backend: str) -> None:

@@ -36,6 +36,7 @@ MODULES = (
     "session",
     "dataset",
     "task",
+    "onedata",
     "alyx",
     "recording",
     "rheobase",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pymysql
 from datajoint.adapters.mysql import MySQLAdapter
 from datajoint.errors import DataJointError
 
 from labweave.database.errors import TransientError
-from labweave.database.values import JsonDocument
+from labweave.database.values import JsonDocument, QuotedRows
 from labweave.errors import AccessDenied, DatabaseError, RowError
 
 TRANSIENT = {1205, 1213, 1020}
@@ -24,12 +27,13 @@ class Adapter(MySQLAdapter):
         # DataJoint hands dictionaries to the driver for <blob@store> on MariaDB.
         connection.encoders = {
             **connection.encoders,
-            dict: lambda value, _: "'" + connection.escape_string(json.dumps(value)) + "'",
+            dict: lambda value, _: connection.literal(json.dumps(value)),
             # JSON has no bare control characters, and the driver takes long over its many quotation marks.
             JsonDocument: lambda value, _: "'" + value.text.replace("\\", "\\\\").replace("'", "\\'") + "'",
+            QuotedRows: lambda value, _: value.text,
         }
         with connection.cursor() as cursor:
-            cursor.execute("set time_zone = '+00:00', innodb_lock_wait_timeout = 20")
+            cursor.execute("set time_zone = '+00:00', innodb_lock_wait_timeout = 20, group_concat_max_len = 67108864")
             # MySQL can't update from JSON_TABLE while no database is selected, whichever it is.
             cursor.execute("use information_schema")
         return connection
@@ -53,3 +57,29 @@ class Adapter(MySQLAdapter):
         if code in {1045, 1227, 1698}:
             return AccessDenied(text)
         return DatabaseError(f"{text} (MySQL error {code})")
+
+    def quote_rows(self, session: Any, rows: list[tuple]) -> list[str]:
+        """Return converted rows, each as it stands in a VALUES list; column by column, which is faster."""
+        columns = [_quote_column(column, session.literal) for column in zip(*rows, strict=True)]
+        return [f"({row})" for row in map(",".join, zip(*columns, strict=True))]
+
+
+_needs_escape = re.compile(r"[\\'\"\0\n\r\x1a]").search
+
+
+def _quote_column(values: tuple[Any, ...], literal: Callable[[str], str]) -> Iterable[str]:
+    types = set(map(type, values))
+    if types == {str} and not _needs_escape("".join(values)):
+        return [f"'{value}'" for value in values]
+    return [_quote(value, literal) for value in values]
+
+
+def _quote(value: Any, literal: Callable[[str], str]) -> str:
+    if value is None:
+        return "null"
+    if type(value) is int or type(value) is float:
+        return repr(value)
+    if type(value) is bytes:
+        return f"x'{value.hex()}'"
+    text = value if type(value) is str else str(value)
+    return literal(text) if _needs_escape(text) else f"'{text}'"

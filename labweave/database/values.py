@@ -41,6 +41,9 @@ class Column:
         Any value that is not missing -> None, int, float, str, bytes, date or datetime;
         raises ValueError with what was found.
     nullable, has_default, in_key : bool
+    is_sent_as_is : callable
+        List of values without None -> whether `convert` would return every one of them as it is,
+        found faster than by converting them.
     """
 
     name: str
@@ -50,9 +53,13 @@ class Column:
     nullable: bool
     has_default: bool
     in_key: bool
+    is_sent_as_is: Callable[[list[Any]], bool]
 
     def convert_all(self, values: list[Any]) -> list[Any]:
         """Return `values` as they are sent, None for what is missing."""
+        given = [value for value in values if value is not None]
+        if (not given or self.is_sent_as_is(given)) and (self.nullable or len(given) == len(values)):
+            return values
         convert = self.convert
         converted = [None if is_missing(value) else convert(value) for value in values]
         if not self.nullable and None in converted:
@@ -80,6 +87,7 @@ def _make_column(attribute: Attribute, context: Mapping[str, Any]) -> Column:
     base = re.split(r"[ (]", sql_type)[0]
     declared = (attribute.original_type or sql_type).lower()
     length = int(match[1]) if (match := re.search(r"\((\d+)", declared)) else None
+    as_is: Callable[[list[Any]], bool] = _never
     if attribute.codec:
         kind, convert = _codec_converter(attribute, context)
     elif attribute.json:
@@ -90,24 +98,54 @@ def _make_column(attribute: Attribute, context: Mapping[str, Any]) -> Column:
         kind, convert = "bool", _to_bool
     elif base in INTEGER_BITS:
         bits = int(match[1]) if (match := re.fullmatch(r"int(\d+)", declared)) else INTEGER_BITS[base]
-        kind, convert = "integer", _integer_converter(bits)
+        kind, convert, as_is = "integer", _integer_converter(bits), _integers_as_is(bits)
     elif base in {"float", "real"}:
         kind, convert = "float", lambda value: _to_float(np.float32(value))
     elif base == "double":
-        kind, convert = "float", _to_float
+        kind, convert, as_is = "float", _to_float, _are_finite
     elif base in {"decimal", "numeric"}:
         places = int(match[1]) if (match := re.search(r",\s*(\d+)\)", declared)) else 0
         kind, convert = "decimal", _decimal_converter(places)
     elif base == "date":
         kind, convert = "date", _to_date
     elif base in {"datetime", "timestamp"}:
-        kind, convert = "datetime", _datetime_converter(length or (6 if base == "timestamp" else 0))
+        digits = length or (6 if base == "timestamp" else 0)
+        kind, convert, as_is = "datetime", _datetime_converter(digits), _are_naive if digits == 6 else _never
     else:
         words = re.findall(r"'((?:[^']|'')*)'", attribute.original_type or sql_type) if "enum" in sql_type else None
-        kind, convert = "text", _text_converter(None if words else length, words)
-    return Column(
-        attribute.name, kind, sql_type, convert, attribute.nullable, attribute.default is not None, attribute.in_key
-    )
+        width = None if words else length
+        kind, convert, as_is = "text", _text_converter(width, words), _texts_as_is(width, words)
+    has_default = attribute.default is not None
+    return Column(attribute.name, kind, sql_type, convert, attribute.nullable, has_default, attribute.in_key, as_is)
+
+
+def _never(_: list[Any]) -> bool:
+    return False
+
+
+def _texts_as_is(length: int | None, words: list[str] | None) -> Callable[[list[Any]], bool]:
+    def as_is(values: list[Any]) -> bool:
+        return (
+            set(map(type, values)) == {str}
+            and (length is None or max(map(len, values)) <= length)
+            and (not words or set(values) <= set(words))
+            and "\0" not in "".join(values)
+        )
+
+    return as_is
+
+
+def _integers_as_is(bits: int) -> Callable[[list[Any]], bool]:
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    return lambda values: set(map(type, values)) == {int} and low <= min(values) and max(values) <= high
+
+
+def _are_finite(values: list[Any]) -> bool:
+    return set(map(type, values)) == {float} and all(map(math.isfinite, values))
+
+
+def _are_naive(values: list[Any]) -> bool:
+    return set(map(type, values)) == {dt.datetime} and all(value.tzinfo is None for value in values)
 
 
 @dataclass(frozen=True)
@@ -117,16 +155,33 @@ class JsonDocument:
     text: str
 
 
+@dataclass(frozen=True)
+class QuotedRows:
+    """Rows as a VALUES list has them, quoted by the MySQL session that takes them."""
+
+    text: str
+
+
 _encode_json = json.JSONEncoder(
     sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False
 ).encode
+
+
+_SCALARS = {str, int, bool, float, type(None)}
 
 
 def to_json(value: Any) -> str:
     """Return canonical JSON text: keys sorted, NaN and infinities as null, dates in ISO form."""
     if isinstance(value, str):
         raise ValueError(f"{value!r} is bare text, which not every backend gives back; put it in a dictionary")
-    text = _encode_json(plain_json(value))
+    if type(value) is dict:
+        is_plain = set(map(type, value)) <= {str} and set(map(type, value.values())) <= _SCALARS
+    else:
+        is_plain = type(value) is list and set(map(type, value)) <= _SCALARS
+    try:
+        text = _encode_json(value if is_plain else plain_json(value))
+    except ValueError:  # NaN or infinity
+        text = _encode_json(plain_json(value))
     if "\\u0000" in text:
         raise ValueError("it holds a NUL character, which PostgreSQL can't store; take it out")
     return text
@@ -243,10 +298,12 @@ def _codec_converter(attribute: Attribute, context: Mapping[str, Any]) -> tuple[
             "upsert writes inline values only."
         )
 
+    key = {**context, "_field": attribute.name}
+
     def convert(value: Any) -> Any:
         for codec in chain:
             codec.validate(value)
-            value = codec.encode(value, key={**context, "_field": attribute.name}, store_name=store)
+            value = codec.encode(value, key=key, store_name=store)
         return to_json(value) if stored == "json" else value
 
     return "json" if stored == "json" else "bytes", convert

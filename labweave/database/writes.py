@@ -21,7 +21,7 @@ import pandas as pd
 from datajoint.errors import DataJointError, DuplicateError, IntegrityError
 
 from labweave.database.connection import ATTEMPTS, LabConnection
-from labweave.database.values import Column, JsonDocument, convert_rows, is_missing, make_columns, to_json
+from labweave.database.values import Column, JsonDocument, QuotedRows, convert_rows, is_missing, make_columns, to_json
 from labweave.errors import RowError, SchemaError
 
 BATCH_ROWS = 10_000
@@ -149,18 +149,26 @@ def _chunks(
     defaulted = {name for name, column in columns.items() if column.has_default and not column.nullable}
     chunk: _Chunk = {}
     n_rows = 0
+    last: tuple[str, ...] = ()
+    ordered: tuple[str, ...] = ()
+    filled: list[str] = []
     for row in rows:
-        if not row.keys() <= columns.keys():
-            unknown = [name for name in row if name not in columns]
-            raise SchemaError(f"{label} has no attribute {', '.join(unknown)}. It has: {', '.join(columns)}.")
-        names = [name for name, value in row.items() if name not in defaulted or not is_missing(value)]
+        names = tuple(row)
+        if names != last:
+            if not row.keys() <= columns.keys():
+                unknown = [name for name in row if name not in columns]
+                raise SchemaError(f"{label} has no attribute {', '.join(unknown)}. It has: {', '.join(columns)}.")
+            last, ordered = names, tuple(sorted(names))
+            filled = [name for name in names if name in defaulted]
+        left_out = {name for name in filled if is_missing(row[name])}
         try:
             key = tuple([row[name] for name in key_names])
         except KeyError as error:
             raise SchemaError(
                 f"{label}: a row has no {error.args[0]}, which is in the primary key: {dict(row)}."
             ) from None
-        group = chunk.setdefault(tuple(sorted(names)), {})
+        given = tuple([name for name in ordered if name not in left_out]) if left_out else ordered
+        group = chunk.setdefault(given, {})
         n_rows += key not in group
         group[key] = row
         if n_rows == BATCH_ROWS:
@@ -171,6 +179,8 @@ def _chunks(
 
 
 def _by_key(group: dict[tuple, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    if {type(part) for key in group for part in key} == {str}:
+        return [group[key] for key in sorted(group)]
     return [group[key] for key in sorted(group, key=lambda key: tuple(map(str, key)))]
 
 
@@ -240,6 +250,12 @@ class _Batch:
         """Write a batch and return how many rows were inserted, and those that changed."""
         raise NotImplementedError
 
+    def _first_exists(self, rows: list[tuple]) -> bool:
+        names = [column.name for column in self.columns]
+        values = tuple(rows[0][names.index(key.name)] for key in self.keys)
+        where = " and ".join(f"{self.q[key.name]} = %s" for key in self.keys)
+        return bool(self.connection.query(f"select 1 from {self.full_name} where {where}", values).fetchall())
+
     def _changed(self, cursor: Any) -> list[Changed]:
         found = []
         n_keys, n = len(self.keys), len(self.changing)
@@ -258,7 +274,7 @@ class _Batch:
 
 
 class _PostgreSQLBatch(_Batch):
-    """COPY into a temporary table, then compare there."""
+    """COPY where all rows are new; else COPY into a temporary table, and compare there."""
 
     clash_is_final = True  # ON CONFLICT covers the primary key, so it is on a second unique index
 
@@ -269,16 +285,14 @@ class _PostgreSQLBatch(_Batch):
         self.differs = " or ".join(f"t.{self.q[c.name]} is distinct from s.{self.q[c.name]}" for c in self.changing)
 
     def write(self, rows: list[tuple]) -> tuple[int, list[Changed]]:
-        query = self.connection.query
+        query, text = self.connection.query, _copy_text(rows)
+        if not self._first_exists(rows) and self._copy_new(text):
+            return len(rows), []
         query(
             f"create temporary table if not exists {self.stage.removeprefix('pg_temp.')} as"
             f" select {self.names} from {self.full_name} with no data; truncate {self.stage}"
         )
-        cursor = self.connection.adapter.get_cursor(self.connection._conn)
-        try:
-            cursor.copy_expert(f"copy {self.stage} ({self.names}) from stdin", io.StringIO(_copy_text(rows)))
-        except Exception as error:
-            raise self.connection.adapter.translate_error(error) from None
+        self._copy(self.stage, text)
         keys = ", ".join(self.q[key.name] for key in self.keys)
         inserted = query(
             # A row that is there may lack a field that a new one needs: it must not be tried.
@@ -300,6 +314,22 @@ class _PostgreSQLBatch(_Batch):
             query(f"update {self.full_name} t set {assign} {source} where {self.join} and ({self.differs})")
         return inserted, changed
 
+    def _copy_new(self, text: str) -> bool:
+        """Insert all rows, or none and return False when one of them exists."""
+        try:
+            with self.connection.savepoint(DuplicateError):
+                self._copy(self.full_name, text)
+        except DuplicateError:
+            return False
+        return True
+
+    def _copy(self, target: str, text: str) -> None:
+        cursor = self.connection.adapter.get_cursor(self.connection._conn)
+        try:
+            cursor.copy_expert(f"copy {target} ({self.names}) from stdin", io.StringIO(text))
+        except Exception as error:
+            raise self.connection.adapter.translate_error(error) from None
+
 
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _needs_escape = re.compile(r"[\\\t\n\r]").search
@@ -307,8 +337,19 @@ _needs_escape = re.compile(r"[\\\t\n\r]").search
 
 def _copy_text(rows: list[tuple]) -> str:
     """Return rows in PostgreSQL's COPY text format."""
-    columns = [map(_copy_field, column) for column in zip(*rows, strict=True)]
+    columns = [_copy_column(column) for column in zip(*rows, strict=True)]
     return "\n".join(map("\t".join, zip(*columns, strict=True))) + "\n"
+
+
+def _copy_column(values: tuple[Any, ...]) -> Iterable[str]:
+    types = set(map(type, values))
+    if types <= {int, float, dt.datetime, dt.date}:
+        return map(str, values)
+    if types == {str} and not _needs_escape("".join(values)):
+        return values
+    if types == {str, type(None)} and not _needs_escape("".join([value for value in values if value is not None])):
+        return ["\\N" if value is None else value for value in values]
+    return map(_copy_field, values)
 
 
 def _copy_field(value: Any) -> str:
@@ -322,7 +363,7 @@ def _copy_field(value: Any) -> str:
 
 
 class _MySQLBatch(_Batch):
-    """One JSON document a batch, opened by JSON_TABLE on the server."""
+    """Inserted at once where all are new; else one JSON document, opened by JSON_TABLE on the server."""
 
     def __init__(self, *args: Any):
         super().__init__(*args)
@@ -371,10 +412,30 @@ class _MySQLBatch(_Batch):
 
     def write(self, rows: list[tuple]) -> tuple[int, list[Changed]]:
         inserted, changed = 0, []
-        for part in self._parts(rows):
+        if not self._first_exists(rows):
+            inserted = self._insert_new(rows)
+            rows = rows[inserted:]
+        for part in self._parts(rows) if rows else ():
             more, found = self._write_part(*part)
             inserted, changed = inserted + more, changed + found
         return inserted, changed
+
+    def _insert_new(self, rows: list[tuple]) -> int:
+        """Insert rows from the first on, until there is one that exists, and return how many went in."""
+        texts = self.connection.adapter.quote_rows(self.connection._conn, rows)
+        start = 0
+        while start < len(texts):
+            end, n_characters = start + 1, len(texts[start])
+            while end < len(texts) and n_characters + len(texts[end]) < BATCH_BYTES // 2:
+                n_characters += len(texts[end])
+                end += 1
+            document = QuotedRows(",".join(texts[start:end]))
+            try:
+                self.connection.query(f"insert into {self.full_name} ({self.names}) values %s", (document,))
+            except DuplicateError:  # only this statement is rolled back
+                break
+            start = end
+        return start
 
     def _parts(self, rows: list[tuple]) -> Iterator[tuple[list[tuple], JsonDocument]]:
         """Cut a batch where its document would outgrow the server's packet limit."""
@@ -425,12 +486,6 @@ class _MySQLBatch(_Batch):
                 (document,),
             )
         return inserted, changed
-
-    def _first_exists(self, rows: list[tuple]) -> bool:
-        names = [column.name for column in self.columns]
-        values = tuple(rows[0][names.index(key.name)] for key in self.keys)
-        where = " and ".join(f"{self.q[key.name]} = %s" for key in self.keys)
-        return bool(self.connection.query(f"select 1 from {self.full_name} where {where}", values).fetchall())
 
 
 _encode_rows = json.JSONEncoder(

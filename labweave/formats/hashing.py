@@ -24,6 +24,25 @@ def sha256_of_file(path: str | Path) -> str:
         raise ReadError(path, error.strerror or str(error), "Is the path right, and the disk mounted?") from None
 
 
+def sha256_and_md5_of_file(path: str | Path) -> tuple[str, str]:
+    """Return two hashes of a file's bytes, which are read once: the one labweave compares, and the one of ONE.
+
+    Raises
+    ------
+    ReadError
+        The file can't be read.
+    """
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    try:
+        with Path(path).open("rb") as file:
+            while block := file.read(1 << 20):
+                sha256.update(block)
+                md5.update(block)
+    except OSError as error:
+        raise ReadError(path, error.strerror or str(error), "Is the path right, and the disk mounted?") from None
+    return sha256.hexdigest(), md5.hexdigest()
+
+
 @lru_cache(maxsize=1024)
 def _sha256(path: str, size: int, mtime_ns: int) -> str:
     """Hash a file once as long as its size and time of change stay: many sweeps come from one file."""

@@ -181,16 +181,15 @@ class AxopyAdapter(Adapter):
         file_name = f"{key['array_name']}{SUFFIX}"
         where = {"source": self.source, **_below(place, file_name)}
         with ArrayFile(folder, file_name) as file:
-            for row in rows:
-                array = file.read(str(row))
+            for array in file.describe(rows):
                 yield Row(
                     task.TrialArray,
                     {
                         **key,
-                        "trial": row,
+                        "trial": array.row,
                         "array_shape": list(array.shape),
-                        "array_dtype": array.dtype.str,
-                        "trial_array": {**where, "dataset": str(row), "sha256": task.array_sha256(array)},
+                        "array_dtype": array.dtype,
+                        "trial_array": {**where, "dataset": str(array.row), "sha256": array.sha256},
                     },
                 )
 

@@ -35,6 +35,8 @@ class IngestReport:
     vanished : list of str
         Files that were there in an earlier run; their rows are marked, not deleted.
     failures : list of IngestFailure
+    notes : list of str
+        What else a person should know, for example which files were left out.
     dry_run : bool
     """
 
@@ -50,6 +52,7 @@ class IngestReport:
     outdated: dict[str, int] = field(default_factory=dict)
     vanished: list[str] = field(default_factory=list)
     failures: list[IngestFailure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -90,5 +93,6 @@ class IngestReport:
         if self.vanished:
             shown = ", ".join(self.vanished[:3]) + (", ..." if len(self.vanished) > 3 else "")
             lines.append(f"  {len(self.vanished)} files are no longer there: {shown}. Their rows stay, marked.")
+        lines += [f"  {note}" for note in self.notes]
         lines += [f"  failed {failure.path}: {failure.message}" for failure in self.failures]
         return "\n".join(lines)

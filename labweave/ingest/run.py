@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import getpass
 import hashlib
+import itertools
 import os
 import traceback
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +22,22 @@ from pydantic import ValidationError
 from labweave import __version__
 from labweave.database import UpsertCounts, current, upsert
 from labweave.database.connection import LabConnection
-from labweave.database.declare import is_computed, schema_modules, table_classes
+from labweave.database.declare import schema_modules, table_classes
+from labweave.database.reads import rows_among, rows_in_order
 from labweave.database.writes import Changed, write_rows
 from labweave.errors import ConfigError, LabweaveError, ServerUnavailable, SourceError
-from labweave.formats.hashing import sha256_of_file
-from labweave.ingest.base import Adapter, Row, Service, Unit
+from labweave.ingest.base import NO_HASH, Adapter, Refused, Row, Service, Unit
 from labweave.ingest.registry import find_adapter
 from labweave.ingest.report import IngestFailure, IngestReport
+from labweave.ingest.results import delete_results, results_of
 from labweave.schemas.ingestion import Failure, Run, Source, SourceFile
 
 Progress = Callable[..., None]
-"""Called with units done, units failed, units in all; a server's before them with what they are."""
+"""Called with units done, units failed, units in all (None while more are looked for); a server's before them with
+what they are."""
+
+WINDOW_FILES = 20_000
+"""So many files, and what is known of them, are in memory at once."""
 
 
 class _DryRun(Exception):
@@ -63,7 +71,7 @@ def run(
         Write nothing; the report says what would be written and which results would be
         made again.
     progress : callable, optional
-        Called with units done, failed and in all.
+        Called with units done, failed and in all, None while more are looked for.
     **options
         Of the adapter.
 
@@ -91,13 +99,14 @@ def run(
     if not lab:
         raise ConfigError(f"Which lab do the rows of {place} belong to? Say --lab NAME, or set lab in labweave.toml.")
     reader = cls(place, lab, chosen)
-    units = list(reader.discover())
-    _check_units(units, cls)
-    if not units:
+    windows = _windows(reader.discover(), cls)
+    first = next(windows, None)
+    if first is None:
         raise SourceError(
             f"Nothing in {place} can be read by the adapter {cls.name}. See: labweave ingest {cls.name} --help"
         )
-    return _Ingest(database.connection, reader, source or _source_name(cls, place, lab), dry_run).run(units, progress)
+    ingest = _Ingest(database.connection, reader, source or _source_name(cls, place, lab), dry_run)
+    return ingest.run(itertools.chain([first], windows), progress)
 
 
 def _options(cls: type[Adapter] | type[Service], options: Mapping[str, Any]) -> Any:
@@ -109,6 +118,22 @@ def _options(cls: type[Adapter] | type[Service], options: Mapping[str, Any]) -> 
             f"Option {'.'.join(map(str, first['loc']))} of the adapter {cls.name}: {first['msg']}. "
             f"Its options: {', '.join(cls.options_model.model_fields) or 'none'}."
         ) from None
+
+
+def _windows(units: Iterator[Unit], cls: type[Adapter]) -> Iterator[tuple[list[Unit], bool]]:
+    """Yield the units in lists of a bounded number of files, and whether a list is the last one."""
+    units = iter(units)
+    window, n_files = [], 0
+    for unit in units:
+        if n_files >= WINDOW_FILES:
+            _check_units(window, cls)
+            yield window, False
+            window, n_files = [], 0
+        window.append(unit)
+        n_files += len(unit.files) + 1
+    if window:
+        _check_units(window, cls)
+        yield window, True
 
 
 def _check_units(units: list[Unit], cls: type[Adapter]) -> None:
@@ -131,32 +156,48 @@ class _Ingest:
 
     def __init__(self, connection: LabConnection, adapter: Adapter, source: str, dry_run: bool):
         self.connection, self.adapter, self.source, self.dry_run = connection, adapter, source, dry_run
-        adapter.source = source
+        adapter.source, adapter.run = source, ""
         self.report = IngestReport(source=source, dry_run=dry_run)
         self.options = {"lab": adapter.lab, **adapter.options.model_dump(mode="json", exclude_none=True)}
         self.known: dict[str, dict[str, Any]] = {}
         self.shown: dict[str, set[tuple]] = {}
+        self.waiting: list[_Pending] = []
 
-    def run(self, units: list[Unit], progress: Progress) -> IngestReport:
-        self.known = {row["path"]: row for row in (SourceFile & {"source": self.source}).to_dicts()}
+    def run(self, windows: Iterable[tuple[list[Unit], bool]], progress: Progress) -> IngestReport:
+        report = self.report
         self._begin()
         try:
-            progress(0, 0, len(units))
-            for unit in units:
-                self._ingest(unit)
-                progress(self.report.seen, self.report.failed, len(units))
-            self._mark_vanished(units)
+            found = 0
+            for units, is_last in windows:
+                found += len(units)
+                total = found if is_last else None
+                progress(report.seen, report.failed, total)
+                self.known = self._known_files(units)
+                for unit in units:
+                    self._ingest(unit)
+                    progress(report.seen - len(self.waiting), report.failed, total)
+                self._write_waiting()
+                progress(report.seen, report.failed, total)
+            self._mark_vanished()
         except BaseException as error:
             self._finish("failed", f"{type(error).__name__}: {error}")
             raise
+        report.notes = self.adapter.notes()
         self._finish("finished", "")
-        return self.report
+        return report
+
+    def _known_files(self, units: list[Unit]) -> dict[str, dict[str, Any]]:
+        """Return what earlier runs have recorded of the files of some units."""
+        names = ("path", "size", "mtime_ns", "sha256", "adapter_version", "options_sha256", "file_status")
+        paths = [path for unit in units for path in unit.files if _is_storable(path)]
+        rows = rows_among(SourceFile, "path", paths, names, {"source": self.source})
+        return {row[0]: dict(zip(names, row, strict=True)) for row in rows}
 
     def _begin(self) -> None:
         if self.dry_run:
             return
         self._close_dead_runs()
-        self.report.run = str(uuid.uuid4())
+        self.report.run = self.adapter.run = str(uuid.uuid4())
         upsert(Source, [self._source_row()], run=self.report.run)
         upsert(
             Run,
@@ -211,29 +252,72 @@ class _Ingest:
                 raise
 
     def _ingest(self, unit: Unit) -> None:
-        """Ingest one unit whole or not at all, and count it."""
-        report = self.report
-        report.seen += 1
-        before = (dict(report.rows), dict(report.outdated))
+        """Look at one unit, and write it whole or not at all: now, or together with the next ones."""
+        self.report.seen += 1
+        if unit.in_parts or not unit.files:  # whether it wrote anything must be known of it alone
+            self._write_waiting()
         try:
             files = self._look(unit)
             if self._is_unchanged(unit, files):
-                report.unchanged += 1
+                self.report.unchanged += 1
                 return
             is_new = not any(path in self.known for path in unit.files)
+            if unit.in_parts:
+                self._write_parts(unit, files, is_new)
+                return
             rows = list(self.adapter.read(unit, {path: file["sha256"] for path, file in files.items()}))
-            wrote = self._write(unit, files, rows)
         except (LostConnectionError, ServerUnavailable):
             raise
         except Exception as error:
-            report.rows, report.outdated = before
             self._fail(unit, error)
-        else:
-            if not unit.files and not wrote:  # there is no hash to tell it before
-                report.unchanged += 1
-                return
-            report.new += is_new
-            report.changed += not is_new
+            return
+        self.waiting.append(_Pending(unit, files, rows, is_new))
+        if not unit.files or sum(len(pending.rows) for pending in self.waiting) >= self.adapter.batch_rows:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        """Write the units that wait, together; when one of them can't be written, each by itself."""
+        waiting, self.waiting = self.waiting, []
+        groups = [waiting] if waiting else []
+        while groups:
+            group = groups.pop(0)
+            before = (dict(self.report.rows), dict(self.report.outdated))
+            try:
+                wrote = self._write(group, [row for pending in group for row in pending.rows])
+            except (LostConnectionError, ServerUnavailable):
+                raise
+            except Exception as error:
+                self.report.rows, self.report.outdated = before
+                if len(group) == 1:
+                    self._fail(group[0].unit, error)
+                else:
+                    groups += [[pending] for pending in group]
+                continue
+            for pending in group:
+                if not pending.unit.files and not wrote:  # there is no hash to tell it before
+                    self.report.rows = before[0]
+                    self.report.unchanged += 1
+                else:
+                    self._count(pending.is_new)
+
+    def _count(self, is_new: bool) -> None:
+        self.report.new += is_new
+        self.report.changed += not is_new
+
+    def _write_parts(self, unit: Unit, files: Mapping[str, Mapping[str, Any]], is_new: bool) -> None:
+        """Write a unit part by part; what was refused makes it fail, when all else is in."""
+        refused: list[Refused] = []
+        for part in self.adapter.read_parts(unit):
+            refused += [item for item in part if isinstance(item, Refused)]
+            self._write([], [item for item in part if isinstance(item, Row)])
+        if refused:
+            self.report.failed += 1
+            for item in refused:
+                self._record_failure(item.path, "SourceError", item.reason, None)
+            return
+        if not self.dry_run:
+            self.connection.run_transaction(lambda: self._put_files(unit, files))
+        self._count(is_new)
 
     def _look(self, unit: Unit) -> dict[str, dict[str, Any]]:
         """Return size, time and hash of a unit's files; a file that looks as before is not read."""
@@ -247,11 +331,15 @@ class _Ingest:
                     f"{full}: {error.strerror or error}. Is the path right, and the file readable?"
                 ) from None
             known = self.known.get(path)
-            same = known is not None and (known["size"], known["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns)
+            same = (
+                known is not None
+                and (known["size"], known["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns)
+                and known["sha256"] != NO_HASH
+            )
             files[path] = {
                 "size": stat.st_size,
                 "mtime_ns": stat.st_mtime_ns,
-                "sha256": known["sha256"] if known is not None and same else sha256_of_file(full),
+                "sha256": known["sha256"] if known is not None and same else self.adapter.hash_file(full),
             }
         return files
 
@@ -260,6 +348,8 @@ class _Ingest:
         for path, file in files.items():
             known = self.known.get(path)
             if known is None or known["sha256"] != file["sha256"]:
+                return False
+            if file["sha256"] == NO_HASH and any(known[name] != file[name] for name in ("size", "mtime_ns")):
                 return False
             if (known["adapter_version"], known["options_sha256"], known["file_status"]) != facts:
                 return False
@@ -291,11 +381,17 @@ class _Ingest:
         ]
         upsert(SourceFile, rows)
 
-    def _write(self, unit: Unit, files: Mapping[str, Mapping[str, Any]], rows: list[Row]) -> bool:
-        """Write the rows of a unit, and say whether one was new or different."""
+    def _write(self, group: list[_Pending], rows: list[Row]) -> bool:
+        """Write rows and the files of the units they came from, and say whether a row was new or different."""
         tables: dict[type, list[Mapping[str, Any]]] = {}
         for row in rows:
-            tables.setdefault(row.table, []).append({**row.values, **self._own_values(row.table)})
+            tables.setdefault(row.table, []).append(row.values)
+        if len(group) != 1:  # of one unit the adapter gives parents first; of several they are mixed
+            order = {cls: at for at, cls in enumerate(c for module in schema_modules() for c in table_classes(module))}
+            tables = {table: tables[table] for table in sorted(tables, key=lambda table: order.get(table, len(order)))}
+        for table, values in tables.items():
+            if own := self._own_values(table):
+                tables[table] = [{**row, **own} for row in values]
 
         def work() -> tuple[dict[str, UpsertCounts], dict[str, int]]:
             counts, changed = {}, {}
@@ -308,8 +404,9 @@ class _Ingest:
             outdated = self._delete_outdated(tables, counts, changed)
             if self.dry_run:
                 raise _DryRun(counts, outdated)
-            if files:
-                self._put_files(unit, files)
+            for pending in group:
+                if pending.files:
+                    self._put_files(pending.unit, pending.files)
             return counts, outdated
 
         try:
@@ -348,79 +445,91 @@ class _Ingest:
         for table, attributes in self.adapter.inputs.items():
             rows = [row for row in changed.get(table, []) if not row.new.keys().isdisjoint(attributes)]
             if table in tables and (rows or counts[_label(table)].inserted):
-                results = _results_of(table)
+                results = results_of(table)
                 direct.update(result.full_table_name for result in results)
-                _delete(results, [row.key for row in rows], deleted)
+                delete_results(results, [row.key for row in rows], deleted)
         unit_table = self.adapter.unit_table
         if unit_table is not None and direct and unit_table in tables:
             names = unit_table().primary_key
             keys = [{name: row[name] for name in names} for row in tables[unit_table]]
-            _delete([r for r in _results_of(unit_table) if r.full_table_name not in direct], keys, deleted)
+            delete_results([r for r in results_of(unit_table) if r.full_table_name not in direct], keys, deleted)
         return deleted
 
     def _fail(self, unit: Unit, error: Exception) -> None:
         expected = isinstance(error, LabweaveError)
         text = str(error) if expected else f"{type(error).__name__}: {error}. This is not expected: please report it."
-        path, message = _printable(unit.path), _printable(text)
         self.report.failed += 1
-        self.report.failures.append(IngestFailure(path, type(error).__name__, message))
+        trace = None if expected else _printable("".join(traceback.format_exception(error)))
+        self._record_failure(unit.path, type(error).__name__, text, trace)
+
+    def _record_failure(self, name: str, error_class: str, text: str, trace: str | None) -> None:
+        path, message = _printable(name), _printable(text)
+        self.report.failures.append(IngestFailure(path, error_class, message))
         if self.dry_run:
             return
         row = {
             "run": self.report.run,
             "path": path[:512],
-            "error_class": type(error).__name__[:64],
+            "error_class": error_class[:64],
             "message": message[:2000].replace("\0", ""),
-            "traceback": None if expected else _printable("".join(traceback.format_exception(error))),
+            "traceback": trace,
         }
         upsert(Failure, [row])
 
-    def _mark_vanished(self, units: list[Unit]) -> None:
-        """Mark files of earlier runs that are gone; what came from them stays."""
-        listed = {path for unit in units for path in unit.files}
-        gone = [
-            path
-            for path, row in self.known.items()
-            if path not in listed and row["file_status"] == "ingested" and not (self.adapter.root / path).exists()
-        ]
-        self.report.vanished = sorted(gone)
-        if gone and not self.dry_run:
-            upsert(
-                SourceFile,
-                [{"source": self.source, "path": path, "file_status": "vanished"} for path in gone],
-                update=["file_status"],
-                run=self.report.run,
-            )
+    def _mark_vanished(self) -> None:
+        """Mark files of earlier runs that are gone; what came from them stays, marked where the adapter says so."""
+        names = functools.lru_cache(maxsize=64)(_names_in)
+        gone: list[str] = []
+        fixed = {"source": self.source, "file_status": "ingested"}
+        for (path,) in rows_in_order(SourceFile, "path", ["path"], fixed):
+            folder, _, name = path.rpartition("/")
+            there = names(self.adapter.root / folder)
+            if there is not None and name not in there:
+                gone.append(path)
+        self.report.vanished = gone
+        if self.dry_run:
+            return
+        for start in range(0, len(gone), 1000):
+            part = gone[start : start + 1000]
+            self.connection.run_transaction(lambda part=part: self._mark(part))
+
+    def _mark(self, gone: list[str]) -> None:
+        self._write([], list(self.adapter.vanished_rows(gone)))
+        upsert(
+            SourceFile,
+            [{"source": self.source, "path": path, "file_status": "vanished"} for path in gone],
+            update=["file_status"],
+            run=self.report.run,
+        )
 
 
-def _results_of(table: type) -> list[Any]:
-    """Return the computed tables that hang on `table` by foreign keys."""
-    instance = table()
-    instance.connection.dependencies.load()
-    below = set(instance.descendants())
-    return [
-        cls()
-        for module in schema_modules()
-        for cls in table_classes(module)
-        if is_computed(cls) and cls.full_table_name in below and cls is not table
-    ]
+@dataclass
+class _Pending:
+    """A unit that was read and is to be written."""
+
+    unit: Unit
+    files: Mapping[str, Mapping[str, Any]]
+    rows: list[Row]
+    is_new: bool
 
 
-def _delete(results: list[Any], keys: list[dict[str, Any]], deleted: dict[str, int]) -> None:
-    for result in reversed(results):  # those that hang on others first, to be counted before they go with them
-        for start in range(0, len(keys), 500):
-            doomed = result & [
-                {name: value for name, value in key.items() if name in result.heading.names}
-                for key in keys[start : start + 500]
-            ]
-            if count := len(doomed):
-                deleted[_label(type(result))] = deleted.get(_label(type(result)), 0) + count
-                doomed.delete(transaction=False, prompt=False)
-            jobs = result.jobs & [
-                {name: value for name, value in key.items() if name in result.primary_key}
-                for key in keys[start : start + 500]
-            ]
-            (jobs & {"status": "error"}).delete_quick()
+def _names_in(folder: Path) -> frozenset[str] | None:
+    """Return the names in a folder, none when it is gone; None when it can't be looked at."""
+    try:
+        return frozenset(child.name for child in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+    except OSError:
+        return None
+
+
+def _is_storable(text: str) -> bool:
+    """Say whether a database can hold a name: one whose bytes are no UTF-8 was never stored."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def _printable(text: str) -> str:

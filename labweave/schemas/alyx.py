@@ -46,6 +46,7 @@ class SyncPage(dj.Imported):
     absent              : json              # ids in its range that the server no longer has
     postponed           : json              # ids whose parents are not there yet
     written             : json              # table -> rows inserted, updated, unchanged
+    outdated            : json              # table -> results deleted that were made from what changed
     """
 
     def make_fetch(self, key):

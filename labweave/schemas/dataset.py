@@ -118,7 +118,7 @@ class Dataset(dj.Manual):
     dataset_json=null   : json              # what else the source says
     dataset_vanished=null : char(36)        # run that no longer found it at its source
     index (eid, collection, revision, dataset_name)
-    index (dataset_name)
+    index (dataset_name, eid, dataset_vanished, dataset_qc, dataset_id)
     """
 
 
@@ -134,6 +134,7 @@ class FileRecord(dj.Manual):
     present             : bool              # it is there
     file_json=null      : json              # what else the source says
     file_vanished=null  : char(36)          # run that no longer found it at its source
+    index (dataset_id, present, file_vanished)
     """
 
 
@@ -143,4 +144,16 @@ class DatasetTag(dj.Manual):
     # one tag of a dataset
     -> Dataset
     -> Tag
+    """
+
+
+@schema
+class AggregateDataset(dj.Manual):
+    definition = """
+    # whose a dataset without a session is
+    -> Dataset
+    ---
+    aggregate_relation  : varchar(64)       # what it is of, for example Subjects
+    aggregate_identifier : varchar(255)     # which of them, for example cortexlab/CL_001
+    index (aggregate_relation, aggregate_identifier)
     """

@@ -61,7 +61,8 @@ class Session(dj.Manual):
     session_json=null           : json              # what else the source says
     session_vanished=null : char(36)          # run that no longer found it at its source
     index (lab, subject, session_date, session_number)
-    index (session_date)
+    index (subject, session_date, session_number)
+    index (session_date, start_time, subject, session_number, lab, path_lab, session_vanished, eid)
     """
 
 
@@ -80,6 +81,8 @@ class SessionProject(dj.Manual):
     # one project that a session belongs to
     -> Session
     -> Project
+    ---
+    index (project, eid)
     """
 
 

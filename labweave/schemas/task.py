@@ -149,6 +149,42 @@ class EventLog(dj.Manual):
     """
 
 
+def read_event_log(restriction=True):
+    """Read one event log from its file.
+
+    Parameters
+    ----------
+    restriction : mapping, str or query, default: True
+        Which log, for example ``{"eid": eid, "log_name": "behavior"}``; exactly one.
+
+    Returns
+    -------
+    DataFrame
+        Columns in the order of the file; the time, in s from the start of the run, is ``t``.
+
+    Raises
+    ------
+    SchemaError
+        There is no such log, or several.
+    ReadError
+        The file is gone, or not the one that was ingested.
+    """
+    from labweave.formats.hashing import sha256_of_file
+    from labweave.formats.stytra import read_log
+
+    found = (EventLog & restriction).to_dicts()
+    if len(found) != 1:
+        raise SchemaError(f"{len(found)} event logs are like {restriction}. Restrict to one by eid, task and log_name.")
+    stored = found[0]["log_file"]
+    folder, name = _open_place(stored)
+    path = folder / name
+    if not path.is_file():
+        raise ReadError(path, "the file is gone", "Is its disk mounted? Else ingest its source again.")
+    if sha256_of_file(path) != stored["sha256"]:
+        raise ReadError(path, "it is not the one that was ingested", "Ingest its source again.")
+    return read_log(path)
+
+
 FIXED_COLUMNS = {"eid": "text", "task": "text", "trial": "int", "block": "int", "block_trial": "int"}
 FIXED_COLUMNS |= {"trial_start": "float", "trial_stop": "float", "outcome": "text"}
 

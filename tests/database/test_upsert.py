@@ -338,6 +338,32 @@ def test_more_than_one_batch(database):
     assert upsert(session.Procedure, rows) == UpsertCounts(0, 1, 23_455)
 
 
+def test_rows_that_are_there_behind_new_ones_are_found(database):
+    rows = lab_rows(20)
+    assert upsert(lab.Lab, rows[10:]) == UpsertCounts(10, 0, 0)
+    rows[15]["institution"] = 'it\'s 100% \\new\\ "here"\n'
+
+    def work():
+        upsert(lab.Lab, [{"lab": "before", "institution": ""}])
+        return upsert(lab.Lab, rows)
+
+    assert database.connection.run_transaction(work) == UpsertCounts(10, 1, 9)
+    assert len(lab.Lab()) == 21
+    assert (lab.Lab & {"lab": "lab00015"}).fetch1("institution") == rows[15]["institution"]
+
+
+def test_what_is_refused_inside_a_savepoint_is_undone_alone(database):
+    def work():
+        upsert(lab.Lab, lab_rows(2))
+        with pytest.raises(RowError), database.connection.savepoint(RowError):
+            upsert(lab.Lab, [{"lab": "gone", "institution": ""}])
+            upsert(lab.ProjectMember, [{"project": "nowhere", "user": "nobody"}])
+        upsert(lab.Lab, [{"lab": "kept", "institution": ""}])
+
+    database.connection.run_transaction(work)
+    assert sorted(lab.Lab().to_arrays("lab").tolist()) == ["kept", "lab00000", "lab00001"]
+
+
 def test_large_values_are_cut_into_packets_the_server_takes(database):
     rows = [{"lab": f"l{i}", "lab_json": {"x": "é😀" * 400_000, "i": i}} for i in range(8)]
     assert upsert(lab.Lab, rows).inserted == 8

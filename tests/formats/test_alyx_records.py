@@ -37,6 +37,21 @@ DATASET = {
 }
 
 
+@pytest.mark.parametrize(
+    ("path", "whose"),
+    [
+        ("aggregates/Subjects/cortexlab/CL_001/_ibl_subjectTrials.table.pqt", ("Subjects", "cortexlab/CL_001")),
+        ("aggregates/Tags/2025_paper/#2025-01-01#/clusters.table.pqt", ("Tags", "2025_paper")),
+        ("aggregates/clusters.table.pqt", None),
+        ("CL_001/2025-01-01/001/alf/clusters.table.pqt", None),
+    ],
+)
+def test_whose_a_dataset_without_a_session_is(path, whose):
+    row, links = rows_of("datasets", {**DATASET, "session": None, "file_records": [{"relative_path": path}]})
+    held = [(one["aggregate_relation"], one["aggregate_identifier"]) for one in links["dataset.AggregateDataset"]]
+    assert held == ([whose] if whose else [])
+
+
 def rows_of(name, record, facts=FACTS):
     mapped = RESOURCES[name].to_rows(record, facts)
     return mapped.rows[-1][1], mapped.links
@@ -63,7 +78,7 @@ def test_a_dataset():
         "dataset_json": {"experiment_number": 1, "json": {"mismatch_hash": True}},
     }
     tags = [{"dataset_id": row["dataset_id"], "tag": tag} for tag in ("a", "b")]
-    assert links == {"dataset.DatasetTag": tags}
+    assert links == {"dataset.DatasetTag": tags, "dataset.AggregateDataset": []}
 
 
 def test_stamps_are_shifted_from_the_servers_zone_and_times_of_events_are_not():

@@ -140,6 +140,7 @@ def test_a_changed_file_makes_the_results_of_its_cell_again_and_no_others(databa
     made = {entry.table: entry.made for entry in populate.run().tables}
     assert made == {
         "alyx.SyncPage": 0,
+        "onedata.RecipeCheck": 0,
         "recording.RecordingStimulus": N_SWEEPS,
         "rheobase.Rheobase": 1,
         "efeature.RecordingEFeatures": N_SWEEPS,

@@ -22,7 +22,7 @@ def made(report):
         table: entry.made
         for entry in report.tables
         for schema, _, table in [entry.table.partition(".")]
-        if schema != "alyx"
+        if schema not in ("alyx", "onedata")
     }
 
 

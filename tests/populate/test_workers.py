@@ -127,6 +127,7 @@ def test_several_workers_make_what_one_makes(database, tmp_path):
     report = populate.run(workers=2, progress=lambda *args: seen.append(args))
     assert {entry.table: entry.made for entry in report.tables} == {
         "alyx.SyncPage": 0,
+        "onedata.RecipeCheck": 0,
         "recording.RecordingStimulus": 3 * N_SWEEPS, "rheobase.Rheobase": 3, "efeature.RecordingEFeatures": 0, "efeature.Extraction": 0,
     }  # fmt: skip
     assert seen[-1] == ("rheobase.Rheobase", 3, 0, 3)

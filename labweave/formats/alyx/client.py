@@ -121,6 +121,11 @@ class AlyxClient:
     requests_per_minute : int, default: 480
         The pace that is kept; Alyx counts those of one user in a sliding minute.
 
+    Attributes
+    ----------
+    broken : dict
+        Path of a list -> how it fails on whatever is asked of it; who uses the client keeps it.
+
     Raises
     ------
     ConfigError
@@ -135,6 +140,7 @@ class AlyxClient:
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
         self.server_time: str | None = None
+        self.broken: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"AlyxClient({self.url!r})"

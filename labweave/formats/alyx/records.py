@@ -100,7 +100,8 @@ def row_key(resource: str, record_id: str) -> tuple[str, ...]:
 
 def tidy(name: Any) -> str:
     """Return a name stripped and NFC-normalised."""
-    return unicodedata.normalize("NFC", str(name)).strip()
+    text = str(name)
+    return (text if text.isascii() else unicodedata.normalize("NFC", text)).strip()
 
 
 def _text(value: Any) -> str:
@@ -118,8 +119,12 @@ def _names(values: Any) -> list[str]:
 
 def _rest(record: Mapping[str, Any], *used: str) -> dict[str, Any] | None:
     """Return the fields that have no attribute and are not empty."""
-    rest = {name: record[name] for name in record.keys() - used if record[name] is not None and record[name] != ""}
-    return {name: _in_order(name, value) for name, value in rest.items()} or None
+    rest = {}
+    for name in record.keys() - used:
+        value = record[name]
+        if value is not None and value != "":
+            rest[name] = _in_order(name, value)
+    return rest or None
 
 
 def _in_order(name: str, value: Any) -> Any:
@@ -542,7 +547,19 @@ def dataset(record: Mapping[str, Any], facts: Facts) -> Mapped:
         "dataset_json": _rest(record, *_DATASET_FIELDS),
     }
     tags = [{"dataset_id": key, "tag": item} for item in _names(record.get("tags"))]
-    return Mapped([("dataset.Dataset", row)], {"dataset.DatasetTag": tags})
+    links = {"dataset.DatasetTag": tags, "dataset.AggregateDataset": [] if row["eid"] else _aggregate(record, key)}
+    return Mapped([("dataset.Dataset", row)], links)
+
+
+def _aggregate(record: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """Return whose a dataset without a session is: its files lie in ``aggregates/<relation>/<identifier>``."""
+    for file in record.get("file_records") or ():
+        root, *folders = str(file.get("relative_path") or "").split("/")[:-1]
+        folders = [name for name in folders if not (name.startswith("#") and name.endswith("#"))]
+        if root == "aggregates" and len(folders) > 1:
+            relation, identifier = tidy(folders[0])[:64], tidy("/".join(folders[1:]))[:255]
+            return [{"dataset_id": key, "aggregate_relation": relation, "aggregate_identifier": identifier}]
+    return []
 
 
 _DATASET_FIELDS = (

@@ -78,17 +78,15 @@ class Resource:
 
     def digest(self, record: Mapping[str, Any]) -> str:
         """Return a hash of a record: without what the server computes, names in order, null as ''."""
-        kept = {name: _canonical(name, value) for name, value in record.items() if name not in self.volatile}
-        text = f"{records.VERSION} " + json.dumps(kept, sort_keys=True, ensure_ascii=False)
+        kept = {name: "" if value is None else value for name, value in record.items() if name not in self.volatile}
+        for name, value in kept.items():
+            if type(value) is list and len(value) > 1 and name not in records.FREE_FIELDS:
+                kept[name] = sorted(value, key=_encode)  # a server names them in any order
+        text = f"{records.VERSION} {_encode(kept)}"
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _canonical(name: str, value: Any) -> Any:
-    if value is None:
-        return ""
-    if isinstance(value, list) and name not in records.FREE_FIELDS:
-        return sorted(value, key=lambda item: json.dumps(item, sort_keys=True))
-    return value
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, check_circular=False).encode
 
 
 _SUBJECT_VOLATILE = (
@@ -298,6 +296,7 @@ _LISTED = (
         "dataset.FileRecord",
         "file_vanished",
         records.file_record,
+        stamp="dataset__auto_datetime",
         volatile=("url",),
         subject_path="dataset__session__subject__",
         session_path="dataset__session__",

@@ -15,8 +15,17 @@ from labweave.database.writes import Changed, record_changes, write_rows
 from labweave.errors import RowError
 from labweave.formats.alyx import Resource
 from labweave.formats.alyx.records import Mapped, row_key
+from labweave.ingest.results import delete_results, results_of
 from labweave.schemas.alyx import SourceRecord
 from labweave.schemas.ingestion import Failure
+
+INPUTS = {
+    "dataset.Dataset": ("eid", "collection", "revision", "dataset_name", "file_size", "hash"),
+    "session.Trajectory": ("x", "y", "z", "depth", "theta", "phi", "roll", "coordinate_system"),
+    "session.Channel": ("axial", "lateral", "channel_x", "channel_y", "channel_z", "brain_region"),
+}
+"""Table -> the attributes that results which hang on it are made from. What hangs on sessions and subjects is made
+from files, of which the adapters of the files know when they change."""
 
 CHUNK = 1000
 NO_HASH = "0" * 64
@@ -47,6 +56,8 @@ class Mirror:
         Record id -> why it can't be stored.
     postponed : dict
         Record id -> the parent that is not there yet.
+    outdated : dict
+        Table -> how many results were deleted that were made from what changed.
     """
 
     def __init__(self, connection: LabConnection, run: str, resource: Resource):
@@ -54,24 +65,29 @@ class Mirror:
         self.counts: dict[str, UpsertCounts] = {}
         self.refused: dict[str, str] = {}
         self.postponed: dict[str, str] = {}
+        self.outdated: dict[str, int] = {}
 
     def write(self, batch: Batch, record: bool = True) -> set[str]:
         """Write records whole, and return the ids of those that are in now.
 
         Without `record`, what is overwritten is nothing that `Change` should keep.
         """
+        if not batch:
+            return set()
+        if not self.resource.identity:
+            counts = dict(self.counts)
+            try:
+                with self.connection.savepoint(RowError):
+                    self._write(batch, record)
+                return set(batch)
+            except RowError:  # found out which of them can't be stored when one can't, since none is the rule
+                self.counts = counts
         batch = self._without_orphans(batch)
         self._fit(batch)
+        batch = self._without_misfits(batch)
         if self.resource.identity:
-            batch = self._rename(self._without_misfits(batch))
-        try:
-            self._write(batch, record)
-        except RowError:
-            sound = self._without_misfits(batch)
-            if len(sound) == len(batch):
-                raise
-            batch = sound
-            self._write(batch, record)
+            batch = self._rename(batch)
+        self._write(batch, record)
         return set(batch)
 
     def _write(self, batch: Batch, record: bool) -> None:
@@ -82,11 +98,14 @@ class Mirror:
                 rows.setdefault(label, []).append(values)
             for label, items in mapped.links.items():
                 linked.setdefault(label, {})[key] = items
-        for label in tables():
-            self._upsert(label, rows.get(label, []), record)
-        for label in tables():
-            if label in linked:
-                self._link(label, linked[label], batch)
+        n_new = 0
+        for label in [label for label in tables() if label in rows]:
+            counts = self._upsert(label, rows[label], record)
+            n_new += counts.inserted if label == self.resource.table else 0
+        for label in [label for label in tables() if label in linked]:
+            if n_new < len(batch):
+                self._unlink(label, linked[label], batch)
+            self._upsert(label, [values for items in linked[label].values() for values in items])
 
     def _fit(self, batch: Batch) -> None:
         """Cut what is too long for its attribute; the row's json keeps it whole."""
@@ -96,10 +115,15 @@ class Mirror:
             for label, values in mapped.rows:
                 _fit(record, values, limits[label])
 
-    def _upsert(self, label: str, rows: list[dict[str, Any]], record: bool = True) -> None:
-        if rows:
-            counts, _ = write_rows(tables()[label], rows, run=self.run, record=record)
-            self.counts[label] = self.counts.get(label, UpsertCounts()) + counts
+    def _upsert(self, label: str, rows: list[dict[str, Any]], record: bool = True) -> UpsertCounts:
+        if not rows:
+            return UpsertCounts()
+        counts, changed = write_rows(tables()[label], rows, run=self.run, record=record)
+        self.counts[label] = self.counts.get(label, UpsertCounts()) + counts
+        outdated = [item.key for item in changed if not item.new.keys().isdisjoint(INPUTS.get(label, ()))]
+        if outdated:
+            delete_results(results_of(tables()[label]), outdated, self.outdated)
+        return counts
 
     def _without_orphans(self, batch: Batch) -> Batch:
         """Postpone the records that name a parent which is not there."""
@@ -192,13 +216,12 @@ class Mirror:
         changed = Changed(dict(zip(names, before, strict=True)), old, new)
         record_changes(self.connection, table, [changed], self.run)
 
-    def _link(self, label: str, linked: Mapping[str, list[dict[str, Any]]], batch: Batch) -> None:
-        """Make the links of records those that the server has."""
+    def _unlink(self, label: str, linked: Mapping[str, list[dict[str, Any]]], batch: Batch) -> None:
+        """Delete the links of records that the server does not have."""
         table = tables()[label]()
         owner = [name for name in tables()[self.resource.table]().primary_key if name in table.heading.names]
         owners = {tuple(_own_row(self.resource, batch[key][1])[name] for name in owner) for key in linked}
-        rows = [values for items in linked.values() for values in items]
-        wanted = {tuple(values[name] for name in table.primary_key) for values in rows}
+        wanted = {tuple(values[name] for name in table.primary_key) for items in linked.values() for values in items}
         gone = [
             row
             for row in _rows_with(table, owner, owners)
@@ -213,7 +236,6 @@ class Mirror:
             record_changes(self.connection, table, removed, self.run)
             count = self.counts.get(label, UpsertCounts())
             self.counts[label] = count + UpsertCounts(0, len(removed), 0)
-        self._upsert(label, rows)
 
     def remember(self, source: str, digests: Mapping[str, str], known: set[str]) -> None:
         """Keep the hashes of records that are written; anew, since an old hash is nothing that `Change` should keep."""

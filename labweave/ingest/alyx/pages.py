@@ -24,6 +24,9 @@ LAST_ID = 2**128
 MAX_BROKEN = 3
 """Records of one part that the server may fail on, before it is the server that is broken."""
 
+PROBES = 20
+"""Records that are asked for one by one before a whole list is taken as broken."""
+
 UNASKABLE = frozenset(",'\"[]()\\")
 """Characters that a value of a filter can't have."""
 
@@ -48,6 +51,7 @@ class Pulled:
     records: Records
     broken: list[tuple[Range, str]] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
+    probed: bool = False
 
 
 _clients: dict[str, AlyxClient] = {}
@@ -143,6 +147,8 @@ def pull(client: AlyxClient, source: str, name: str, scope: Mapping[str, Any]) -
         The server does not answer, or not completely.
     """
     resource, pulled = RESOURCES[name], Pulled([])
+    if resource.path in client.broken:
+        raise _is_broken(client, resource)
     if name == "session-details":
         _pull_details(client, scope["ids"], pulled)
         return pulled
@@ -183,6 +189,9 @@ def pull_range(
             count = client.count(resource.path, query)
             if not count:
                 return
+            if count > MAX_BROKEN and not pulled.probed:
+                pulled.probed = True
+                _probe(client, resource, query, count)
             if count == 1:
                 pulled.broken.append(((low, high), error.found))
                 if len(pulled.broken) > MAX_BROKEN:
@@ -209,6 +218,30 @@ def pull_range(
         )
     for part in (span(low, middle), span(middle, high)):
         yield from pull_range(client, resource, {**scope, "range": part}, pulled, more)
+
+
+def _probe(client: AlyxClient, resource: Resource, query: Mapping[str, str], count: int) -> None:
+    """Stop when a list fails on each of some records: then it is not one of them that breaks it."""
+    n = min(PROBES, count)
+    for index in range(n):
+        try:
+            client.page(resource.path, {**query, "limit": "1", "offset": str(count * index // n)})
+        except AlyxError as error:
+            if error.status != 500:
+                raise
+        else:
+            return
+    client.broken[resource.path] = f"each of {n} records that were asked for fails with status 500"
+    raise _is_broken(client, resource)
+
+
+def _is_broken(client: AlyxClient, resource: Resource) -> AlyxError:
+    return AlyxError(
+        f"{client.url}{resource.path}",
+        client.broken[resource.path],
+        "Look into the server's log; then sync again.",
+        500,
+    )
 
 
 def _pull_whole(client: AlyxClient, resource: Resource) -> Records:
@@ -257,21 +290,29 @@ def _add_untagged(client: AlyxClient, resource: Resource, scope: Mapping[str, An
 def _add_subjects(
     source: str, client: AlyxClient, resource: Resource, scope: Mapping[str, Any], pulled: Pulled
 ) -> None:
-    """Say of each record whose it is; where two labs share a nickname, the server is asked for each of them."""
+    """Say of each record whose it is; where two labs share a nickname, the server is asked for all but one."""
     known: dict[str, list[str]] = {}
-    for uuid, (_, name) in subjects_of(source).items():
+    for uuid, (_, name) in sorted(subjects_of(source).items()):
         known.setdefault(name, []).append(uuid)
-    shared: set[str] = set()
+    shared: dict[str, Records] = {}
     records: Records = []
     for record in pulled.records:
-        owners = known.get(tidy(record["subject"]), [])
+        name = tidy(record["subject"])
+        owners = known.get(name, [])
         if len(owners) > 1:
-            shared.add(tidy(record["subject"]))
+            shared.setdefault(name, []).append(record)
         else:
             records.append({**record, "subject_uuid": owners[0] if owners else None})
-    for uuid in sorted(uuid for name in shared for uuid in known[name]):
-        own = _pull(client, resource, scope, pulled, (("subject__id", uuid),))
-        records += [{**record, "subject_uuid": uuid} for record in own]
+    for name, listed in shared.items():
+        owned: set[str] = set()
+        *asked, last = known[name]
+        if resource.ranged != "id":  # records without an id can't be told apart
+            asked, listed, last = known[name], [], ""
+        for uuid in asked:
+            for record in _pull(client, resource, scope, pulled, (("subject__id", uuid),)):
+                records.append({**record, "subject_uuid": uuid})
+                owned.add(resource.record_id(records[-1]))
+        records += [{**record, "subject_uuid": last} for record in listed if resource.record_id(record) not in owned]
     pulled.records = records
 
 
@@ -370,6 +411,7 @@ def write(
         "absent": compared.absent,
         "postponed": mirror.postponed,
         "written": {table: list(counts) for table, counts in mirror.counts.items()},
+        "outdated": mirror.outdated,
     }
 
 

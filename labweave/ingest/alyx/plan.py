@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +12,9 @@ from labweave.formats.alyx import RESOURCES, AlyxClient, Resource
 from labweave.ingest.alyx.mirror import NO_HASH
 from labweave.ingest.alyx.pages import LAST_ID, UNASKABLE, Pulled, as_list, django, id_text, in_range, pull_range, span
 from labweave.schemas.alyx import SourceRecord, SyncCursor
-from labweave.schemas.dataset import Dataset, DatasetTag, Tag
+from labweave.schemas.dataset import Dataset, DatasetTag, FileRecord, Repository, Tag
 from labweave.schemas.lab import Location
-from labweave.schemas.session import Session
+from labweave.schemas.session import ProbeInsertion, Session, Trajectory
 
 ROWS_PER_PART = 800
 """Ids are random: parts of so many on the average stay below the 1000 of an answer."""
@@ -36,8 +37,25 @@ STAGES: dict[str, tuple[str, ...]] = {
 }
 """Stage -> resources; a stage needs those before it."""
 
-BY_STAMP = {"datasets": "datasets", "trajectories": "trajectories", "channels": "trajectories"}
+BY_STAMP = {
+    "insertions": "insertions",
+    "datasets": "datasets",
+    "files": "datasets",
+    "trajectories": "trajectories",
+    "channels": "trajectories",
+}
 """Resource -> the resource whose cursor its changes are asked from; the others are listed whole each time."""
+
+STAMPS: dict[str, tuple[Any, str]] = {
+    "session-details": (Session, "source_stamp"),
+    "insertions": (ProbeInsertion, "insertion_stamp"),
+    "datasets": (Dataset, "dataset_stamp"),
+    "trajectories": (Trajectory, "trajectory_stamp"),
+}
+"""Resource -> table and attribute of its stamps, which may be missing."""
+
+FILE_RANGES = 2
+"""In so many ranges those file records are counted every night that exist."""
 
 Part = tuple[str, dict[str, Any]]
 """Resource and scope."""
@@ -121,10 +139,19 @@ def plan_resource(client: AlyxClient, choice: Choice, name: str) -> Iterator[Par
         owed = SourceRecord & {"source": choice.source, "resource": name, "record_sha256": NO_HASH}
         yield from in_parts(name, (owed & "vanished_in is null").to_arrays("record_id").tolist(), ROWS_PER_PART)
         yield from _ranges(client, resource, {**common, "since": since})
-        if name != "channels":
+        if name in STAMPS and has_unstamped(name):
             yield from _ranges(client, resource, {**common, "unstamped": True})
+    elif filters:
+        yield from _ranges(client, resource, common, at_least=1)
     else:
-        yield from _ranges(client, resource, common if filters else {"complete": True}, at_least=1)
+        known = len(SourceRecord & {"source": choice.source, "resource": name} & "vanished_in is null")
+        yield from _ranges(client, resource, {"complete": True}, at_least=1, count=known or None)
+
+
+def has_unstamped(name: str) -> bool:
+    """Say whether there are rows without a stamp, whose changes no stamp tells; new ones show in the counts."""
+    table, attribute = STAMPS[name]
+    return bool(table & f"{attribute} is null" & f"{RESOURCES[name].mark} is null")
 
 
 def in_parts(name: str, ids: Iterable[str], size: int = DETAILS_PER_PART) -> Iterator[Part]:
@@ -134,8 +161,12 @@ def in_parts(name: str, ids: Iterable[str], size: int = DETAILS_PER_PART) -> Ite
         yield name, {"ids": ids[start : start + size]}
 
 
-def _ranges(client: AlyxClient, resource: Resource, scope: dict[str, Any], at_least: int = 0) -> Iterator[Part]:
-    count = client.count(resource.path, django(resource, scope))
+def _ranges(
+    client: AlyxClient, resource: Resource, scope: dict[str, Any], at_least: int = 0, count: int | None = None
+) -> Iterator[Part]:
+    """Yield the ranges for so many records as the server counts, or, to spare it that, as were there last night."""
+    if count is None:
+        count = client.count(resource.path, django(resource, scope))
     n = max(at_least, -(-count // ROWS_PER_PART))
     for index in range(n):
         yield resource.name, {**scope, "range": span(LAST_ID * index // n, LAST_ID * (index + 1) // n)}
@@ -153,7 +184,8 @@ def due_details(client: AlyxClient, choice: Choice, filters: list[list[str]]) ->
     due = eids & unread_details(choice.source)
     common = {"filters": filters} if filters else {}
     due |= eids & set(_eids(client, {**common, "since": since}))
-    due |= eids & set(_eids(client, {**common, "unstamped": True}))
+    if has_unstamped("session-details"):
+        due |= eids & set(_eids(client, {**common, "unstamped": True}))
     return due | (eids & set(_moved(client)))
 
 
@@ -188,7 +220,6 @@ def _moved(client: AlyxClient) -> Iterator[str]:
 
 
 def _location_names() -> list[str]:
-
     return sorted(set((Location & "location_vanished is null").to_arrays("location").tolist()))
 
 
@@ -198,12 +229,44 @@ def differing_ranges(client: AlyxClient, source: str, name: str, absent: set[str
     own = SourceRecord & {"source": source, "resource": name} & "vanished_in is null"
 
     def count_here(low: int, high: int) -> int:
-
         first, last = id_text(low), id_text(high) if high < LAST_ID else "g"
         return len(own & in_range("record_id", low, high)) - sum(first <= key < last for key in absent)
 
     for part in _narrow(client, resource, {}, count_here):
         yield name, {"range": span(*part), "complete": True}
+
+
+def differing_files(client: AlyxClient, source: str, absent: set[str]) -> Iterator[Part]:
+    """Yield the ranges whose file records, or those of them that exist, are more or fewer than is known.
+
+    Alyx's own transfers move no stamp, and the whole list is a third of the work of a first sync. The ranges are
+    others every night: what cancels out in one of them tonight does not tomorrow.
+    """
+    if _has_new_repository(client, source):
+        yield from _ranges(client, RESOURCES["files"], {"complete": True})
+        return
+    yield from differing_ranges(client, source, "files", absent)
+    existing = {"filters": [["exists", "True"]]}
+    own = FileRecord & {"present": True} & "file_vanished is null"
+
+    def count_here(low: int, high: int) -> int:
+        return len(own & in_range("file_record_id", low, high))
+
+    cuts = sorted(random.randrange(1, LAST_ID) for _ in range(FILE_RANGES - 1))  # noqa: S311
+    for cut in zip([0, *cuts], [*cuts, LAST_ID], strict=True):
+        for part in _narrow(client, RESOURCES["files"], existing, count_here, cut):
+            yield "files", {"range": span(*part), "complete": True}
+
+
+def _has_new_repository(client: AlyxClient, source: str) -> bool:
+    """Say whether a repository without known file records has some: it may be one that was renamed."""
+    there = SourceRecord & {"source": source, "resource": "data-repository"} & "vanished_in is null"
+    used = set((Repository & FileRecord).to_arrays("repository").tolist())
+    for name in sorted(set(there.to_arrays("record_id").tolist()) - used):
+        filters = [["data_repository__name", name]]
+        if not set(name) & UNASKABLE and client.count("/files", django(RESOURCES["files"], {"filters": filters})):
+            return True
+    return False
 
 
 def differing_tags(client: AlyxClient, source: str) -> Iterator[Part]:

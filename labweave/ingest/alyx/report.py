@@ -28,10 +28,13 @@ class SyncReport(IngestReport):
         Resource -> `ResourceCounts`.
     failed_parts : int
         Parts that could not be pulled; their jobs wait for ``labweave retry``.
+    left_out : dict
+        Resource -> records that hang on one which the server itself no longer has.
     """
 
     resources: dict[str, ResourceCounts] = field(default_factory=dict)
     failed_parts: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -48,7 +51,12 @@ class SyncReport(IngestReport):
     def counts(self) -> dict[str, object]:
         """Return the numbers as ``ingestion.Run`` keeps them."""
         resources = {name: vars(counts) for name, counts in self.resources.items()}
-        return {**super().counts(), "resources": resources, "failed_parts": self.failed_parts}
+        return {
+            **super().counts(),
+            "resources": resources,
+            "failed_parts": self.failed_parts,
+            "left_out": self.left_out,
+        }
 
     def __str__(self) -> str:
         head = "would be: " if self.dry_run else ""
@@ -67,6 +75,11 @@ class SyncReport(IngestReport):
                 f"  {name:<{width}}  {c.seen:>8}  {c.new:>8}  {c.changed:>8}  {c.gone:>8}  {c.failed:>8}"
                 for name, c in shown.items()
             ]
+        lines += [
+            f"  {count} {name} left out: what they belong to is no longer on the server"
+            for name, count in self.left_out.items()
+        ]
+        lines += [f"  {table}: {count} results to be made again" for table, count in self.outdated.items()]
         lines += [f"  failed {failure.path}: {failure.message}" for failure in self.failures[:20]]
         if len(self.failures) > 20:
             lines.append(f"  and {len(self.failures) - 20} more: ingestion.Failure has them all")

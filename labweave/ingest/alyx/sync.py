@@ -19,7 +19,7 @@ from labweave import __version__, populate
 from labweave.database import UpsertCounts, current, upsert
 from labweave.database.writes import write_rows
 from labweave.errors import SourceError
-from labweave.formats.alyx import RESOURCES, AlyxClient, Resource
+from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
 from labweave.ingest.alyx.mirror import CHUNK, keys_of, record_failures
 from labweave.ingest.alyx.pages import LAST_ID, compare, open_client, pull, span
 from labweave.ingest.alyx.plan import (
@@ -28,6 +28,7 @@ from labweave.ingest.alyx.plan import (
     STAGES,
     Choice,
     Part,
+    differing_files,
     differing_ranges,
     differing_tags,
     due_details,
@@ -189,6 +190,7 @@ class _Sync:
     ):
         self.connection, self.client, self.run, self.source = connection, client, run, source
         self.allow_vanished, self.progress, self.workers = allow_vanished, progress, asked["workers"]
+        self.left_out: dict[str, int] = {}
         self.choice = Choice(
             source,
             *(tuple(asked[name]) for name in ("subjects", "projects", "labs")),
@@ -269,10 +271,20 @@ class _Sync:
 
     def _plan_check(self) -> Iterable[Part]:
         """Plan to list anew what does not add up: changed while it was pulled, or deleted without a trace."""
-        absent = self._absent()
+        absent, done = self._absent(), self._listed_at_once() | self._missing_parts()
         for name, resource in RESOURCES.items():
-            if resource.ranged and name != "session-details":
+            if not resource.ranged or name == "session-details" or name in done:
+                continue
+            if name == "files" and self.choice.stamp_before(name):
+                yield from differing_files(self.client, self.source, absent[name])
+            else:
                 yield from differing_ranges(self.client, self.source, name, absent[name])
+
+    def _listed_at_once(self) -> set[str]:
+        """Return the resources that fitted one answer, which is complete in itself."""
+        pages = [page for page in self._pages() if page["scope"].get("complete") and not page["n_unread"]]
+        whole = span(0, LAST_ID)
+        return {p["resource"] for p in pages if p["scope"].get("range") == whole and p["n_records"] <= ROWS_PER_PART}
 
     def _plan_unread(self) -> Iterable[Part]:
         """Plan the details of sessions that were listed after details had been planned."""
@@ -282,26 +294,37 @@ class _Sync:
 
     def _late(self, stage: str) -> None:
         """Pull parents that were missing, then again what had to wait for them."""
+        before: dict[str, dict[str, str]] = {}
         for number in range(LATE_ROUNDS):
             waiting = self._waiting()
-            if not waiting:
-                return
+            if waiting == before:  # none at all, or none that the last round has helped
+                break
             self._stage(f"{stage}{number}-parents", lambda waiting=waiting: self._plan_parents(waiting))
             self._stage(f"{stage}{number}-details", self._plan_unread)
             self._stage(f"{stage}{number}", lambda waiting=waiting: _plan_again(waiting))
+            before = waiting
+        self.left_out.clear()
         for name, reasons in self._waiting().items():
-            left = {key: reason for key, reason in reasons.items() if not self._is_orphan(reason)}
-            for key in reasons.keys() - left.keys():
-                log.warning("%s %s is left out: the server has no %s", name, key, reasons[key])
-            record_failures(self.run, name, {k: f"{r} is not there, or could not be stored" for k, r in left.items()})
+            found = {reason: self._find_parent(reason) for reason in set(reasons.values())}
+            failed = {key: f"{reason} {found[reason]}" for key, reason in reasons.items() if found[reason]}
+            self.left_out[name] = len(reasons) - len(failed)
+            for key in reasons.keys() - failed.keys():
+                log.info("%s %s is left out: the server has no %s", name, key, reasons[key])
+            record_failures(self.run, name, failed)
 
-    def _is_orphan(self, reason: str) -> bool:
-        """Say whether a record hangs on one that the server itself no longer has; a note may."""
+    def _find_parent(self, reason: str) -> str:
+        """Return what is the matter with a missing parent; nothing when the server itself no longer has it."""
         table, _, key = reason.partition(" ")
         name = PARENTS_BY_ID.get(table)
         if name is None or (Failure & {"run": self.run, "path": f"{name}/{key}"}):
-            return False
-        return not self._still_there(RESOURCES[name], {key})
+            return "is not there, or could not be stored"
+        try:
+            pulled = pull(self.client, self.source, name, {"ids": [key]})
+        except AlyxError as error:
+            return f"can't be asked for: {error}"
+        if pulled.broken:
+            return f"can't be read: the server fails on it ({pulled.broken[0][1]})"
+        return "is there, but could not be stored" if pulled.records else ""
 
     def _plan_parents(self, waiting: dict[str, dict[str, str]]) -> Iterator[Part]:
         by_table = {resource.table: resource.name for resource in reversed(RESOURCES.values())}
@@ -408,6 +431,7 @@ class _Sync:
 
     def _report(self) -> SyncReport:
         report = SyncReport(source=self.source, run=self.run)
+        report.left_out = {name: count for name, count in self.left_out.items() if count}
         failed = (Failure & {"run": self.run}).to_dicts(order_by="path")
         for name in RESOURCES:
             gone = SourceRecord & {"source": self.source, "resource": name, "vanished_in": self.run}
@@ -419,6 +443,8 @@ class _Sync:
             counts.changed += page["n_changed"]
             for table, numbers in page["written"].items():
                 report.rows[table] = report.rows.get(table, UpsertCounts()) + UpsertCounts(*numbers)
+            for table, number in page["outdated"].items():
+                report.outdated[table] = report.outdated.get(table, 0) + number
         for row in failed:
             report.resources[row["path"].partition("/")[0]].failed += 1
             report.failures.append(IngestFailure(row["path"], row["error_class"], row["message"]))

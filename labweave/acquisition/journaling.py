@@ -1,0 +1,131 @@
+"""The journal of a collector: a thread writes what it holds to disk, twice a second."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from labweave.acquisition.history import Chunk, History
+from labweave.errors import LabweaveError
+from labweave.formats.stytra.journal import SUFFIX, JournalWriter
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 0.5
+
+
+class Journal:
+    """Writes what one collector holds to ``<path>.journal`` until it is closed.
+
+    Parameters
+    ----------
+    path : str or Path
+        As for saving, without extension.
+    describe : callable
+        Returns name and time origin (ISO text or None) of the collector.
+    is_running : callable
+        Whether the protocol runs: after saving, a journal begins anew only then.
+    """
+
+    def __init__(self, path: str | Path, describe: Callable[[], tuple[str, str | None]], is_running: Callable):
+        self.path = Path(f"{path}{SUFFIX}")
+        self._describe, self._is_running = describe, is_running
+        self._writer: JournalWriter | None = None
+        self._history: History | None = None
+        self._fields: Sequence[str] = ()
+        self._n_saved = 0  # rows that a saved file holds
+        self._was_saved = False
+        self._lock = threading.RLock()
+        self._stop = threading.Event()
+        self._failed = False
+        self._writer = JournalWriter(self.path)
+        self._thread = threading.Thread(target=self._work, name=f"journal of {self.path.name}", daemon=True)
+        self._thread.start()
+
+    def follow(self, history: History, fields: Sequence[str]) -> None:
+        """Write the rows of another table from now on; what was written of earlier ones stays."""
+        with self._lock:
+            self.flush()
+            if self._history is not None:
+                self._history.watch(None)
+            self._history, self._fields, self._n_saved = history, fields, 0
+            if self._writer is not None:
+                self._begin()
+
+    def restart(self) -> None:
+        """Forget what was written: its rows are no longer wanted."""
+        with self._lock:
+            if self._history is not None:
+                self._history.watch(None)
+            self._history = None
+            self._remove()
+
+    def flush(self) -> None:
+        """Write what is there now, and wait until the disk has it."""
+        with self._lock:
+            history = self._history
+            if history is None:
+                return
+            if self._writer is None:
+                if len(history) <= self._n_saved or (self._was_saved and not self._is_running()):
+                    return
+                self._writer = JournalWriter(self.path)
+                self._begin()
+            history.settle()
+            self._writer.sync()
+
+    def finish(self) -> None:
+        """Remove the file: all rows are in a saved one. Rows that come while the protocol runs begin a new one."""
+        with self._lock:
+            if self._history is not None:
+                self._history.watch(None)
+                self._n_saved = len(self._history)
+            self._was_saved = True
+            self._remove()
+
+    def close(self) -> None:
+        """Write what is there and stop; the file stays unless it is finished."""
+        self._stop.set()
+        self._thread.join()
+        with self._lock:
+            self.flush()
+            if self._history is not None:
+                self._history.watch(None)
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def _remove(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+            self.path.unlink(missing_ok=True)
+
+    def _begin(self) -> None:
+        assert self._writer is not None and self._history is not None
+        name, t0 = self._describe()
+        self._writer.begin(name, t0, self._fields)
+        self._history.watch(self._write)
+
+    def _write(self, chunk: Chunk, start: int, stop: int) -> None:
+        if self._writer is not None and stop > start:
+            columns = [chunk.column(index)[start:stop] for index in range(len(chunk.kinds))]
+            try:
+                self._writer.write(chunk.kinds, columns, chunk.times()[start:stop])
+            except OSError as error:
+                self._complain(error)
+
+    def _work(self) -> None:
+        while not self._stop.wait(INTERVAL_S):
+            try:
+                self.flush()
+            except (OSError, LabweaveError) as error:
+                self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        """Say once that rows are not safe; the experiment goes on."""
+        if not self._failed:
+            self._failed = True
+            log.error("journal can't be written, a crash would lose rows: file=%s error=%s", self.path, error)

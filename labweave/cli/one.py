@@ -1,0 +1,245 @@
+"""``labweave one``: search, list and load sessions, with the words of ONE."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from labweave.cli.base import err, open_database, out, parse_restriction
+from labweave.cli.query import Format, print_frame
+from labweave.errors import ConfigError, LabweaveError
+
+if TYPE_CHECKING:
+    from labweave.one.api import One
+
+Shown = Annotated[Format, typer.Option("--format", "-f", help="How it is printed")]
+Session = Annotated[str, typer.Argument(metavar="SESSION", help="eid, path, or reference such as 2020-01-31_1_M12")]
+Collection = Annotated[str | None, typer.Option("--collection", help="Folder in the session, also a pattern")]
+Revision = Annotated[str | None, typer.Option("--revision", help="The last revision up to this one")]
+Offline = Annotated[bool, typer.Option("--offline", help="Download nothing")]
+
+COLUMNS = ("eid", "lab", "subject", "date", "number", "task_protocol", "projects")
+"""Of a session, as `search` prints it."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(no_args_is_help=True, help="Search, list and load sessions, with the words of ONE.")
+    group.callback()(lambda: None)
+    for command in (search, list_, load, path, id_):
+        group.command(command.__name__.rstrip("_"))(command)
+    app.add_typer(group, name="one")
+
+
+def search(
+    terms: Annotated[list[str] | None, typer.Argument(metavar="[TERM=VALUE]...", help="All of them must fit")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the newest")] = None,
+    format: Shown = Format.table,
+) -> None:
+    """Print the sessions that fit, newest first.
+
+    Terms are those of ONE: subject, lab, date_range, number, task_protocol, project, dataset,
+    dataset_qc_lte, dataset_types, users, location, performance_gte and others; their beginning is enough.
+    Names are regular expressions found anywhere; a comma means one of several, for datasets and
+    users all of them.
+
+    For example:
+
+        labweave one search subject=M12 date=2020-01-01,2020-02-01
+
+        labweave one search lab=smithlab datasets=spikes.times.npy -f csv
+    """
+    import pandas as pd
+
+    given = {name: _value(name, value) for name, value in parse_restriction(terms or ()).items()}
+    with _one() as one:
+        _, found = one.search(details=True, **given)
+    rows = [[session["id"], *(session[name] for name in COLUMNS[1:])] for session in found[:limit]]
+    if not rows:
+        err.print("no session fits")
+    print_frame(pd.DataFrame(rows, columns=list(COLUMNS), dtype=object), format)
+
+
+def list_(
+    session: Annotated[
+        str | None, typer.Argument(metavar="[SESSION]", help="eid, path, or reference; without, all sessions")
+    ] = None,
+    filename: Annotated[str | None, typer.Argument(help="Only files that fit, for example '*spikes*'")] = None,
+    collection: Collection = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="Pattern; '' for none")] = None,
+    qc: Annotated[str, typer.Option("--qc", help="The worst outcome of quality control that is listed")] = "CRITICAL",
+    format: Shown = Format.table,
+) -> None:
+    """Print the datasets of a session; without one, the different paths of all sessions."""
+    import pandas as pd
+
+    options: dict[str, Any] = {"collection": collection, "revision": revision, "qc": qc.upper()}
+    with _one() as one:
+        if session is None:
+            frame = pd.DataFrame({"path": one.list_datasets(None, filename, **options)}, dtype=object)
+        else:
+            eid = _eid(one, session)
+            one.get_details(eid)  # an unknown one is an error
+            found = one.list_datasets(eid, filename, details=True, **options).sort_values("rel_path")
+            frame = pd.DataFrame(
+                {
+                    "path": found["rel_path"].astype(object),
+                    "size": found["file_size"].astype(object),
+                    "exists": found["exists"].astype(object),
+                    "default": found["default_revision"].astype(object),
+                    "qc": found["qc"].astype(object),
+                }
+            )
+    print_frame(frame, format)
+
+
+def load(
+    session: Session,
+    name: Annotated[str, typer.Argument(help="Dataset (spikes.times.npy, spikes.times) or object (spikes)")],
+    collection: Collection = None,
+    revision: Revision = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="So many of a table, without --format csv or json")] = 10,
+    offline: Offline = False,
+    format: Shown = Format.table,
+) -> None:
+    """Load a dataset or an object and print it; of an object in short what it consists of.
+
+    With --format csv or json all of it is printed.
+    """
+    with _one(offline) as one:
+        given: dict[str, Any] = {"collection": collection, "revision": revision}
+        if "." in name or "/" in name:
+            content = one.load_dataset(_eid(one, session), name, **given)
+        else:
+            content = one.load_object(_eid(one, session), name, **given)
+    if format is Format.table and isinstance(content, dict) and hasattr(content, "to_df"):
+        _print_bunch(content)
+    else:
+        _print_content(content, rows, format)
+
+
+def path(
+    session: Session,
+    name: Annotated[str | None, typer.Argument(help="Dataset or object; without, the session's folder")] = None,
+    collection: Collection = None,
+    revision: Revision = None,
+    offline: Offline = False,
+) -> None:
+    """Print where a session or its files are on this machine; files that are elsewhere are downloaded."""
+    with _one(offline) as one:
+        eid = _eid(one, session)
+        if name is None:
+            one.get_details(eid)  # an unknown one is an error
+            found = [one.eid2path(eid)]
+        elif "." in name or "/" in name:
+            found = [one.load_dataset(eid, name, collection=collection, revision=revision, download_only=True)]
+        else:
+            found = one.load_object(eid, name, collection=collection, revision=revision, download_only=True)
+    if found == [None]:
+        raise LabweaveError(f"Session {eid} has no date, so ONE has no folder for it.")
+    for each in found:
+        typer.echo(str(each))
+
+
+def id_(
+    sessions: Annotated[list[str], typer.Argument(metavar="SESSION...", help="Path, reference or eid")],
+) -> None:
+    """Print the eids of sessions that are given by path or reference."""
+    with _one() as one:
+        eids = [_eid(one, session) for session in sessions]
+    for eid in eids:
+        typer.echo(str(eid))
+
+
+@contextmanager
+def _one(offline: bool = True) -> Iterator[One]:
+    """Give an `One` on the open database; what it warns of goes to stderr, wrong arguments are errors of the user."""
+    with open_database(), warnings.catch_warnings(record=True) as told:
+        from labweave.one.api import One
+
+        warnings.simplefilter("always")
+        try:
+            yield One(mode="local" if offline else "remote")
+        except LabweaveError:
+            raise
+        except (ValueError, TypeError) as error:
+            raise ConfigError(str(error)) from error
+        finally:
+            for message in dict.fromkeys(str(warning.message) for warning in told):
+                err.print(message, markup=False)
+
+
+def _eid(one: One, session: str) -> Any:
+    eid = one.to_eid(session)
+    if eid is None:
+        raise LabweaveError(f"No session is at {session}. Look for it: labweave one search subject=NAME")
+    return eid
+
+
+def _value(name: str, value: str) -> Any:
+    """Return the value of a term: a list where it has commas, open where nothing stands beside one."""
+    if "," not in value:
+        return value
+    parts: list[str | None] = [part.strip() for part in value.split(",")]
+    return [part or None for part in parts] if name.startswith("date") else [part for part in parts if part]
+
+
+def _print_bunch(bunch: Any) -> None:
+    """Print the attributes of an object: type, shape and the first value."""
+    import pandas as pd
+
+    lines = []
+    for attribute, content in bunch.items():
+        shape = getattr(content, "shape", (len(content),) if hasattr(content, "__len__") else ())
+        kind = getattr(content, "dtype", type(content).__name__)
+        lines.append([attribute, " x ".join(map(str, shape)), str(kind)])
+    print_frame(pd.DataFrame(lines, columns=["attribute", "shape", "type"], dtype=object), Format.table)
+
+
+def _print_content(content: Any, rows: int, format: Format) -> None:
+    import numpy as np
+    import pandas as pd
+
+    from labweave.formats.plain import plain_json
+
+    frame: pd.DataFrame | None = None
+    if isinstance(content, pd.Series):
+        frame = content.to_frame()
+    elif isinstance(content, pd.DataFrame):
+        frame = content
+    elif isinstance(content, np.ndarray) and content.ndim in (1, 2):
+        names: Sequence[str] = ["value"] if content.ndim == 1 else [str(index) for index in range(content.shape[1])]
+        frame = pd.DataFrame(content.reshape(len(content), -1), columns=names)
+    elif isinstance(content, dict) and hasattr(content, "to_df") and format is Format.csv:
+        frame = content.to_df()  # type: ignore[attr-defined]
+    if frame is None or (format is Format.json and isinstance(content, np.ndarray)):
+        _print_other(content, plain_json)
+    elif format is Format.table and len(frame) > rows:
+        print_frame(frame.head(rows), format)
+        out.print(f"... {len(frame)} rows", markup=False)
+    else:
+        print_frame(frame, format)
+
+
+def _print_other(content: Any, plain: Any) -> None:
+    """Print what is no table: JSON, or a path where labweave reads no such file."""
+    if content is None or hasattr(content, "__fspath__"):
+        typer.echo("" if content is None else str(content))
+        return
+    try:
+        text = json.dumps(plain(_as_plain(content)), ensure_ascii=False)
+    except ValueError as error:
+        raise LabweaveError(f"It can't be printed ({error}). Its file: labweave one path SESSION NAME") from None
+    typer.echo(text)
+
+
+def _as_plain(content: Any) -> Any:
+    """Return the items of an object with frames as lists of rows."""
+    if isinstance(content, dict):
+        return {key: _as_plain(value) for key, value in content.items()}
+    return content.to_dict("records") if hasattr(content, "to_dict") else content

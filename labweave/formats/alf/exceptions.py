@@ -1,0 +1,127 @@
+"""What goes wrong with ALF names, files and searches.
+
+::
+
+    ALFError                            (LabweaveError)
+    ├── ALFObjectNotFound
+    │   └── ReferenceNotFound           (AssertionError)
+    ├── ALFMultipleObjectsFound
+    │   └── ALFAmbiguousAttributes      (AssertionError)
+    ├── ALFMultipleCollectionsFound
+    ├── ALFMultipleRevisionsFound
+    ├── AlyxSubjectNotFound
+    ├── ALFInvalid                      (ValueError)
+    ├── ALFNotTabular                   (ValueError)
+    └── ALFKeysDiffer                   (NotImplementedError)
+
+Where ONE-api is installed each of these is also the class of the same name in ``one.alf.exceptions``, so code that
+catches those catches these.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from labweave.errors import LabweaveError
+
+_peer: Any
+try:
+    from one.alf import exceptions as _peer
+except ImportError:
+    _peer = SimpleNamespace(
+        ALFError=Exception,
+        ALFObjectNotFound=Exception,
+        ALFMultipleObjectsFound=Exception,
+        ALFMultipleCollectionsFound=Exception,
+        ALFMultipleRevisionsFound=Exception,
+        AlyxSubjectNotFound=Exception,
+        ALFInvalid=ValueError,
+        ALFWarning=Warning,
+    )
+
+
+class ALFError(LabweaveError, _peer.ALFError):
+    """Root of the ALF errors.
+
+    Parameters
+    ----------
+    *args : object
+        The message; several values, or one that is no text, are listed in quotes.
+    terse : bool, default: False
+        Leave out the general advice of the class.
+    """
+
+    explanation = ""
+
+    def __init__(self, *args: object, terse: bool = False):
+        Exception.__init__(self, *args)
+        self.terse = terse
+        self.message = args[0] if len(args) == 1 and isinstance(args[0], str) else ", ".join(f'"{arg}"' for arg in args)
+
+    def __str__(self):
+        return self.message if self.terse else " ".join(filter(None, (self.message, self.explanation)))
+
+
+class ALFObjectNotFound(ALFError, _peer.ALFObjectNotFound):
+    """No dataset or object fits what was asked for."""
+
+    explanation = "The name without its namespace is the object: that of _ibl_trials.intervals.npy is trials."
+
+
+class ReferenceNotFound(ALFObjectNotFound, AssertionError):
+    """No session has this reference; an AssertionError as well, which ONE-api raises here."""
+
+    explanation = ""
+
+
+class ALFMultipleObjectsFound(ALFError, _peer.ALFMultipleObjectsFound):
+    """Datasets of several objects, or several datasets, fit where one is expected."""
+
+    explanation = "Give the whole name, or the object, namespace or attribute of the one that is meant."
+
+
+class ALFAmbiguousAttributes(ALFMultipleObjectsFound, AssertionError):
+    """Two files of an object have the same attribute; an AssertionError as well, which ONE-api raises here."""
+
+    explanation = "Give the namespace, timescale, extra parts or extension of the ones that are meant."
+
+
+class ALFMultipleCollectionsFound(ALFError, _peer.ALFMultipleCollectionsFound):
+    """What fits lies in several collections."""
+
+    explanation = "Give the collection: the folders between the session and the file, such as alf/probe01."
+
+
+class ALFMultipleRevisionsFound(ALFError, _peer.ALFMultipleRevisionsFound):
+    """Several revisions fit, and none or more than one is the default."""
+
+    explanation = "Give the revision."
+
+
+class AlyxSubjectNotFound(ALFError, _peer.AlyxSubjectNotFound):
+    """A subject that is not in the database."""
+
+    explanation = "The subject is not in the database."
+
+
+class ALFInvalid(ALFError, _peer.ALFInvalid):
+    """A name or path that is none of ALF."""
+
+    explanation = (
+        "ALF paths have the form lab/Subjects/subject/2020-01-31/001/collection/#revision#/"
+        "_namespace_object.attribute_timescale.extra.extension; all before the object, the timescale and the extra "
+        "parts may be absent."
+    )
+
+
+class ALFNotTabular(ALFError, ValueError):
+    """Attributes of an object that can't be the columns of one table: unequal lengths, or no arrays."""
+
+
+class ALFKeysDiffer(ALFError, NotImplementedError):
+    """Two bunches of different attributes, which can't be put one after the other."""
+
+
+class ALFWarning(_peer.ALFWarning):
+    """What was loaded may not be what was meant."""

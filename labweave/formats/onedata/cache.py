@@ -1,0 +1,122 @@
+"""The cache of a session: loaded variables, read-only, up to a number of bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+DENSE = ":dense"
+"""Behind the file name of a sparse variable: its dense form."""
+
+
+class ArrayCache(MutableMapping[str, Any]):
+    """Variables by file name; those not used for longest go when the bytes don't suffice.
+
+    Parameters
+    ----------
+    max_bytes : int
+        A variable that is larger is not kept.
+    """
+
+    def __init__(self, max_bytes: int):
+        self.max_bytes = max_bytes
+        self.n_bytes = 0
+        self._entries: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._entries[name][0]
+        self._entries.move_to_end(name)
+        return value if type(value) is np.ndarray and not value.dtype.hasobject else shared(value)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.pop(name, None)
+        size = n_bytes(value)
+        if size > self.max_bytes:
+            return
+        self._entries[name] = (value, size)
+        self.n_bytes += size
+        while self.n_bytes > self.max_bytes:
+            _, (_, dropped) = self._entries.popitem(last=False)
+            self.n_bytes -= dropped
+
+    def __delitem__(self, name: str) -> None:
+        self.n_bytes -= self._entries.pop(name)[1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._entries))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def drop(self, name: str) -> None:
+        """Forget a variable in every form, its name with or without extension."""
+        for key in (name, f"{name}.npy", f"{name}.npz", f"{name}{DENSE}", f"{name}.npz{DENSE}"):
+            self.pop(key, None)
+
+
+def frozen(value: Any) -> Any:
+    """Return a value whose arrays can't be changed, without a copy of numbers."""
+    if isinstance(value, np.ndarray):
+        if value.dtype == object:
+            items = np.empty(value.size, object)
+            for index, item in enumerate(value.reshape(-1)):
+                items[index] = frozen(item)
+            value = items.reshape(value.shape)
+        if value.flags.writeable:
+            value = value.view()
+            value.flags.writeable = False
+        return value
+    if sparse.issparse(value):
+        for part in (value.data, value.indices, value.indptr):  # type: ignore[attr-defined]
+            part.flags.writeable = False
+        return value
+    if isinstance(value, dict):
+        return {key: frozen(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)([frozen(item) for item in value])
+    return value
+
+
+def shared(value: Any) -> Any:
+    """Return a value with the same numbers in containers of its own, so that changing these changes no other."""
+    if isinstance(value, np.ndarray):
+        if not value.dtype.hasobject:
+            return value
+        copy = np.empty(value.shape, value.dtype)
+        copy[...] = value
+        if value.dtype == object:
+            flat, source = copy.reshape(-1), value.reshape(-1)
+            for index in range(source.size):
+                flat[index] = shared(source[index])
+        return copy
+    if isinstance(value, sparse.csc_array):
+        copy = sparse.csc_array(value.shape, dtype=value.dtype)
+        copy.data, copy.indices, copy.indptr = value.data, value.indices, value.indptr
+        copy.has_canonical_format = True
+        return copy
+    if isinstance(value, dict):
+        return {key: shared(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)([shared(item) for item in value])
+    return value
+
+
+def n_bytes(value: Any) -> int:
+    """Return how much memory a value takes, about."""
+    if isinstance(value, np.ndarray):
+        inside = sum(n_bytes(item) for item in value.reshape(-1)) if value.dtype == object else 0
+        return value.nbytes + inside
+    if sparse.issparse(value):
+        return sum(part.nbytes for part in (value.data, value.indices, value.indptr))  # type: ignore[attr-defined]
+    if isinstance(value, dict):
+        return 64 * len(value) + sum(n_bytes(item) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return 8 * len(value) + sum(n_bytes(item) for item in value)
+    return 32

@@ -1,0 +1,123 @@
+"""The loaders that every `OneDataSession` has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from labweave.errors import ReadError
+from labweave.formats.onedata import suite2p
+from labweave.formats.onedata.errors import RecipeRefused
+from labweave.formats.onedata.names import check_part
+from labweave.formats.onedata.npy import MAX_OBJECT_BYTES, read_npy
+from labweave.formats.onedata.recipe import LoadingRecipe
+from labweave.formats.onedata.registry import register_loader
+from labweave.formats.onedata.sparse import open_npz, read_sparse, to_dense
+from labweave.formats.onedata.transforms import Index, full_index
+
+if TYPE_CHECKING:
+    from labweave.formats.onedata.vr import OneDataSession
+
+register_loader("S2P", lazy=True)(suite2p.load_s2p)
+register_loader("roiPosition")(suite2p.roi_positions)
+register_loader("stackPosition")(suite2p.roi_positions)
+
+
+@register_loader("numpy", lazy=True)
+def load_numpy(session: OneDataSession, file: str, mmap: bool = False, index: Index | None = None) -> np.ndarray:
+    """Load an array file (.npy) below the session's folder; with `mmap` it is mapped instead of read."""
+    path = session.source_path(file)
+    lazily = mmap or index is not None
+    array = read_npy(path, mmap=lazily, trust_pickles=session.trust_pickles, max_object_bytes=MAX_OBJECT_BYTES)
+    if LoadingRecipe.is_recipe(array):
+        raise RecipeRefused(
+            f"{path}: the source of the recipe is a recipe itself. Use the loader session, which follows it."
+        )
+    if index is None:
+        return array
+    part = array[full_index(index, array.ndim)]
+    return part if mmap else np.array(part)
+
+
+@register_loader("npz")
+def load_npz(session: OneDataSession, file: str, key: str = "arr_0") -> np.ndarray:
+    """Load one array of an archive (.npz) below the session's folder."""
+    path = session.source_path(file)
+    with open_npz(path) as arrays:
+        if key not in arrays.files:
+            raise ReadError(
+                path, f"there is no array {key!r}, only {', '.join(arrays.files)}", "Correct `key` of the recipe."
+            )
+        return arrays[key]
+
+
+@register_loader("sparse")
+def load_sparse(session: OneDataSession, file: str) -> np.ndarray:
+    """Load a sparse array (.npz) below the session's folder, as a dense one."""
+    path = session.source_path(file)
+    return to_dense(read_sparse(path), path)
+
+
+@register_loader("hdf5", lazy=True)
+def load_hdf5(session: OneDataSession, file: str, dataset: str, index: Index | None = None) -> np.ndarray:
+    """Load a dataset of an HDF5 file (.h5, .mat of version 7.3, .nwb) below the session's folder."""
+    path = session.source_path(file)
+    try:
+        with h5py.File(path, "r", locking=False) as opened:
+            found = _inside(opened, dataset, path)
+            if h5py.check_string_dtype(found.dtype) is not None:
+                values = np.array(found.asstr()[()], dtype=str)
+                return values if index is None else values[full_index(index, values.ndim)]
+            if found.dtype.hasobject:
+                raise ReadError(path, f"{dataset} has references or arrays of uneven length", "They can't be loaded.")
+            if index is None:
+                return found[()]
+            wanted = full_index(index, found.ndim)
+            if any(isinstance(part, slice) and (part.step or 1) < 1 for part in wanted):  # HDF5 counts upwards only
+                return found[()][wanted]
+            return found[wanted]
+    except (OSError, RuntimeError, KeyError) as error:
+        if isinstance(error, ReadError):
+            raise
+        raise ReadError(path, f"{dataset} can't be read ({error})", "Is it a complete HDF5 file?") from None
+
+
+def _inside(opened: h5py.File, dataset: str, path: Any) -> h5py.Dataset:
+    """Return a dataset whose data is in the file itself."""
+    place: Any = opened
+    for part in dataset.strip("/").split("/"):
+        link = place.get(part, getlink=True) if isinstance(place, h5py.Group) else None
+        if link is None:
+            raise ReadError(path, f"there is no dataset {dataset}", "Correct `dataset` of the recipe.")
+        if not isinstance(link, h5py.HardLink):
+            raise RecipeRefused(f"{path}: {dataset} is a link. Name the dataset that it leads to.")
+        place = place[part]
+    if not isinstance(place, h5py.Dataset):
+        raise ReadError(path, f"{dataset} is no dataset", "Correct `dataset` of the recipe.")
+    if place.is_virtual or place.external:
+        raise RecipeRefused(f"{path}: the data of {dataset} is in other files. Name these.")
+    return place
+
+
+@register_loader("session")
+def load_from_session(session: OneDataSession, other: str, name: str, sparse: bool = False) -> Any:
+    """Load a variable of another session of the same data root: ``mouse/date`` or ``mouse/date/id``."""
+    parts = other.split("/")
+    if len(parts) not in (2, 3):
+        raise RecipeRefused(f"{other!r} names no session. Write mouse/date or mouse/date/id.")
+    try:
+        for part in parts:
+            check_part(part, "name of a session")
+        opened = session.beside(*parts)
+    except ValueError as error:
+        raise RecipeRefused(str(error)) from None
+    return opened.loadone(name, sparse=sparse)
+
+
+@register_loader("constant")
+def load_constant(session: OneDataSession, value: float, shape: Sequence[int] = ()) -> np.ndarray:
+    """Return an array filled with one value; it takes the memory of that one."""
+    return np.broadcast_to(np.asarray(value), shape)

@@ -1,0 +1,207 @@
+"""Tables in HDF5 as Stytra's logs hold them: pandas' fixed layout under ``/data``, without pickles.
+
+Written from files that pandas 1.5 and PyTables 3 made. ``axis0`` names the columns in order, ``axis1`` numbers
+the rows; columns of one type lie side by side in ``block<k>_values``, named by ``block<k>_items``. Blosc, which
+Stytra compresses with, is read through hdf5plugin; what is written is compressed with gzip, which every viewer reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from labweave.errors import ReadError
+
+_GROUP = "data"
+_BLOSC = {32001, 32026}
+_CHUNK_BYTES = 1 << 18
+_DAMAGED = (OSError, RuntimeError, KeyError, TypeError, ValueError, MemoryError)
+
+
+def read_table(path: Path) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
+    """Read a table.
+
+    Returns
+    -------
+    frame : DataFrame
+        Without the columns that can't be read.
+    columns : list of str
+        All of the file.
+    refused : dict
+        Column -> why it is not in the frame.
+
+    Raises
+    ------
+    ReadError
+        It is no such file, or damaged.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return _read(file, path)
+    except _DAMAGED as error:
+        raise ReadError(path, f"no complete HDF5 log ({error})", "Copy it again.") from None
+
+
+def _read(file: h5py.File, path: Path) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
+    group = _member(file, _GROUP)
+    if not isinstance(group, h5py.Group):
+        raise ValueError("/data is no group")
+    size = path.stat().st_size
+    names = _names(group, "axis0", size)
+    n_rows = int(_dataset(group, "axis1").shape[0])
+    columns: dict[str, Any] = {}
+    refused: dict[str, str] = {}
+    for block in range(int(np.asarray(group.attrs["nblocks"]))):
+        items = _names(group, f"block{block}_items", size)
+        dataset = _dataset(group, f"block{block}_values")
+        if dataset.dtype.hasobject or dataset.ndim != 2:
+            refused |= dict.fromkeys(items, "its values are pickled, which could run any code; save the log as csv")
+            continue
+        if dataset.shape != (n_rows, len(items)) and n_rows:
+            raise ValueError(f"block{block}_values has the shape {dataset.shape}")
+        values = _values(dataset, size)
+        for index, name in enumerate(items):
+            columns[name] = _column(values[:, index], dataset)
+    if missing := set(names) - set(columns) - set(refused):
+        raise ValueError(f"no values of {', '.join(sorted(missing))}")
+    return pd.DataFrame({name: columns[name] for name in names if name in columns}), names, refused
+
+
+def _member(group: Any, name: str) -> Any:
+    """Return a member that lies in this file; links are not followed."""
+    link = group.get(name, getlink=True)
+    if link is None:
+        raise KeyError(f"{group.name.rstrip('/')}/{name} is missing")
+    if not isinstance(link, h5py.HardLink):
+        raise ValueError(f"{name} is a link")
+    return group[name]
+
+
+def _dataset(group: h5py.Group, name: str) -> Any:
+    dataset = _member(group, name)
+    if not isinstance(dataset, h5py.Dataset):
+        raise ValueError(f"{name} is no dataset")
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(f"{name} takes its data from other files")
+    return dataset
+
+
+def _values(dataset: Any, file_size: int) -> np.ndarray:
+    """Return all values; more than the file can hold is refused."""
+    plist = dataset.id.get_create_plist()
+    filters = {plist.get_filter(index)[0] for index in range(plist.get_nfilters())}
+    if dataset.size * dataset.dtype.itemsize > 1100 * file_size:
+        raise ValueError(f"{dataset.name} claims more than the file holds")
+    if filters & _BLOSC:
+        import hdf5plugin  # noqa: F401 - registers the filter
+    return dataset[()]
+
+
+def _names(group: h5py.Group, name: str, file_size: int) -> list[str]:
+    values = _values(_dataset(group, name), file_size)
+    if values.dtype.kind != "S":
+        raise ValueError(f"{name} holds no names")
+    return [value.decode("utf-8") for value in values.tolist()]
+
+
+def _column(values: np.ndarray, dataset: Any) -> Any:
+    if values.dtype.kind == "S":
+        return np.array([value.decode("utf-8") for value in values.tolist()], object)
+    # PyTables keeps booleans as bit fields, which h5py shows as small integers
+    if values.dtype == np.uint8 and dataset.id.get_type().get_class() == h5py.h5t.BITFIELD:
+        return values.astype(bool)
+    return np.ascontiguousarray(values)
+
+
+def write_table(columns: Mapping[str, np.ndarray], path: Path) -> None:
+    """Write a table; text is stored as UTF-8, missing text as an empty one.
+
+    Parameters
+    ----------
+    columns : mapping
+        Column -> values, in order.
+    path : Path
+    """
+    n_rows = len(next(iter(columns.values())))
+    blocks: dict[str, list[str]] = {}
+    for name, values in columns.items():
+        blocks.setdefault("text" if values.dtype.kind in "OUS" else values.dtype.str, []).append(name)
+    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
+        _describe(file, "GROUP", "1.0", PYTABLES_FORMAT_VERSION=b"2.1")
+        group = file.create_group(_GROUP)
+        facts = {"pandas_type": b"frame", "pandas_version": b"0.15.2", "encoding": b"UTF-8", "errors": b"strict"}
+        facts |= {f"block{block}_items_variety": b"regular" for block in range(len(blocks))}
+        numbers = {"ndim": np.int64(2), "nblocks": np.int64(len(blocks))}
+        varieties = {"axis0_variety": b"regular", "axis1_variety": b"regular"}
+        _describe(group, "GROUP", "1.0", **facts, **numbers, **varieties)
+        _write_index(group, "axis0", _encoded(list(columns)), b"string")
+        _write_index(group, "axis1", np.arange(n_rows, dtype="<i8"), b"integer")
+        for block, (kind, names) in enumerate(blocks.items()):
+            _write_index(group, f"block{block}_items", _encoded(names), b"string")
+            _write_block(group, f"block{block}_values", kind, [columns[name] for name in names])
+
+
+def _write_block(group: h5py.Group, name: str, kind: str, columns: list[np.ndarray]) -> None:
+    is_bool = kind == "|b1"  # a bit field in the file, as PyTables has it
+    if kind == "text":
+        columns = [_encoded(["" if _is_missing(value) else str(value) for value in column]) for column in columns]
+        dtype = max((column.dtype for column in columns), key=lambda dtype: dtype.itemsize)
+    else:
+        dtype = np.dtype(np.uint8 if is_bool else kind)
+    shape = (len(columns[0]), len(columns))
+    stored = h5py.h5t.STD_B8LE.copy() if is_bool else h5py.h5t.py_create(dtype)
+    chunk = max(1, min(shape[0], _CHUNK_BYTES // (len(columns) * dtype.itemsize)))
+    space = h5py.h5s.create_simple(shape)
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    if shape[0]:
+        plist.set_chunk((chunk, len(columns)))
+        plist.set_shuffle()
+        plist.set_deflate(1)
+    dataset = h5py.Dataset(h5py.h5d.create(group.id, name.encode(), stored, space, plist))
+    for start in range(0, shape[0], chunk):
+        part = np.empty((min(chunk, shape[0] - start), len(columns)), dtype)
+        for index, column in enumerate(columns):
+            part[:, index] = column[start : start + chunk]
+        memory = h5py.h5s.create_simple(part.shape)
+        where = h5py.h5s.create_simple(shape)
+        where.select_hyperslab((start, 0), part.shape)
+        dataset.id.write(memory, where, part, stored)
+    _describe(dataset, "CARRAY" if shape[0] else "ARRAY", "1.1", transposed=np.uint8(1))
+
+
+def _write_index(group: h5py.Group, name: str, values: np.ndarray, kind: bytes) -> None:
+    many = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if len(values) > 1000 else {}
+    dataset = group.create_dataset(name, data=values, **many)
+    _describe(dataset, "CARRAY" if many else "ARRAY", "1.1", kind=kind, name=b"N.", transposed=np.uint8(1))
+
+
+def _describe(item: Any, kind: str, version: str, /, **facts: Any) -> None:
+    """Add the attributes that PyTables looks for."""
+    texts = {"CLASS": kind.encode(), "TITLE": b"", "VERSION": version.encode()}
+    for key, value in {**texts, **facts}.items():
+        if isinstance(value, bytes):
+            kind_id = h5py.h5t.C_S1.copy()
+            kind_id.set_size(max(1, len(value)))
+            if key != "name":  # a pickled None, which PyTables knows by its being ASCII
+                kind_id.set_cset(h5py.h5t.CSET_UTF8)
+            space = h5py.h5s.create(h5py.h5s.SCALAR)
+            attribute = h5py.h5a.create(item.id, key.encode(), kind_id, space)
+            attribute.write(np.array(value, f"S{max(1, len(value))}"), kind_id)
+        else:
+            item.attrs[key] = value
+    if kind.endswith("ARRAY"):
+        item.attrs["FLAVOR"] = np.bytes_(b"numpy")
+
+
+def _encoded(texts: list[str]) -> np.ndarray:
+    encoded = [text.encode("utf-8", "replace") for text in texts]
+    return np.array(encoded, f"S{max(1, max(map(len, encoded), default=1))}")
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)

@@ -1,0 +1,211 @@
+"""The journal of a log: rows on disk while an experiment runs, and what is left of it after a crash.
+
+A file starts with eight bytes that name the format. Records follow: a letter, crc32 and length of the
+content, then the content. ``H`` begins a table: JSON with ``name``, ``t0`` and ``fields``. ``D`` holds rows of it:
+the length of a JSON header, that header (``n_rows`` and ``kinds``), the times, and a block per column; values
+that are no numbers are JSON. A record that is cut, as the last one after a crash, ends the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+
+from labweave.errors import ReadError
+from labweave.formats.plain import plain_json
+
+SUFFIX = ".journal"
+_MAGIC = b"LWLOG\x00\x01\n"
+_RECORD = struct.Struct("<cIQ")
+_DTYPES = {"f": np.dtype("<f8"), "i": np.dtype("<i8"), "b": np.dtype("?")}
+
+
+class JournalWriter:
+    """Writes a journal; what `write` returned from survives the end of the program, after `sync` that of the machine.
+
+    Parameters
+    ----------
+    path : str or Path
+        Replaced when it is there.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._file: BinaryIO = self.path.open("wb", buffering=0)
+        self._write(_MAGIC)
+
+    def begin(self, name: str, t0: str | None, fields: Sequence[str]) -> None:
+        """Begin a table.
+
+        Parameters
+        ----------
+        name : str
+            Of the collector.
+        t0 : str or None
+            ISO time that its times count from.
+        fields : sequence of str
+            Columns, without the time.
+        """
+        self._record(b"H", json.dumps({"name": name, "t0": t0, "fields": list(fields)}).encode())
+
+    def write(self, kinds: str, columns: Sequence[np.ndarray], times: np.ndarray) -> None:
+        """Add rows.
+
+        Parameters
+        ----------
+        kinds : str
+            A letter per column: f, i, b or o for float, integer, boolean and everything else.
+        columns : sequence of ndarray
+        times : ndarray
+            In s.
+        """
+        header = json.dumps({"n_rows": len(times), "kinds": kinds}).encode()
+        parts = [struct.pack("<I", len(header)), header, np.ascontiguousarray(times, "<f8").tobytes()]
+        for kind, column in zip(kinds, columns, strict=True):
+            if kind == "o":
+                text = json.dumps([_json_value(value) for value in column]).encode()
+                parts += [struct.pack("<Q", len(text)), text]
+            else:
+                parts.append(np.ascontiguousarray(column, _DTYPES[kind]).tobytes())
+        self._record(b"D", b"".join(parts))
+
+    def sync(self) -> None:
+        """Wait until the disk has it."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file and leave it there."""
+        self._file.close()
+
+    def _record(self, letter: bytes, content: bytes) -> None:
+        self._write(_RECORD.pack(letter, zlib.crc32(content), len(content)) + content)
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+
+
+@dataclass
+class JournalTable:
+    """One table of a journal.
+
+    Attributes
+    ----------
+    name : str
+        Of the collector.
+    t0 : str or None
+        ISO time that the times count from.
+    frame : DataFrame
+        Columns in their order, the times last as ``t``.
+    """
+
+    name: str
+    t0: str | None
+    frame: pd.DataFrame
+
+
+@dataclass
+class _Growing:
+    header: dict[str, Any]
+    times: list[np.ndarray] = field(default_factory=list)
+    columns: list[list[np.ndarray]] = field(default_factory=list)
+
+    def table(self) -> JournalTable:
+        names = [*self.header["fields"], "t"]
+        columns = [_joined(parts) for parts in (*self.columns, self.times)]
+        frame = pd.DataFrame(dict(enumerate(columns)))
+        frame.columns = pd.Index(names)
+        return JournalTable(self.header["name"], self.header["t0"], frame)
+
+
+def read_journal(path: str | Path) -> list[JournalTable]:
+    """Return the tables of a journal, oldest first, as far as they were written.
+
+    Raises
+    ------
+    ReadError
+        It is no journal, or damaged before its end.
+    """
+    path = Path(path)
+    data = memoryview(path.read_bytes())
+    if bytes(data[: len(_MAGIC)]) != _MAGIC:
+        if len(data) < len(_MAGIC) and _MAGIC.startswith(bytes(data)):
+            return []
+        raise ReadError(path, "no journal of a labweave collector", "Rename the file.")
+    tables: list[_Growing] = []
+    at = len(_MAGIC)
+    while at + _RECORD.size <= len(data):
+        letter, checksum, length = _RECORD.unpack_from(data, at)
+        content = data[at + _RECORD.size : at + _RECORD.size + length]
+        if len(content) < length or zlib.crc32(content) != checksum:
+            break
+        at += _RECORD.size + length
+        try:
+            if letter == b"H":
+                tables.append(_begin(bytes(content)))
+            elif letter == b"D":
+                _add(tables[-1], content)
+        except (ValueError, KeyError, IndexError, TypeError, struct.error, RecursionError) as error:
+            raise ReadError(path, f"the record before byte {at} is damaged ({error})", "Copy the file again.") from None
+    return [table.table() for table in tables]
+
+
+def _begin(content: bytes) -> _Growing:
+    header = json.loads(content)
+    fields = header["fields"]
+    if not all(isinstance(name, str) for name in [*fields, header["name"], header["t0"] or ""]):
+        raise ValueError("names that are no text")
+    return _Growing(header, columns=[[] for _ in fields])
+
+
+def _add(table: _Growing, content: memoryview) -> None:
+    (n_header,) = struct.unpack_from("<I", content)
+    header = json.loads(bytes(content[4 : 4 + n_header]))
+    n_rows, kinds, at = int(header["n_rows"]), header["kinds"], 4 + n_header
+    if len(kinds) != len(table.columns) or not 0 <= n_rows <= len(content):
+        raise ValueError("rows do not fit their table")
+    times = np.frombuffer(content, "<f8", n_rows, at)
+    at += times.nbytes
+    columns: list[np.ndarray] = []
+    for kind in kinds:
+        if kind == "o":
+            (length,) = struct.unpack_from("<Q", content, at)
+            values = json.loads(bytes(content[at + 8 : at + 8 + length]))
+            if len(values) != n_rows:
+                raise ValueError("a column has another length")
+            array = np.empty(n_rows, object)
+            array[:] = values
+            at += 8 + length
+        else:
+            array = np.frombuffer(content, _DTYPES[kind], n_rows, at)
+            at += array.nbytes
+        columns.append(array)
+    table.times.append(times)
+    for parts, column in zip(table.columns, columns, strict=True):
+        parts.append(column)
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    if not parts:
+        return np.empty(0)
+    if len({part.dtype.kind == "O" for part in parts}) > 1:
+        parts = [part.astype(object) for part in parts]
+    return np.concatenate(parts)
+
+
+def _json_value(value: Any) -> Any:
+    """Return what JSON can hold of a value; of what it can't, the text."""
+    try:
+        return value if isinstance(value, float) else plain_json(value)
+    except ValueError:
+        return str(value)

@@ -1,0 +1,90 @@
+"""Which files belong to one session: those of a folder that begin with the same six digits."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labweave.formats.stytra.logs import SUFFIXES
+
+METADATA = "metadata.json"
+_SUFFIX = "|".join(re.escape(suffix) for suffix in SUFFIXES)
+_LOG = re.compile(
+    rf"(?P<prefix>\d{{6}})_(?P<name>(?:behavior|estimator|stimulus)_log|video_times)(?P<before>_before_\d+)?(?P<suffix>{_SUFFIX})"
+)
+_ANY = re.compile(r"(\d{6})_.+")
+_FISH_FOLDER = re.compile(r"(?P<day>\d{6})_f(?P<animal>.+)")
+
+
+@dataclass
+class SessionFiles:
+    """The files of one session.
+
+    Attributes
+    ----------
+    folder : str
+        Posix path below the root; empty for the root itself.
+    prefix : str
+        Six digits that its files begin with.
+    metadata : str
+        File name; empty without one.
+    logs : dict
+        Log (behavior, estimator, stimulus, video_times; ``behavior_before_1`` and so on) -> file names, the one to
+        read first.
+    others : list of str
+        Names of its other files: images, videos.
+    """
+
+    folder: str
+    prefix: str
+    metadata: str = ""
+    logs: dict[str, list[str]] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+
+    @property
+    def path(self) -> str:
+        """Folder and prefix, which name the session below the root."""
+        return f"{self.folder}/{self.prefix}".lstrip("/")
+
+    def below_root(self, name: str) -> str:
+        """Return the path of one of its files."""
+        return f"{self.folder}/{name}".lstrip("/")
+
+
+def find_sessions(root: str | Path) -> Iterator[SessionFiles]:
+    """Yield the sessions at or below a folder, by path; hidden folders and links to folders are left out."""
+    root = Path(root)
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        relative = Path(folder).relative_to(root).as_posix()
+        yield from _sessions_of("" if relative == "." else relative, sorted(names))
+
+
+def _sessions_of(folder: str, names: list[str]) -> Iterator[SessionFiles]:
+    found: dict[str, SessionFiles] = {}
+    for name in names:
+        match = _ANY.fullmatch(name)
+        if match is None:
+            continue
+        session = found.setdefault(match[1], SessionFiles(folder, match[1]))
+        if name == f"{match[1]}_{METADATA}":
+            session.metadata = name
+        elif log := _LOG.fullmatch(name):
+            key = log["name"].removesuffix("_log") + (log["before"] or "")
+            session.logs.setdefault(key, []).append(name)
+        else:
+            session.others.append(name)
+    for session in found.values():
+        if session.metadata or session.logs:
+            for files in session.logs.values():
+                files.sort(key=lambda name: SUFFIXES.index(name[name.rindex(".") :]))
+            yield session
+
+
+def fish_of_folder(name: str) -> tuple[str, str] | None:
+    """Return day (yymmdd) and animal id of a folder that is named like ``240305_f1``; None of another."""
+    match = _FISH_FOLDER.fullmatch(name)
+    return (match["day"], match["animal"]) if match else None

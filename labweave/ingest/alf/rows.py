@@ -1,0 +1,285 @@
+"""Datasets and file records of one session, from the files found and what the tables know of it."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from labweave.errors import SourceError
+from labweave.formats.alf.names import RelativePath, join_rel_path, parse_name
+from labweave.ingest.base import Row, make_uuid
+from labweave.schemas import dataset
+from labweave.schemas import lab as lab_schema
+
+
+class Found(NamedTuple):
+    """One file of a session, or one row of a table of datasets."""
+
+    place: RelativePath
+    file: str
+    """Path below the root of the repository."""
+    size: int | None
+    md5: str | None
+    """None when nothing is known of it in this run."""
+    is_default: bool | None = None
+    """None when the source does not say it."""
+    dataset_id: str | None = None
+    """None when the source has none."""
+    present: bool = True
+    more: Mapping[str, Any] = {}
+    """Other attributes of the dataset."""
+
+
+class Stored(NamedTuple):
+    """What the tables know of a dataset."""
+
+    dataset_id: str
+    eid: str
+    collection: str
+    revision: str | None
+    name: str
+    size: int | None
+    hash: str
+    is_default: bool
+    vanished: str | None
+    stamp: Any
+    """Not None when a server follows it: what that says of it counts."""
+
+    @property
+    def place(self) -> RelativePath:
+        """Its path below the session."""
+        return RelativePath(self.collection, self.revision or "", self.name)
+
+
+STORED = (
+    *("dataset_id", "eid", "collection", "revision", "dataset_name"),
+    *("file_size", "hash", "is_default", "dataset_vanished", "dataset_stamp"),
+)
+"""The attributes of `dataset.Dataset` in a `Stored`."""
+
+
+class Repository:
+    """The place that the files of one root are recorded at.
+
+    Parameters
+    ----------
+    root : Path
+        Absolute.
+    """
+
+    def __init__(self, root: Path):
+        self.root, self.hostname = root, platform.node()[:255]
+        name = f"{self.hostname}:{root.as_posix()}"
+        self.name = name if len(name) <= 255 else f"{name[:238]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+    def rows(self, lab: str) -> Iterator[Row]:
+        """Yield the repository and that a lab uses it; all of this may be there already."""
+        yield Row(lab_schema.Lab, {"lab": lab})
+        yield Row(
+            dataset.Repository,
+            {
+                "repository": self.name,
+                "repository_kind": "personal",
+                "root_path": self.root.as_posix(),
+                "hostname": self.hostname,
+            },
+        )
+        yield Row(dataset.LabRepository, {"lab": lab, "repository": self.name})
+
+    def record_id(self, path: str) -> str:
+        """Return the id of the record of a file, the same every time."""
+        return make_uuid(f"file/{self.name}/{path}")
+
+
+def make_dataset_id(eid: str, place: RelativePath) -> str:
+    """Return the id of a dataset whose source has none, the same every time."""
+    return make_uuid(f"dataset/{eid}/{join_rel_path(*place)}")
+
+
+class Kinds:
+    """Formats and types of datasets, by name of the file.
+
+    Parameters
+    ----------
+    formats : mapping
+        Extension with its dot -> format in the tables.
+    patterns : iterable of tuple
+        File name pattern and dataset type in the tables.
+    """
+
+    def __init__(self, formats: Mapping[str, str], patterns: Iterable[tuple[str, str]]):
+        self._formats = formats
+        # The most specific pattern first
+        self._patterns = sorted(patterns, key=lambda item: (-len(item[0]), item))
+        self.of = lru_cache(maxsize=20_000)(self._of)
+
+    def _of(self, name: str) -> tuple[str, str | None]:
+        """Return format and type of a file; a type nobody has defined is called object.attribute."""
+        extension = name.rpartition(".")[2]
+        known = next((kind for pattern, kind in self._patterns if fnmatchcase(name, pattern)), None)
+        parts = parse_name(name)
+        return (
+            self._formats.get(f".{extension}", extension),
+            known or (f"{parts.object}.{parts.attribute}" if parts else None),
+        )
+
+    def rows(self, names: Iterable[str]) -> Iterator[Row]:
+        """Yield the formats and types that files need."""
+        seen: set[tuple[type, str]] = set()
+        for name in names:
+            data_format, dataset_type = self.of(name)
+            if (dataset.DataFormat, data_format) not in seen:
+                seen.add((dataset.DataFormat, data_format))
+                extension = f".{name.rpartition('.')[2]}"
+                own = {} if extension in self._formats else {"file_extension": extension}
+                yield Row(dataset.DataFormat, {"data_format": data_format, **own})
+            if dataset_type and (dataset.DatasetType, dataset_type) not in seen:
+                seen.add((dataset.DatasetType, dataset_type))
+                yield Row(dataset.DatasetType, {"dataset_type": dataset_type})
+
+
+class Plan(NamedTuple):
+    """What is to be written of a session's datasets."""
+
+    files: list[tuple[Found, str, dict[str, Any]]]
+    """Each file, the id of its dataset, and the values of that; none where another source knows them better."""
+    defaults: dict[str, bool]
+    """Other datasets of the session whose `is_default` changes."""
+
+
+def plan_datasets(
+    eid: str, found: Iterable[Found], stored: Iterable[Stored], live_elsewhere: frozenset[str] | set[str], kinds: Kinds
+) -> Plan:
+    """Decide which datasets a session's files are, and which revision is the default.
+
+    Parameters
+    ----------
+    eid : str
+    found : iterable of Found
+    stored : iterable of Stored
+        All datasets of the session in the tables.
+    live_elsewhere : set of str
+        Those that have a copy somewhere else than among the files.
+    kinds : Kinds
+
+    Raises
+    ------
+    SourceError
+        The source names two defaults for one file.
+    """
+    known: dict[RelativePath, Stored] = {}
+    for one in sorted(stored, key=lambda one: (one.vanished is not None, one.dataset_id)):
+        known.setdefault(one.place, one)
+    files: list[tuple[Found, str, dict[str, Any]]] = []
+    own: dict[str, RelativePath] = {}
+    for file in found:
+        here = known.get(file.place)
+        dataset_id = here.dataset_id if here else file.dataset_id or make_dataset_id(eid, file.place)
+        values: dict[str, Any] = {}
+        if here is None or (
+            here.stamp is None and (dataset_id == file.dataset_id or dataset_id == make_dataset_id(eid, file.place))
+        ):
+            own[dataset_id] = file.place
+            data_format, dataset_type = kinds.of(file.place.name)
+            values = {
+                "eid": eid,
+                "collection": file.place.collection,
+                "revision": file.place.revision or None,
+                "dataset_name": file.place.name,
+                "dataset_type": dataset_type,
+                "data_format": data_format,
+                "file_size": file.size,
+                "hash": file.md5 if file.md5 is not None else here.hash if here else "",
+                "dataset_vanished": None,
+                **file.more,
+            }
+        files.append((file, dataset_id, values))
+    others = [one for one in stored if one.dataset_id not in own]
+    made_here = [one for one in others if one.stamp is None and one.dataset_id == make_dataset_id(eid, one.place)]
+    ids = {one.dataset_id for one in made_here}
+    foreign = {
+        (one.collection, one.name)
+        for one in others
+        if one.is_default and one.vanished is None and one.dataset_id not in ids
+    }
+    candidates = own | {one.dataset_id: one.place for one in made_here if one.dataset_id in live_elsewhere}
+    chosen = _choose_defaults(eid, files, candidates, foreign)
+    for _, dataset_id, values in files:
+        if values:
+            values["is_default"] = dataset_id in chosen
+    changed = {
+        one.dataset_id: one.dataset_id in chosen for one in made_here if one.is_default != (one.dataset_id in chosen)
+    }
+    return Plan(files, changed)
+
+
+def _choose_defaults(
+    eid: str,
+    files: Iterable[tuple[Found, str, dict[str, Any]]],
+    candidates: Mapping[str, RelativePath],
+    foreign: set[tuple[str, str]],
+) -> set[str]:
+    """Return the ids of the datasets that are loaded when no revision is named.
+
+    What another source says counts first, then what this one says, then the newest revision.
+    """
+    said: dict[tuple[str, str], str] = {}
+    spoken: set[tuple[str, str]] = set()
+    for file, dataset_id, values in files:
+        group = (file.place.collection, file.place.name)
+        if file.is_default is not None and values:
+            spoken.add(group)
+        if file.is_default and said.setdefault(group, dataset_id) != dataset_id:
+            raise SourceError(
+                f"Session {eid} has two default revisions of {join_rel_path(group[0], '', group[1])}. "
+                "Only one of them can be loaded when no revision is named: correct default_revision."
+            )
+    newest: dict[tuple[str, str], tuple[str, str]] = {}
+    for dataset_id, place in candidates.items():
+        group = (place.collection, place.name)
+        if group not in spoken:
+            newest[group] = max(newest.get(group, ("", "")), (place.revision, dataset_id))
+    return {
+        dataset_id
+        for group, dataset_id in [*said.items(), *((group, best) for group, (_, best) in newest.items())]
+        if group not in foreign
+    }
+
+
+def dataset_rows(plan: Plan, stored: Iterable[Stored], repository: Repository, kinds: Kinds) -> Iterator[Row]:
+    """Yield the rows of planned datasets and of their files, parents first."""
+    yield from kinds.rows(file.place.name for file, _, values in plan.files if values)
+    for revision in sorted({file.place.revision for file, _, values in plan.files if values and file.place.revision}):
+        yield Row(dataset.Revision, {"revision": revision})
+    written: set[str] = set()
+    for _, dataset_id, values in plan.files:
+        if values and dataset_id not in written:
+            written.add(dataset_id)
+            yield Row(dataset.Dataset, {"dataset_id": dataset_id, **values})
+    for dataset_id, is_default in plan.defaults.items():
+        yield Row(dataset.Dataset, {"dataset_id": dataset_id, "is_default": is_default})
+    registered = {one.dataset_id: one for one in stored}
+    for file, dataset_id, values in plan.files:
+        record: dict[str, Any] = {
+            "file_record_id": repository.record_id(file.file),
+            "dataset_id": dataset_id,
+            "repository": repository.name,
+            "relative_path": file.file,
+            "present": file.present,
+            "file_vanished": None,
+        }
+        if not values and file.md5:
+            record["file_json"] = {"mismatch_hash": True} if _differs(file, registered[dataset_id]) else None
+        yield Row(dataset.FileRecord, record)
+
+
+def _differs(file: Found, registered: Stored) -> bool:
+    """Say whether a file is another than its dataset; a hash that is no md5 can't tell."""
+    if None not in (file.size, registered.size) and file.size != registered.size:
+        return True
+    return len(registered.hash) == 32 and bool(file.md5) and file.md5 != registered.hash.lower()

@@ -1,0 +1,88 @@
+"""Sessions by lab, subject, day and number: which there are, and the rows of new ones."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from labweave.errors import SourceError
+from labweave.formats.alf.names import fits
+from labweave.ingest.base import Row, make_eid, make_subject_uuid
+from labweave.schemas import lab as lab_schema
+from labweave.schemas import session, subject
+
+
+class Subjects:
+    """The names of subjects, to tell those that differ by case alone.
+
+    Parameters
+    ----------
+    allow_case : bool
+        Take them as different.
+    """
+
+    def __init__(self, allow_case: bool):
+        self._allow_case = allow_case
+        self._stored: dict[str, set[str]] = {}
+        self._spelled: dict[str, dict[str, str]] = {}
+
+    def rows(self, lab: str, name: str) -> Iterator[Row]:
+        """Yield the rows of a lab and one of its subjects.
+
+        Raises
+        ------
+        SourceError
+            Another subject of the lab differs by case alone.
+        """
+        if lab not in self._stored:
+            names = (subject.Subject & {"lab": lab}).to_arrays("subject").tolist()
+            self._stored[lab], self._spelled[lab] = set(names), {other.casefold(): other for other in names}
+        other = self._spelled[lab].setdefault(name.casefold(), name)
+        if other != name and name not in self._stored[lab] and not self._allow_case:
+            raise SourceError(
+                f"subject {name!r} differs from {other!r}, which is there already, by case alone. "
+                "Write them alike, or say --allow-case when they are two."
+            )
+        yield Row(lab_schema.Lab, {"lab": lab})
+        key = {"lab": lab, "subject": name}
+        yield Row(
+            subject.Subject,
+            key if name in self._stored[lab] else {**key, "subject_uuid": make_subject_uuid(lab, name)},
+        )
+
+
+def check_lab(name: str) -> None:
+    """Refuse a name that can't be a lab in ALF.
+
+    Raises
+    ------
+    SourceError
+        It is not made of letters, digits and _.
+    """
+    if not fits("lab", name):
+        raise SourceError(
+            f"{name!r} can't be a lab in ALF: ONE takes letters, digits and _ only. Give another name with --lab."
+        )
+
+
+def find_session(lab: str, name: str, date: dt.date, number: int) -> str | None:
+    """Return the eid of the session of that lab, subject, day and number; None when there is none yet."""
+    identity = {"subject": name, "session_date": date, "session_number": number}
+    rows = (session.Session & identity).proj("lab", "path_lab", "session_vanished").to_dicts()
+    fitting = [row for row in rows if (row["path_lab"] or row["lab"]) == lab]
+    if fitting:
+        return min(fitting, key=lambda row: (row["session_vanished"] is not None, row["eid"]))["eid"]
+    made = make_eid(lab, name, date.isoformat(), number)  # that of a subject that was renamed since
+    return made if session.Session & {"eid": made} else None
+
+
+def new_session(
+    subjects: Subjects, lab: str, name: str, date: dt.date, number: int, eid: str, more: Mapping[str, Any]
+) -> Iterator[Row]:
+    """Yield the rows of a session that no other source has brought."""
+    yield from subjects.rows(lab, name)
+    yield Row(
+        session.Session,
+        {"eid": eid, "lab": lab, "subject": name, "session_date": date, "session_number": number, **more},
+    )

@@ -1,0 +1,140 @@
+"""Folders of ALF sessions on a disk: where sessions are, and which of their files are datasets."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+from labweave.formats.alf.names import fits, is_date, rel_path_problem
+
+_DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
+_NUMBER = re.compile("[0-9]{1,3}").fullmatch
+
+Tell = Callable[[str, str], None]
+"""Called with a file or folder that is left out, and why."""
+
+
+class SessionFolder(NamedTuple):
+    """One session folder by its name alone; lab is empty where the path does not say it."""
+
+    path: Path
+    lab: str
+    subject: str
+    date: str
+    number: int
+
+    @property
+    def base(self) -> Path:
+        """The folder that holds the labs, or the subjects where the path has no lab."""
+        return self.path.parents[4 if self.lab else 2]
+
+
+def parse_session_folder(path: Path) -> SessionFolder | None:
+    """Return what the path of a session folder says, None for another folder; `folder_problem` judges the names."""
+    parts = path.parts[1:]
+    if len(parts) < 3 or not _DATE(parts[-2]) or not _NUMBER(parts[-1]):
+        return None
+    lab = parts[-5] if len(parts) >= 5 and parts[-4] == "Subjects" else ""
+    return SessionFolder(path, lab, parts[-3], parts[-2], int(parts[-1]))
+
+
+def folder_problem(folder: SessionFolder) -> str | None:
+    """Say what keeps a session folder from being one of ALF, or None."""
+    for part, value, possible in (
+        ("lab", folder.lab, "letters, digits and _"),
+        ("subject", folder.subject, "letters, digits, _ . and -"),
+    ):
+        if value and not fits(part, value):
+            return f"{value!r} can't be a {part} in ALF, which takes {possible}. Rename the folder."
+    if not is_date(folder.date):
+        return f"{folder.date} is no date. Correct the name of the folder."
+    return None
+
+
+def find_session_folders(location: Path, tell: Tell) -> Iterator[SessionFolder | tuple[Path, str]]:
+    """Yield the session folders at or below a location in the order of their names.
+
+    A folder that can't be looked into is yielded with the reason instead.
+    """
+    own = parse_session_folder(location)
+    if own is not None:
+        yield own
+        return
+    inside_date = bool(_DATE(location.name))
+    try:
+        folders = sorted(_folders(location, tell), key=lambda folder: folder.name)
+    except OSError as error:
+        yield location, f"{location}: {error.strerror or error}. Is the folder readable?"
+        return
+    for folder in folders:
+        found = parse_session_folder(folder)
+        if found is not None:
+            yield found
+        elif not inside_date:
+            yield from find_session_folders(folder, tell)
+        else:
+            tell(str(folder), "the folder of a day holds sessions by number, 001 to 999")
+
+
+def _folders(location: Path, tell: Tell) -> Iterator[Path]:
+    with os.scandir(location) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield Path(entry.path)
+            elif entry.is_symlink() and entry.is_dir():
+                tell(entry.path, "links to folders are not followed")
+
+
+def find_datasets(session: Path, root: Path, tell: Tell) -> Iterator[str]:
+    """Yield the paths below a session folder of the files that are datasets, in order.
+
+    Parameters
+    ----------
+    session : Path
+    root : Path
+        What links must not leave.
+    tell : callable
+        Gets what is left out: names that are not ALF, links that lead elsewhere.
+    """
+    yield from _datasets_in(session, "", root, tell)
+
+
+def _datasets_in(folder: Path, below: str, root: Path, tell: Tell) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        listed = sorted(entries, key=lambda entry: entry.name)
+    for entry in listed:
+        path = f"{below}{entry.name}"
+        if entry.is_symlink():
+            if reason := _link_problem(entry, root):
+                tell(entry.path, reason)
+                continue
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _datasets_in(Path(entry.path), f"{path}/", root, tell)
+            continue
+        elif not entry.is_file(follow_symlinks=False):
+            tell(entry.path, "it is no file")
+            continue
+        if problem := _problem_of(PurePath(below).as_posix() if below else "", entry.name):
+            tell(entry.path, problem)
+        else:
+            yield path
+
+
+def _link_problem(entry: os.DirEntry[str], root: Path) -> str | None:
+    target = Path(entry.path).resolve()
+    if not target.is_relative_to(root):
+        return f"the link leads out of {root}"
+    if target.is_dir():
+        return "links to folders are not followed"
+    return None if target.is_file() else "the link leads nowhere"
+
+
+@lru_cache(maxsize=50_000)
+def _problem_of(folder: str, name: str) -> str | None:
+    return rel_path_problem(f"{folder}/{name}" if folder else name)

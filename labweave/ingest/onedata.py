@@ -1,0 +1,387 @@
+"""Onedata folders of VR imaging sessions: variables, recipes, imaging planes and trials."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from labweave.database import upsert
+from labweave.errors import ReadError, SchemaError, SourceError
+from labweave.formats import onedata as formats
+from labweave.formats.alf.names import RelativePath
+from labweave.formats.hashing import sha256_and_md5_of_file
+from labweave.formats.onedata.names import check_part
+from labweave.formats.onedata.recipe import plain_recipe, to_json
+from labweave.formats.onedata.vr import OPTIONS, PREPROCESSING, VALUES
+from labweave.formats.plain import plain_json
+from labweave.ingest.alf.adapter import stored_datasets
+from labweave.ingest.alf.rows import Found, Kinds, Repository, dataset_rows, make_dataset_id, plan_datasets
+from labweave.ingest.alf.sessions import Subjects, find_session, new_session
+from labweave.ingest.base import NAMESPACE, Adapter, Options, Row, Unit, inside, make_eid, tidy
+from labweave.schemas import dataset, onedata, session, task
+
+log = logging.getLogger(__name__)
+
+TASK = "vr"
+DEPTH = 3
+"""Folders above ``oneData`` that are looked through: mouse, date, id."""
+
+TRIAL_NAMES = {
+    "positionTracking": "first_sample",
+    "environmentIndex": "environment",
+    "roomlength": "room_length",
+    "roomLength": "room_length",
+    "movementGain": "movement_gain",
+    "rewardPosition": "reward_position",
+    "rewardZoneHalfwidth": "reward_halfwidth",
+    "rewardAvailability": "reward_available",
+    "rewardPositionTracking": "reward_sample",
+    "activeLicking": "active_licking",
+    "activeStopping": "active_stopping",
+}
+"""Variable ``trials.…`` -> attribute in `task.Trial`; others keep their names."""
+
+START = "startTimes"
+_KINDS = {"b": "bool", "i": "int", "u": "int", "f": "float", "U": "text"}
+
+
+class OneDataOptions(Options):
+    """What can be chosen."""
+
+    allow_case: bool = Field(False, description="take subjects that differ by case alone as different")
+
+
+class _Place(NamedTuple):
+    """Where a session is: its eid, its folder, and who and when that says."""
+
+    eid: str
+    folder: Path
+    names: formats.SessionFolder
+
+
+class OneDataAdapter(Adapter):
+    """Sessions of a data root with their variables, recipes and trials; the arrays stay where they are."""
+
+    name = "onedata"
+    summary = "onedata sessions of vrAnalysis: a data root of mouse/date/id/oneData, or a folder below it"
+    options_model = OneDataOptions
+    unit_table: ClassVar = onedata.OneSession
+    inputs: ClassVar = {
+        onedata.OneSession: ("one_folder", "one_values"),
+        onedata.Recipe: ("loader_type", "source_arg", "transforms", "kwargs"),
+    }
+
+    def __init__(self, location: Path, lab: str, options: Any):
+        super().__init__(location, lab, options)
+        self._repository = Repository(self.root.resolve())
+        self._subjects = Subjects(options.allow_case)
+        self._kinds: Kinds | None = None
+        self._md5: dict[str, str] = {}
+
+    def discover(self) -> Iterator[Unit]:
+        """Yield a unit per session folder."""
+        if self.location.is_dir():
+            yield from self._below(self.root, DEPTH)
+
+    def _below(self, folder: Path, depth: int) -> Iterator[Unit]:
+        name = folder.relative_to(self.root).as_posix()
+        try:
+            children = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+            ones = [child for child in children if child.name in formats.FOLDERS]
+            beside = [folder / name for name in (OPTIONS, PREPROCESSING, VALUES)]
+            files = [*formats.saved_files(ones[0]), *(path for path in beside if path.is_file())] if ones else []
+        except OSError as error:
+            yield Unit(name, (), f"{error.filename}: {error.strerror}. Is the folder readable?")
+            return
+        if ones:
+            yield Unit(name, tuple(path.relative_to(self.root).as_posix() for path in files))
+        for child in children:
+            if depth and child not in ones:
+                yield from self._below(child, depth - 1)
+
+    def hash_file(self, path: Path) -> str:
+        """Return the sha256 of a file, and keep its md5, which ONE compares."""
+        sha256, self._md5[str(path)] = sha256_and_md5_of_file(path)
+        return sha256
+
+    def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row]:
+        """Yield session, planes, variables, recipes, datasets and trials of one session folder."""
+        if unit.content:
+            raise SourceError(unit.content)
+        for path in (unit.path, *unit.files):
+            inside(self.root, path)
+        folder = self.root / unit.path
+        names = formats.split_folder(folder.absolute())
+        opened = formats.OneDataSession.open(folder)
+        place, rows = self._session_rows(folder, names)
+        yield from rows
+        yield Row(
+            onedata.OneSession,
+            {
+                "eid": place.eid,
+                "one_folder": unit.path,
+                "one_session_id": names.session_id,
+                "one_session_kind": "b2" if opened.is_registered else "onedata",
+                "one_options": to_json(opened.opts) or None,
+                "one_preprocessing": to_json(opened.preprocessing) or None,
+                "one_values": to_json(vars(opened.values)) or None,
+            },
+        )
+        yield from _plane_rows(place.eid, opened)
+        variables = [path for path in unit.files if path.endswith((".npy", ".npz"))]
+        found = {path: formats.describe(self.root / path) for path in variables}
+        for path, one in found.items():
+            yield from self._variable_rows(place, self.root / path, sha256[path], one)
+        yield from self._dataset_rows(place, found)
+        yield from _trial_rows(place.eid, unit.path, [self.root / path for path in variables], found.values())
+
+    def _session_rows(self, folder: Path, names: formats.SessionFolder) -> tuple[_Place, list[Row]]:
+        """Return which session a folder is, and the rows of one that is new."""
+        subject, date = tidy(names.mouse_name), dt.date.fromisoformat(names.date)
+        number = int(names.session_id) if names.session_id.isascii() and names.session_id.isdigit() else None
+        if number is not None and number < 2**31:
+            eid = find_session(self.lab, subject, date, number)
+            rows = []
+            if eid is None:
+                eid = make_eid(self.lab, subject, names.date, number)
+                rows = list(new_session(self._subjects, self.lab, subject, date, number, eid, {}))
+        else:
+            eid = str(uuid.uuid3(NAMESPACE, f"onedata/{self.lab}/{subject}/{names.date}/{tidy(names.session_id)}"))
+            key = {"eid": eid, "lab": self.lab, "subject": subject, "session_date": date}
+            rows = [*self._subjects.rows(self.lab, subject), Row(session.Session, key)]
+        path = folder.relative_to(self.root).as_posix()
+        for other in (onedata.OneSession & {"eid": eid, "source": self.source}).to_dicts():
+            if other["one_folder"] != path and (self.root / other["one_folder"]).is_dir():
+                raise SourceError(
+                    f"{folder} and {other['one_folder']} are the same session, {subject} {date} {number}. "
+                    "Give one of them another id."
+                )
+        return _Place(eid, folder, names), rows
+
+    def _variable_rows(self, place: _Place, path: Path, sha256: str, one: formats.OneFile) -> Iterator[Row]:
+        key = {"eid": place.eid, "one_name": path.stem, "one_form": path.suffix[1:]}
+        one_object, attribute = formats.split_name(path.stem)
+        yield Row(
+            onedata.OneData,
+            {
+                **key,
+                "one_kind": one.kind,
+                "one_object": one_object,
+                "one_attribute": attribute,
+                "one_dtype": one.dtype if len(one.dtype) <= 255 else "structured",
+                "one_shape": one.shape,
+                "n_stored": one.n_stored,
+                "content_sha256": one.content_sha256,
+                "object_value": None if one.value is None else {"value": one.value},
+                "one_problem": one.problem[:2000],
+                "one_file": path.relative_to(place.folder).as_posix(),
+                "one_file_size": path.stat().st_size,
+                "one_file_sha256": sha256,
+                "one_vanished": False,
+            },
+        )
+        if one.recipe is not None:
+            yield Row(onedata.Recipe, {**key, **_recipe_values(one.recipe)})
+
+    def _dataset_rows(self, place: _Place, found: Mapping[str, formats.OneFile]) -> Iterator[Row]:
+        """Yield the variables as datasets of the session, so that ONE sees them."""
+        stored = stored_datasets([place.eid])
+        known = {one.place: one for one in stored}
+        files = []
+        for path, one in found.items():
+            full = self.root / path
+            below = RelativePath(full.parent.name, "", full.name)
+            md5 = self._md5.get(str(full))
+            if md5 is None and not (below in known and known[below].hash):
+                md5 = sha256_and_md5_of_file(full)[1]
+            more = {"dataset_json": {"one_kind": one.kind}}
+            files.append(Found(below, self._in_repository(full), full.stat().st_size, md5, more=more))
+        elsewhere = {one.dataset_id for one in stored if one.vanished is None} - {
+            known[file.place].dataset_id for file in files if file.place in known
+        }
+        kinds = self._get_kinds()
+        plan = plan_datasets(place.eid, files, stored, elsewhere, kinds)
+        yield from self._repository.rows(self.lab)
+        yield from dataset_rows(plan, stored, self._repository, kinds)
+
+    def _in_repository(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    def _get_kinds(self) -> Kinds:
+        if self._kinds is None:
+            kinds = dataset.DataFormat().proj("file_extension").to_dicts(order_by="data_format")
+            types = dataset.DatasetType().proj("filename_pattern").to_dicts()
+            self._kinds = Kinds(
+                {row["file_extension"]: row["data_format"] for row in reversed(kinds) if row["file_extension"]},
+                [(row["filename_pattern"], row["dataset_type"]) for row in types if row["filename_pattern"]],
+            )
+        return self._kinds
+
+    def vanished_rows(self, paths: Sequence[str]) -> Iterator[Row]:
+        """Mark variables whose files are gone, and their datasets when there is no other copy."""
+        eids = {row["one_folder"]: row["eid"] for row in (onedata.OneSession & {"source": self.source}).to_dicts()}
+        for path in paths:
+            pure = PurePosixPath(path)
+            eid = eids.get(pure.parent.parent.as_posix())
+            if eid is None or pure.suffix not in (".npy", ".npz"):
+                continue
+            key = {"eid": eid, "one_name": pure.stem, "one_form": pure.suffix[1:]}
+            if onedata.OneData & key:
+                yield Row(onedata.OneData, {**key, "one_vanished": True})
+            record = {"file_record_id": self._repository.record_id(path)}
+            for row in (dataset.FileRecord & record).to_dicts():
+                yield Row(dataset.FileRecord, {**record, "present": False, "file_vanished": self.run or None})
+                others = dataset.FileRecord & {"dataset_id": row["dataset_id"], "present": True}
+                made = make_dataset_id(eid, RelativePath(pure.parent.name, "", pure.name))
+                if row["dataset_id"] == made and not len(others - record):
+                    yield Row(dataset.Dataset, {"dataset_id": made, "dataset_vanished": self.run or None})
+
+
+def _recipe_values(recipe: formats.LoadingRecipe) -> dict[str, Any]:
+    """Return a recipe as the table holds it."""
+    return {
+        "loader_type": recipe.loader_type,
+        "source_arg": recipe.source_arg,
+        "transforms": recipe.transforms,
+        "kwargs": to_json(recipe.kwargs),
+    }
+
+
+def _plane_rows(eid: str, opened: formats.OneDataSession) -> Iterator[Row]:
+    values = vars(opened.values)
+    names = values.get("planeNames") or []
+    columns = {"plane_id": "planeIDs", "n_rois": "roiPerPlane", "n_frames": "framePerPlane"}
+    for order, name in enumerate(names):
+        row: dict[str, Any] = {"eid": eid, "plane_order": order, "plane_name": str(name)}
+        for column, value in columns.items():
+            listed = values.get(value) or []
+            if len(listed) != len(names) and (listed or column == "plane_id"):
+                raise ReadError(
+                    opened.data_path / VALUES,
+                    f"{value} has {len(listed)} entries for {len(names)} planes",
+                    "Register the session again.",
+                )
+            row[column] = listed[order] if listed else None
+        yield Row(onedata.RoiPlane, row)
+
+
+def _trial_rows(eid: str, unit: str, paths: Sequence[Path], found: Any) -> Iterator[Row]:
+    """Yield the trials, from the variables ``trials.…`` that have a value for each."""
+    kinds = dict(zip((path.name for path in paths), found, strict=True))
+    columns = {
+        path.name.split(".")[1]: formats.read_npy(path)
+        for path in paths
+        if path.name.startswith("trials.")
+        and path.name.count(".") == 2
+        and path.suffix == ".npy"
+        and kinds[path.name].kind == "array"
+        and len(kinds[path.name].shape) == 1
+    }
+    if START not in columns:
+        return
+    starts = columns.pop(START)
+    problems = [
+        f"trials.{name} has {len(values)} values for {len(starts)} trials"
+        for name, values in columns.items()
+        if len(values) != len(starts)
+    ]
+    used = {
+        TRIAL_NAMES.get(name, name): values
+        for name, values in columns.items()
+        if len(values) == len(starts) and values.dtype.kind in _KINDS
+    }
+    yield Row(task.Task, {"task": TASK})
+    key = {"eid": eid, "task": TASK}
+    yield Row(
+        task.TaskRun,
+        {
+            **key,
+            "run_path": unit,
+            "run_status": "damaged" if problems else "complete" if len(starts) else "empty",
+            "n_run_trials": len(starts),
+            "run_columns": [[name, _KINDS[values.dtype.kind]] for name, values in used.items()],
+            "run_problems": problems or None,
+        },
+    )
+    lists = {name: _plain_column(name, values) for name, values in used.items()}
+    for trial, start in enumerate(starts.tolist()):
+        yield Row(
+            task.Trial,
+            {
+                **key,
+                "trial": trial,
+                "trial_start": start if np.isfinite(start) else None,
+                "trial_attributes": {name: values[trial] for name, values in lists.items()},
+                "trial_vanished": False,
+            },
+        )
+    gone = task.Trial & key & f"trial >= {len(starts)}" & {"trial_vanished": False}
+    for trial in gone.to_arrays("trial").tolist():
+        yield Row(task.Trial, {**key, "trial": trial, "trial_vanished": True})
+
+
+def _plain_column(name: str, values: np.ndarray) -> list[Any]:
+    plain = plain_json(values)
+    return [None if value == -1 else value for value in plain] if name == "reward_sample" else plain
+
+
+def save_recipe(eid: str, recipe: formats.LoadingRecipe, *names: str) -> None:
+    """Save a recipe in the database alone, without a file.
+
+    Parameters
+    ----------
+    eid : str
+        Of a session with onedata.
+    recipe : LoadingRecipe
+    *names : str
+        Parts of the variable's name, as for `SessionData.saveone`.
+
+    Raises
+    ------
+    SchemaError
+        The session has no onedata, or the variable has a file.
+    RecipeRefused
+        The recipe holds something else than plain values.
+    """
+    stem = ".".join(check_part(name, "name of a variable") for name in names)
+    if not stem or len(stem) > 128:
+        raise ValueError(f"{stem!r} can't be the name of a variable: it has 1 to 128 characters.")
+    if not onedata.OneSession & {"eid": eid}:
+        raise SchemaError(
+            f"The session {eid} has no onedata. Ingest its data root: labweave ingest onedata FOLDER --lab LAB"
+        )
+    key = {"eid": eid, "one_name": stem, "one_form": "npy"}
+    if onedata.OneData & key & {"one_vanished": False} & "one_file <> ''":
+        raise SchemaError(
+            f"{stem} of the session {eid} has a file. Save the recipe there: onedata.session(eid).saveone(recipe, ...)."
+        )
+    plain = plain_recipe(recipe.to_dict(), stem)
+    one_object, attribute = formats.split_name(stem)
+    values = {"one_kind": "recipe", "one_object": one_object, "one_attribute": attribute, "one_file": ""}
+    place = RelativePath(formats.FOLDERS[0], "", f"{stem}.npy")
+    one = {
+        "dataset_id": make_dataset_id(eid, place),
+        "eid": eid,
+        "collection": place.collection,
+        "dataset_name": place.name,
+        "data_format": "npy",
+        "dataset_json": {"one_kind": "recipe"},
+        "dataset_vanished": None,
+    }
+
+    def work() -> None:
+        upsert(onedata.OneData, [{**key, **values, "one_vanished": False}])
+        counts = upsert(onedata.Recipe, [{**key, **_recipe_values(plain)}])
+        if counts.updated:
+            (onedata.RecipeCheck & key).delete(transaction=False, prompt=False)
+        upsert(dataset.DataFormat, [{"data_format": "npy", "file_extension": ".npy"}])
+        upsert(dataset.Dataset, [one])
+
+    onedata.OneData().connection.run_transaction(work)

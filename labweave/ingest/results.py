@@ -1,0 +1,58 @@
+"""Results made from rows that changed: found by the foreign keys, and deleted so that populate makes them again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from datajoint.table import FreeTable
+
+from labweave.database.declare import is_computed, schema_modules, table_classes
+
+KEYS_PER_QUERY = 500
+
+
+def results_of(table: type) -> list[Any]:
+    """Return the computed tables that hang on one by foreign keys, in any schema that is in use, parents first."""
+    instance = table()
+    connection = instance.connection
+    connection.dependencies.load()
+    own = {cls.full_table_name: cls for module in schema_modules() for cls in table_classes(module) if is_computed(cls)}
+    found = []
+    for name in instance.descendants():
+        if name in own:
+            found.append(own[name]())
+        elif _is_name_of_results(name):
+            found.append(FreeTable(connection, name))
+    return [result for result in found if result.full_table_name != instance.full_table_name]
+
+
+_is_name_of_results = re.compile(r".*[.`\"]__?[a-z](?!.*__)[a-z0-9_]*[`\"]").fullmatch
+"""DataJoint marks computed and imported tables so; parts have another __ inside."""
+
+
+def delete_results(results: Sequence[Any], keys: Sequence[Mapping[str, Any]], deleted: dict[str, int]) -> None:
+    """Delete the results of some keys, and their failed jobs; `deleted` counts rows by table."""
+    result: Any
+    for result in reversed(results):  # those that hang on others first, to be counted before they go with them
+        for start in range(0, len(keys), KEYS_PER_QUERY):
+            part = keys[start : start + KEYS_PER_QUERY]
+            heading: Any = result.heading
+            shared = part[0].keys() & set(heading.names)
+            if not shared:
+                continue
+            doomed: Any = result & [{name: key[name] for name in shared} for key in part]
+            if count := len(doomed):
+                label = _label(result)
+                deleted[label] = deleted.get(label, 0) + count
+                doomed.delete(transaction=False, prompt=False)
+            if isinstance(result, FreeTable):
+                continue
+            jobs = result.jobs & [{name: key[name] for name in shared & set(result.primary_key)} for key in part]
+            (jobs & {"status": "error"}).delete_quick()
+
+
+def _label(result: Any) -> str:
+    name = result.table_name if isinstance(result, FreeTable) else type(result).__name__
+    return f"{result.database.removeprefix(result.connection.prefix)}.{name}"

@@ -1,0 +1,278 @@
+"""The named filters of each endpoint, as restrictions of labweave's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from labweave.one.alyx_models import MODELS, restrict, split
+from labweave.schemas import dataset, lab
+
+Filter = Callable[[Any, Any], Any]
+
+
+def _listed(value: Any) -> list[Any]:
+    if isinstance(value, (list, tuple, set)):
+        return list(value)
+    return split(value) if isinstance(value, str) else [value]
+
+
+def _any_of(model: str, path: str) -> Filter:
+    """Return a filter by one field; a list means any of its values."""
+
+    def fits(query: Any, value: Any) -> Any:
+        if isinstance(value, (list, tuple, set)):
+            return query & [restrict(model, query, path, one).proj() for one in value] if value else query
+        return restrict(model, query, path, value)
+
+    return fits
+
+
+def _all_of(model: str, path: str) -> Filter:
+    """Return a filter by several values, every one of which must be there."""
+
+    def fits(query: Any, value: Any) -> Any:
+        for one in _listed(value):
+            query = restrict(model, query, path, one)
+        return query
+
+    return fits
+
+
+def _json_pairs(model: str, path: str) -> Filter:
+    """Return a filter by names and values in JSON, alternating."""
+
+    def fits(query: Any, value: Any) -> Any:
+        parts = _listed(value)
+        if not parts or len(parts) % 2:
+            raise ValueError(f"{path}={value!r}: names and values must alternate, for example task,PASS.")
+        for name, one in zip(parts[::2], parts[1::2], strict=True):
+            query = restrict(model, query, f"{path}__{name}", one)
+        return query
+
+    return fits
+
+
+def _date_range(model: str, path: str) -> Filter:
+    def fits(query: Any, value: Any) -> Any:
+        days = _listed(value)
+        if len(days) != 2:
+            raise ValueError(f"date_range={value!r}: give the first and the last day, 2025-01-01,2025-06-30.")
+        return restrict(model, restrict(model, query, f"{path}__gte", days[0]), f"{path}__lte", days[1])
+
+    return fits
+
+
+def _performance(operator: str) -> Filter:
+    def fits(query: Any, value: Any) -> Any:
+        limit = float(value)
+        return query & "n_trials > 0" & f"n_correct_trials * 100.0 / n_trials {operator} {limit!r}"
+
+    return fits
+
+
+def _with_histology(query: Any, value: Any) -> Any:
+    """Keep sessions of subjects that have a session with the procedure Histology, or the others."""
+    sliced = restrict("sessions", query, "subject__actions_sessions__procedures__name", "Histology")
+    return sliced if str(value).casefold() in ("true", "1") else query - sliced.proj()
+
+
+def _sessions_at_region(query: Any, value: Any) -> Any:
+    return restrict("sessions", query, "probe_insertion__trajectory_estimate__channels__brain_region__id", value)
+
+
+def _insertions_at_region(query: Any, value: Any) -> Any:
+    return restrict("insertions", query, "trajectory_estimate__channels__brain_region__id", value)
+
+
+def _copies(query: Any, value: Any) -> Any:
+    """Keep datasets with a copy that is online and exists, or with one that doesn't."""
+    exists = str(value).casefold() in ("true", "1")
+    online = dataset.Repository() - {"repository_kind": "personal"}
+    return query & (MODELS["files"].rows() & {"present": exists} & online.proj()).proj("dataset_id")
+
+
+def _alive(query: Any, value: Any) -> Any:
+    return restrict("subjects", query, "death_date__isnull", value)
+
+
+def _in_stock(query: Any, value: Any) -> Any:
+    """Keep animals of people who look after the stock, or the others."""
+    keepers = (lab.LabMember() & {"is_stock_manager": True}).proj(responsible_user="user")
+    held = query & keepers
+    return held if str(value).casefold() in ("true", "1") else query - held.proj()
+
+
+def _restricted(query: Any, value: Any) -> Any:
+    """Keep animals that are on water restriction now, or those that aren't."""
+    open_now = MODELS["water-restriction"].rows() & "restriction_end is null"
+    held = query & open_now.proj("lab", "subject")
+    return held if str(value).casefold() in ("true", "1") else query - held.proj()
+
+
+def by_dataset(model: str) -> Callable[[Any, Mapping[str, Any]], Any]:
+    """Return a filter by the names, types, tags and QC of datasets, which belong together."""
+
+    def fits(query: Any, asked: Mapping[str, Any]) -> Any:
+        rows, names = MODELS["datasets"].rows(), _listed(asked["datasets"]) if asked.get("datasets") else []
+        if "dataset_qc_lte" in asked or names:
+            rows = restrict("datasets", rows, "qc__lte", asked.get("dataset_qc_lte", "FAIL"))
+        if names:
+            rows = restrict("datasets", rows, "file_records__exists", True)
+        wanted = [rows & {"dataset_name": name} for name in names]
+        types = _listed(asked["dataset_types"]) if asked.get("dataset_types") else []
+        wanted += [MODELS["datasets"].rows() & {"dataset_type": name} for name in types]
+        for one in wanted or [rows] * ("dataset_qc_lte" in asked):
+            query = query & one.proj("eid") if model == "sessions" else query & _probes_of(query, one)
+        return query
+
+    return fits
+
+
+def _probes_of(query: Any, datasets: Any) -> list[dict[str, Any]]:
+    """Return the keys of insertions whose name is in the collection of a dataset of their session."""
+    probes = query.proj().to_dicts()
+    held: dict[str, set[str]] = {}
+    for row in (datasets & query.proj()).proj("eid", "collection").to_dicts():
+        held.setdefault(row["eid"], set()).add(row["collection"])
+    return [one for one in probes if any(one["probe_name"] in name for name in held.get(one["eid"], ()))]
+
+
+def _own(model: str, *names: str, **paths: str) -> dict[str, Filter]:
+    return {name: _any_of(model, name) for name in names} | {name: _any_of(model, path) for name, path in paths.items()}
+
+
+def _not_known(what: str) -> Filter:
+    def refuse(query: Any, value: Any) -> Any:
+        raise ValueError(f"{what} The tables hold the numbers of brain regions: filter by atlas_id.")
+
+    return refuse
+
+
+_ATLAS = {name: _not_known(f"{name}={{}} needs the names of the atlas.") for name in ("atlas_acronym", "atlas_name")}
+
+FILTERS: dict[str, dict[str, Filter]] = {
+    "sessions": {
+        **_own("sessions", "id", "number", "start_time", "end_time", "n_trials", "n_correct_trials", "narrative"),
+        **_own("sessions", "auto_datetime", "parent_session", "qc"),
+        **_own(
+            "sessions",
+            subject="subject__nickname__iexact",
+            type="type__iexact",
+            nickname="subject__nickname__icontains",
+            lab="lab__name__iexact",
+            task_protocol="task_protocol__icontains",
+            project="projects__name__icontains",
+            projects="projects__name__icontains",
+            location="location__name__icontains",
+            procedures="procedures__name__icontains",
+            tag="data_dataset_session_related__tags__name",
+        ),
+        "users": _all_of("sessions", "users__username"),
+        "date_range": _date_range("sessions", "start_time__date"),
+        "performance_gte": _performance(">="),
+        "performance_lte": _performance("<="),
+        "extended_qc": _json_pairs("sessions", "extended_qc"),
+        "json": _json_pairs("sessions", "json"),
+        "histology": _with_histology,
+        "atlas_id": _sessions_at_region,
+        **_ATLAS,
+    },
+    "datasets": {
+        **_own("datasets", "id", "session", "name", "collection", "revision", "qc", "dataset_type", "data_format"),
+        **_own("datasets", "file_size", "hash", "version", "default_dataset", "created_by", "created_datetime"),
+        **_own("datasets", "auto_datetime"),
+        **_own(
+            "datasets",
+            tag="tags__name",
+            tags="tags__name",
+            lab="session__lab__name",
+            subject="session__subject__nickname",
+            probe_insertion="session__probe_insertion__id",
+            date="session__start_time__date",
+            md5="hash",
+            created_date_gte="created_datetime__gte",
+            created_date_lte="created_datetime__lte",
+            public="tags__tag__public",
+            protected="tags__tag__protected",
+        ),
+        "exists": _copies,
+    },
+    "files": {
+        **_own("files", "id", "dataset", "data_repository", "exists", "relative_path"),
+        **_own("files", lab="dataset__session__lab__name", globus_is_personal="data_repository__globus_is_personal"),
+    },
+    "insertions": {
+        **_own("insertions", "id", "session", "name", "model", "serial", "auto_datetime"),
+        **_own(
+            "insertions",
+            subject="session__subject__nickname",
+            lab="session__lab__name",
+            date="session__start_time__date",
+            experiment_number="session__number",
+            task_protocol="session__task_protocol__icontains",
+            project="session__projects__name__icontains",
+            projects="session__projects__name__icontains",
+            tag="session__data_dataset_session_related__tags__name",
+        ),
+        "atlas_id": _insertions_at_region,
+        **_ATLAS,
+    },
+    "trajectories": {
+        **_own("trajectories", "id", "probe_insertion", "provenance", "session", "coordinate_system", "datetime"),
+        **_own("trajectories", "x", "y", "z", "depth", "theta", "phi", "roll"),
+        **_own(
+            "trajectories",
+            probe="probe_insertion__name",
+            subject="probe_insertion__session__subject__nickname",
+            date="probe_insertion__session__start_time__date",
+            experiment_number="probe_insertion__session__number",
+            project="probe_insertion__session__projects__name__icontains",
+        ),
+    },
+    "channels": {
+        **_own("channels", "id", "trajectory_estimate", "brain_region", "name", "axial", "lateral", "x", "y", "z"),
+        **_own(
+            "channels",
+            probe_insertion="trajectory_estimate__probe_insertion__id",
+            session="trajectory_estimate__session__id",
+            subject="trajectory_estimate__session__subject__nickname",
+            lab="trajectory_estimate__session__lab__name",
+        ),
+    },
+    "subjects": {
+        **_own("subjects", "id", "nickname", "lab", "responsible_user", "sex", "species", "strain", "line", "litter"),
+        **_own("subjects", "birth_date", "death_date", "source", "description"),
+        **_own("subjects", project="projects__name", projects="projects__name"),
+        "alive": _alive,
+        "stock": _in_stock,
+        "water_restricted": _restricted,
+    },
+    "weighings": {
+        **_own("weighings", "id", "subject", "user", "date_time", "weight"),
+        **_own("weighings", nickname="subject__nickname__icontains", lab="subject__lab__name"),
+        "date_range": _date_range("weighings", "date_time"),
+    },
+    "water-administrations": {
+        **_own("water-administrations", "id", "subject", "user", "date_time", "water_administered", "water_type"),
+        **_own("water-administrations", "adlib", "session"),
+        **_own("water-administrations", nickname="subject__nickname__icontains", lab="subject__lab__name"),
+        "date_range": _date_range("water-administrations", "date_time"),
+    },
+    "water-restriction": _own("water-restriction", "subject", "start_time", "end_time"),
+    "notes": _own("notes", "id", "object_id", "user"),
+    "labs": _own("labs", "name", "institution", "timezone"),
+    "users": _own("users", "id", "username"),
+    "projects": _own("projects", "name"),
+    "locations": _own("locations", "name", "lab"),
+    "procedures": _own("procedures", "name"),
+    "revisions": _own("revisions", "id", "name"),
+    "tags": _own("tags", "id", "name", "protected", "public"),
+    "dataset-types": _own("dataset-types", "id", "name", "filename_pattern"),
+    "data-formats": _own("data-formats", "id", "name"),
+    "data-repository": _own("data-repository", "name", "globus_is_personal"),
+}
+"""Endpoint -> the filters it takes besides ``django``, ``limit`` and ``offset``."""
+
+TOGETHER = ("datasets", "dataset_types", "dataset_qc_lte")
+"""Filters of sessions and insertions that are asked of the same datasets."""

@@ -1,0 +1,146 @@
+"""The names of ONE-api 3 over the lab's tables: `One`, and the factory `ONE` (also ``labweave.ONE``).
+
+Arguments and results are those of ONE-api; eids, dataset ids and pids are `uuid.UUID`. Every answer is asked of the
+database when it is needed, so there are no cache tables to load, refresh or save.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import warnings
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from labweave import __version__
+from labweave.one.api_ids import Ids
+from labweave.one.api_lists import Lists
+from labweave.one.api_loads import Loads
+from labweave.one.api_types import Types
+
+__all__ = ["ONE", "One"]
+
+
+class One(Lists, Loads, Ids, Types):
+    """Search, list and load the lab's sessions with the methods of ONE-api 3.
+
+    Parameters
+    ----------
+    cache_dir : path, optional
+        Where files are looked for, and downloaded to; the one of the settings without.
+    mode : {"local", "remote"}
+        In local mode nothing is downloaded.
+    wildcards : bool, default: True
+        Names are shell patterns, else regular expressions.
+    tables_dir : path, optional
+        Where `save_cache` writes; the cache folder without.
+    silent : bool, default: False
+        Show no progress of downloads.
+
+    Attributes
+    ----------
+    mode, wildcards, cache_dir
+        As above; they may be set at any time.
+    uuid_filenames : bool
+        Downloaded files keep the dataset's UUID in their names.
+    record_loaded : bool
+        Remember which datasets are loaded, for `save_loaded_ids`.
+    """
+
+    def load_cache(self, tables_dir: Any = None, clobber: bool = True, tag: str | None = None) -> dt.datetime:
+        """Do nothing and return the time: every answer is asked of the database.
+
+        Raises
+        ------
+        ValueError
+            A tag is given, which would leave out everything else.
+        """
+        if tag:
+            raise ValueError(f"Answers can't be narrowed to the tag {tag!r}; use search(tag={tag!r}).")
+        return dt.datetime.now()
+
+    def save_cache(self, save_dir: Any = None, clobber: bool = False) -> None:
+        """Write ONE-api's cache tables of the whole database; see `labweave.one.export`.
+
+        Parameters
+        ----------
+        save_dir : path, optional
+            ``tables_dir`` without, else the cache folder.
+        clobber : bool, default: False
+            Taken for ONE-api's sake: what is written is always the whole, in place of what was there.
+        """
+        from labweave.one.export import export_tables
+
+        export_tables(Path(save_dir or self._tables_dir or self.cache_dir))
+
+    def save_loaded_ids(self, sessions_only: bool = False, clear_list: bool = True) -> tuple[list[UUID], Path | None]:
+        """Write the ids of the datasets loaded while `record_loaded` was set, or of their sessions, into a file.
+
+        Returns
+        -------
+        list of UUID
+        Path or None
+            None when nothing was loaded.
+        """
+        if not self._loaded:
+            warnings.warn("No datasets were loaded; is record_loaded set?", UserWarning, stacklevel=2)
+            return [], None
+        name = "session_uuid" if sessions_only else "dataset_uuid"
+        given = self._loaded.values() if sessions_only else self._loaded
+        ids = sorted({each for each in given if each is not None})
+        stamp = dt.datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+        path = Path(self._tables_dir or self.cache_dir) / f"{stamp}_loaded_{name}s.csv"
+        path.write_text("\n".join([name, *map(str, ids)]) + "\n", encoding="utf-8")
+        if clear_list:
+            self._loaded = {}
+        return ids, path
+
+    @staticmethod
+    def setup(cache_dir: Any = None, silent: bool = False, **options: Any) -> One:
+        """Return an instance for a folder; nothing is asked: settings are in labweave.toml and the environment."""
+        return One(cache_dir, **options, silent=silent)
+
+
+# --- the factory
+
+
+class _Factory:
+    """``ONE(...)``: an instance of `One`, the same one again for the same arguments."""
+
+    version = __version__
+
+    def __init__(self) -> None:
+        self._made: tuple[Any, One] | None = None
+
+    def __call__(self, *, mode: str = "remote", wildcards: bool = True, **options: Any) -> One:
+        """Return an instance of `One`.
+
+        Parameters
+        ----------
+        mode, wildcards
+            See `One`.
+        **options
+            ``cache_dir``, ``tables_dir`` and ``silent`` of `One`. ``base_url``, ``username``, ``password``, ``token``
+            and ``cache_rest`` are taken for ONE-api's sake and lead nowhere: the database is that of the settings.
+        """
+        for name in ("base_url", "username", "password", "token", "cache_rest"):
+            options.pop(name, None)
+        from labweave.database import _open
+
+        key = (mode, wildcards, tuple(sorted((name, str(value)) for name, value in options.items())), id(_open))
+        if self._made is None or self._made[0] != key or _open is None:
+            one = One(mode=mode, wildcards=wildcards, **options)
+            self._made = (key, one)
+        return self._made[1]
+
+    def cache_clear(self) -> None:
+        """Forget the instance that was made last."""
+        self._made = None
+
+    def setup(self, *args: Any, **options: Any) -> One:
+        """Return an instance, as `One.setup` does."""
+        self.cache_clear()
+        return One.setup(*args, **options)
+
+
+ONE = _Factory()

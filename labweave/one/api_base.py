@@ -1,0 +1,208 @@
+"""What the methods of `labweave.one.api.One` share: its attributes, ids, rows and files."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from labweave.database.finding import Wanted
+from labweave.formats.alf.bunch import AlfBunch
+from labweave.formats.alf.exceptions import ALFObjectNotFound
+from labweave.formats.alf.load import load_file
+from labweave.one import matching
+from labweave.one.core import Core, is_uuid_text
+from labweave.one.tables import DatasetRow, SessionRow, datasets_frame
+from labweave.one.uuids import split_eids
+from labweave.schemas import onedata
+
+if TYPE_CHECKING:
+    from labweave.one.rest import Client
+
+log = logging.getLogger(__name__)
+
+
+class ApiBase:
+    """Attributes of `labweave.one.api.One`, and what its methods have in common."""
+
+    uuid_filenames: bool | None = None
+
+    def __init__(
+        self,
+        cache_dir: str | PathLike[str] | None = None,
+        mode: str = "local",
+        wildcards: bool = True,
+        tables_dir: str | PathLike[str] | None = None,
+        *,
+        silent: bool = False,
+    ):
+        from labweave.settings import load_settings
+
+        if mode not in ("local", "remote"):
+            raise ValueError(f'Mode "{mode}" is not recognised; it is local or remote.')
+        settings = load_settings().one
+        self.mode, self.wildcards, self.silent = mode, wildcards, silent
+        self.uuid_filenames, self.record_loaded = False, False
+        self._tables_dir = tables_dir
+        self._client: Client | None = None
+        self._loaded: dict[UUID, UUID | None] = {}
+        login = None
+        if settings.data_user:
+            from labweave.one.sources import DataLogin
+
+            login = DataLogin.of(settings)
+        self._core = Core(cache_dir or settings.cache_dir, login=login, silent=silent)
+        self._kept_cache: Any = None
+
+    def __repr__(self) -> str:
+        return f"One ({'off' if self.offline else 'on'}line, {self.cache_dir})"
+
+    @property
+    def cache_dir(self) -> Any:
+        """Where files are looked for, and downloaded to; of the type that was given."""
+        return self._core.cache_dir
+
+    @property
+    def offline(self) -> bool:
+        """Whether nothing is downloaded."""
+        return self.mode == "local"
+
+    @property
+    def alyx(self) -> Client:
+        """What clients ask an Alyx server, answered from the tables."""
+        if self._client is None:
+            from labweave.one.rest import client_of
+
+            self._client = client_of(self._core)
+        return self._client
+
+    @property
+    def _web_client(self) -> Client:
+        return self.alyx
+
+    @property
+    def _par(self) -> Any:
+        return self.alyx._par
+
+    @property
+    def _cache(self) -> Any:
+        """Empty tables of ONE-api: some clients put a folder that is in no database into them."""
+        if self._kept_cache is None:
+            import pandas as pd
+
+            self._kept_cache = AlfBunch(
+                sessions=pd.DataFrame(
+                    columns=["lab", "subject", "date", "number", "task_protocol", "projects"],
+                    index=pd.Index([], name="id", dtype=object),
+                ),
+                datasets=datasets_frame([], with_eid=True),
+                _meta={"expired": False, "created_time": None, "loaded_time": dt.datetime.now(), "raw": {}},
+            )
+        return self._kept_cache
+
+    @_cache.setter
+    def _cache(self, tables: Any) -> None:
+        self._kept_cache = tables
+
+    def _eid(self, id: Any, *, or_none: bool = False) -> Any:
+        found = self._core.to_eid(id)
+        if isinstance(found, list):
+            raise TypeError(f"One session is expected, not {len(found)}: give one id.")
+        if found is None and not or_none:
+            raise ValueError(f"Cannot parse session ID {id!r}: there may be no such session.")
+        return found
+
+    def _rows(self, eid: Any, filename=None, collection=None, revision=None, *, qc="FAIL", ignore_qc_not_set=False):
+        text = self._eid(eid, or_none=True)
+        if text is None:
+            return []
+        return self._core.list_datasets(
+            text,
+            filename,
+            collection,
+            revision,
+            wildcards=self.wildcards,
+            max_qc=qc,
+            ignore_qc_not_set=ignore_qc_not_set,
+        )
+
+    def _find(self, rows, filename, collection, revision, *, qc="FAIL", ignore_qc_not_set=False):
+        return matching.find(
+            rows,
+            filename,
+            collection,
+            revision,
+            wildcards=self.wildcards,
+            max_qc=qc,
+            ignore_qc_not_set=ignore_qc_not_set,
+        )
+
+    def _all_rows(self) -> list[DatasetRow]:
+
+        return self._core.tables.datasets(split_eids(self._core.tables.eids(Wanted())))
+
+    def _load(self, row: DatasetRow, download_only: bool, check_hash: bool) -> Any:
+        [path] = self._fetch([row], check_hash)
+        if path is None:
+            if not download_only and onedata.is_recipe_alone(row.eid, row.name):
+                return onedata.load_dataset(row.eid, row.name)
+            raise ALFObjectNotFound(f"{row.path}: no file is here or can be downloaded.")
+        return path if download_only else load_file(path)
+
+    def _fetch(self, rows: Sequence[DatasetRow], check_hash: bool) -> list[Any]:
+        paths = self._core.fetch(rows, offline=self.offline, check_hash=check_hash, keep_uuid=bool(self.uuid_filenames))
+        if self.record_loaded:
+            self._loaded.update(
+                (UUID(row.id), None if row.eid is None else UUID(row.eid))
+                for row, path in zip(rows, paths, strict=True)
+                if path is not None
+            )
+        return paths
+
+    def _details(self, row: SessionRow) -> AlfBunch:
+        return AlfBunch(
+            id=row.eid,
+            lab=row.lab,
+            subject=row.subject,
+            date=row.date,
+            number=row.number,
+            start_time=None if row.start_time is None else row.start_time.isoformat(),
+            task_protocol=row.task_protocol,
+            projects=",".join(row.projects),
+            url=f"{self.alyx.base_url}/sessions/{row.eid}",
+            local_path=None if row.folder is None else str(Path(self.cache_dir, row.folder)),
+        )
+
+
+def one_or_many(given: Any, work: Callable[[list[Any]], list[Any]]) -> Any:
+    """Return the result for one, or a list of results for several."""
+    if isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping, PathLike)):
+        return work(list(given))
+    return work([given])[0]
+
+
+def as_uuid(found: Any) -> Any:
+    """Return a UUID for its text, None for None; a list for a list."""
+    if isinstance(found, list):
+        return [as_uuid(each) for each in found]
+    return None if found is None else UUID(found)
+
+
+def uuid_text(value: Any) -> str:
+    """Return the text of a UUID given as such, as text, or at the end of an address.
+
+    Raises
+    ------
+    ValueError
+        It is none of those.
+    """
+    text = str(value)
+    if isinstance(value, UUID):
+        return text
+    if isinstance(value, str) and is_uuid_text(text[-36:]) and (len(text) == 36 or "://" in text):
+        return text[-36:].lower()
+    raise ValueError(f"{value!r} is not a valid eID/UUID string")

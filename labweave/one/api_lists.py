@@ -1,0 +1,261 @@
+"""Searching sessions and insertions, and listing datasets, with the names of ONE-api."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from labweave.database.finding import Wanted
+from labweave.one import matching, searching
+from labweave.one.api_base import ApiBase
+from labweave.one.core import id_argument
+from labweave.one.matching import Names, Texts
+from labweave.one.tables import datasets_frame
+from labweave.one.uuids import make_uuids
+
+if TYPE_CHECKING:
+    pass
+
+log = logging.getLogger(__name__)
+
+
+class Lists(ApiBase):
+    """The methods that search and list."""
+
+    def search_terms(self, query_type: str | None = None, endpoint: str | None = None) -> tuple[str, ...] | None:
+        """Return what `search` can be asked by; with an `endpoint`, what `search_insertions` can."""
+        if endpoint not in (None, "sessions"):
+            return tuple(self.alyx._filters(str(endpoint)))
+        if (query_type or self.mode) != "remote":
+            return searching.TERMS
+        return tuple(dict.fromkeys((*searching.TERMS, *searching.MORE_TERMS, *self._alyx_terms())))
+
+    def _alyx_terms(self) -> list[str]:
+        return [name for name in self.alyx._filters("sessions") if name not in ("lab", "project", "dataset", "offset")]
+
+    def search(self, details: bool = False, query_type: str | None = None, **filters: Any) -> Any:
+        """Return the sessions that fit all terms, newest first.
+
+        Parameters
+        ----------
+        details : bool, default: False
+            Return what is known of each, too.
+        query_type : str, optional
+            Taken for ONE-api's sake: both answers come from the same tables.
+        **filters
+            See `search_terms`; the beginning of a term is enough. Texts are regular expressions found anywhere in a
+            name (with `wildcards` off: plain texts); ``datasets`` are whole file names. A list means one of its items,
+            for ``datasets``, ``dataset_types`` and ``users`` all of them.
+
+        Returns
+        -------
+        list of UUID
+        list of AlfBunch
+            With `details`: id, lab, subject, date, number, start_time, task_protocol, projects, url, local_path.
+
+        Raises
+        ------
+        ValueError
+            An unknown or ambiguous term, or a value that can't be understood.
+        """
+        wanted = self._wanted(filters)
+        if not details:
+            return make_uuids(self._core.tables.eids(wanted))
+        rows = self._core.tables.sessions(wanted)
+        return make_uuids("".join(row.eid for row in rows)), [self._details(row) for row in rows]
+
+    def _wanted(self, filters: Mapping[str, Any]) -> Wanted:
+        given, more = {}, {}
+        for word, value in filters.items():
+            try:
+                term = searching.complete(word, searching.TERMS)
+            except ValueError:
+                if any(each.startswith(word.casefold()) for each in searching.TERMS):
+                    raise
+                term = searching.complete(word, self.search_terms("remote") or ())
+            (given if term in (*searching.TERMS, *searching.MORE_TERMS) and term != "django" else more)[term] = value
+        given.pop("limit", None)  # the size of a page of answers, of which there is one here
+        wanted = searching.modern(self._core.tables, given, wildcards=self.wildcards)
+        if more := {term: value for term, value in more.items() if value is not None}:
+            records = self.alyx.rest("sessions", "list", **more)
+            wanted = Wanted(**{**vars(wanted), "eids": [record["id"] for record in records]})
+        return wanted
+
+    def search_insertions(self, details: bool = False, query_type: str | None = None, **filters: Any) -> Any:
+        """Return the ids of probe insertions that fit all terms, the newest session first.
+
+        Parameters
+        ----------
+        details : bool, default: False
+            Return Alyx's record of each, too.
+        query_type : str, optional
+            Taken for ONE-api's sake.
+        **filters
+            ``name``, ``session``, ``subject``, ``lab``, ``task_protocol``, ``project``, ``model``, ``serial``,
+            ``dataset`` (part of a file name), ``datasets`` (whole file names, all of them), ``number``, ``tag``,
+            ``atlas_*``, ``django``; the beginning of a term is enough.
+
+        Raises
+        ------
+        ValueError
+            An unknown or ambiguous term.
+        TypeError
+            ``dataset`` is a list.
+        """
+        terms = (*self.alyx._filters("insertions"), "dataset", "laboratory", "number")
+        given = {
+            "project" if word == "projects" else searching.complete_in(word, terms): v for word, v in filters.items()
+        }
+        if not isinstance(given.get("dataset", ""), str):
+            raise TypeError('"dataset" must be a text; use "datasets" for several.')
+        if "laboratory" in given:
+            given["lab"] = given.pop("laboratory")
+        if "number" in given:
+            given["experiment_number"] = given.pop("number")
+        if "session" in given:
+            given["session"] = str(self._eid(given["session"]))
+        given.pop("limit", None)
+        records = self.alyx.rest("insertions", "list", **given)
+        pids = [UUID(record["id"]) for record in records]
+        return (pids, records) if details else pids
+
+    def list_subjects(self) -> list[str]:
+        """Return the names of all subjects with sessions, sorted."""
+        return self._core.tables.names("subject_with_sessions")
+
+    def list_datasets(
+        self,
+        eid: Any = None,
+        filename: Names = None,
+        collection: Texts = None,
+        revision: Texts = None,
+        qc: Any = "FAIL",
+        ignore_qc_not_set: bool = False,
+        details: bool = False,
+        query_type: str | None = None,
+        default_revisions_only: bool = False,
+        keep_eid_index: bool = False,
+    ) -> Any:
+        """Return the paths of the datasets of a session, sorted; without one, of all sessions, each path once.
+
+        Parameters
+        ----------
+        eid : str, UUID, path or dict, optional
+            The session.
+        filename : str, list of str, or dict of ALF parts, optional
+        collection, revision : str or list of str, optional
+            Patterns: "" means none, None any.
+        qc : str or int
+            Leave out datasets whose quality control is worse.
+        ignore_qc_not_set : bool, default: False
+            Leave out datasets without quality control.
+        details : bool, default: False
+            Return a frame instead, indexed by dataset id: rel_path, file_size, hash, exists, default_revision, qc.
+        query_type : str, optional
+            Taken for ONE-api's sake.
+        default_revisions_only : bool, default: False
+        keep_eid_index : bool, default: False
+            The frame is indexed by eid and dataset id.
+        """
+        options = {"qc": qc, "ignore_qc_not_set": ignore_qc_not_set}
+        if eid is None or (isinstance(eid, str) and not eid):
+            if not details and not default_revisions_only:
+                return [row.rel_path for row in self._all_paths(filename, collection, revision, **options)]
+            rows = self._find(self._all_rows(), filename, collection, revision, **options)
+            keep_eid_index = True
+        else:
+            rows = self._rows(eid, filename, collection, revision, **options)
+        if default_revisions_only:
+            rows = [row for row in rows if row.is_default]
+        if details:
+            return datasets_frame(rows, with_eid=keep_eid_index)
+        return sorted(row.rel_path for row in rows) if eid else list(dict.fromkeys(row.rel_path for row in rows))
+
+    def list_collections(
+        self,
+        eid: Any = None,
+        filename: Names = None,
+        collection: Texts = None,
+        revision: Texts = None,
+        details: bool = False,
+        query_type: str | None = None,
+    ) -> Any:
+        """Return the collections of the datasets that fit, "" for the session's root; see `list_datasets`.
+
+        With `details`, a dictionary collection -> frame.
+        """
+        return self._list_by("collection", eid, filename, collection, revision, details)
+
+    def list_revisions(
+        self,
+        eid: Any = None,
+        filename: Names = None,
+        collection: Texts = None,
+        revision: Texts = None,
+        details: bool = False,
+        query_type: str | None = None,
+    ) -> Any:
+        """Return the revisions of the datasets that fit, "" for those without; see `list_datasets`.
+
+        With `details`, a dictionary revision -> frame.
+        """
+        return self._list_by("revision", eid, filename, collection, revision, details)
+
+    def _list_by(self, part: str, eid: Any, filename: Names, collection: Texts, revision: Texts, details: bool) -> Any:
+        if eid is None and not details:
+            rows: Sequence[Any] = self._all_paths(filename, collection, revision)
+        elif eid is None:
+            rows = self._find(self._all_rows(), filename, collection, revision)
+        else:
+            rows = self._rows(eid, filename, collection, revision)
+        found: dict[str, list[Any]] = {}
+        for row in rows:
+            found.setdefault(getattr(row, part), []).append(row)
+        if not details:
+            return list(found)
+        return {name: datasets_frame(found[name], with_eid=eid is None) for name in sorted(found)}
+
+    def _all_paths(self, filename, collection, revision, *, qc="FAIL", ignore_qc_not_set=False):
+        worst = matching.severity(qc)
+        outcomes = [n for n, value in matching.QC.items() if value <= worst and not (ignore_qc_not_set and value == 0)]
+        paths = sorted(self._core.tables.paths(outcomes))
+        return matching.find(paths, filename, collection, revision, wildcards=self.wildcards)
+
+    @id_argument
+    def get_details(self, eid: Any, full: bool = False, query_type: str | None = None) -> Any:
+        """Return what is known of a session, or of each in a list.
+
+        Parameters
+        ----------
+        eid : str, UUID, path, dict, or a list of those
+        full : bool, default: False
+            In local mode a frame of the session's datasets, with the session beside each; in remote mode Alyx's record.
+        query_type : str, optional
+            Instead of the mode.
+
+        Returns
+        -------
+        Series, frame or dict
+
+        Raises
+        ------
+        ALFObjectNotFound
+            There is no such session.
+        """
+        if isinstance(eid, Iterable) and not isinstance(eid, (str, Mapping, PathLike)):
+            return [self.get_details(each, full, query_type) for each in eid]
+        import pandas as pd
+
+        row = self._core.session(self._eid(eid))
+        if full and (query_type or self.mode) == "remote":
+            return self.alyx.rest("sessions", "read", id=row.eid)
+        record = self._details(row)
+        if not full:
+            return pd.Series(dict(record), name=UUID(row.eid), dtype=object)
+        frame = datasets_frame(self._core.datasets(row.eid), with_eid=True)
+        return frame.assign(
+            **{name: record[name] for name in ("lab", "subject", "date", "number", "task_protocol", "projects")}
+        )

@@ -1,0 +1,304 @@
+"""Loading datasets, objects and collections, with the names of ONE-api."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from labweave.formats.alf.bunch import AlfBunch
+from labweave.formats.alf.exceptions import ALFError, ALFObjectNotFound, ALFWarning
+from labweave.formats.alf.load import load_file, load_object
+from labweave.formats.alf.names import split_rel_path
+from labweave.one import matching
+from labweave.one.api_base import ApiBase
+from labweave.one.core import id_argument, object_of
+from labweave.one.matching import Texts
+from labweave.one.tables import DatasetRow, datasets_frame
+
+if TYPE_CHECKING:
+    pass
+
+log = logging.getLogger(__name__)
+
+
+class Loads(ApiBase):
+    """The methods that load."""
+
+    @id_argument
+    def load_object(
+        self,
+        eid: Any,
+        obj: str,
+        collection: Texts = None,
+        revision: str | None = None,
+        query_type: str | None = None,
+        download_only: bool = False,
+        check_hash: bool = True,
+        short_keys: bool = False,
+        **parts: Any,
+    ) -> Any:
+        """Load all attributes of one object.
+
+        Parameters
+        ----------
+        eid : str, UUID, path or dict
+            The session.
+        obj : str
+            The object, also with its namespace.
+        collection : str, optional
+            A pattern that fits one collection.
+        revision : str, optional
+            The last revision up to this one, else the default.
+        query_type : str, optional
+            Taken for ONE-api's sake.
+        download_only : bool, default: False
+            Return paths.
+        check_hash : bool, default: True
+            Compare size and hash of the files with the registered ones.
+        short_keys : bool, default: False
+            Leave extra parts out of the keys.
+        **parts
+            ALF parts: namespace, attribute, timescale, extra, extension.
+
+        Returns
+        -------
+        AlfBunch or list of ALFPath
+
+        Raises
+        ------
+        ALFObjectNotFound, ALFMultipleObjectsFound, ALFMultipleCollectionsFound
+        """
+        rows = self._core.datasets(self._eid(eid))
+        chosen = self._core.choose_object(rows, obj, collection, revision, wildcards=self.wildcards, **parts)
+        present = self._present(chosen, check_hash)
+        if not present:
+            raise ALFObjectNotFound(f'No file of object "{obj}" is here or can be downloaded.')
+        paths = [path for _, path in present]
+        return paths if download_only else load_object(paths, short_keys=short_keys, wildcards=self.wildcards)
+
+    @id_argument
+    def load_dataset(
+        self,
+        eid: Any,
+        dataset: Any,
+        collection: Texts = None,
+        revision: str | None = None,
+        query_type: str | None = None,
+        download_only: bool = False,
+        check_hash: bool = True,
+    ) -> Any:
+        """Load one dataset, named by file, by ``object.attribute``, by path below the session or by ALF parts.
+
+        See `load_object` for the other parameters.
+
+        Returns
+        -------
+        any
+            What is in the file, see `labweave.formats.alf.load_file`; with `download_only` its path.
+
+        Raises
+        ------
+        ALFObjectNotFound, ALFMultipleObjectsFound, ALFMultipleCollectionsFound, ALFMultipleRevisionsFound
+        """
+        rows = self._core.datasets(self._eid(eid))
+        row = self._core.choose_dataset(rows, dataset, collection, revision, wildcards=self.wildcards)
+        return self._load(row, download_only, check_hash)
+
+    @id_argument
+    def load_datasets(
+        self,
+        eid: Any,
+        datasets: Any,
+        collections: Any = None,
+        revisions: Any = None,
+        query_type: str | None = None,
+        assert_present: bool = True,
+        download_only: bool = False,
+        check_hash: bool = True,
+    ) -> tuple[list[Any], list[Any]]:
+        """Load several datasets of a session.
+
+        Parameters
+        ----------
+        eid : str, UUID, path or dict
+            The session.
+        datasets : list of str, list of dict, or frame
+            As in `load_dataset`; paths and a frame of `list_datasets` mean exactly those revisions.
+        collections, revisions : str or list of str, optional
+            For all, or one for each.
+        query_type : str, optional
+            Taken for ONE-api's sake.
+        assert_present : bool, default: True
+            A missing dataset is an error, else None.
+        download_only, check_hash
+            See `load_object`.
+
+        Returns
+        -------
+        list
+            Contents or paths, in the order asked for.
+        list of AlfBunch
+            What is known of each.
+
+        Raises
+        ------
+        TypeError
+            `datasets` is a text.
+        ValueError
+            Texts and dictionaries together, or lists of different lengths.
+        ALFObjectNotFound
+            One is missing.
+        """
+        if isinstance(datasets, (str, Mapping)):
+            raise TypeError("`datasets` must be a list of names; for one dataset use load_dataset.")
+        is_frame = hasattr(datasets, "columns")
+        asked = list(datasets["rel_path"] if is_frame else datasets)
+        exact = is_frame or any(isinstance(each, str) and "/" in each for each in asked)
+        kinds = {str if isinstance(each, str) else dict if isinstance(each, Mapping) else None for each in asked}
+        if len(kinds) > 1 or None in kinds:
+            raise ValueError("`datasets` must be names only, or dictionaries of ALF parts only.")
+        if exact and (collections is not None or revisions is not None):
+            raise ValueError("The names have collections in them already; leave out `collections` and `revisions`.")
+        folders, versions = _for_each("collections", collections, asked), _for_each("revisions", revisions, asked)
+        text = self._eid(eid)
+        if not asked:
+            return [], []
+        rows, chosen, missing = self._core.datasets(text), [], []
+        for name, folder, version in zip(asked, folders, versions, strict=True):
+            try:
+                chosen.append(self._exactly(rows, name) if exact else self._one(rows, name, folder, version))
+            except ALFObjectNotFound:
+                chosen.append(None)
+                missing.append("/".join(filter(None, (folder, version and f"#{version}#", str(name)))))
+        if missing:
+            _refuse_or_tell(f"Not found in session {text}: {', '.join(missing)}", assert_present)
+        found = [row for row in chosen if row is not None]
+        if exact and (old := [row.rel_path for row in found if not row.is_default]):
+            warnings.warn(
+                f"There are newer revisions, or others to prefer, of: {', '.join(old)}. Name the revision as an "
+                "argument, or use load_dataset.",
+                ALFWarning, stacklevel=3,
+            )  # fmt: skip
+        fetched = dict(zip((row.id for row in found), self._fetch(found, check_hash), strict=True))
+        if absent := [row.rel_path for row in found if fetched[row.id] is None]:
+            _refuse_or_tell(f"No file is here or can be downloaded of: {', '.join(absent)}", assert_present)
+        paths = [None if row is None else fetched[row.id] for row in chosen]
+        records = [None if row is None else _record(row) for row in chosen]
+        return paths if download_only else [None if p is None else load_file(p) for p in paths], records
+
+    def _one(self, rows: list[DatasetRow], name: Any, collection: Any, revision: Any) -> DatasetRow:
+        return self._core.choose_dataset(rows, name, collection or None, revision, wildcards=self.wildcards)
+
+    def _exactly(self, rows: list[DatasetRow], path: str) -> DatasetRow:
+        """Return the dataset at a path below the session; a name without folders is one in the root."""
+        folder, revision, name = split_rel_path(path)
+        found = matching.find(
+            rows, matching.with_extension(name, self.wildcards), folder, revision, wildcards=self.wildcards
+        )
+        if not found:
+            raise ALFObjectNotFound(f'Dataset "{path}" not found.')
+        return matching.only_one(found)
+
+    def load_dataset_from_id(
+        self, dset_id: str | UUID, download_only: bool = False, details: bool = False, check_hash: bool = True
+    ) -> Any:
+        """Load the dataset with an id; with `details`, return what is known of it (a Series), too.
+
+        Raises
+        ------
+        ValueError
+            It is no UUID.
+        ALFObjectNotFound
+            There is no such dataset, or no file of it.
+        """
+        text = str(dset_id if isinstance(dset_id, UUID) else UUID(str(dset_id)))
+        row = self._core.tables.datasets_with([text]).get(text)
+        if row is None:
+            raise ALFObjectNotFound(f"There is no dataset {text}.")
+        loaded = self._load(row, download_only, check_hash)
+        return (loaded, datasets_frame([row], with_eid=row.eid is not None).iloc[0]) if details else loaded
+
+    @id_argument
+    def load_collection(
+        self,
+        eid: Any,
+        collection: str,
+        object: Any = None,
+        revision: str | None = None,
+        query_type: str | None = None,
+        download_only: bool = False,
+        check_hash: bool = True,
+        **parts: Any,
+    ) -> Any:
+        """Load all objects of a collection; see `load_object`.
+
+        Returns
+        -------
+        AlfBunch of AlfBunch, or list of ALFPath
+
+        Raises
+        ------
+        ALFError
+            The session has no such collection.
+        ALFObjectNotFound
+            It has, but nothing in it fits.
+        """
+        if unknown := set(parts) - set(matching.PARTS):
+            raise TypeError(f"{', '.join(sorted(unknown))}: ALF names have the parts {', '.join(matching.PARTS)}.")
+        text = self._eid(eid)
+        rows = self._core.list_datasets(text, None, collection, wildcards=self.wildcards)
+        if not rows:
+            raise ALFError(f"Collection {collection!r} not found in session {text}.")
+        found = matching.find(rows, {"object": object, **parts}, wildcards=self.wildcards)
+        chosen = matching.last_before(found, revision or matching.default_revision())
+        if not chosen:
+            raise ALFObjectNotFound(f"Nothing in collection {collection!r} fits object {object!r}.")
+        present = self._present(chosen, check_hash)
+        if not present:
+            raise ALFObjectNotFound(f"No file of collection {collection!r} is here or can be downloaded.")
+        if download_only:
+            return [path for _, path in present]
+        objects: dict[str, list[Any]] = {}
+        for row, path in present:
+            objects.setdefault(object_of(row), []).append(path)
+        return AlfBunch({name: load_object(paths, wildcards=self.wildcards) for name, paths in objects.items()})
+
+    def _present(self, rows: Sequence[DatasetRow], check_hash: bool) -> list[tuple[DatasetRow, Any]]:
+        pairs = list(zip(rows, self._fetch(rows, check_hash), strict=True))
+        if missing := [row.rel_path for row, path in pairs if path is None]:
+            warnings.warn(
+                f"Left out, as no file is here or can be downloaded: {', '.join(missing)}", ALFWarning, stacklevel=3
+            )
+        return [(row, path) for row, path in pairs if path is not None]
+
+
+def _for_each(name: str, given: Any, asked: list[Any]) -> list[Any]:
+    if not given or isinstance(given, str):
+        return [given] * len(asked)
+    if len(given) != len(asked):
+        raise ValueError(f"`{name}` has {len(given)} items for {len(asked)} datasets.")
+    return list(given)
+
+
+def _refuse_or_tell(message: str, refuse: bool) -> None:
+    if refuse:
+        raise ALFObjectNotFound(f"{message}.")
+    log.warning(message)
+
+
+def _record(row: DatasetRow) -> AlfBunch:
+    return AlfBunch(
+        eid=None if row.eid is None else UUID(row.eid),
+        id=UUID(row.id),
+        rel_path=row.rel_path,
+        file_size=row.size or 0,
+        hash=row.hash,
+        exists=row.exists,
+        default_revision=row.is_default,
+        qc=row.qc,
+        revision=row.revision,
+        session_path=row.session_path,
+    )

@@ -1,0 +1,158 @@
+"""Dataset types, revisions and aggregates, with the names of ONE-api."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from labweave.formats.alf.exceptions import ALFObjectNotFound
+from labweave.formats.alf.names import split_rel_path
+from labweave.one import matching
+from labweave.one.api_base import ApiBase
+from labweave.one.core import id_argument, is_uuid_text
+from labweave.one.matching import Names, Texts
+from labweave.one.tables import DatasetRow, datasets_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+log = logging.getLogger(__name__)
+
+
+class Types(ApiBase):
+    """The methods about what datasets are, and about those of no session."""
+
+    def describe_dataset(self, dataset_type: str | None = None) -> Any:
+        """Print what a dataset type is, given its name or a file name, and return its record; all without one.
+
+        Raises
+        ------
+        ValueError
+            There is no such type or dataset.
+        """
+        if not dataset_type:
+            return self.alyx.rest("dataset-types", "list")
+        name = dataset_type if self._is_type(dataset_type) else self.dataset2type(dataset_type)
+        record = self.alyx.rest("dataset-types", "read", id=name)
+        print(record["description"])
+        return record
+
+    def _is_type(self, name: Any) -> bool:
+        return any(name == known for known, _, _ in self._core.tables.dataset_types())
+
+    def dataset2type(self, dset: Any) -> Any:
+        """Return the dataset type of a dataset, given its id, record or file name; of each in a list.
+
+        Raises
+        ------
+        ValueError
+            There is no such dataset, or it has no type.
+        """
+        if isinstance(dset, (list, tuple)):
+            return [self.dataset2type(each) for each in dset]
+        if isinstance(dset, Mapping):
+            dset = dset.get("id") or str(dset["url"])[-36:]
+        elif hasattr(dset, "name") and not isinstance(dset, (str, UUID, PathLike)):
+            dset = dset.name[-1] if isinstance(dset.name, tuple) else dset.name
+        text = str(dset)
+        if is_uuid_text(text):
+            row = self._core.tables.datasets_with([text.lower()]).get(text.lower())
+            if row is not None and row.type:
+                return row.type
+            raise ValueError(f"{text}: there is no such dataset, or it has no type.")
+        name = text.rpartition("/")[2]
+        records = self.alyx.rest("datasets", "list", name=name)
+        types = sorted({record["dataset_type"] for record in records if record["dataset_type"]})
+        if len(types) == 1:
+            return types[0]
+        found = f"it has the types {', '.join(types)}" if types else "no dataset of that name has a type"
+        raise ValueError(f"{text!r}: {found}.")
+
+    @id_argument
+    def type2datasets(self, eid: Any, dataset_type: Any, details: bool = False) -> Any:
+        """Return the paths of a session's datasets of a type, or of each in a list; with `details`, a frame."""
+        types = matching.as_list(dataset_type)
+        rows = [row for row in self._core.datasets(self._eid(eid)) if row.type in types]
+        return datasets_frame(rows) if details else sorted(row.rel_path for row in rows)
+
+    def describe_revision(self, revision: str, full: bool = False) -> Any:
+        """Print what a revision is; with `full`, return its record. An unknown one is told, and None returned."""
+        known = self._core.tables.revisions()
+        if revision not in known:
+            print(f'revision "{revision}" not found')
+            return None
+        if full:
+            return self.alyx.rest("revisions", "list", name=revision)[0]
+        print(known[revision])
+        return None
+
+    def list_aggregates(
+        self,
+        relation: str,
+        identifier: str | None = None,
+        dataset: Names = None,
+        revision: Texts = None,
+        assert_unique: bool = False,
+    ) -> pd.DataFrame:
+        """Return a frame of datasets that belong to no session but to subjects, projects or tags.
+
+        Parameters
+        ----------
+        relation : str
+            The folder below ``aggregates``, for example ``Subjects``; in any case.
+        identifier : str, optional
+            Part of what follows it, for example lab/subject.
+        dataset, revision
+            Patterns, see `list_datasets`.
+        assert_unique : bool, default: False
+            Several datasets are an error.
+        """
+        rows = self._aggregates(relation, identifier, dataset, revision)
+        if assert_unique and rows:
+            matching.only_collection([row for row, _ in rows])
+            matching.only_one([row for row, _ in rows])
+        return datasets_frame([row for row, _ in rows]).assign(
+            relation=relation.casefold(), identifier=[identifier for _, identifier in rows]
+        )
+
+    def _aggregates(self, relation: str, identifier: Any, dataset: Any, revision: Any) -> list[tuple[DatasetRow, str]]:
+        found = []
+        for row in self._core.tables.aggregates():
+            below = re.search(r"(?:^|/)aggregates/([^/]+)/(.*)$", row.rel_path)
+            if below is None or below[1].casefold() != relation.casefold():
+                continue
+            path = f"aggregates/{below[1]}/{below[2]}"
+            folder, version, _ = split_rel_path(path)
+            belongs_to = folder.split("/", 2)[2] if folder.count("/") > 1 else ""
+            if identifier is None or re.search(identifier, belongs_to):
+                found.append((row._replace(rel_path=path, collection=folder, revision=version), belongs_to))
+        fits = {row.id for row in matching.find([row for row, _ in found], dataset, None, revision, wildcards=True)}
+        return sorted(((row, name) for row, name in found if row.id in fits), key=lambda pair: pair[0].rel_path)
+
+    def load_aggregate(
+        self,
+        relation: str,
+        identifier: str,
+        dataset: Names = None,
+        revision: Texts = None,
+        download_only: bool = False,
+    ) -> Any:
+        """Load one dataset of a subject, project or tag; see `list_aggregates`.
+
+        Raises
+        ------
+        ALFObjectNotFound
+            There is none, or no file of it.
+        """
+        name = matching.with_extension(dataset, self.wildcards)
+        rows = [row for row, _ in self._aggregates(relation, identifier, name, revision)]
+        if not rows:
+            raise ALFObjectNotFound(f"{dataset or 'dataset'} not found for {relation}/{identifier}.")
+        matching.only_collection(rows)
+        row = matching.only_one(rows)
+        return self._load(self._core.tables.datasets_with([row.id])[row.id], download_only, True)

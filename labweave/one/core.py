@@ -1,0 +1,477 @@
+"""ONE's core: ids, lists and files of sessions, answered from the tables for every front end.
+
+Ids are texts of lower-case UUIDs here; a front end turns them into what its users expect. Datasets are
+`labweave.one.tables.DatasetRow`, chosen by the rules of `labweave.one.matching`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from os import PathLike
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+import labweave.database
+from labweave.database.finding import FoundInsertion, Wanted
+from labweave.errors import ConfigError
+from labweave.formats.alf import names
+from labweave.formats.alf.exceptions import ALFMultipleObjectsFound, ALFObjectNotFound, ALFWarning, ReferenceNotFound
+from labweave.formats.alf.path import alf_path
+from labweave.one import matching
+from labweave.one.tables import DatasetRow, SessionRow, Tables
+
+if TYPE_CHECKING:
+    from labweave.one.files import DataLogin, Files
+
+log = logging.getLogger(__name__)
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_REFERENCE = re.compile(r"(\d{4}-\d{2}-\d{2})_(\d{1,3})_(\w.*)")
+
+Place = tuple[str, dt.date, int]
+"""Subject, day and number of a session."""
+
+
+class At(NamedTuple):
+    """Where a session is looked for: the lab is known from a path only."""
+
+    subject: str
+    day: dt.date
+    number: int
+    lab: str | None = None
+    reference: str = ""
+
+
+class Core:
+    """What both front ends are made of.
+
+    Parameters
+    ----------
+    cache_dir : path
+        Where files are looked for, and downloaded to.
+    offline : bool, default: False
+        Open no connection to a file server.
+    login : DataLogin, optional
+        For the file server.
+    silent : bool, default: False
+        Show no progress.
+    """
+
+    def __init__(
+        self,
+        cache_dir: str | PathLike[str],
+        *,
+        offline: bool = False,
+        login: DataLogin | None = None,
+        silent: bool = False,
+    ):
+        self.cache_dir, self.offline, self.login, self.silent = cache_dir, offline, login, silent
+        self.tables = Tables()
+        self._files: Files | None = None
+        open_database()
+
+    @property
+    def files(self) -> Files:
+        """What brings files here; made when it is first needed."""
+        if self._files is None:
+            from labweave.one.files import Files
+
+            self._files = Files(self.cache_dir, offline=self.offline, login=self.login, silent=self.silent)
+        return self._files
+
+    # -- ids --------------------------------------------------------------------------------
+
+    def to_eid(self, id: Any, *, cache_dir: Any = None, ignore_case: bool = False) -> Any:
+        """Return the eid of a session named in any way, or a list of them for a list.
+
+        Parameters
+        ----------
+        id : str, UUID, path, mapping, iterable of these, or None
+            UUID (also at the end of a URL), path of a session or of a file in it, reference such as
+            ``2019-05-07_1_subject``, or details with subject, number, lab and date or start_time.
+        cache_dir : path, optional
+            Not needed: paths are understood whatever is above their lab.
+        ignore_case : bool, default: False
+            Subjects in paths may be in another case.
+
+        Returns
+        -------
+        str or None, or list
+            None for None and for the path of an unknown session. That an eid exists is not checked.
+
+        Raises
+        ------
+        ValueError
+            It names no session in any way known.
+        ReferenceNotFound
+            No session has this reference.
+        AssertionError
+            A mapping lacks a key.
+        """
+        if _is_many(id):
+            places = [self._place(each) for each in id]
+            return self._eids_at(places, ignore_case)
+        return self._eids_at([self._place(id)], ignore_case)[0]
+
+    def _place(self, id: Any) -> str | At | None:
+        """Return the eid that is in an id, else where to look for it; None for an id that leads nowhere."""
+        if id is None:
+            return None
+        if isinstance(id, UUID):
+            return str(id)
+        if isinstance(id, str) and (found := _REFERENCE.fullmatch(id)):
+            return _at(found[3], found[1], found[2], reference=id)
+        if isinstance(id, Mapping):
+            return self._place_of(id)
+        if isinstance(id, PurePath) or (isinstance(id, str) and names.parse_session(id)):
+            return place_of_path(id)
+        if isinstance(id, str) and _UUID.fullmatch(id[-36:]):
+            return id[-36:].lower()
+        raise ValueError(
+            f"Invalid experiment ID {id!r}: it is no UUID, session path, reference such as 2019-05-07_1_subject, or "
+            "details of a session."
+        )
+
+    def _place_of(self, details: Mapping[str, Any]) -> At | None:
+        if {"subject", "date", "sequence"} <= set(details):
+            return _at(details["subject"], str(details["date"])[:10], details["sequence"], reference=str(dict(details)))
+        assert {"subject", "number", "lab"} <= set(details) and {"date", "start_time"} & set(details), (
+            f"details of a session need subject, number, lab and date or start_time, not {sorted(map(str, details))}"
+        )
+        day = details.get("date") or details["start_time"]
+        return _at(details["subject"], str(day)[:10], details["number"])
+
+    def _eids_at(self, places: Sequence[str | At | None], ignore_case: bool) -> list[str | None]:
+        asked = [place for place in places if isinstance(place, At)]
+        if not asked:
+            return [place if isinstance(place, str) else None for place in places]
+        subjects = self._subjects_like({place.subject for place in asked}) if ignore_case else {}
+        keys = [(name, at.day, at.number) for at in asked for name in subjects.get(at.subject, (at.subject,))]
+        found = self.tables.sessions_at(keys)
+        eids: list[str | None] = []
+        for place in places:
+            if not isinstance(place, At):
+                eids.append(place)
+                continue
+            same = subjects.get(place.subject, (place.subject,))
+            rows = [row for name in same for row in found.get((name, place.day, place.number), ())]
+            eids.append(_choose(place, rows))
+        return eids
+
+    def _subjects_like(self, subjects: set[str]) -> dict[str, list[str]]:
+        """Return the names that differ from each subject by case at most; the same one alone if it is there."""
+        cases: dict[str, list[str]] = {}
+        for name in self.tables.names("subject"):
+            cases.setdefault(name.casefold(), []).append(name)
+        return {name: [name] if name in (same := cases.get(name.casefold(), [])) else same for name in subjects}
+
+    def eids_of_paths(self, paths: Iterable[Any], *, ignore_case: bool = False) -> list[str | None]:
+        """Return the eid of the session of each path, None for a path without a known one; in one query."""
+        return self._eids_at([None if path is None else place_of_path(path) for path in paths], ignore_case)
+
+    def session_paths(self, eids: Sequence[str]) -> list[Any]:
+        """Return the path of each session below the cache folder, None for an unknown one; in one query."""
+        found = self.tables.sessions_of(list(dict.fromkeys(eids)))
+        folders = [found[eid].folder if eid in found else None for eid in eids]
+        root = str(self.cache_dir)
+        return [None if folder is None else alf_path(root, folder) for folder in folders]
+
+    def session(self, eid: str) -> SessionRow:
+        """Return one session with its projects.
+
+        Raises
+        ------
+        ALFObjectNotFound
+            There is none.
+        """
+        if rows := self.sessions([eid]):
+            return rows[0]
+        raise ALFObjectNotFound(f"There is no session {eid}.")
+
+    def sessions(self, eids: Sequence[str]) -> list[SessionRow]:
+        """Return the sessions among these, with their projects, in this order."""
+        found = {row.eid: row for row in self.tables.sessions(Wanted(eids=list(dict.fromkeys(eids))))}
+        return [found[eid] for eid in eids if eid in found]
+
+    # -- lists ------------------------------------------------------------------------------
+
+    def datasets(self, eid: str) -> list[DatasetRow]:
+        """Return all datasets of a session, by collection, file name and revision; none for an unknown one."""
+        return self.tables.datasets([eid])
+
+    def list_datasets(
+        self,
+        eid: str,
+        filename: matching.Names = None,
+        collection: matching.Texts = None,
+        revision: matching.Texts = None,
+        *,
+        wildcards: bool = True,
+        max_qc: Any = matching.DEFAULT_MAX_QC,
+        ignore_qc_not_set: bool = False,
+    ) -> list[DatasetRow]:
+        """Return the datasets of a session that fit; `revision` is a pattern, too. See `matching.find`."""
+        rows = self.datasets(eid)
+        found = matching.find(
+            rows,
+            filename,
+            collection,
+            revision,
+            wildcards=wildcards,
+            max_qc=max_qc,
+            ignore_qc_not_set=ignore_qc_not_set,
+        )
+        if not found and filename and max_qc == matching.DEFAULT_MAX_QC:
+            self._tell_hidden(eid, rows, filename, collection, wildcards, max_qc)
+        return found
+
+    def _tell_hidden(self, eid, rows, filename, collection, wildcards, max_qc) -> None:
+        hidden = [r for r in rows if r.severity > matching.severity(max_qc)]
+        if left_out := matching.find(hidden, filename, collection, wildcards=wildcards, max_qc="CRITICAL"):
+            log.warning(
+                "session %s: %d dataset(s) left out for their quality control (%s: %s); qc='CRITICAL' lists them",
+                eid, len(left_out), left_out[0].rel_path, left_out[0].qc,
+            )  # fmt: skip
+
+    def insertions(self, wanted: Wanted, **given: Sequence[str] | None) -> list[FoundInsertion]:
+        """Return probe insertions, the newest session first; `given` are pids, names, models and serials."""
+        return self.tables.insertions(wanted, **given)
+
+    # -- choosing what to load --------------------------------------------------------------
+
+    def choose_dataset(
+        self,
+        rows: Sequence[DatasetRow],
+        dataset: Any,
+        collection: matching.Texts = None,
+        revision: str | None = None,
+        *,
+        wildcards: bool = True,
+        substring: bool = False,
+    ) -> DatasetRow:
+        """Return the one dataset that is meant.
+
+        Parameters
+        ----------
+        rows : sequence of DatasetRow
+            Those of the session.
+        dataset : str or dict
+            File name, ``object.attribute``, path below the session (which names its revision exactly), or ALF parts.
+        collection, revision
+            See `matching`; None where `dataset` has folders in it.
+        wildcards : bool, default: True
+        substring : bool, default: False
+            A name that nothing fits is looked for anywhere in the file names and collections, as the seed did.
+
+        Raises
+        ------
+        ALFObjectNotFound, ALFMultipleObjectsFound, ALFMultipleCollectionsFound, ALFMultipleRevisionsFound
+        ValueError
+            No name, or a path together with a collection or revision.
+        """
+        if not dataset or not isinstance(dataset, (str, Mapping)):
+            raise ValueError(f"dataset={dataset!r}: give the name of one dataset, or its ALF parts as a dictionary.")
+        is_path = isinstance(dataset, str) and "/" in dataset
+        if is_path and (collection is not None or revision is not None):
+            raise ValueError(f"dataset={dataset!r} has a collection in it already; leave out collection and revision.")
+        revision = revision or matching.default_revision()
+        name = matching.with_extension(dataset, wildcards)
+        if is_path:
+            return self._by_path(rows, name, wildcards)
+        found = matching.find(rows, name, collection, wildcards=wildcards)
+        plain = isinstance(name, str) and isinstance(dataset, str) and not matching.has_magic(dataset)
+        if not found and plain and wildcards:
+            fits = matching.any_namespace(name).match
+            found = [row for row in matching.find(rows, None, collection, wildcards=wildcards) if fits(row.rel_path)]
+        if not found and substring and isinstance(dataset, str):
+            found = find_anywhere(rows, dataset, collection)
+        if not found:
+            raise ALFObjectNotFound(f'Dataset "{dataset}" not found.')
+        matching.only_collection(found)
+        chosen = matching.last_before(found, revision)
+        if not chosen:
+            raise ALFObjectNotFound(f'Dataset "{dataset}" has no revision up to {revision}.')
+        return matching.only_one(chosen)
+
+    def _by_path(self, rows: Sequence[DatasetRow], path: str, wildcards: bool) -> DatasetRow:
+        """Return the dataset at a path, its revision as it is there."""
+        if exact := [row for row in rows if row.rel_path == path and row.severity <= matching.QC["FAIL"]]:
+            return matching.only_one(exact)
+        found = matching.find(rows, path, wildcards=wildcards)
+        if not found:
+            raise ALFObjectNotFound(f'Dataset "{path}" not found.')
+        matching.only_collection(found)
+        return matching.only_one(matching.last_before(found, None) if len(found) > 1 else found)
+
+    def choose_object(
+        self,
+        rows: Sequence[DatasetRow],
+        obj: str | None,
+        collection: matching.Texts = None,
+        revision: str | None = None,
+        *,
+        wildcards: bool = True,
+        **parts: Any,
+    ) -> list[DatasetRow]:
+        """Return the datasets of one object in one collection, one revision of each.
+
+        Raises
+        ------
+        ALFObjectNotFound, ALFMultipleObjectsFound, ALFMultipleCollectionsFound
+        TypeError
+            A part that ALF names don't have.
+        """
+        if unknown := set(parts) - set(matching.PARTS):
+            raise TypeError(f"{', '.join(sorted(unknown))}: ALF names have the parts {', '.join(matching.PARTS)}.")
+        found = matching.find(rows, {"object": obj, **parts}, collection, wildcards=wildcards)
+        chosen = matching.last_before(found, revision or matching.default_revision(), strict=False)
+        if not chosen:
+            raise ALFObjectNotFound(f'Object "{obj}" not found.')
+        if len(objects := sorted({object_of(row) for row in chosen})) > 1:
+            raise ALFMultipleObjectsFound(", ".join(f'"{each}"' for each in objects))
+        matching.only_collection(chosen)
+        return chosen
+
+    # -- files ------------------------------------------------------------------------------
+
+    def fetch(self, rows: Sequence[DatasetRow], **options: Any) -> list[Any]:
+        """Return the path of the file of each dataset, None where there is neither file nor address.
+
+        Parameters
+        ----------
+        rows : sequence of DatasetRow
+        **options
+            See `labweave.one.files.Files.get`.
+        """
+        return [None if path is None else alf_path(path) for path in self.files.get(self.wanted(rows), **options)]
+
+    def fetch_present(self, rows: Sequence[DatasetRow], **options: Any) -> list[tuple[DatasetRow, Any]]:
+        """Return datasets and their paths, those whose file can't be had left out with an `ALFWarning`."""
+        paths = self.fetch(rows, **options)
+        if missing := [row.rel_path for row, path in zip(rows, paths, strict=True) if path is None]:
+            warnings.warn(
+                f"Left out, as no file is here or on a server: {', '.join(missing)}", ALFWarning, stacklevel=3
+            )
+        return [(row, path) for row, path in zip(rows, paths, strict=True) if path is not None]
+
+    def wanted(self, rows: Sequence[DatasetRow]) -> list[Any]:
+        """Return datasets as `Files` wants them, with where their copies are."""
+        from labweave.one.files import Copy, Wanted
+
+        copies = self.tables.copies([row.id for row in rows])
+        return [
+            Wanted(row.id, row.path, row.size, row.hash, tuple(Copy(*copy[1:]) for copy in copies.get(row.id, ())))
+            for row in rows
+        ]
+
+    def urls(self, rows: Sequence[DatasetRow]) -> list[str | None]:
+        """Return the address of each dataset on a server, None without one."""
+        return [self.files.url(item) for item in self.wanted(rows)]
+
+
+# --- the database
+
+
+def open_database() -> None:
+    """Connect to the lab's database of the settings, if none is open in this process."""
+    try:
+        labweave.database.current()
+    except ConfigError:
+        labweave.database.connect()
+
+
+# --- ids, without the database
+
+
+def place_of_path(path: Any) -> At | None:
+    """Return where the session of a path is to be looked for; None if the path has none."""
+    session = names.parse_session(path)
+    return None if session is None else _at(session.subject, session.date, session.number, session.lab)
+
+
+def is_uuid_text(text: str) -> bool:
+    """Say whether a text is that of a UUID, with dashes, in any case."""
+    return _UUID.fullmatch(text) is not None
+
+
+def _at(subject: Any, day: str, number: Any, lab: str | None = None, reference: str = "") -> At | None:
+    try:
+        return At(str(subject), dt.date.fromisoformat(day), int(number), lab, reference)
+    except ValueError:
+        return None
+
+
+def _choose(place: At, rows: list[SessionRow]) -> str | None:
+    """Return the eid of the session at a place."""
+    if not rows and place.reference:
+        raise ReferenceNotFound(f"session not found: {place.reference}")
+    if place.lab and rows:
+        here = [row for row in rows if row.lab == place.lab]
+        if not here:
+            warnings.warn(
+                f"The session {rows[0].eid} of {place.subject} is in lab {rows[0].lab}, not {place.lab}.",
+                ALFWarning, stacklevel=5,
+            )  # fmt: skip
+        rows = here or rows
+    if len(rows) > 1:
+        labs = ", ".join(f"{row.lab} ({row.eid})" for row in rows)
+        raise ALFMultipleObjectsFound(f"{place.subject} on {place.day} number {place.number} is a session of {labs}.")
+    return rows[0].eid if rows else None
+
+
+def _is_many(id: Any) -> bool:
+    return isinstance(id, Iterable) and not isinstance(id, (str, bytes, Mapping, PurePath))
+
+
+# --- names
+
+
+def object_of(row: DatasetRow) -> str:
+    """Return the ALF object of a dataset, "" for a name that is none of ALF."""
+    parts = names.parse_name(row.name)
+    return (parts.object if parts else None) or ""
+
+
+def find_anywhere(rows: Iterable[DatasetRow], name: str, collection: Any = None) -> list[DatasetRow]:
+    """Return datasets with a name, and collection, that hold a text; ``*`` stands for anything, as in the seed.
+
+    Raises
+    ------
+    ValueError
+        What remains is no regular expression.
+    """
+    try:
+        in_name, in_collection = (
+            re.compile((text or "").replace(".", r"\.").replace("*", ".*")).search for text in (name, collection)
+        )
+    except re.error as error:
+        raise ValueError(f"{name!r} or {collection!r} is not a regular expression: {error}.") from None
+    return [row for row in rows if in_name(row.name) and in_collection(row.collection)]
+
+
+def id_argument(method: Callable) -> Callable:
+    """Let the first argument be given as ``id`` or ``eid``, too.
+
+    Raises
+    ------
+    TypeError
+        It is given twice, or not at all.
+    """
+
+    @wraps(method)
+    def wrapper(self, *args, **kwargs):
+        for word in {"id", "eid"} & set(kwargs):
+            if args:
+                raise TypeError(
+                    f"{method.__name__}() got the session twice, as {args[0]!r} and as {word}={kwargs[word]!r}."
+                )
+            args = (kwargs.pop(word),)
+        return method(self, *args, **kwargs)
+
+    return wrapper

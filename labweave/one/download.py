@@ -1,0 +1,365 @@
+"""One file on its way to its place: goes on where it broke off, is compared, and is there whole or not at all.
+
+Beside the file, while it comes, lie ``.NAME.HASH.part`` with what has arrived, and ``.NAME.HASH.part.json``, which
+says of what. The process that downloads has locked the second; others wait and then find the file. A process that
+is killed leaves both, and the next one goes on. (Windows has no such lock: there each process downloads by itself.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import random
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from labweave.one.integrity import Expected, state_of
+from labweave.one.sources import (
+    CannotContinue,
+    DownloadError,
+    HostUnreachable,
+    Passing,
+    Source,
+    Stream,
+    WrongContent,
+)
+
+if sys.platform != "win32":
+    import fcntl
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 5
+"""Without getting `ENOUGH` further."""
+
+ENOUGH = 1 << 20
+FIRST_WAIT_SECONDS = 0.5
+MAX_WAIT_SECONDS = 60.0
+LOCK_POLL_SECONDS = 0.1
+
+
+class Stopped(Exception):
+    """The downloads are to end: another one failed badly, or the user pressed Ctrl-C."""
+
+
+def download(
+    source: Source,
+    target: Path,
+    expected: Expected,
+    *,
+    before: tuple[int, ...] | None,
+    span: tuple[int, int] | None = None,
+    whole_size: int = 0,
+    refused: WrongContent | None = None,
+    on_bytes: Callable[[int], None] = lambda n: None,
+    stop: Event | None = None,
+) -> None:
+    """Fetch a file into its place.
+
+    Parameters
+    ----------
+    source : Source
+    target : Path
+        Replaced when all has arrived and fits; its folder is made when it is missing.
+    expected : Expected
+        Size and hash it must have.
+    before : tuple or None
+        `state_of` the target when it was looked for. If it is another one as soon as no other
+        process is at work on it, it has just been fetched, and nothing is done.
+    span : tuple of int, optional
+        First byte and number of bytes, when only a part of the source is wanted.
+    whole_size : int, default: 0
+        With `span`: what the whole source must have; 0 for anything.
+    refused : WrongContent, optional
+        What was wrong the last time; raised again if the source still has the same.
+    on_bytes : callable, optional
+        Called with the number of bytes that came, negative when they were thrown away.
+    stop : Event, optional
+        Ends the download with `Stopped`.
+
+    Raises
+    ------
+    WrongContent
+        It arrived, but isn't what is expected. The target is as it was.
+    DownloadError
+        It can't be fetched, or not be written.
+    """
+    stop = stop or Event()
+    missing = [folder for folder in target.parents if not folder.exists()]
+    try:
+        with locked(_part_of(target), stop) as note:
+            if state_of(target) != before:
+                note.remove()
+                return
+            _Download(source, target, expected, span, whole_size, refused, on_bytes, stop, note).run()
+    except (DownloadError, Stopped):
+        _remove_empty(missing)
+        raise
+    except OSError as error:
+        raise DownloadError(
+            str(target),
+            f"it can't be written ({error.strerror or type(error).__name__})",
+            "What has arrived is kept: make room, or allow writing, or choose another folder (LABWEAVE_ONE_CACHE_DIR), "
+            "and ask again.",
+        ) from None
+
+
+class _Download:
+    """The bytes of one file, from the first question to the rename."""
+
+    def __init__(self, source, target, expected, span, whole_size, refused, on_bytes, stop, note):
+        self.source, self.target, self.expected, self.span = source, target, expected, span
+        self.whole_size, self.refused, self.on_bytes, self.stop, self.note = whole_size, refused, on_bytes, stop, note
+        self.base = span[0] if span else 0
+        self.part = _part_of(target)
+        self.have, self.digest = 0, expected.digest()
+        self.mark, self.total, self.is_encoded = "", None, False
+        self.n_failures, self.furthest, self.was_pieced = 0, 0, False
+
+    def run(self) -> None:
+        try:
+            with self.part.open("a+b") as file:
+                self._take_up(file)
+                self._receive_all(file)
+                file.flush()
+                os.fsync(file.fileno())
+            self.part.replace(self.target)
+        except (DownloadError, Stopped):
+            if not self.have:
+                self._finish()
+            raise
+        self._finish()
+
+    def _receive_all(self, file) -> None:
+        """Receive until everything is here and fits."""
+        while True:
+            began_with = self.have
+            try:
+                self._receive(file)
+            except CannotContinue:
+                self._again_from_the_start(file)
+                self._count_failure(Passing("the file changed while it was downloaded"))
+                continue
+            except Passing as passing:
+                file.flush()
+                self._count_failure(passing)
+                continue
+            fault = self.expected.fault(self.have, self.digest.hexdigest() if self.digest else "")
+            if not fault:
+                return
+            if not began_with or self.was_pieced:
+                raise self._wrong(fault, file)
+            self.was_pieced = True  # perhaps of two files: once more, in one piece
+            self._again_from_the_start(file)
+
+    def _take_up(self, file) -> None:
+        """Go on with what an earlier process left, if it is surely of the same file."""
+        left = self.note.read()
+        same = left.get("source") == self.source.shown and left.get("span") == (list(self.span) if self.span else None)
+        if not same or not (left.get("mark") or self.digest):
+            self._again_from_the_start(file)
+            return
+        self.mark, self.total = left.get("mark", ""), left.get("total")
+        file.seek(0)
+        while block := file.read(1 << 20):
+            self._count(block)
+
+    def _receive(self, file) -> None:
+        """Ask for what is missing and append it."""
+        if self.have and (self.is_encoded or not (self.mark or self.digest)):
+            self._again_from_the_start(file)
+        n_wanted = self.span[1] if self.span else None
+        if self.have and self.have == (n_wanted or self.total):
+            return
+        first = self.base + self.have
+        last = self.base + n_wanted - 1 if n_wanted is not None else None
+        with self.source.open(first, last, self.mark if self.have else "", self.expected.size) as stream:
+            self._check(stream, file)
+            # A server that knows no ranges sends all of it: the beginning of what is before the span is passed over.
+            n_over = self.base + self.have - stream.first
+            for block in stream.blocks:
+                if self.stop.is_set():
+                    raise Stopped
+                if n_over:
+                    n_over, block = max(0, n_over - len(block)), block[n_over:]
+                if n_wanted is not None:
+                    block = block[: n_wanted - self.have]
+                file.write(block)
+                self._count(block)
+                if n_wanted is not None and self.have == n_wanted:
+                    break
+                if self._most() and self.have > self._most():
+                    raise self._wrong(f"more than {self._most():,} bytes came", file)
+        n_all = n_wanted if n_wanted is not None else stream.total
+        if n_all is None and self.expected.size and self.have < self.expected.size:
+            n_all = self.expected.size
+        if n_all is not None and self.have < n_all:
+            raise Passing(f"the connection broke after {self.have:,} of {n_all:,} bytes")
+
+    def _most(self) -> int:
+        return self.expected.size or self.total or 0
+
+    def _check(self, stream: Stream, file) -> None:
+        """Compare the head of an answer with what is expected and what is here."""
+        if self.have and stream.first == self.base + self.have and self._is_another(stream):
+            raise CannotContinue
+        if self.have and stream.first != self.base + self.have:
+            self._again_from_the_start(file)
+        self.mark, self.total, self.is_encoded = stream.mark, stream.total, stream.is_encoded
+        registered = self.whole_size if self.span else self.expected.size
+        if stream.total is not None and registered and stream.total != registered:
+            raise self._wrong(f"it has {stream.total:,} bytes, {registered:,} are registered", file)
+        if self.refused is not None and self.refused.fingerprint == (stream.mark, stream.total):
+            self._again_from_the_start(file)
+            raise self.refused
+        n_left = (self.span[1] if self.span else stream.total or 0) - self.have
+        n_free = shutil.disk_usage(self.target.parent).free
+        if n_left > n_free:
+            raise DownloadError(
+                str(self.target), f"the disk is full: {n_left:,} bytes are missing, {n_free:,} are free", "Make room."
+            )
+        left = {"source": self.source.shown, "span": self.span, "mark": stream.mark, "total": stream.total}
+        self.note.write({} if stream.is_encoded else left)
+
+    def _is_another(self, stream: Stream) -> bool:
+        """Return whether marks or sizes say that this is not the file whose beginning is here."""
+        pairs = ((self.mark, stream.mark), (self.total, stream.total))
+        return any(mine and theirs and mine != theirs for mine, theirs in pairs)
+
+    def _count(self, block: bytes) -> None:
+        self.have += len(block)
+        if self.digest:
+            self.digest.update(block)
+        self.on_bytes(len(block))
+
+    def _again_from_the_start(self, file) -> None:
+        file.seek(0)
+        file.truncate()
+        self.on_bytes(-self.have)
+        self.have, self.digest, self.mark, self.total = 0, self.expected.digest(), "", None
+
+    def _finish(self) -> None:
+        """Leave nothing beside the target."""
+        self.part.unlink(missing_ok=True)
+        self.note.remove()
+
+    def _wrong(self, fault: str, file) -> WrongContent:
+        """Throw away what arrived, and return the error that says why."""
+        error = WrongContent(
+            self.source.shown,
+            f"what the source has is not the registered file: {fault}",
+            f"Nothing was replaced at {self.target}. Was the file changed without being registered again?",
+        )
+        error.fingerprint = (self.mark, self.total)
+        self._again_from_the_start(file)
+        return error
+
+    def _count_failure(self, passing: Passing) -> None:
+        """Wait before the next attempt, or give up."""
+        self.n_failures += 1
+        if self.have >= self.furthest + ENOUGH:
+            self.n_failures, self.furthest = 1, self.have
+        if self.n_failures >= ATTEMPTS:
+            kind = HostUnreachable if passing.unreachable else DownloadError
+            raise kind(
+                self.source.shown,
+                f"{passing.found}, {ATTEMPTS} times",
+                "What has arrived is kept; ask again later." if self.have else "Is the network up? Ask again later.",
+            )
+        wait_s = FIRST_WAIT_SECONDS * 2 ** (self.n_failures - 1) * random.uniform(0.5, 1.0)  # noqa: S311
+        wait_s = min(MAX_WAIT_SECONDS, max(wait_s, passing.wait_s))
+        log.info("%s: %s; again in %.1f s", self.source.shown, passing.found, wait_s)
+        if self.stop.wait(wait_s):
+            raise Stopped
+
+
+class Note:
+    """What is written in a lock file."""
+
+    def __init__(self, path: Path, file):
+        self.path, self._file = path, file
+
+    def read(self) -> dict[str, Any]:
+        """Return what the last one wrote, {} if it wrote nothing or not all of it."""
+        self._file.seek(0)
+        try:
+            found = json.loads(self._file.read().decode())
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Replace what is written."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(json.dumps(values).encode())
+        self._file.flush()
+
+    def remove(self) -> None:
+        """Remove the file, which only the one who has the lock may do."""
+        if sys.platform == "win32":
+            self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, stop: Event) -> Iterator[Note]:
+    """Keep all others away from ``path`` while the block runs, threads as well as processes.
+
+    The lock is on ``path.json``; the kernel takes it back from a process that dies.
+    """
+    path = path.with_name(path.name + ".json")
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("a+b")
+        except FileNotFoundError:  # a download that failed has just removed the folder
+            continue
+        with file:
+            if _lock(file, stop) and _is_at(file, path):
+                yield Note(path, file)
+                return
+
+
+def _is_at(file, path: Path) -> bool:
+    """Return whether an open file has not been removed or replaced."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove folders that were made for nothing, the innermost first."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+def _lock(file, stop: Event) -> bool:
+    if sys.platform == "win32":
+        return True
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if stop.wait(LOCK_POLL_SECONDS):
+                raise Stopped from None
+
+
+def _part_of(target: Path) -> Path:
+    """Return where a file's bytes are put while they come; short enough for every filesystem."""
+    key = hashlib.sha1(target.name.encode(), usedforsecurity=False).hexdigest()[:8]
+    name = target.name.encode()[:120].decode(errors="ignore")
+    own = f".{os.getpid()}" if sys.platform == "win32" else ""
+    return target.with_name(f".{name}.{key}{own}.part")

@@ -1,0 +1,243 @@
+"""The tables as ONE cache tables, which an unmodified ONE-api opens in local mode."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labweave.database.finding import Wanted
+from labweave.errors import SourceError
+from labweave.formats.alf.names import fits, is_uuid
+from labweave.formats.writing import whole_file
+from labweave.one.matching import QC
+from labweave.one.tables import DatasetRow, SessionRow, Tables
+from labweave.schemas.dataset import Dataset
+from labweave.schemas.ingestion import Run
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SESSIONS_AT_ONCE = 2000
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class ExportedTables:
+    """What was written.
+
+    Attributes
+    ----------
+    folder : Path
+    n_sessions, n_datasets, n_insertions : int
+        Rows in sessions.pqt, datasets.pqt and insertions.pqt.
+    n_undated : int
+        Sessions without a date, which have no place in ONE's folders and were left out.
+    """
+
+    folder: Path
+    n_sessions: int
+    n_datasets: int
+    n_insertions: int
+    n_undated: int
+
+
+def export_tables(
+    folder: str | Path, *, labs: Sequence[str] = (), projects: Sequence[str] = (), subjects: Sequence[str] = ()
+) -> ExportedTables:
+    """Write sessions.pqt, datasets.pqt and insertions.pqt; files of these names are replaced.
+
+    The same rows give the same files. A reader never sees half of one.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made when it is missing. For a client to load data, the files are to be at
+        ``folder/lab/Subjects/subject/date/number``.
+    labs, projects, subjects : sequence of str
+        Only sessions of one of these; all without.
+
+    Returns
+    -------
+    ExportedTables
+
+    Raises
+    ------
+    SourceError
+        No session fits, or an id or name is one that ONE can't take; nothing is written.
+    OSError
+        The folder can't be written.
+    """
+    tables = Tables()
+    wanted = Wanted(labs=list(labs) or None, projects=list(projects) or None, subjects=list(subjects) or None)
+    found = sorted(tables.sessions(wanted), key=lambda row: row.eid)
+    sessions = [row for row in found if row.date is not None]
+    if not sessions:
+        raise SourceError("There is no session with a date to export. Was another lab, project or subject meant?")
+    _refuse("sessions", (problem for row in sessions if (problem := _session_problem(row))))
+    _refuse("sessions", _clashes(sessions))
+    eids = [row.eid for row in sessions]
+    insertions = sorted(tables.insertions(wanted), key=lambda row: (row.eid, row.pid))
+    _refuse("insertions", (f"{row.pid}: {_NO_ID}" for row in insertions if not is_uuid(row.pid)))
+    dated = set(eids)
+    insertions = [row for row in insertions if row.eid in dated]
+    metadata = {"one_metadata": json.dumps({"date_created": _last_change(), "origin": "labweave"}).encode()}
+    folder = Path(folder)
+    with contextlib.ExitStack() as files:
+        parts = {
+            name: files.enter_context(whole_file(folder / f"{name}.pqt"))
+            for name in ("sessions", "datasets", "insertions")
+        }
+        _write(parts["sessions"], ["id"], _SESSIONS, [_session_columns(sessions)], metadata)
+        pages = (_dataset_columns(tables, eids[at : at + SESSIONS_AT_ONCE]) for at in _starts(eids))
+        n_datasets = _write(parts["datasets"], ["eid", "id"], _dataset_schema(), pages, metadata)
+        columns = [{name: [getattr(row, field) for row in insertions] for name, field in _INSERTIONS.items()}]
+        _write(parts["insertions"], ["eid", "id"], dict.fromkeys(_INSERTIONS, "string"), columns, metadata)
+    return ExportedTables(folder, len(sessions), n_datasets, len(insertions), len(found) - len(sessions))
+
+
+_SESSIONS = {
+    "id": "string",
+    "lab": "string",
+    "subject": "string",
+    "date": "date32",
+    "number": "uint16",
+    "task_protocol": "string",
+    "projects": "string",
+}
+_INSERTIONS = {"eid": "eid", "id": "pid", "name": "probe_name", "model": "model", "serial": "serial"}
+_NO_ID = "its id is no UUID of version 3 or 4, which ONE needs"
+
+
+def _session_problem(row: SessionRow) -> str | None:
+    """Say what ONE can't take of a session, or None."""
+    what = f"{row.eid} ({row.lab}/{row.subject}/{row.date}/{row.number})"
+    if not is_uuid(row.eid):
+        return f"{what}: {_NO_ID}"
+    if not fits("lab", row.lab):
+        return f"{what}: a lab has letters, digits and _ only"
+    if not fits("subject", row.subject):
+        return f"{what}: a subject has letters, digits, _ . and - only"
+    if not 0 <= row.number <= 999:
+        return f"{what}: a number is from 0 to 999"
+    return None
+
+
+def _clashes(sessions: Iterable[SessionRow]) -> Iterator[str]:
+    """Yield what ONE can't tell apart: it finds sessions by subject, date and number, whatever the lab."""
+    counts = Counter((row.subject, row.date, row.number) for row in sessions)
+    for (subject, date, number), count in sorted(counts.items()):
+        if count > 1:
+            yield f"{subject}/{date}/{number:03d} is {count} sessions; --lab chooses one lab's"
+
+
+def _refuse(what: str, problems: Iterable[str]) -> None:
+    listed = list(problems)
+    if listed:
+        more = f"; and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+        raise SourceError(
+            f"Cache tables can't hold {len(listed)} of the {what}: {'; '.join(listed[:SHOWN])}{more}. "
+            "Correct them, or export others: --lab, --project, --subject."
+        )
+
+
+def _last_change() -> str:
+    """Return when something last came into the database: that of an export at another time is the same."""
+    started = Run().to_arrays("started", order_by="started DESC", limit=1).tolist()
+    last = started[0] if started else dt.datetime(2026, 1, 1)
+    return last.isoformat(sep=" ", timespec="seconds")
+
+
+def _starts(eids: Sequence[str]) -> range:
+    return range(0, len(eids), SESSIONS_AT_ONCE)
+
+
+def _session_columns(sessions: Sequence[SessionRow]) -> dict[str, list[Any]]:
+    names = ("eid", "lab", "subject", "date", "number", "task_protocol")
+    columns = {name: [getattr(row, name) for row in sessions] for name in names}
+    return {
+        "id": columns.pop("eid"),
+        **columns,
+        "projects": [",".join(sorted(row.projects)) for row in sessions],
+    }
+
+
+def _dataset_columns(tables: Tables, eids: Sequence[str]) -> dict[str, list[Any]]:
+    rows = sorted(tables.datasets(eids), key=lambda row: (row.eid or "", row.id))
+    _refuse("datasets", (f"{row.id} ({row.path}): {_NO_ID}" for row in rows if not is_uuid(row.id)))
+    _refuse("datasets", _two_defaults(rows))
+    return {
+        "eid": [row.eid for row in rows],
+        "id": [row.id for row in rows],
+        "rel_path": [row.rel_path for row in rows],
+        "file_size": [row.size or 0 for row in rows],
+        "hash": [row.hash.lower() if len(row.hash) == 32 else None for row in rows],
+        "exists": [row.exists for row in rows],
+        "default_revision": [row.is_default for row in rows],
+        "qc": [row.qc for row in rows],
+    }
+
+
+def _two_defaults(rows: Iterable[DatasetRow]) -> Iterator[str]:
+    counts = Counter((row.session_path, row.collection, row.name) for row in rows if row.is_default)
+    for place, count in counts.items():
+        if count > 1:
+            yield f"{'/'.join(filter(None, place))} has {count} default revisions"
+
+
+def _dataset_schema() -> dict[str, Any]:
+    import pyarrow as pa
+
+    # A column without any hash, typed as such, is what ONE-api takes for "don't compare".
+    has_hash = bool(Dataset & "hash != ''")
+    return {
+        "eid": "string",
+        "id": "string",
+        "rel_path": "string",
+        "file_size": "uint64",
+        "hash": "string" if has_hash else "null",
+        "exists": "bool",
+        "default_revision": "bool",
+        "qc": pa.dictionary(pa.int8(), pa.string(), ordered=True),
+    }
+
+
+def _write(
+    path: Path, index: list[str], types: dict[str, Any], pages: Iterable[dict[str, list[Any]]], metadata: dict
+) -> int:
+    """Write pages of columns as one table with an index, and return how many rows that are."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    named = {"date32": pa.date32(), "bool": pa.bool_(), "null": pa.null(), "string": pa.string()}
+    named |= {"uint16": pa.uint16(), "uint64": pa.uint64()}
+    fields = [pa.field(name, named.get(kind, kind) if isinstance(kind, str) else kind) for name, kind in types.items()]
+    schema = pa.schema(fields)
+    empty = schema.empty_table().to_pandas().set_index(index)
+    if "file_size" in empty:
+        empty = empty.astype({"file_size": "UInt64"})  # the type of ONE-api's own frames
+    described = pa.Schema.from_pandas(empty).metadata or {}
+    schema = schema.with_metadata({**described, **metadata})
+    n_rows = 0
+    with pq.ParquetWriter(path, schema) as writer:
+        for columns in pages:
+            table = pa.table([_array(columns[field.name], field.type) for field in schema], schema=schema)
+            writer.write_table(table)
+            n_rows += table.num_rows
+    return n_rows
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(kind):
+        return pa.array(values, kind)
+    codes = {name: code for code, name in enumerate(QC)}
+    return pa.DictionaryArray.from_arrays(
+        pa.array([codes[value] for value in values], pa.int8()), pa.array(list(QC)), ordered=True
+    )

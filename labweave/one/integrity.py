@@ -1,0 +1,95 @@
+"""Whether files have the size and the hash that the tables say."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+BLOCK = 1 << 20
+
+HASHES = {32: "md5", 40: "sha1", 64: "sha256"}
+"""Which hash a number of hexadecimal digits is."""
+
+
+class Expected(NamedTuple):
+    """What is known of a file: its bytes (0 unknown) and their hash in hex ('' unknown)."""
+
+    size: int = 0
+    hash: str = ""
+
+    def digest(self) -> Any:
+        """Return an empty hash of the kind that is known, or None."""
+        name = HASHES.get(len(self.hash))
+        return hashlib.new(name, usedforsecurity=False) if name else None
+
+    def fault(self, size: int, hash: str) -> str:
+        """Return how a size and hash differ from these, '' if they don't; an empty hash is not compared."""
+        if self.size and size != self.size:
+            return f"it has {size:,} bytes, {self.size:,} are registered"
+        if hash and self.digest() and hash != self.hash.lower():
+            return f"its {HASHES[len(self.hash)]} is {hash}, registered is {self.hash.lower()}"
+        return ""
+
+
+class Checked:
+    """Which files have been compared already; one that has not changed since is read once only."""
+
+    def __init__(self):
+        self._faults: dict[tuple[str, Expected], tuple[tuple[int, ...], str]] = {}
+        self._lock = Lock()
+
+    def fault(self, path: Path, expected: Expected) -> str:
+        """Return how a file differs from what is registered, '' if it doesn't.
+
+        Raises
+        ------
+        OSError
+            The file can't be read.
+        """
+        state = state_of(path)
+        if state is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        size = state[1]
+        if found := expected.fault(size, ""):
+            return found
+        if not expected.hash:
+            return ""
+        with self._lock:
+            known = self._faults.get((str(path), expected))
+        if known is not None and known[0] == state:
+            return known[1]
+        found = expected.fault(size, _hash_of(path, expected))
+        self._keep(path, expected, state, found)
+        return found
+
+    def fits(self, path: Path, expected: Expected) -> None:
+        """Remember that a file has just been compared, and fits."""
+        if (state := state_of(path)) is not None:
+            self._keep(path, expected, state, "")
+
+    def _keep(self, path: Path, expected: Expected, state: tuple[int, ...], fault: str) -> None:
+        with self._lock:
+            self._faults[str(path), expected] = state, fault
+
+
+def state_of(path: Path) -> tuple[int, ...] | None:
+    """Return what changes when a file is written or replaced; its size is the second. None if it can't be seen."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _hash_of(path: Path, expected: Expected) -> str:
+    digest = expected.digest()
+    if digest is None:
+        return ""
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,294 @@
+"""Which datasets are meant: names, collections, revisions and quality control. Nothing here asks the database.
+
+Names are shell patterns, or regular expressions where wildcards are off. None means any, an empty text means
+absent, a list means one of its items. Listing and loading have the same rules: what is listed can be loaded.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Protocol, TypeVar
+
+from labweave.formats.alf.exceptions import (
+    ALFMultipleCollectionsFound,
+    ALFMultipleObjectsFound,
+    ALFMultipleRevisionsFound,
+    ALFWarning,
+)
+from labweave.formats.alf.names import PATTERNS, split_rel_path
+
+QC = {"NOT_SET": 0, "PASS": 10, "WARNING": 30, "FAIL": 40, "CRITICAL": 50}
+"""Outcomes of quality control and how bad they are."""
+
+PARTS = ("namespace", "object", "attribute", "timescale", "extra", "extension")
+MAGIC = re.compile(r"[/*?\[]")
+DEFAULT_MAX_QC = "FAIL"
+
+
+class Entry(Protocol):
+    """What is matched: `labweave.one.tables.DatasetRow`, or anything like it."""
+
+    @property
+    def rel_path(self) -> str:
+        """Return collection/#revision#/name."""
+        ...
+
+    @property
+    def revision(self) -> str:
+        """Return the revision, "" for none."""
+        ...
+
+    @property
+    def collection(self) -> str:
+        """Return the folders, "" for none."""
+        ...
+
+    @property
+    def is_default(self) -> bool:
+        """Say whether it is the revision to load when none is named."""
+        ...
+
+    @property
+    def severity(self) -> int:
+        """Return the value of its quality control in `QC`."""
+        ...
+
+
+Row = TypeVar("Row", bound=Entry)
+Names = str | Mapping[str, Any] | Sequence[Any] | None
+Texts = str | Sequence[str] | None
+
+
+def severity(qc: Any) -> int:
+    """Return the value of an outcome of quality control, given by name or value.
+
+    Raises
+    ------
+    ValueError
+        It is neither.
+    """
+    text = str(getattr(qc, "name", qc)).upper()
+    if text in QC:
+        return QC[text]
+    if text.isdecimal() and int(text) in QC.values():
+        return int(text)
+    raise ValueError(f"{qc!r} is no outcome of quality control. They are {', '.join(QC)}.")
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a list: of one item for text and mappings, of none for None."""
+    if value is None:
+        return []
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        return [value]
+    return list(value)
+
+
+# --- patterns of paths
+
+
+def path_pattern(filename: Names, collection: Texts, revision: Texts, *, wildcards: bool) -> re.Pattern[str]:
+    """Return the expression that paths of matching datasets fit from beginning to end.
+
+    Parameters
+    ----------
+    filename : str, list of str, dict or None
+        File names, which may have folders before them, or a dictionary of ALF parts. A ``*`` at the beginning of a
+        name does not reach into folders.
+    collection, revision : str, list of str or None
+    wildcards : bool
+        Shell patterns, else regular expressions.
+
+    Raises
+    ------
+    KeyError
+        A dictionary has a key that is no ALF part.
+    ValueError
+        A regular expression that is none.
+    """
+    if isinstance(filename, Mapping):
+        if unknown := set(filename) - set(PARTS):
+            raise KeyError(f"{', '.join(sorted(map(str, unknown)))}: ALF names have the parts {', '.join(PARTS)}")
+        name: Any = tuple((part, _hashable(filename[part])) for part in PARTS if part in filename)
+        return _compile(None, name, _hashable(collection), _hashable(revision), wildcards)
+    return _compile(_hashable(filename), None, _hashable(collection), _hashable(revision), wildcards)
+
+
+def _hashable(value: Any) -> Any:
+    return value if value is None or isinstance(value, str) else tuple(value)
+
+
+@lru_cache(maxsize=512)
+def _compile(filename: Any, parts: Any, collection: Any, revision: Any, wildcards: bool) -> re.Pattern[str]:
+    if filename is None or filename in ("", ()):
+        name = _parts_pattern(dict(parts or ()), wildcards)
+    else:
+        name = _any_of(filename, wildcards, _own_folder)
+    folders = _folder(collection, "(?:{})/", PATTERNS["collection"], wildcards)
+    folders += _folder(revision, "#(?:{})#/", PATTERNS["revision"], wildcards)
+    text = rf"{folders}(?:{name})\Z"
+    try:
+        return re.compile(text)
+    except re.error as error:
+        shown = " ".join(str(one) for one in (filename, parts, collection, revision) if one)
+        raise ValueError(f"{shown!r} is not a regular expression: {error}.") from None
+
+
+def _folder(value: Any, form: str, anything: str, wildcards: bool) -> str:
+    if value is None or value == ():
+        return f"(?:{form.format(anything)})?"
+    return "" if value == "" else form.format(_any_of(value, wildcards))
+
+
+def _any_of(value: Any, wildcards: bool, adapt: Callable[[str], str] = str) -> str:
+    texts = [value] if isinstance(value, str) else value
+    return "|".join(adapt(_shell(text)) if wildcards else f"(?:{text})" for text in texts)
+
+
+def _shell(text: str) -> str:
+    """Return the expression for a shell pattern, which is not tied to the end."""
+    return re.sub(r"\\[Zz]\Z", "", fnmatch.translate(text))
+
+
+def _own_folder(pattern: str) -> str:
+    """Keep a ``*`` at the beginning of a name from reaching into folders."""
+    return re.sub(r"\A(\(\?s:)?\.\*", r"\1[^/]*", pattern)
+
+
+def _parts_pattern(parts: dict[str, Any], wildcards: bool) -> str:
+    part = {name: PATTERNS[name] for name in PARTS}
+    for name, value in parts.items():
+        if value not in (None, "", ()):
+            part[name] = _any_of(value, wildcards)
+    given = {name: parts.get(name) for name in PARTS}
+    namespace, timescale, extra = (given[name] for name in ("namespace", "timescale", "extra"))
+    # Before a namespace there is an underscore, which is how the pattern of any namespace tells it from an object.
+    head = "(?!_)" if namespace == "" else f"_?(?:{part['namespace']}){'?' if namespace in (None, ()) else ''}_?"
+    scale = "" if timescale == "" else f"(?:_(?:{part['timescale']})){'?' if timescale in (None, ()) else ''}"
+    more = "" if extra == "" else rf"(?:\.(?:{part['extra']})){'?' if extra in (None, ()) else ''}"
+    attribute = f"(?:{part['attribute']})"
+    return rf"{head}(?:{part['object']})\.{attribute}{scale}{more}\.(?:{part['extension']})"
+
+
+def find(
+    rows: Iterable[Row],
+    filename: Names = None,
+    collection: Texts = None,
+    revision: Texts = None,
+    *,
+    wildcards: bool = True,
+    max_qc: Any = DEFAULT_MAX_QC,
+    ignore_qc_not_set: bool = False,
+) -> list[Row]:
+    """Return the datasets that fit, in the order given.
+
+    Parameters
+    ----------
+    rows : iterable of Entry
+    filename, collection, revision, wildcards
+        See `path_pattern`.
+    max_qc : str or int
+        The worst quality control that is taken.
+    ignore_qc_not_set : bool
+        Leave out datasets that have had no quality control.
+    """
+    fits, most = path_pattern(filename, collection, revision, wildcards=wildcards).match, severity(max_qc)
+    least = 1 if ignore_qc_not_set else 0
+    return [row for row in rows if least <= row.severity <= most and fits(row.rel_path)]
+
+
+def with_extension(name: Any, wildcards: bool) -> Any:
+    """Return ``object.attribute.*`` for ``object.attribute``."""
+    return f"{name}.*" if wildcards and isinstance(name, str) and name.count(".") == 1 else name
+
+
+def any_namespace(name: str) -> re.Pattern[str]:
+    """Return the expression of a name, which ends with its extension, in whatever namespace."""
+    return re.compile(rf"(?:.*/)?(?:_{PATTERNS['namespace']}_)?{_shell(name)}\Z")
+
+
+def has_magic(name: str) -> bool:
+    """Say whether a name has folders, ``*``, ``?`` or ``[`` in it."""
+    return MAGIC.search(name) is not None
+
+
+# --- revisions
+
+
+def default_revision() -> str | None:
+    """Return the revision that loading takes when none is given, from ONE_REVISION_LAST_BEFORE."""
+    return os.environ.get("ONE_REVISION_LAST_BEFORE") or None
+
+
+def last_before(rows: Iterable[Row], revision: str | None, *, strict: bool = True) -> list[Row]:
+    """Return one revision of each dataset, sorted by their paths.
+
+    Parameters
+    ----------
+    rows : iterable of Entry
+        Of one session.
+    revision : str or None
+        The last one that is not after this is taken, compared as text. None or "": the default.
+    strict : bool
+        Two defaults of one dataset are an error, not a warning.
+
+    Raises
+    ------
+    ALFMultipleRevisionsFound
+        Two defaults.
+
+    Warns
+    -----
+    ALFWarning
+        There is no default, or the datasets have different revisions.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        name = split_rel_path(row.rel_path).name
+        groups.setdefault(f"{row.collection}/{name}" if row.collection else name, []).append(row)
+    chosen = [found for path in sorted(groups) if (found := _one_of(path, groups[path], revision or None, strict))]
+    if len(revisions := list(dict.fromkeys(row.revision for row in chosen))) > 1:
+        warnings.warn(f"Multiple revisions: {_quoted(revisions)}", ALFWarning, stacklevel=4)
+    return chosen
+
+
+def _one_of(path: str, rows: list[Row], revision: str | None, strict: bool) -> Row | None:
+    if revision is None:
+        defaults = [row for row in rows if row.is_default]
+        if len(defaults) > 1 and strict:
+            raise ALFMultipleRevisionsFound(
+                f"{path} has several default revisions: {_quoted(r.revision for r in defaults)}."
+            )
+        if len(defaults) == 1:
+            return defaults[0]
+        if len(rows) == 1:
+            return rows[0]
+        problem = "several default revisions" if defaults else "no default revision"
+        warnings.warn(f"{path} has {problem}; the most recent is taken", ALFWarning, stacklevel=5)
+        return max(rows, key=lambda row: row.revision)
+    return max((row for row in rows if row.revision <= revision), key=lambda row: row.revision, default=None)
+
+
+# --- one or several
+
+
+def only_collection(rows: Sequence[Row]) -> None:
+    """Raise ALFMultipleCollectionsFound if datasets lie in several collections."""
+    if len(found := sorted({row.collection for row in rows})) > 1:
+        raise ALFMultipleCollectionsFound(_quoted(found))
+
+
+def only_one(rows: Sequence[Row]) -> Row:
+    """Return the only dataset, or raise ALFMultipleObjectsFound."""
+    if len(rows) > 1:
+        raise ALFMultipleObjectsFound(_quoted(row.rel_path for row in rows))
+    return rows[0]
+
+
+def _quoted(texts: Iterable[str]) -> str:
+    return ", ".join(f'"{text}"' for text in texts)

@@ -1,0 +1,484 @@
+"""Where bytes come from: a server (HTTP, HTTPS) or any filesystem that fsspec knows, from any position on.
+
+A source is opened for the bytes after a position, so that what broke off can go on. It tells in one of three ways
+that it can't: `Passing`, try again; `CannotContinue`, begin again; `DownloadError`, give up.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol
+from urllib.parse import quote, urlsplit
+
+import fsspec
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase, HTTPBasicAuth
+
+from labweave.errors import ConfigError, SourceError
+from labweave.settings import OneSettings
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 10
+READ_SECONDS = 60
+"""Without a byte."""
+
+BLOCK = 1 << 16
+"""Small: what is read of a block is lost when the connection breaks in it."""
+
+FILE_BLOCK = 1 << 20
+
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Answers that say: later."""
+
+REFUSED_SCHEMES = frozenset({"reference"})
+"""Filesystems that follow what is written in the files."""
+
+
+class DownloadError(SourceError):
+    """A file that can't be fetched.
+
+    Parameters
+    ----------
+    where : str
+        The file's address, without credentials.
+    found : str
+        What happened.
+    advice : str
+        What to do about it.
+    status : int, optional
+        Of the server's answer; 404 for a file that is not there, on other filesystems, too.
+
+    Attributes
+    ----------
+    results : list of Path or None
+        When several files were asked for: what `Files.get` would have returned, None for those that failed.
+    """
+
+    def __init__(self, where: str, found: str, advice: str, status: int | None = None):
+        self.where, self.found, self.advice, self.status = where, found, advice, status
+        self.results: list = []
+        super().__init__(f"{where}: {found}. {advice}")
+
+    def __reduce__(self):
+        return type(self), (self.where, self.found, self.advice, self.status)
+
+
+class HostUnreachable(DownloadError):
+    """Nothing answers at the address: no further file need be asked for there."""
+
+
+class WrongContent(DownloadError):
+    """A file arrived whole but is not the registered one: size or hash differ. Nothing was replaced.
+
+    `fingerprint` tells whether the server still has the same one.
+    """
+
+    fingerprint: tuple[str, int | None] = ("", None)
+
+
+class Passing(Exception):
+    """The connection broke or the server asks for patience; worth another try.
+
+    Parameters
+    ----------
+    found : str
+        What happened.
+    wait_s : float, default: 0
+        How long the server asks to wait.
+    unreachable : bool, default: False
+        There was no answer at all.
+    """
+
+    def __init__(self, found: str, wait_s: float = 0.0, unreachable: bool = False):
+        self.found, self.wait_s, self.unreachable = found, wait_s, unreachable
+        super().__init__(found)
+
+
+class CannotContinue(Exception):
+    """The file is not the one whose beginning is here already."""
+
+
+@dataclass
+class Stream:
+    """Bytes of a file as they arrive.
+
+    Attributes
+    ----------
+    first : int
+        Position of the first one in the file.
+    total : int or None
+        Bytes of the whole file, if the source tells.
+    mark : str
+        Stays as long as the file does; '' if the source tells nothing.
+    blocks : Iterator[bytes]
+    is_encoded : bool
+        The server packed them, so positions mean nothing.
+    """
+
+    first: int
+    total: int | None
+    mark: str
+    blocks: Iterator[bytes]
+    is_encoded: bool = False
+
+
+class Source(Protocol):
+    """Bytes of one file."""
+
+    shown: str
+    """Its address without user, password and query."""
+
+    def open(self, first: int, last: int | None, mark: str, size: int) -> Any:
+        """Return a context manager that gives a `Stream` of the bytes from `first` to `last`, both included.
+
+        `mark` is the one of the bytes that are here already; `size` is what is registered, 0 if nothing is.
+        """
+        ...
+
+
+@dataclass(frozen=True, repr=False)
+class DataLogin:
+    """User and password of one server; sent nowhere else, and never shown.
+
+    Attributes
+    ----------
+    url : str
+        Address of the server, for example ``https://data.example.org``.
+    user, password : str
+    """
+
+    url: str
+    user: str = ""
+    password: str = ""
+
+    def __post_init__(self):
+        if self.user and not urlsplit(self.url).hostname:
+            raise ConfigError(
+                "There is a login of a data server, but no address of the server it is for. Set LABWEAVE_ONE_DATA_URL, "
+                "or [one] data_url in labweave.toml, for example https://data.example.org."
+            )
+
+    def __repr__(self) -> str:
+        return f"DataLogin({show(self.url)!r})"
+
+    @classmethod
+    def of(cls, settings: OneSettings) -> DataLogin | None:
+        """Return the login that the settings have, None without one.
+
+        Raises
+        ------
+        ConfigError
+            They have a user, but no server.
+        """
+        if not settings.data_user:
+            return None
+        return cls(settings.data_url, settings.data_user, settings.data_password.get_secret_value())
+
+    def is_for(self, url: str) -> bool:
+        """Return whether an address is of this server: same scheme, host and port."""
+        return bool(self.user) and _origin(url) == _origin(self.url)
+
+
+class _ThisHostOnly(AuthBase):
+    """Adds the login to requests to its own server; requests itself drops it on the way to another."""
+
+    def __init__(self, login: DataLogin | None):
+        self.login = login
+
+    def __call__(self, r):
+        if self.login is not None and self.login.is_for(r.url or ""):
+            return HTTPBasicAuth(self.login.user.encode(), self.login.password.encode())(r)
+        return r
+
+
+class Web:
+    """Connections to web servers for a while; none lives on in a process that forks.
+
+    Parameters
+    ----------
+    login : DataLogin, optional
+    n_connections : int, default: 1
+        Kept open to one server.
+    """
+
+    def __init__(self, login: DataLogin | None = None, n_connections: int = 1):
+        self.login = login
+        self._session = requests.Session()
+        adapter = HTTPAdapter(pool_connections=n_connections, pool_maxsize=n_connections)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+        self._settings: dict[tuple, Any] = {}
+
+    def __enter__(self) -> Web:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._session.close()
+
+    def get(self, url: str, headers: dict[str, str]) -> requests.Response:
+        """Send a request; the answer's body is still to be read."""
+        request = self._session.prepare_request(
+            requests.Request("GET", url, headers=headers, auth=_ThisHostOnly(self.login))
+        )
+        origin = _origin(url)
+        if origin not in self._settings:  # proxies and certificates, which requests looks up for a millisecond
+            self._settings[origin] = self._session.merge_environment_settings(url, {}, True, None, None)
+        return self._session.send(request, timeout=(CONNECT_SECONDS, READ_SECONDS), **self._settings[origin])
+
+
+class HttpSource:
+    """A file of a web server.
+
+    Parameters
+    ----------
+    web : Web
+    url : str
+        Percent-encoded.
+    """
+
+    def __init__(self, web: Web, url: str):
+        self.url, self.shown, self._web = url, show(url), web
+
+    @contextmanager
+    def open(self, first: int, last: int | None, mark: str, size: int) -> Iterator[Stream]:
+        """Ask for the bytes from `first` to `last`; the stream may begin at 0, if the server can't do better."""
+        headers = {"Accept-Encoding": "identity"}
+        if first or last is not None:
+            headers["Range"] = f"bytes={first}-{'' if last is None else last}"
+            if mark:
+                headers["If-Range"] = mark
+        with self._translated(), self._web.get(self.url, headers) as response:
+            yield self._stream(response, first, last, size)
+
+    def _stream(self, response: requests.Response, first: int, last: int | None, size: int) -> Stream:
+        self._check_status(response, first, last)
+        headers = response.headers
+        if "text/html" in headers.get("Content-Type", "") and not urlsplit(self.url).path.endswith((".html", ".htm")):
+            raise DownloadError(
+                self.shown, "the server sent a web page, not the file", "Is a login needed, or the address wrong?"
+            )
+        length = int(headers["Content-Length"]) if headers.get("Content-Length", "").isdecimal() else None
+        etag = headers.get("ETag", "")
+        mark = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "")
+        # A packed file as such (x.tar.gz) is called encoded by some servers: then its length is the registered one.
+        is_encoded = headers.get("Content-Encoding", "identity").lower() != "identity" and not (size and length == size)
+        start, total = 0, None if is_encoded else length
+        if response.status_code == 206:
+            start, total = self._range(headers.get("Content-Range", ""), first)
+        blocks = response.raw.stream(BLOCK, decode_content=is_encoded)
+        return Stream(start, total, mark, blocks, is_encoded)
+
+    def _range(self, text: str, first: int) -> tuple[int, int | None]:
+        parts = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", text.strip())
+        if parts is None or int(parts[1]) != first:
+            raise CannotContinue
+        return first, None if parts[2] == "*" else int(parts[2])
+
+    def _check_status(self, response: requests.Response, first: int, last: int | None) -> None:
+        status = response.status_code
+        if status in (200, 206):
+            return
+        if status == 416 and first and last is None:
+            raise CannotContinue
+        found = f"the server answered {status} {response.reason or ''}".rstrip()
+        if status in PASSING:
+            raise Passing(found, _wait_of(response.headers.get("Retry-After", "")))
+        advice = "Is the address of the repository right?"
+        if status == 401:
+            advice = (
+                "The server wants a login: set LABWEAVE_ONE_DATA_URL, LABWEAVE_ONE_DATA_USER and "
+                "LABWEAVE_ONE_DATA_PASSWORD."
+            )
+            if self._web.login is not None and self._web.login.is_for(self.url):
+                advice = "The user or the password of LABWEAVE_ONE_DATA_USER is wrong for this server."
+        elif status == 403:
+            advice = "This login may not read the file; the people who run the server can allow it."
+        elif status in (404, 410):
+            advice = "The file is registered there, but the server does not have it."
+        raise DownloadError(self.shown, found, advice, status)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn what requests and urllib3 raise into what the download understands."""
+        try:
+            yield
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            causes = list(_causes(error))
+            host = urlsplit(self.url).hostname
+            if any(isinstance(cause, (urllib3.exceptions.NameResolutionError, socket.gaierror)) for cause in causes):
+                raise HostUnreachable(
+                    self.shown, f"no address is known for the server {host}", "Is the name right, and the network up?"
+                ) from None
+            if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+                raise HostUnreachable(
+                    self.shown, f"the certificate of {host} is not accepted", "Is the address right, and the clock?"
+                ) from None
+            if isinstance(error, requests.TooManyRedirects):
+                raise DownloadError(self.shown, "it sends in circles", "Is the address right?") from None
+            if isinstance(error, (ValueError, requests.exceptions.InvalidSchema)):
+                raise DownloadError(self.shown, "no address that can be asked", "Correct it.") from None
+            is_new = any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes)
+            is_late = any(isinstance(cause, (requests.Timeout, urllib3.exceptions.TimeoutError)) for cause in causes)
+            if is_late and not is_new:  # a NewConnectionError is a timeout by birth only
+                unreachable = any(isinstance(cause, urllib3.exceptions.ConnectTimeoutError) for cause in causes)
+                raise Passing(f"no answer from {host} in time", unreachable=unreachable) from None
+            found = f"nothing answers at {host}" if is_new else f"the connection to {host} broke"
+            raise Passing(found, unreachable=is_new) from None
+
+
+class FilesystemSource:
+    """A file of a filesystem that fsspec opens, for example ``s3://bucket/file``.
+
+    Parameters
+    ----------
+    url : str
+        Not percent-encoded.
+    """
+
+    def __init__(self, url: str):
+        self.url, self.shown = url, show(url)
+
+    @contextmanager
+    def open(self, first: int, last: int | None, mark: str, size: int) -> Iterator[Stream]:
+        """Open the file at `first`."""
+        with self._translated():
+            filesystem, path = _open_filesystem(self.url)
+            total = filesystem.info(path).get("size")
+            now = filesystem.ukey(path)
+            file = filesystem.open(path, "rb")
+            file.seek(first)
+        if first and mark and mark != now:
+            file.close()
+            raise CannotContinue
+        try:
+            yield Stream(first, total, now, self._blocks(file, None if last is None else last - first + 1))
+        finally:
+            file.close()
+
+    def _blocks(self, file, n_left: int | None) -> Iterator[bytes]:
+        while True:
+            with self._translated():
+                block = file.read(FILE_BLOCK if n_left is None else min(FILE_BLOCK, n_left))
+            if not block:
+                return
+            yield block
+            if n_left is not None:
+                n_left -= len(block)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except ConfigError:
+            raise
+        except FileNotFoundError:
+            raise DownloadError(
+                self.shown, "the file is not there", "It is registered there, but missing.", 404
+            ) from None
+        except PermissionError:
+            raise DownloadError(self.shown, "it may not be read", "Are the credentials set up?", 403) from None
+        except (TimeoutError, ConnectionError) as error:
+            raise Passing(f"the connection broke ({type(error).__name__})") from None
+        except Exception as error:  # each filesystem has errors of its own
+            log.debug("%s", self.shown, exc_info=True)
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+            raise DownloadError(
+                self.shown, f"it can't be read ({reason})", "Are address and credentials right, and the network up?"
+            ) from None
+
+
+def make_source(web: Web, url: str) -> Source:
+    """Return the source of an address.
+
+    Raises
+    ------
+    DownloadError
+        The address is of no kind that can be read.
+    """
+    scheme = scheme_of(url)
+    if scheme in ("http", "https"):
+        return HttpSource(web, url)
+    if not scheme or "::" in url or scheme in REFUSED_SCHEMES:
+        raise DownloadError(show(url), "no address that can be read", "Correct data_url of the repository.")
+    return FilesystemSource(url)
+
+
+def join_url(root: str, path: str) -> str:
+    """Return the address of a posix path below a root; percent-encoded, so that ``#revision#`` stays, if it is HTTP."""
+    encoded = quote(path, safe="/") if scheme_of(root) in ("http", "https") else path
+    return f"{root.rstrip('/')}/{encoded.lstrip('/')}"
+
+
+def scheme_of(url: str) -> str:
+    """Return the scheme in lower case, '' if there is none."""
+    scheme, colon, _ = url.partition("://")
+    return scheme.lower() if colon else ""
+
+
+def show(url: str) -> str:
+    """Return an address without user, password and query, any of which may be secret."""
+    scheme, colon, rest = url.partition("://")
+    if not colon:
+        return url
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+
+
+def _open_filesystem(url: str) -> tuple[Any, str]:
+    try:
+        return fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise ConfigError(
+            f"{show(url)} needs a package that is not installed: {error}. "
+            "For s3:// it is s3fs: pip install s3fs; for gs:// gcsfs; for sftp:// paramiko."
+        ) from None
+    except ValueError:
+        raise ConfigError(
+            f"{show(url)}: this kind of address is not known. Correct data_url of the repository, "
+            "or install the fsspec package for it."
+        ) from None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Give an error and what lies behind it; urllib3 keeps that in ``reason`` and ``args``."""
+    seen: set[int] = set()
+    waiting: list[Any] = [error]
+    while waiting:
+        cause = waiting.pop()
+        if not isinstance(cause, BaseException) or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        waiting += [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    return parts.scheme.lower(), parts.hostname, port or {"http": 80, "https": 443}.get(parts.scheme.lower())
+
+
+def _wait_of(retry_after: str) -> float:
+    """Return the seconds that a Retry-After header asks for."""
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        when = parsedate_to_datetime(retry_after)
+    except (TypeError, ValueError):
+        return 0.0
+    now = dt.datetime.now(when.tzinfo)
+    return max(0.0, (when - now).total_seconds())

@@ -1,0 +1,42 @@
+"""Many UUIDs at once: a search gives up to a hundred thousand, and the constructor takes two microseconds each."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import repeat
+from struct import iter_unpack
+from uuid import UUID, SafeUUID
+
+_LENGTH = 36
+
+
+def split_eids(text: str) -> list[str]:
+    """Return the UUIDs of a text that holds nothing but them."""
+    return [text[at : at + _LENGTH] for at in range(0, len(text), _LENGTH)]
+
+
+def make_uuids(text: str) -> list[UUID]:
+    """Return the UUIDs of a text that holds nothing but them, as `uuid.UUID`."""
+    raw = bytes.fromhex(text.replace("-", ""))
+    numbers = [int.from_bytes(each, "big") for (each,) in iter_unpack("16s", raw)]
+    with _no_collection():
+        found = list(map(object.__new__, repeat(UUID, len(numbers))))
+    # The class is immutable by its own __setattr__; its slots are set as its constructor sets them.
+    any(map(UUID.int.__set__, found, numbers))  # type: ignore[attr-defined]
+    any(map(UUID.is_safe.__set__, found, repeat(SafeUUID.unknown)))  # type: ignore[attr-defined]
+    return found
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector from looking through objects that are only being made."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -1,0 +1,280 @@
+"""Onedata: the variables of VR imaging sessions, recipes, and whether these can be followed."""
+
+from pathlib import Path
+
+import datajoint as dj
+import numpy as np
+
+from labweave.errors import FileMissing, LabweaveError, SchemaError
+from labweave.formats import onedata
+from labweave.formats.hashing import sha256_of_file
+from labweave.formats.onedata.describe import dtype_text
+from labweave.formats.onedata.recipe import from_json
+from labweave.formats.onedata.registry import loaders, transforms
+from labweave.formats.onedata.transforms import split_call
+from labweave.schemas.ingestion import Source
+from labweave.schemas.session import Session
+
+schema = dj.Schema()
+
+PATH_LENGTH = 255
+
+
+@schema
+class OneSession(dj.Manual):
+    definition = """
+    # one session with a folder of onedata
+    -> Session
+    ---
+    -> Source
+    one_folder          : varchar(255)      # its folder below the source's location
+    one_session_id=''   : varchar(64)       # as its folder is called; empty when there is none
+    one_session_kind    : enum('b2', 'onedata') # registered by vrAnalysis, or another lab's
+    one_options=null    : json              # of the registration
+    one_preprocessing=null : json           # steps of the registration that are done
+    one_values=null     : json              # what the registration and users have set
+    """
+
+
+@schema
+class RoiPlane(dj.Manual):
+    definition = """
+    # one imaging plane of a session
+    -> OneSession
+    plane_order         : int32             # counts from 0 in the order in which ROIs are joined
+    ---
+    plane_name          : varchar(64)       # its folder in suite2p, for example plane0
+    plane_id            : int32             # its number
+    n_rois=null         : int32             # ROIs
+    n_frames=null       : int32             # frames; planes may differ by one
+    """
+
+
+@schema
+class OneData(dj.Manual):
+    definition = """
+    # one variable of a session
+    -> OneSession
+    one_name            : varchar(128)      # object.attribute, for example mpci.roiActivityF
+    one_form            : enum('npy', 'npz') # a name can have both
+    ---
+    one_kind            : enum('array', 'sparse', 'recipe', 'object', 'unsafe', 'unreadable') # object is plain values
+    one_object          : varchar(128)      # name up to the first dot
+    one_attribute=''    : varchar(128)      # name behind it
+    one_dtype=''        : varchar(255)      # as numpy writes it, for example <f8
+    one_shape=null      : json              # list of lengths
+    n_stored=null       : int64             # elements that a sparse array (csc) stores
+    content_sha256=''   : varchar(64)       # of the array's bytes in C order; of sparse data, indices and indptr
+    object_value=null   : json              # plain values, as far as JSON holds them
+    one_problem=''      : varchar(2000)     # why it is unsafe or unreadable
+    one_file=''         : varchar(255)      # below the session's folder; empty when it is in the database alone
+    one_file_size=null  : int64             # bytes
+    one_file_sha256=''  : varchar(64)       # of its bytes
+    one_vanished=0      : bool              # its file is no longer there
+    """
+
+
+@schema
+class Recipe(dj.Manual):
+    definition = """
+    # one variable that is loaded from where its data already is
+    -> OneData
+    ---
+    loader_type         : varchar(64)       # name of the loader, for example S2P
+    source_arg=null     : varchar(1000)     # what it loads
+    transforms          : json              # what is done to it then, from left to right
+    kwargs              : json              # arguments of the loader
+    """
+
+
+@schema
+class RecipeCheck(dj.Computed):
+    definition = """
+    # one recipe, followed
+    -> Recipe
+    ---
+    recipe_state : enum('resolved', 'missing_source', 'unknown_loader', 'unknown_transform', 'refused', 'failed') # found
+    result_shape=null   : json              # list of lengths
+    result_dtype=''     : varchar(255)      # as numpy writes it, or list
+    result_size=null    : int64             # bytes in memory
+    reason=''           : varchar(2000)     # why it can't be followed
+    """
+
+    class SourceFile(dj.Part):
+        definition = """
+        # one file that the recipe loads from, or would
+        -> master
+        source_path         : varchar(255)      # below the source's location
+        ---
+        source_size=null    : int64             # bytes; null when it is missing
+        source_mtime_ns=null : int64            # ns since 1970, time of its last change
+        source_sha256=''    : varchar(64)       # of its bytes
+        n_rows=null         : int64             # length of an array file's first axis
+        """
+
+    @property
+    def key_source(self):
+        """Recipes of variables that are still there."""
+        return Recipe & (OneData & {"one_vanished": False, "one_kind": "recipe"})
+
+    def make_fetch(self, key):
+        one = (OneSession * Session.proj("subject", "session_date") & key).fetch1()
+        return one, (Source & {"source": one["source"]}).fetch1("location"), (Recipe & key).fetch1()
+
+    def make_compute(self, key, one, location, recipe):
+        opened = _open(one, location, cache_bytes=0)
+        with onedata.sources_opened() as paths:
+            result = _check(opened, recipe)
+        root = Path(location).resolve()
+        sources = [_source_row(path, root) for path in sorted(set(paths))]
+        if any(len(row["source_path"]) > PATH_LENGTH for row in sources):
+            sources, result = [], {"recipe_state": "refused", "reason": f"A path is longer than {PATH_LENGTH}."}
+        return result, sources
+
+    def make_insert(self, key, result, sources):
+        self.insert1({**key, **result})
+        self.SourceFile.insert([{**key, **row} for row in sources])
+
+    @classmethod
+    def stale(cls):
+        """Return the keys of rows whose sources changed, came or went, or whose loader is known by now."""
+        names = cls.primary_key
+        places = {
+            row["eid"]: (Path(row["location"]) if Path(row["location"]).is_dir() else None)
+            for row in (OneSession * Source.proj("location")).proj("location").to_dicts()
+        }
+        stale = {}
+        for row in cls.SourceFile().to_dicts():
+            root = places[row["eid"]]  # None: a disk that is not mounted changes nothing
+            if root and (row["source_size"], row["source_mtime_ns"]) != _stat(root / row["source_path"]):
+                stale[tuple(row[name] for name in names)] = True
+        unknown = cls & "recipe_state in ('unknown_loader', 'unknown_transform')"
+        for row in (Recipe & unknown.proj()).to_dicts():
+            if row["loader_type"] in loaders() and all(_is_known(name) for name in row["transforms"]):
+                stale[tuple(row[name] for name in names)] = True
+        return [dict(zip(names, key, strict=True)) for key in stale]
+
+
+def session(eid, **options):
+    """Return the session object of an eid, with the values and recipes of the database.
+
+    Parameters
+    ----------
+    eid : str
+    **options
+        Keywords of `labweave.formats.onedata.OneDataSession`.
+
+    Returns
+    -------
+    OneDataSession
+        Its variables are loaded from their files, and by recipes of the database where there is no file.
+
+    Raises
+    ------
+    SchemaError
+        The session has no onedata.
+    """
+    one = (OneSession * Session.proj("subject", "session_date") & {"eid": str(eid)}).to_dicts()
+    if not one:
+        raise SchemaError(
+            f"The session {eid} has no onedata. Ingest its data root: labweave ingest onedata FOLDER --lab LAB"
+        )
+    location = (Source & {"source": one[0]["source"]}).fetch1("location")
+    opened = _open(one[0], location, **options)
+    present = OneData & {"eid": str(eid), "one_vanished": False, "one_kind": "recipe"}
+    for row in (Recipe & present.proj()).to_dicts():
+        opened.one_recipes[f"{row['one_name']}.npy"] = _recipe(row)
+    return opened
+
+
+def load_dataset(eid, dataset_name, **options):
+    """Load one variable by the name of its file, following its recipe.
+
+    Parameters
+    ----------
+    eid : str
+    dataset_name : str
+        For example ``mpci.roiActivityF.npy``; what ends in ``.npz`` comes dense unless ``keep_sparse=True``.
+    **options
+        ``mmap`` and ``keep_sparse`` of `OneDataSession.loadone`.
+
+    Raises
+    ------
+    SchemaError
+        The session has no onedata.
+    NotSaved, RecipeError, ReadError
+    """
+    stem, _, form = dataset_name.rpartition(".")
+    return session(eid, cache_bytes=0).loadone(stem, sparse=form == "npz", **options)
+
+
+def is_recipe_alone(eid, dataset_name):
+    """Say whether a dataset is a recipe in the database, without a file; `load_dataset` loads it."""
+    stem, _, form = str(dataset_name).rpartition(".")
+    key = {"eid": str(eid), "one_name": stem, "one_kind": "recipe", "one_file": "", "one_vanished": False}
+    return form == "npy" and bool(OneData & key)
+
+
+def _open(one, location, **options):
+    """Return the session object of a row of `OneSession`, joined with `Session`."""
+    folder = Path(location) / one["one_folder"]
+    opened = onedata.OneDataSession(
+        one["subject"], one["session_date"], one["one_session_id"] or None, folder=folder, root=location, **options
+    )
+    opened.opts = from_json(one["one_options"]) or {}
+    opened.preprocessing = from_json(one["one_preprocessing"]) or []
+    vars(opened.values).clear()
+    vars(opened.values).update(from_json(one["one_values"]) or {})
+    return opened
+
+
+def _recipe(row):
+    """Return the recipe of a row."""
+    kwargs = from_json(row["kwargs"])
+    return onedata.LoadingRecipe(row["loader_type"], row["source_arg"], row["transforms"], **kwargs)
+
+
+def _check(opened, recipe):
+    """Follow a recipe, and return what `RecipeCheck` says of it."""
+    try:
+        value = opened.follow(_recipe(recipe), f"{recipe['one_name']}.npy")
+    except onedata.RecipeError as error:
+        return {"recipe_state": error.state, "reason": str(error)[:2000]}
+    except FileMissing as error:
+        return {"recipe_state": "missing_source", "reason": str(error)[:2000]}
+    except onedata.UnsafeFile as error:
+        return {"recipe_state": "refused", "reason": str(error)[:2000]}
+    except LabweaveError as error:
+        return {"recipe_state": "failed", "reason": str(error)[:2000]}
+    except Exception as error:  # loaders are the lab's own functions
+        return {"recipe_state": "failed", "reason": f"{type(error).__name__}: {error}"[:2000]}
+    if isinstance(value, (list, tuple)):
+        return {"recipe_state": "resolved", "result_shape": [len(value)], "result_dtype": "list"}
+    if not isinstance(value, np.ndarray):
+        value = np.asarray(value)
+    dtype = dtype_text(value.dtype)
+    facts = {"result_shape": list(value.shape), "result_dtype": dtype if len(dtype) <= 255 else "structured"}
+    return {"recipe_state": "resolved", **facts, "result_size": value.nbytes}
+
+
+def _source_row(path, root):
+    """Return what `RecipeCheck.SourceFile` says of a file."""
+    size, mtime_ns = _stat(path)
+    row = {"source_path": path.relative_to(root).as_posix(), "source_size": size, "source_mtime_ns": mtime_ns}
+    if size is None:
+        return row
+    n_rows = onedata.leading_length(path) if path.suffix == ".npy" else None
+    return {**row, "source_sha256": sha256_of_file(path), "n_rows": n_rows}
+
+
+def _stat(path):
+    """Return size and time of change of a file, None for one that is missing."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None, None
+    return found.st_size, found.st_mtime_ns
+
+
+def _is_known(text):
+    return text in transforms() or split_call(text)[0] in transforms()
