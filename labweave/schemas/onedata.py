@@ -93,7 +93,7 @@ class RecipeCheck(dj.Computed):
     # one recipe, followed
     -> Recipe
     ---
-    recipe_state : enum('resolved', 'missing_source', 'unknown_loader', 'unknown_transform', 'refused', 'failed') # found
+    recipe_state : enum('resolved', 'missing_source', 'unknown_loader', 'unknown_transform', 'refused', 'failed') # why
     result_shape=null   : json              # list of lengths
     result_dtype=''     : varchar(255)      # as numpy writes it, or list
     result_size=null    : int64             # bytes in memory
