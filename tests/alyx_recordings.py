@@ -65,11 +65,36 @@ def load_recordings(folder: Path) -> Base:
             if detail is None:
                 status, detail = details[resource].get(identity(resource, shown), (200, None))
             base.put(resource, shown, detail, status)
+    _find_owners(base)
     base.fixed, base.lossy = fixed, lossy
     if base.openapi is None:
         base.openapi = own_openapi()
     base.parameters = parameters_of(base.openapi)
     return base
+
+
+def _find_owners(base: Base) -> None:
+    """Find whose the rows are that name a subject by a nickname which two have, by what else is recorded of the two.
+
+    Nothing happens to an animal before it is born; the list of subjects shows the last water restriction of each; and
+    water is restricted, given and weighed by the user who is responsible for the animal.
+    """
+    for resource, when in (
+        ("weighings", "date_time"), ("water-administrations", "date_time"), ("water-restriction", "start_time"),
+        ("surgeries", "start_time"),
+    ):  # fmt: skip
+        for row in base.rows(resource):
+            found = base.named("subjects", "nickname", row.shown["subject"])
+            if len(found) < 2:
+                continue
+            for says_so in (
+                lambda animal: (animal["birth_date"] or "") <= row.shown[when],  # noqa: B023
+                lambda animal: animal["last_water_restriction"] == row.shown[when],  # noqa: B023
+                lambda animal: animal["responsible_user"] == row.shown.get("user"),  # noqa: B023
+            ):
+                found = [animal for animal in found if says_so(animal.shown)] or found
+            assert len(found) == 1, f"{resource} {row.id}: whose is it?"
+            row.owner = found[0].id
 
 
 def multiplied(base: Base, copies: int) -> Base:

@@ -98,13 +98,17 @@ REVERSE = {
 
 @dataclass
 class Row:
-    """One row: as a list shows it, and as its detail does where that differs."""
+    """One row: as a list shows it, and as its detail does where that differs.
+
+    A list names subjects by nickname; where two have it, `owner` is the id of the one whose row this is.
+    """
 
     id: str
     shown: dict[str, Any]
     detail: dict[str, Any] | None = None
     detail_status: int = 200
     text: str = ""
+    owner: str = ""
 
     def as_json(self) -> str:
         """Return the row of a list as JSON, made once."""
@@ -138,9 +142,11 @@ class Base:
     openapi: dict[str, Any] | None = None
     _found: dict[tuple[str, str], dict[Any, list[Row]]] = field(default_factory=dict)
 
-    def put(self, resource: str, shown: dict[str, Any], detail: dict[str, Any] | None = None, status=200) -> Row:
+    def put(
+        self, resource: str, shown: dict[str, Any], detail: dict[str, Any] | None = None, status=200, owner: str = ""
+    ) -> Row:
         """Add a row, or put another in its place."""
-        row = Row(identity(resource, shown), shown, detail, status)
+        row = Row(identity(resource, shown), shown, detail, status, owner=owner)
         self.resources[resource][row.id] = row
         self.changed()
         return row
@@ -190,6 +196,10 @@ class Base:
             self._found[key] = found
         return self._found[key].get(value, [])
 
+    def owners(self, row: Row) -> list[Row]:
+        """Return the subject that a row names, or both that may be meant."""
+        return self._pointed_at(row, "subjects", "nickname", row.shown["subject"])
+
     def one(self, resource: str, name: str) -> list[Row]:
         """Return the rows that a detail request names."""
         attribute = NAMED_BY.get(resource)
@@ -224,6 +234,8 @@ class Base:
     def _pointed_at(self, row: Row, target: str, attribute: str, value: Any) -> list[Row]:
         found = self.named(target, attribute, value) if value is not None else []
         if target == "subjects" and len(found) > 1:
+            if owned := [other for other in found if other.id == row.owner]:
+                return owned
             lab = row.shown.get("lab")
             return [other for other in found if other.shown["lab"] == lab] or found
         return found

@@ -15,6 +15,8 @@ Facts = dict[str, dict[str, dict[str, Any]]]
 
 LONG_TEXT = "Ünïcødé 実験 🐭\r\n\tline two, " * 400
 DEEP_COLLECTION = "/".join(f"level{n:02d}" for n in range(30))
+WEIGHED = {7: "twin a", 8: "twin b", 9: "twin b"}
+"""By its number, whose a weighing is, and a restriction of water on that day; all others are of one mouse."""
 DAY1, DAY2 = "2026-03-04T05:06:07.000008", "2026-03-05T01:02:03.456789"
 
 
@@ -86,7 +88,11 @@ def facts(n_sessions: int, n_datasets: int) -> Facts:
     for name, record in files.items():
         record["path"] = _path(sessions, subjects, datasets[record["dataset"]], name)
     weighings = {
-        f"w{n}": {"subject": "mouse", "date_time": f"2026-02-{n + 1:02d}T09:00:00", "weight": 20.5 + n / 4}
+        f"w{n}": {
+            "subject": WEIGHED.get(n, "mouse"),
+            "date_time": f"2026-02-{n + 1:02d}T09:00:00",
+            "weight": 20.5 + n / 4,
+        }
         for n in range(20)
     }
     projects = {"probes": "chronic probes (long term)", "wide": "brainwide", "study": "Étude_μ", "habits": "habits"}
@@ -262,8 +268,12 @@ def _subjects(base: Base, day: Facts) -> None:
 def _weighings(base: Base, day: Facts) -> None:
     for key, weighing in day["weighings"].items():
         nickname = day["subjects"][weighing["subject"]]["nickname"]
+        owner = _id("subjects", weighing["subject"])
         base.put("weighings", {"subject": nickname, "date_time": weighing["date_time"], "weight": weighing["weight"],
-                               "user": "ada", "url": _link("weighings", key)})  # fmt: skip
+                               "user": "ada", "url": _link("weighings", key)}, owner=owner)  # fmt: skip
+        if weighing["subject"] in WEIGHED.values():
+            base.put("water-restriction", {"subject": nickname, "start_time": weighing["date_time"], "end_time": None,
+                                           "water_type": "Water", "reference_weight": 20.0}, owner=owner)  # fmt: skip
 
 
 def _session_info(day: Facts, key: str) -> dict[str, Any]:

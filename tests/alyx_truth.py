@@ -80,9 +80,9 @@ def subject_values(base: Base, row: Row) -> Values:
 
 
 def owned_by_subject(base: Base, row: Row) -> Values:
-    """Return subject and lab of a row that names its subject; where two labs have the nickname, any of them."""
-    owners = [other.shown["lab"] for other in base.named("subjects", "nickname", row.shown["subject"])]
-    return {"subject": row.shown["subject"], **({"lab": owners[0]} if len(owners) == 1 else {})}
+    """Return subject and lab of a row that names its subject."""
+    (owner,) = base.owners(row)
+    return {"subject": row.shown["subject"], "lab": owner.shown["lab"]}
 
 
 def moment(text: str | None) -> str:
@@ -211,9 +211,10 @@ TABLES: dict[str, tuple[Any, tuple[str, ...], Callable[[Base, Row], tuple], Call
     ),
     "water-restriction": (
         subject.WaterRestriction,
-        ("subject", "restriction_start"),
-        lambda base, row: (row.shown["subject"], moment(row.shown["start_time"])),
+        ("lab", "subject", "restriction_start"),
+        lambda base, row: (*reversed(owned_by_subject(base, row).values()), moment(row.shown["start_time"])),
         lambda base, row: {
+            **owned_by_subject(base, row),
             "restriction_end": moment(row.shown["end_time"]),
             "reference_weight": row.shown["reference_weight"],
         },
@@ -223,7 +224,7 @@ TABLES: dict[str, tuple[Any, tuple[str, ...], Callable[[Base, Row], tuple], Call
         ("surgery_uuid",),
         lambda base, row: (row.id,),
         lambda base, row: {
-            "subject": row.shown["subject"],
+            **owned_by_subject(base, row),
             "surgery_start": moment(row.shown["start_time"]),
             "surgery_end": moment(row.shown["end_time"]),
             "surgery_name": row.shown["name"],

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from commands import Commands
 
 import labweave.database
 from labweave.database import declare
@@ -124,25 +123,20 @@ def new_prefix(database_url):
         drop_schemas(database_url, prefix)
 
 
+@pytest.fixture(scope="session")
+def _commands():
+    commands = Commands()
+    yield commands
+    commands.close()
+
+
 @pytest.fixture
-def labweave_command(database_url, tmp_path):
+def labweave_command(_commands, database_url, tmp_path):
     """Return a function that runs the ``labweave`` command in a process of its own."""
 
     def run(*arguments: str, prefix: str = PREFIX, check: int | None = None, cwd=tmp_path, **environment):
-        result = subprocess.run(
-            [sys.executable, "-m", "labweave", *arguments],
-            cwd=cwd,
-            env={
-                **os.environ,
-                "LABWEAVE_DATABASE_URL": database_url,
-                "LABWEAVE_PREFIX": prefix,
-                "COLUMNS": "200",
-                **environment,
-            },
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        own = {"LABWEAVE_DATABASE_URL": database_url, "LABWEAVE_PREFIX": prefix, "COLUMNS": "200"}
+        result = _commands.run(list(map(str, arguments)), cwd, {**os.environ, **own, **environment})
         if check is not None:
             assert result.returncode == check, result.stdout + result.stderr
         return result

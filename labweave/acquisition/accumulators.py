@@ -457,28 +457,35 @@ class QueueDataAccumulator(DataFrameAccumulator):
         TypeError
             An item is no row with a time. It is kept in `refused_items`; the items behind it wait in the queue.
         """
-        get = self.data_queue.get
+        get, t0, is_running = self.data_queue.get, self.exp.t0, self.exp.protocol_runner.running
         while True:
             try:
-                item = get(block=False)
+                item = get(False)
             except Empty:
                 return
+            first = False
             try:
                 time, data = item
-                first = self._take(self._seconds(time), data)
-            except (TypeError, ValueError) as error:
+                seconds = (time - t0).total_seconds()
+                if type(data) is self._row_type:
+                    history = self._history  # as append does, without its call
+                    history.times.append(seconds)
+                    history.rows.append(data)
+                    if len(history.rows) >= WAITING:
+                        history.settle()
+                else:
+                    first = self._take(seconds, data)
+            except (AttributeError, TypeError, ValueError) as error:
                 self.refused_items.append(item)
                 if isinstance(error, (RefusedType, RefusedValue)):
                     raise
-                raise RefusedType(f"The queue gave {item!r}, which is no time with a row.") from None
-            if not self.exp.protocol_runner.running:
+                raise RefusedType(f"The queue gave {item!r}, which is no row with a time like {t0!r}.") from None
+            if not is_running:
                 self.trim_data()
             if first:
                 self.sig_acc_init.emit()
 
     def _take(self, seconds: float, data: Any) -> bool:
-        if type(data) is self._row_type:
-            return self.append(seconds, data)
         fields = self._fields_of(type(data))
         if self._row_type is None or fields != self._row_type._fields or not len(self._history):
             self._reset(keep=bool(self.exp.protocol_runner.running))

@@ -35,6 +35,7 @@ class Journal:
         self._writer: JournalWriter | None = None
         self._history: History | None = None
         self._fields: Sequence[str] = ()
+        self._has_begun = False
         self._n_saved = 0  # rows that a saved file holds
         self._was_saved = False
         self._lock = threading.RLock()
@@ -104,15 +105,18 @@ class Journal:
             self.path.unlink(missing_ok=True)
 
     def _begin(self) -> None:
-        assert self._writer is not None and self._history is not None
-        name, t0 = self._describe()
-        self._writer.begin(name, t0, self._fields)
+        """Write the table from its first row on; only then is it sure which start its times count from."""
+        assert self._history is not None
+        self._has_begun = False
         self._history.watch(self._write)
 
     def _write(self, chunk: Chunk, start: int, stop: int) -> None:
         if self._writer is not None and stop > start:
             columns = [chunk.column(index)[start:stop] for index in range(len(chunk.kinds))]
             try:
+                if not self._has_begun:
+                    self._writer.begin(*self._describe(), self._fields)
+                    self._has_begun = True
                 self._writer.write(chunk.kinds, columns, chunk.times()[start:stop])
             except OSError as error:
                 self._complain(error)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from labweave.cli.base import open_database, out, parse_restriction, print_table
+from labweave.cli.base import open_database, out, parse_restriction, print_table, progress_bar, show
 
 Restrict = Annotated[
     list[str] | None, typer.Option("--restrict", "-r", metavar="NAME=VALUE", help="Only these, for example subject=M12")
@@ -19,6 +19,7 @@ Find what has broken since it went in.
 EXAMPLES
 
     labweave check recipes
+    labweave check recipes --again -r subject=M12
 """,
     no_args_is_help=True,
 )
@@ -30,25 +31,40 @@ def add_to(app: typer.Typer) -> None:
 
 
 @check.command("recipes")
-def recipes(restrict: Restrict = None) -> None:
+def recipes(
+    restrict: Restrict = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Follow the broken ones once more, for example after a loader was corrected")
+    ] = False,
+) -> None:
     """Follow the onedata recipes that are new or whose sources changed, and list the broken ones.
 
     Exit code 1 says that there are some.
     """
     from labweave.populate import queue, run
+    from labweave.populate.queue import check_restriction
     from labweave.schemas.onedata import OneSession, RecipeCheck
     from labweave.schemas.session import Session
 
     restriction = parse_restriction(restrict or [])
-    with open_database():
-        report = run(["RecipeCheck"], restriction or None)
+    bars: dict[str, Any] = {}
+    with open_database(), progress_bar() as progress:
+        check_restriction(restriction)
         recipes = queue.restrict(RecipeCheck(), restriction)
         checks = RecipeCheck & (recipes.proj() if recipes is not None else [])
+        if again and (keys := (checks - {"recipe_state": "resolved"}).keys()):
+            (RecipeCheck & keys).delete(prompt=False)
+        report = run(
+            ["RecipeCheck"],
+            restriction or None,
+            progress=lambda table, done, failed, total: show(progress, bars, table, done, failed, total),
+        )
         sessions = (OneSession * Session.proj("subject", "session_date")).proj(
             "subject", "session_date", "one_session_id"
         )
-        rows = (checks * sessions).to_dicts(order_by="subject, session_date, eid, one_name")
-    broken = [row for row in rows if row["recipe_state"] != "resolved"]
+        n_recipes = len(checks)
+        broken = checks - {"recipe_state": "resolved"}
+        broken = (broken * sessions).to_dicts(order_by="subject, session_date, eid, one_name")
     if broken:
         print_table(
             ("session", "variable", "state", "reason"),
@@ -62,7 +78,7 @@ def recipes(restrict: Restrict = None) -> None:
                 for row in broken
             ],
         )
-    out.print(f"{len(rows)} recipes, {len(broken)} broken")
+    out.print(f"{n_recipes} recipes, {len(broken)} broken")
     if report.failed:
         out.print(f"{report.failed} could not be looked at. See: labweave errors RecipeCheck", markup=False)
     if broken or report.failed:

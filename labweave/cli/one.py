@@ -22,6 +22,7 @@ Session = Annotated[str, typer.Argument(metavar="SESSION", help="eid, path, or r
 Collection = Annotated[str | None, typer.Option("--collection", help="Folder in the session, also a pattern")]
 Revision = Annotated[str | None, typer.Option("--revision", help="The last revision up to this one")]
 Offline = Annotated[bool, typer.Option("--offline", help="Download nothing")]
+Trusted = Annotated[bool, typer.Option("--trust-pickles", help="Load Python objects, whose files can run any code")]
 
 COLUMNS = ("eid", "lab", "subject", "date", "number", "task_protocol", "projects")
 """Of a session, as `search` prints it."""
@@ -105,13 +106,14 @@ def load(
     revision: Revision = None,
     rows: Annotated[int, typer.Option("--rows", min=1, help="So many of a table, without --format csv or json")] = 10,
     offline: Offline = False,
+    trust_pickles: Trusted = False,
     format: Shown = Format.table,
 ) -> None:
     """Load a dataset or an object and print it; of an object in short what it consists of.
 
     With --format csv or json all of it is printed.
     """
-    with _one(offline) as one:
+    with _one(offline, trust_pickles) as one:
         given: dict[str, Any] = {"collection": collection, "revision": revision}
         if "." in name or "/" in name:
             content = one.load_dataset(_eid(one, session), name, **given)
@@ -157,14 +159,14 @@ def id_(
 
 
 @contextmanager
-def _one(offline: bool = True) -> Iterator[One]:
+def _one(offline: bool = True, trust_pickles: bool = False) -> Iterator[One]:
     """Give an `One` on the open database; what it warns of goes to stderr, wrong arguments are errors of the user."""
     with open_database(), warnings.catch_warnings(record=True) as told:
         from labweave.one.api import One
 
         warnings.simplefilter("always")
         try:
-            yield One(mode="local" if offline else "remote")
+            yield One(mode="local" if offline else "remote", trust_pickles=trust_pickles)
         except LabweaveError:
             raise
         except (ValueError, TypeError) as error:

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 from labweave.database.connection import LabConnection
 
 NAMES = {
-    "lab": "select distinct case when s.path_lab <> '' then s.path_lab else s.lab end from {session} s"
-    " where s.session_vanished is null",
+    "lab": "select l.lab from {lab} l union select s.path_lab from {session} s where s.path_lab > ''",
     "subject": "select distinct a.subject from {subject} a",
     "subject_with_sessions": "select distinct a.subject from {subject} a where exists"
     " (select 1 from {session} s where s.subject = a.subject and s.lab = a.lab and s.session_vanished is null)",
@@ -63,7 +62,7 @@ class Wanted:
     eids, labs, subjects, protocols, locations : sequence of str or None
         One of these.
     containing : mapping
-        Column -> texts, one of which its value must contain: ``lab``, ``task_protocol``.
+        Column -> texts, one of which its value must contain.
     projects : sequence of str or None
         The session belongs to one of these.
     users : sequence of str
@@ -166,7 +165,7 @@ class Finder:
         self._is_mysql = connection.adapter.backend == "mysql"
         name, quote = connection.adapter.make_full_table_name, connection.adapter.quote_identifier
         places = {
-            "lab": "project",
+            "lab": "lab project",
             "subject": "subject",
             "session": "session session_project session_user probe_insertion",
             "dataset": "dataset file_record repository dataset_type revision",
@@ -288,6 +287,10 @@ class Finder:
 
     def dataset_names(self, first: str, before: str | None) -> list[str]:
         """Return the distinct file names from `first` on, up to but without `before`: a step in the index for each."""
+        if self._is_mysql:  # which makes these steps for a plain question only
+            until, values = ("", [first]) if before is None else (" and dataset_name < %s", [first, before])
+            rows = self._rows(f"select distinct dataset_name from {{dataset}} where dataset_name >= %s{until}", values)
+            return [row[0] for row in rows]
         until, values = "", [first]
         if before is not None:
             until = " and dataset_name < %s"
@@ -377,15 +380,16 @@ class Finder:
         for column, given in (
             ("s.eid", wanted.eids),
             ("s.subject", wanted.subjects),
-            (LAB, wanted.labs),
             ("s.task_protocol", wanted.protocols),
             ("s.session_location", wanted.locations),
             ("s.session_number", wanted.numbers),
         ):
             if given is not None:
                 where.append(self._among(column, given, values))
+        if wanted.labs is not None:
+            where.append(self._of_labs(wanted.labs, values))
         for column, texts in wanted.containing.items():
-            where.append(self._contains(LAB if column == "lab" else f"s.{column}", texts, values))
+            where.append(self._contains(f"s.{column}", texts, values))
         if wanted.first is not None:
             where.append("s.session_date >= %s")
             values.append(wanted.first)
@@ -405,6 +409,14 @@ class Finder:
         for holding in wanted.holding:
             where.append(self._holding(holding, values))
         return where, values
+
+    def _of_labs(self, labs: Sequence[str], values: list[Any]) -> str:
+        """Few sessions, or none, lie in another lab's folder than their subject's; without them an index is enough."""
+        own = f"s.path_lab = '' and {self._among('s.lab', labs, values)}"
+        folders = {row[0] for row in self._rows("select distinct s.path_lab from {session} s where s.path_lab > ''")}
+        if others := sorted(folders.intersection(labs)):
+            return f"({own} or {self._among('s.path_lab', others, values)})"
+        return own
 
     def _holding(self, holding: Holding, values: list[Any]) -> str:
         fits = ["d.eid = s.eid", "d.dataset_vanished is null"]

@@ -39,6 +39,36 @@ def rows_among(
         ).fetchall()
 
 
+def rows_between(
+    table: Any, attribute: str, low: str, high: str, wanted: Sequence[str], fixed: Mapping[str, Any]
+) -> list[tuple[Any, ...]]:
+    """Return the rows in which a text lies from `low` up to but without `high`; without end when that is empty.
+
+    Parameters
+    ----------
+    table : DataJoint table class
+    attribute : str
+    low, high : str
+    wanted : sequence of str
+        The attributes to return, as the database holds them.
+    fixed : mapping
+        Attributes that must have one value.
+    """
+    table = table() if isinstance(table, type) else table
+    quote = table.connection.adapter.quote_identifier
+    conditions = [*(f"{quote(name)} = %s" for name in fixed), f"{quote(attribute)} >= %s"]
+    values = [*fixed.values(), low]
+    if high:
+        conditions.append(f"{quote(attribute)} < %s")
+        values.append(high)
+    return list(
+        table.connection.query(
+            f"select {', '.join(map(quote, wanted))} from {table.full_table_name} where {' and '.join(conditions)}",
+            tuple(values),
+        ).fetchall()
+    )
+
+
 def rows_in_order(
     table: Any, order: str, wanted: Sequence[str], fixed: Mapping[str, Any], page: int = 10_000
 ) -> Iterator[tuple[Any, ...]]:

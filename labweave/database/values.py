@@ -61,7 +61,11 @@ class Column:
         if (not given or self.is_sent_as_is(given)) and (self.nullable or len(given) == len(values)):
             return values
         convert = self.convert
-        converted = [None if is_missing(value) else convert(value) for value in values]
+        converted, last, sent = [], None, None
+        for value in values:
+            if value is not last:  # neighbours are often one object
+                last, sent = value, None if is_missing(value) else convert(value)
+            converted.append(sent)
         if not self.nullable and None in converted:
             raise ValueError("no value, and the column needs one")
         return converted

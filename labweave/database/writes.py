@@ -11,6 +11,7 @@ import datetime as dt
 import decimal
 import hashlib
 import io
+import itertools
 import json
 import re
 import uuid
@@ -147,39 +148,33 @@ def _chunks(
     """Cut the rows into chunks of one transaction each: rows with the same fields together, each key once."""
     key_names = table.primary_key
     defaulted = {name for name, column in columns.items() if column.has_default and not column.nullable}
-    chunk: _Chunk = {}
-    n_rows = 0
-    last: tuple[str, ...] = ()
-    ordered: tuple[str, ...] = ()
-    filled: list[str] = []
-    for row in rows:
-        names = tuple(row)
-        if names != last:
-            if not row.keys() <= columns.keys():
-                unknown = [name for name in row if name not in columns]
+    while listed := list(itertools.islice(rows, BATCH_ROWS)):
+        chunk: _Chunk = {}
+        for names, group in itertools.groupby(listed, key=tuple):
+            alike = list(group)
+            if unknown := [name for name in names if name not in columns]:
                 raise SchemaError(f"{label} has no attribute {', '.join(unknown)}. It has: {', '.join(columns)}.")
-            last, ordered = names, tuple(sorted(names))
-            filled = [name for name in names if name in defaulted]
-        left_out = {name for name in filled if is_missing(row[name])}
-        try:
-            key = tuple([row[name] for name in key_names])
-        except KeyError as error:
-            raise SchemaError(
-                f"{label}: a row has no {error.args[0]}, which is in the primary key: {dict(row)}."
-            ) from None
-        given = tuple([name for name in ordered if name not in left_out]) if left_out else ordered
-        group = chunk.setdefault(given, {})
-        n_rows += key not in group
-        group[key] = row
-        if n_rows == BATCH_ROWS:
-            yield chunk
-            chunk, n_rows = {}, 0
-    if chunk:
+            if lacking := [name for name in key_names if name not in names]:
+                raise SchemaError(f"{label}: a row has no {lacking[0]}, which is in the primary key: {dict(alike[0])}.")
+            keys = zip(*([row[name] for row in alike] for name in key_names), strict=True)
+            ordered = tuple(sorted(names))
+            filled = [name for name in names if name in defaulted and _may_miss([row[name] for row in alike])]
+            if not filled:
+                chunk.setdefault(ordered, {}).update(zip(keys, alike, strict=True))
+                continue
+            for key, row in zip(keys, alike, strict=True):
+                left_out = {name for name in filled if is_missing(row[name])}
+                given = tuple([name for name in ordered if name not in left_out]) if left_out else ordered
+                chunk.setdefault(given, {})[key] = row
         yield chunk
 
 
+def _may_miss(values: list[Any]) -> bool:
+    return not set(map(type, values)) <= {str, int, bool}
+
+
 def _by_key(group: dict[tuple, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    if {type(part) for key in group for part in key} == {str}:
+    if set(map(type, itertools.chain.from_iterable(group))) == {str}:
         return [group[key] for key in sorted(group)]
     return [group[key] for key in sorted(group, key=lambda key: tuple(map(str, key)))]
 
@@ -256,10 +251,10 @@ class _Batch:
         where = " and ".join(f"{self.q[key.name]} = %s" for key in self.keys)
         return bool(self.connection.query(f"select 1 from {self.full_name} where {where}", values).fetchall())
 
-    def _changed(self, cursor: Any) -> list[Changed]:
+    def _changed(self, rows: Iterable[Sequence[Any]]) -> list[Changed]:
         found = []
         n_keys, n = len(self.keys), len(self.changing)
-        for values in cursor.fetchall():
+        for values in rows:
             key = dict(zip((column.name for column in self.keys), values, strict=False))
             pairs = zip(self.changing, values[n_keys : n_keys + n], values[n_keys + n :], strict=True)
             differing = [
@@ -343,12 +338,15 @@ def _copy_text(rows: list[tuple]) -> str:
 
 def _copy_column(values: tuple[Any, ...]) -> Iterable[str]:
     types = set(map(type, values))
+    has_null = type(None) in types
+    types.discard(type(None))
     if types <= {int, float, dt.datetime, dt.date}:
-        return map(str, values)
-    if types == {str} and not _needs_escape("".join(values)):
-        return values
-    if types == {str, type(None)} and not _needs_escape("".join([value for value in values if value is not None])):
-        return ["\\N" if value is None else value for value in values]
+        return ["\\N" if value is None else str(value) for value in values] if has_null else map(str, values)
+    if types == {str}:
+        if not has_null:
+            return map(_copy_field, values) if _needs_escape("".join(values)) else values
+        if not _needs_escape("".join([value for value in values if value is not None])):
+            return ["\\N" if value is None else value for value in values]
     return map(_copy_field, values)
 
 
@@ -422,7 +420,7 @@ class _MySQLBatch(_Batch):
 
     def _insert_new(self, rows: list[tuple]) -> int:
         """Insert rows from the first on, until there is one that exists, and return how many went in."""
-        texts = self.connection.adapter.quote_rows(self.connection._conn, rows)
+        texts = self.connection.adapter.quote_rows(rows)
         start = 0
         while start < len(texts):
             end, n_characters = start + 1, len(texts[start])
@@ -478,14 +476,13 @@ class _MySQLBatch(_Batch):
             return inserted, []
         where = f"from {self.source} join {self.full_name} t on {self.join} where {self.differs}"
         lock = "for update" if self.connection.is_mariadb else "for update of t"
-        changed = self._changed(query(f"select {self.both} {where} order by s.ord {lock}", (document,)))
-        if changed:
+        found = query(f"select s.ord, {self.both} {where} order by s.ord {lock}", (document,)).fetchall()
+        if found:
+            # Not by the condition again: MariaDB 10.11 fails on JSON that it has just made longer.
+            document = JsonDocument(_encode_rows([rows[int(order) - 1] for order, *_ in found]))
             assign = ", ".join(f"t.{self.q[c.name]} = {self._value(c)}" for c in self.changing)
-            query(
-                f"update {self.full_name} t join {self.source} on {self.join} set {assign} where {self.differs}",
-                (document,),
-            )
-        return inserted, changed
+            query(f"update {self.full_name} t join {self.source} on {self.join} set {assign}", (document,))
+        return inserted, self._changed([row[1:] for row in found])
 
 
 _encode_rows = json.JSONEncoder(
@@ -533,3 +530,38 @@ def _shown(column: Column, value: Any) -> Any:
     if column.kind == "date":
         return str(value)
     return value
+
+
+def set_values(
+    table: Any,
+    changes: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    attribute: str | None = None,
+    values: Sequence[Any] = (),
+) -> None:
+    """Set attributes of rows to one value each, in the transaction of the caller; keys too, which foreign keys follow.
+
+    Nothing goes to ``ingestion.Change``.
+
+    Parameters
+    ----------
+    table : DataJoint table class
+    changes : mapping
+        Attribute -> new value.
+    fixed : mapping
+        Attributes that must have one value.
+    attribute : str, optional
+        One that must have one of `values`.
+    values : sequence
+    """
+    table = table() if isinstance(table, type) else table
+    quote = table.connection.adapter.quote_identifier
+    assign = ", ".join(f"{quote(name)} = %s" for name in changes)
+    same = [f"{quote(name)} = %s" for name in fixed]
+    for start in range(0, len(values) if attribute else 1, 1000):
+        part = values[start : start + 1000]
+        among = [f"{quote(attribute)} in ({', '.join(['%s'] * len(part))})"] if attribute else []
+        table.connection.query(
+            f"update {table.full_table_name} set {assign} where {' and '.join(same + among)}",
+            (*changes.values(), *fixed.values(), *part),
+        )

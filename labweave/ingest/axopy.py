@@ -16,7 +16,7 @@ from pydantic import Field
 
 from labweave.errors import ReadError, SourceError
 from labweave.formats.axopy.arrays import SUFFIX, ArrayFile
-from labweave.formats.axopy.journal import NAME as JOURNAL
+from labweave.formats.axopy.journal import journal_state
 from labweave.formats.axopy.names import check_name
 from labweave.formats.axopy.reader import TaskReader, TaskState
 from labweave.formats.axopy.trials import tells_more, type_column
@@ -72,7 +72,7 @@ class AxopyAdapter(Adapter):
         for subject_folder in _folders(self.root):
             for folder in _folders(subject_folder):
                 path = f"{subject_folder.name}/{folder.name}"
-                yield Unit(path, tuple(f"{path}/{name}" for name in _files(folder)))
+                yield Unit(path, tuple(f"{path}/{name}" for name in _files(folder)), journal_state(folder))
 
     def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row]:
         """Yield subject, session, task, run, trials, arrays and pickles of one unit."""
@@ -180,6 +180,7 @@ class AxopyAdapter(Adapter):
     def _array_rows(self, key: dict[str, str], folder: Any, rows: list[int], place: dict[str, str]) -> Iterator[Row]:
         file_name = f"{key['array_name']}{SUFFIX}"
         where = {"source": self.source, **_below(place, file_name)}
+        shapes: dict[tuple[int, ...], list[int]] = {}
         with ArrayFile(folder, file_name) as file:
             for array in file.describe(rows):
                 yield Row(
@@ -187,7 +188,7 @@ class AxopyAdapter(Adapter):
                     {
                         **key,
                         "trial": array.row,
-                        "array_shape": list(array.shape),
+                        "array_shape": shapes.setdefault(array.shape, list(array.shape)),
                         "array_dtype": array.dtype,
                         "trial_array": {**where, "dataset": str(array.row), "sha256": array.sha256},
                     },
@@ -265,10 +266,4 @@ def _folders(folder: Any) -> list[Any]:
 def _files(folder: Path) -> list[str]:
     """Return the names of the files that tell what a task holds."""
     names = sorted(child.name for child in folder.iterdir() if child.is_file())
-    return [
-        name
-        for name in names
-        if name == TABLE
-        or (not name.startswith(".") and name.endswith((SUFFIX, PICKLE)))
-        or (name == JOURNAL and (folder / name).stat().st_size)
-    ]
+    return [name for name in names if name == TABLE or (not name.startswith(".") and name.endswith((SUFFIX, PICKLE)))]

@@ -51,7 +51,7 @@ class Unit:
     in_parts: bool = field(default=False, compare=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One row for one table; an adapter yields parents before children."""
 

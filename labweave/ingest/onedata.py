@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, NamedTuple
 
@@ -22,7 +22,7 @@ from labweave.formats.onedata.recipe import plain_recipe, to_json
 from labweave.formats.onedata.vr import OPTIONS, PREPROCESSING, VALUES
 from labweave.formats.plain import plain_json
 from labweave.ingest.alf.adapter import stored_datasets
-from labweave.ingest.alf.rows import Found, Kinds, Repository, dataset_rows, make_dataset_id, plan_datasets
+from labweave.ingest.alf.rows import Found, Kinds, Repository, Stored, dataset_rows, make_dataset_id, plan_datasets
 from labweave.ingest.alf.sessions import Subjects, find_session, new_session
 from labweave.ingest.base import NAMESPACE, Adapter, Options, Row, Unit, inside, make_eid, tidy
 from labweave.schemas import dataset, onedata, session, task
@@ -55,6 +55,10 @@ _KINDS = {"b": "bool", "i": "int", "u": "int", "f": "float", "U": "text"}
 class OneDataOptions(Options):
     """What can be chosen."""
 
+    trust_pickles: bool = Field(
+        False,
+        description="let recipes and sessions of this folder unpickle, which can run any code: for your own files",
+    )
     allow_case: bool = Field(False, description="take subjects that differ by case alone as different")
 
 
@@ -72,9 +76,10 @@ class OneDataAdapter(Adapter):
     name = "onedata"
     summary = "onedata sessions of vrAnalysis: a data root of mouse/date/id/oneData, or a folder below it"
     options_model = OneDataOptions
+    batch_rows = 5000
     unit_table: ClassVar = onedata.OneSession
     inputs: ClassVar = {
-        onedata.OneSession: ("one_folder", "one_values"),
+        onedata.OneSession: ("one_folder", "one_values", "one_trusts_pickles"),
         onedata.Recipe: ("loader_type", "source_arg", "transforms", "kwargs"),
     }
 
@@ -84,6 +89,7 @@ class OneDataAdapter(Adapter):
         self._subjects = Subjects(options.allow_case)
         self._kinds: Kinds | None = None
         self._md5: dict[str, str] = {}
+        self._folders: dict[str, str] = {}
 
     def discover(self) -> Iterator[Unit]:
         """Yield a unit per session folder."""
@@ -115,12 +121,15 @@ class OneDataAdapter(Adapter):
         """Yield session, planes, variables, recipes, datasets and trials of one session folder."""
         if unit.content:
             raise SourceError(unit.content)
-        for path in (unit.path, *unit.files):
-            inside(self.root, path)
         folder = self.root / unit.path
+        for path in {unit.path, *(name.rpartition("/")[0] for name in unit.files)}:
+            inside(self.root, path)
+        for path in unit.files:
+            if (self.root / path).is_symlink():
+                inside(self.root, path)
         names = formats.split_folder(folder.absolute())
         opened = formats.OneDataSession.open(folder)
-        place, rows = self._session_rows(folder, names)
+        place, is_new, rows = self._session_rows(folder, names)
         yield from rows
         yield Row(
             onedata.OneSession,
@@ -132,6 +141,7 @@ class OneDataAdapter(Adapter):
                 "one_options": to_json(opened.opts) or None,
                 "one_preprocessing": to_json(opened.preprocessing) or None,
                 "one_values": to_json(vars(opened.values)) or None,
+                "one_trusts_pickles": self.options.trust_pickles,
             },
         )
         yield from _plane_rows(place.eid, opened)
@@ -139,31 +149,40 @@ class OneDataAdapter(Adapter):
         found = {path: formats.describe(self.root / path) for path in variables}
         for path, one in found.items():
             yield from self._variable_rows(place, self.root / path, sha256[path], one)
-        yield from self._dataset_rows(place, found)
-        yield from _trial_rows(place.eid, unit.path, [self.root / path for path in variables], found.values())
+        yield from self._dataset_rows(place, found, [] if is_new else stored_datasets([place.eid]))
+        n_trials = yield from _trial_rows(
+            place.eid, unit.path, [self.root / path for path in variables], found.values()
+        )
+        if n_trials is not None and not is_new:
+            yield from _vanished_trials(place.eid, n_trials)
 
-    def _session_rows(self, folder: Path, names: formats.SessionFolder) -> tuple[_Place, list[Row]]:
-        """Return which session a folder is, and the rows of one that is new."""
+    def _session_rows(self, folder: Path, names: formats.SessionFolder) -> tuple[_Place, bool, list[Row]]:
+        """Return which session a folder is, whether it is new, and the rows of one that is."""
         subject, date = tidy(names.mouse_name), dt.date.fromisoformat(names.date)
         number = int(names.session_id) if names.session_id.isascii() and names.session_id.isdigit() else None
+        rows: list[Row] = []
         if number is not None and number < 2**31:
-            eid = find_session(self.lab, subject, date, number)
-            rows = []
-            if eid is None:
-                eid = make_eid(self.lab, subject, names.date, number)
+            found = find_session(self.lab, subject, date, number)
+            eid = found or make_eid(self.lab, subject, names.date, number)
+            if found is None:
                 rows = list(new_session(self._subjects, self.lab, subject, date, number, eid, {}))
         else:
             eid = str(uuid.uuid3(NAMESPACE, f"onedata/{self.lab}/{subject}/{names.date}/{tidy(names.session_id)}"))
-            key = {"eid": eid, "lab": self.lab, "subject": subject, "session_date": date}
-            rows = [*self._subjects.rows(self.lab, subject), Row(session.Session, key)]
+            found = eid if session.Session & {"eid": eid} else None
+            if found is None:
+                key = {"eid": eid, "lab": self.lab, "subject": subject, "session_date": date}
+                rows = [*self._subjects.rows(self.lab, subject), Row(session.Session, key)]
         path = folder.relative_to(self.root).as_posix()
-        for other in (onedata.OneSession & {"eid": eid, "source": self.source}).to_dicts():
-            if other["one_folder"] != path and (self.root / other["one_folder"]).is_dir():
+        others = {self._folders.setdefault(eid, path)}  # of units that are not written yet
+        if found:
+            others.update((onedata.OneSession & {"eid": eid, "source": self.source}).to_arrays("one_folder"))
+        for other in sorted(others - {path}):
+            if (self.root / other).is_dir():
                 raise SourceError(
-                    f"{folder} and {other['one_folder']} are the same session, {subject} {date} {number}. "
+                    f"{folder} and {other} are the same session, {subject} {date} {number}. "
                     "Give one of them another id."
                 )
-        return _Place(eid, folder, names), rows
+        return _Place(eid, folder, names), found is None, rows
 
     def _variable_rows(self, place: _Place, path: Path, sha256: str, one: formats.OneFile) -> Iterator[Row]:
         key = {"eid": place.eid, "one_name": path.stem, "one_form": path.suffix[1:]}
@@ -190,9 +209,8 @@ class OneDataAdapter(Adapter):
         if one.recipe is not None:
             yield Row(onedata.Recipe, {**key, **_recipe_values(one.recipe)})
 
-    def _dataset_rows(self, place: _Place, found: Mapping[str, formats.OneFile]) -> Iterator[Row]:
+    def _dataset_rows(self, place: _Place, found: Mapping[str, formats.OneFile], stored: list[Stored]) -> Iterator[Row]:
         """Yield the variables as datasets of the session, so that ONE sees them."""
-        stored = stored_datasets([place.eid])
         known = {one.place: one for one in stored}
         files = []
         for path, one in found.items():
@@ -216,12 +234,7 @@ class OneDataAdapter(Adapter):
 
     def _get_kinds(self) -> Kinds:
         if self._kinds is None:
-            kinds = dataset.DataFormat().proj("file_extension").to_dicts(order_by="data_format")
-            types = dataset.DatasetType().proj("filename_pattern").to_dicts()
-            self._kinds = Kinds(
-                {row["file_extension"]: row["data_format"] for row in reversed(kinds) if row["file_extension"]},
-                [(row["filename_pattern"], row["dataset_type"]) for row in types if row["filename_pattern"]],
-            )
+            self._kinds = _read_kinds()
         return self._kinds
 
     def vanished_rows(self, paths: Sequence[str]) -> Iterator[Row]:
@@ -242,6 +255,16 @@ class OneDataAdapter(Adapter):
                 made = make_dataset_id(eid, RelativePath(pure.parent.name, "", pure.name))
                 if row["dataset_id"] == made and not len(others - record):
                     yield Row(dataset.Dataset, {"dataset_id": made, "dataset_vanished": self.run or None})
+
+
+def _read_kinds() -> Kinds:
+    """Return the formats and types of datasets that the tables know."""
+    known = dataset.DataFormat().proj("file_extension").to_dicts(order_by="data_format")
+    types = dataset.DatasetType().proj("filename_pattern").to_dicts()
+    return Kinds(
+        {row["file_extension"]: row["data_format"] for row in reversed(known) if row["file_extension"]},
+        [(row["filename_pattern"], row["dataset_type"]) for row in types if row["filename_pattern"]],
+    )
 
 
 def _recipe_values(recipe: formats.LoadingRecipe) -> dict[str, Any]:
@@ -272,8 +295,10 @@ def _plane_rows(eid: str, opened: formats.OneDataSession) -> Iterator[Row]:
         yield Row(onedata.RoiPlane, row)
 
 
-def _trial_rows(eid: str, unit: str, paths: Sequence[Path], found: Any) -> Iterator[Row]:
-    """Yield the trials, from the variables ``trials.…`` that have a value for each."""
+def _trial_rows(
+    eid: str, unit: str, paths: Sequence[Path], found: Iterable[formats.OneFile]
+) -> Generator[Row, None, int | None]:
+    """Yield the trials, from the variables ``trials.…`` that have a value for each; return how many there are."""
     kinds = dict(zip((path.name for path in paths), found, strict=True))
     columns = {
         path.name.split(".")[1]: formats.read_npy(path)
@@ -282,10 +307,10 @@ def _trial_rows(eid: str, unit: str, paths: Sequence[Path], found: Any) -> Itera
         and path.name.count(".") == 2
         and path.suffix == ".npy"
         and kinds[path.name].kind == "array"
-        and len(kinds[path.name].shape) == 1
+        and len(kinds[path.name].shape or ()) == 1
     }
     if START not in columns:
-        return
+        return None
     starts = columns.pop(START)
     problems = [
         f"trials.{name} has {len(values)} values for {len(starts)} trials"
@@ -322,7 +347,13 @@ def _trial_rows(eid: str, unit: str, paths: Sequence[Path], found: Any) -> Itera
                 "trial_vanished": False,
             },
         )
-    gone = task.Trial & key & f"trial >= {len(starts)}" & {"trial_vanished": False}
+    return len(starts)
+
+
+def _vanished_trials(eid: str, n_trials: int) -> Iterator[Row]:
+    """Mark the trials of earlier runs that are no longer there."""
+    key = {"eid": eid, "task": TASK}
+    gone = task.Trial & key & f"trial >= {int(n_trials)}" & {"trial_vanished": False}
     for trial in gone.to_arrays("trial").tolist():
         yield Row(task.Trial, {**key, "trial": trial, "trial_vanished": True})
 
@@ -366,12 +397,15 @@ def save_recipe(eid: str, recipe: formats.LoadingRecipe, *names: str) -> None:
     one_object, attribute = formats.split_name(stem)
     values = {"one_kind": "recipe", "one_object": one_object, "one_attribute": attribute, "one_file": ""}
     place = RelativePath(formats.FOLDERS[0], "", f"{stem}.npy")
+    kinds = _read_kinds()
+    data_format, dataset_type = kinds.of(place.name)
     one = {
         "dataset_id": make_dataset_id(eid, place),
         "eid": eid,
         "collection": place.collection,
         "dataset_name": place.name,
-        "data_format": "npy",
+        "data_format": data_format,
+        "dataset_type": dataset_type,
         "dataset_json": {"one_kind": "recipe"},
         "dataset_vanished": None,
     }
@@ -381,7 +415,38 @@ def save_recipe(eid: str, recipe: formats.LoadingRecipe, *names: str) -> None:
         counts = upsert(onedata.Recipe, [{**key, **_recipe_values(plain)}])
         if counts.updated:
             (onedata.RecipeCheck & key).delete(transaction=False, prompt=False)
-        upsert(dataset.DataFormat, [{"data_format": "npy", "file_extension": ".npy"}])
+        for row in kinds.rows([place.name]):
+            upsert(row.table, [row.values])
         upsert(dataset.Dataset, [one])
+
+    onedata.OneData().connection.run_transaction(work)
+
+
+def remove_recipe(eid: str, *names: str) -> None:
+    """Delete a recipe that is in the database alone, with its check and its dataset.
+
+    Parameters
+    ----------
+    eid : str
+    *names : str
+        As for `save_recipe`.
+
+    Raises
+    ------
+    SchemaError
+        There is no such recipe, or it has a file.
+    """
+    stem = ".".join(names)
+    key = {"eid": eid, "one_name": stem, "one_form": "npy"}
+    if not onedata.recipes_alone() & key:
+        raise SchemaError(
+            f"The session {eid} has no recipe {stem} in the database alone. "
+            "Of one with a file delete that: onedata.session(eid).clear_one_data([...], certainty=True)."
+        )
+    dataset_id = make_dataset_id(eid, RelativePath(formats.FOLDERS[0], "", f"{stem}.npy"))
+
+    def work() -> None:
+        (onedata.OneData & key).delete(transaction=False, prompt=False)
+        (dataset.Dataset & {"dataset_id": dataset_id}).delete(transaction=False, prompt=False)
 
     onedata.OneData().connection.run_transaction(work)

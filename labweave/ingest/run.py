@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
+import gc
 import getpass
 import hashlib
 import itertools
@@ -254,6 +256,10 @@ class _Ingest:
     def _ingest(self, unit: Unit) -> None:
         """Look at one unit, and write it whole or not at all: now, or together with the next ones."""
         self.report.seen += 1
+        with _no_garbage_collection():
+            self._ingest_unit(unit)
+
+    def _ingest_unit(self, unit: Unit) -> None:
         if unit.in_parts or not unit.files:  # whether it wrote anything must be known of it alone
             self._write_waiting()
         try:
@@ -511,6 +517,18 @@ class _Pending:
     files: Mapping[str, Mapping[str, Any]]
     rows: list[Row]
     is_new: bool
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Look for no unreachable cycles meanwhile: among the millions of rows of a unit that takes long."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _names_in(folder: Path) -> frozenset[str] | None:

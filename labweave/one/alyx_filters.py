@@ -276,3 +276,9 @@ FILTERS: dict[str, dict[str, Filter]] = {
 
 TOGETHER = ("datasets", "dataset_types", "dataset_qc_lte")
 """Filters of sessions and insertions that are asked of the same datasets."""
+
+
+def filter_names(endpoint: str) -> list[str]:
+    """Return the names of all filters of an endpoint, sorted."""
+    together = TOGETHER if endpoint in ("sessions", "insertions") else ()
+    return sorted({*FILTERS[endpoint], *together, "django", "limit", "offset"})

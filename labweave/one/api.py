@@ -36,10 +36,12 @@ class One(Lists, Loads, Ids, Types):
         Where `save_cache` writes; the cache folder without.
     silent : bool, default: False
         Show no progress of downloads.
+    trust_pickles : bool, default: False
+        Load arrays of Python objects, which are pickles and can run any code: for a lab whose files are its own only.
 
     Attributes
     ----------
-    mode, wildcards, cache_dir
+    mode, wildcards, cache_dir, trust_pickles
         As above; they may be set at any time.
     uuid_filenames : bool
         Downloaded files keep the dataset's UUID in their names.
@@ -120,8 +122,9 @@ class _Factory:
         mode, wildcards
             See `One`.
         **options
-            ``cache_dir``, ``tables_dir`` and ``silent`` of `One`. ``base_url``, ``username``, ``password``, ``token``
-            and ``cache_rest`` are taken for ONE-api's sake and lead nowhere: the database is that of the settings.
+            ``cache_dir``, ``tables_dir``, ``silent`` and ``trust_pickles`` of `One`. ``base_url``, ``username``,
+            ``password``, ``token`` and ``cache_rest`` are taken for ONE-api's sake and lead nowhere: the database is
+            that of the settings.
         """
         for name in ("base_url", "username", "password", "token", "cache_rest"):
             options.pop(name, None)

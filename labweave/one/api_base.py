@@ -16,9 +16,9 @@ from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.formats.alf.load import load_file
 from labweave.one import matching
 from labweave.one.core import Core, is_uuid_text
+from labweave.one.recipes import contents_of
 from labweave.one.tables import DatasetRow, SessionRow, datasets_frame
 from labweave.one.uuids import split_eids
-from labweave.schemas import onedata
 
 if TYPE_CHECKING:
     from labweave.one.rest import Client
@@ -39,13 +39,14 @@ class ApiBase:
         tables_dir: str | PathLike[str] | None = None,
         *,
         silent: bool = False,
+        trust_pickles: bool = False,
     ):
         from labweave.settings import load_settings
 
         if mode not in ("local", "remote"):
             raise ValueError(f'Mode "{mode}" is not recognised; it is local or remote.')
         settings = load_settings().one
-        self.mode, self.wildcards, self.silent = mode, wildcards, silent
+        self.mode, self.wildcards, self.silent, self.trust_pickles = mode, wildcards, silent, trust_pickles
         self.uuid_filenames, self.record_loaded = False, False
         self._tables_dir = tables_dir
         self._client: Client | None = None
@@ -148,10 +149,10 @@ class ApiBase:
     def _load(self, row: DatasetRow, download_only: bool, check_hash: bool) -> Any:
         [path] = self._fetch([row], check_hash)
         if path is None:
-            if not download_only and onedata.is_recipe_alone(row.eid, row.name):
-                return onedata.load_dataset(row.eid, row.name)
+            if not download_only and (found := contents_of([row])):
+                return found[row.id]
             raise ALFObjectNotFound(f"{row.path}: no file is here or can be downloaded.")
-        return path if download_only else load_file(path)
+        return path if download_only else load_file(path, trust_pickles=self.trust_pickles)
 
     def _fetch(self, rows: Sequence[DatasetRow], check_hash: bool) -> list[Any]:
         paths = self._core.fetch(rows, offline=self.offline, check_hash=check_hash, keep_uuid=bool(self.uuid_filenames))

@@ -27,14 +27,15 @@ class Lists(ApiBase):
 
     def search_terms(self, query_type: str | None = None, endpoint: str | None = None) -> tuple[str, ...] | None:
         """Return what `search` can be asked by; with an `endpoint`, what `search_insertions` can."""
-        if endpoint not in (None, "sessions"):
-            return tuple(self.alyx._filters(str(endpoint)))
-        if (query_type or self.mode) != "remote":
+        if endpoint in (None, "sessions") and (query_type or self.mode) != "remote":
             return searching.TERMS
-        return tuple(dict.fromkeys((*searching.TERMS, *searching.MORE_TERMS, *self._alyx_terms())))
+        from labweave.one.alyx_filters import filter_names
 
-    def _alyx_terms(self) -> list[str]:
-        return [name for name in self.alyx._filters("sessions") if name not in ("lab", "project", "dataset", "offset")]
+        names = filter_names(endpoint or "sessions")
+        if endpoint not in (None, "sessions"):
+            return tuple(names)
+        more = [name for name in names if name not in ("lab", "project", "dataset", "offset")]
+        return tuple(dict.fromkeys((*searching.TERMS, *searching.MORE_TERMS, *more)))
 
     def search(self, details: bool = False, query_type: str | None = None, **filters: Any) -> Any:
         """Return the sessions that fit all terms, newest first.
@@ -105,7 +106,9 @@ class Lists(ApiBase):
         TypeError
             ``dataset`` is a list.
         """
-        terms = (*self.alyx._filters("insertions"), "dataset", "laboratory", "number")
+        from labweave.one.alyx_filters import filter_names
+
+        terms = (*filter_names("insertions"), "dataset", "laboratory", "number")
         given = {
             "project" if word == "projects" else searching.complete_in(word, terms): v for word, v in filters.items()
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from labweave.one import matching
 from labweave.one.api_base import ApiBase
 from labweave.one.core import id_argument, object_of
 from labweave.one.matching import Texts
+from labweave.one.recipes import contents_of
 from labweave.one.tables import DatasetRow, datasets_frame
 
 if TYPE_CHECKING:
@@ -73,11 +74,11 @@ class Loads(ApiBase):
         """
         rows = self._core.datasets(self._eid(eid))
         chosen = self._core.choose_object(rows, obj, collection, revision, wildcards=self.wildcards, **parts)
-        present = self._present(chosen, check_hash)
-        if not present:
+        present, contents = self._present(chosen, check_hash, download_only)
+        if not present and not contents:
             raise ALFObjectNotFound(f'No file of object "{obj}" is here or can be downloaded.')
         paths = [path for _, path in present]
-        return paths if download_only else load_object(paths, short_keys=short_keys, wildcards=self.wildcards)
+        return paths if download_only else self._object(paths, _by_name(chosen, contents), short_keys)
 
     @id_argument
     def load_dataset(
@@ -183,11 +184,17 @@ class Loads(ApiBase):
                 ALFWarning, stacklevel=3,
             )  # fmt: skip
         fetched = dict(zip((row.id for row in found), self._fetch(found, check_hash), strict=True))
-        if absent := [row.rel_path for row in found if fetched[row.id] is None]:
+        contents = {} if download_only else contents_of(row for row in found if fetched[row.id] is None)
+        if absent := [row.rel_path for row in found if fetched[row.id] is None and row.id not in contents]:
             _refuse_or_tell(f"No file is here or can be downloaded of: {', '.join(absent)}", assert_present)
         paths = [None if row is None else fetched[row.id] for row in chosen]
         records = [None if row is None else _record(row) for row in chosen]
-        return paths if download_only else [None if p is None else load_file(p) for p in paths], records
+        if download_only:
+            return paths, records
+        for row in found:
+            if (path := fetched[row.id]) is not None:
+                contents[row.id] = load_file(path, trust_pickles=self.trust_pickles)
+        return [None if row is None else contents.get(row.id) for row in chosen], records
 
     def _one(self, rows: list[DatasetRow], name: Any, collection: Any, revision: Any) -> DatasetRow:
         return self._core.choose_dataset(rows, name, collection or None, revision, wildcards=self.wildcards)
@@ -256,23 +263,43 @@ class Loads(ApiBase):
         chosen = matching.last_before(found, revision or matching.default_revision())
         if not chosen:
             raise ALFObjectNotFound(f"Nothing in collection {collection!r} fits object {object!r}.")
-        present = self._present(chosen, check_hash)
-        if not present:
+        present, contents = self._present(chosen, check_hash, download_only)
+        if not present and not contents:
             raise ALFObjectNotFound(f"No file of collection {collection!r} is here or can be downloaded.")
         if download_only:
             return [path for _, path in present]
-        objects: dict[str, list[Any]] = {}
+        objects: dict[str, tuple[list[Any], dict[str, Any]]] = {}
         for row, path in present:
-            objects.setdefault(object_of(row), []).append(path)
-        return AlfBunch({name: load_object(paths, wildcards=self.wildcards) for name, paths in objects.items()})
+            objects.setdefault(object_of(row), ([], {}))[0].append(path)
+        for row in chosen:
+            if row.id in contents:
+                objects.setdefault(object_of(row), ([], {}))[1][row.name] = contents[row.id]
+        return AlfBunch({name: self._object(*object) for name, object in objects.items()})
 
-    def _present(self, rows: Sequence[DatasetRow], check_hash: bool) -> list[tuple[DatasetRow, Any]]:
+    def _object(self, paths: Sequence[Any], contents: Mapping[str, Any], short_keys: bool = False) -> AlfBunch:
+        return load_object(
+            paths,
+            short_keys=short_keys,
+            wildcards=self.wildcards,
+            trust_pickles=self.trust_pickles,
+            contents=contents,
+        )
+
+    def _present(
+        self, rows: Sequence[DatasetRow], check_hash: bool, download_only: bool
+    ) -> tuple[list[tuple[DatasetRow, Any]], dict[str, Any]]:
+        """Return the datasets whose file is here, and what recipes in the database give; tell of the others."""
         pairs = list(zip(rows, self._fetch(rows, check_hash), strict=True))
-        if missing := [row.rel_path for row, path in pairs if path is None]:
+        contents = {} if download_only else contents_of(row for row, path in pairs if path is None)
+        if missing := [row.rel_path for row, path in pairs if path is None and row.id not in contents]:
             warnings.warn(
                 f"Left out, as no file is here or can be downloaded: {', '.join(missing)}", ALFWarning, stacklevel=3
             )
-        return [(row, path) for row, path in pairs if path is not None]
+        return [(row, path) for row, path in pairs if path is not None], contents
+
+
+def _by_name(rows: Iterable[DatasetRow], contents: Mapping[str, Any]) -> dict[str, Any]:
+    return {row.name: contents[row.id] for row in rows if row.id in contents}
 
 
 def _for_each(name: str, given: Any, asked: list[Any]) -> list[Any]:

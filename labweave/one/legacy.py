@@ -24,6 +24,7 @@ from labweave.one.core import Core, find_anywhere, is_uuid_text
 from labweave.one.files import Folder, Wanted, path_of_url
 from labweave.one.info import SessionDataInfo
 from labweave.one.partial import download_raw_partial
+from labweave.one.recipes import contents_of, recipes_among
 from labweave.one.rest import Client, client_of
 from labweave.one.settings_file import ask_settings
 from labweave.one.sources import DataLogin
@@ -84,16 +85,20 @@ class OneAbstract(abc.ABC):
         Where files are looked for and downloaded to; that of the settings without.
     silent : bool, optional
         Print nothing.
+    trust_pickles : bool, default: False
+        Load arrays of Python objects, which are pickles and can run any code: for a lab whose files are its own only.
     """
 
     _is_offline = True
 
-    def __init__(self, username=None, password=None, base_url=None, cache_dir=None, silent=None):
+    def __init__(
+        self, username=None, password=None, base_url=None, cache_dir=None, silent=None, *, trust_pickles=False
+    ):
         settings = load_settings().one
         self._core = Core(
             cache_dir or settings.cache_dir, offline=self._is_offline, login=DataLogin.of(settings), silent=bool(silent)
         )
-        self._username, self._base_url = username, base_url
+        self._username, self._base_url, self.trust_pickles = username, base_url, trust_pickles
         self._client: Client | None = None
 
     def __repr__(self) -> str:
@@ -196,17 +201,23 @@ class OneAbstract(abc.ABC):
     # datasets
 
     def _rows(self, eid: str):
-        """Return the datasets of a session that have a copy; whatever their quality control, as the seed knew none.
+        """Return the datasets of a session that can be loaded, whatever their quality: the seed knew none.
 
         Raises
         ------
         ALFObjectNotFound
             There is no such session.
         """
-        rows = [row._replace(severity=0) for row in self._core.datasets(eid) if row.exists]
+        rows = [row._replace(severity=0) for row in self._loadable(eid)]
         if not rows:
             self._core.session(eid)
         return rows
+
+    def _loadable(self, eid: str) -> list[DatasetRow]:
+        """Return the datasets of a session that have a copy, or are recipes in the database."""
+        rows = self._core.datasets(eid)
+        recipes = recipes_among(rows)
+        return [row for row in rows if row.exists or row.id in recipes]
 
     def _load(self, eid: str, types: Sequence[str], *, download_only: bool, keep_uuid: bool, **options: Any):
         """Return the datasets of one session with what is in them; `options` are those of `Files.get`."""
@@ -218,19 +229,26 @@ class OneAbstract(abc.ABC):
         rows.sort(key=lambda row: (row.collection, row.revision, row.name))
         wanted = self._core.wanted(rows)
         paths = self._core.files.get(wanted, keep_uuid=keep_uuid, **options)
-        if options["offline"] and not options["dry_run"]:
-            _require(rows, paths)
         is_loaded = not (download_only or options["dry_run"])
+        contents = contents_of(row for row, path in zip(rows, paths, strict=True) if is_loaded and path is None)
+        if options["offline"] and not options["dry_run"]:
+            _require(rows, paths, contents)
         return SessionDataInfo(
             dataset_type=[row.type for row in rows],
             dataset_id=[row.id for row in rows],
             local_path=[str(path) if keep_uuid and path is not None else path for path in paths],
             eid=[eid] * len(rows),
             url=[self._core.files.url(one) for one in wanted],
-            data=[load_file(path, legacy=True) if is_loaded and path is not None else None for path in paths],
+            data=[
+                self._read(path) if is_loaded and path is not None else contents.get(row.id)
+                for row, path in zip(rows, paths, strict=True)
+            ],
             hash=[row.hash for row in rows],
             file_size=[row.size for row in rows],
         )
+
+    def _read(self, path: Any) -> Any:
+        return load_file(path, legacy=True, trust_pickles=self.trust_pickles)
 
 
 class _Front(OneAbstract):
@@ -329,9 +347,11 @@ class _Front(OneAbstract):
         """
         _one_session(eid)
         row = self._core.choose_dataset(self._rows(eid), dataset, collection or None, substring=True)
-        path = self._core.fetch([row])[0]
+        path: Any = self._core.fetch([row])[0]
+        if path is None and not download_only and (found := contents_of([row])):
+            return found[row.id]
         _require([row], [path])
-        return path if download_only else load_file(path, legacy=True)
+        return path if download_only else self._read(path)
 
     @parse_id
     def load_object(self, eid, obj, collection="alf", download_only=False, **kwargs):
@@ -371,10 +391,19 @@ class _Front(OneAbstract):
             if folder is None:
                 raise
             chosen = self._core.choose_object(find_anywhere(rows, "", folder), obj, None, **parts)
-        paths = [path for _, path in self._core.fetch_present(chosen)]
-        if not paths:
+        contents = {} if download_only else contents_of(chosen)
+        paths = [path for _, path in self._core.fetch_present([row for row in chosen if row.id not in contents])]
+        if not paths and not contents:
             raise ALFObjectNotFound(f"No file of object {obj!r} of session {eid} is here or on a server.")
-        return paths if download_only else load_object(paths, short_keys=short_keys, legacy=True)
+        if download_only:
+            return paths
+        return load_object(
+            paths,
+            short_keys=short_keys,
+            legacy=True,
+            trust_pickles=self.trust_pickles,
+            contents={row.name: contents[row.id] for row in chosen if row.id in contents},
+        )
 
     def list(self, eid=None, details=False, *, id=None):
         """Return the datasets of a session, or the types of all datasets.
@@ -403,7 +432,7 @@ class _Front(OneAbstract):
     @parse_id
     def _list(self, eid, details):
         _one_session(eid)
-        rows = [row for row in self._core.datasets(eid) if row.exists]
+        rows = self._loadable(eid)
         if not rows and not self._core.sessions([eid]):
             log.warning("there is no session %s", eid)
         return self._records(rows) if details else sorted(Path(row.collection, row.name) for row in rows)
@@ -705,9 +734,9 @@ def _is_processed(row: DatasetRow) -> bool:
     return "alf" in folders and "raw_ephys_data" not in folders
 
 
-def _require(rows: Sequence[DatasetRow], paths: Sequence[Any]) -> None:
+def _require(rows: Sequence[DatasetRow], paths: Sequence[Any], contents: Mapping[str, Any] = {}) -> None:
     """Raise if a file is not here, and can't be had."""
-    missing = [row.path for row, path in zip(rows, paths, strict=True) if path is None]
+    missing = [row.path for row, path in zip(rows, paths, strict=True) if path is None and row.id not in contents]
     if missing:
         raise FileGone(
             f"{len(missing)} of {len(rows)} files are not here, nor on a server that may be asked: {missing[0]}. "

@@ -20,7 +20,7 @@ import requests
 
 from labweave.errors import LabweaveError
 from labweave.formats.hashing import sha256_and_md5_of_file
-from labweave.one.alyx_filters import FILTERS, TOGETHER, by_dataset
+from labweave.one.alyx_filters import FILTERS, TOGETHER, by_dataset, filter_names
 from labweave.one.alyx_models import MODELS, django
 from labweave.one.alyx_records import DETAILS, RECORDS
 from labweave.one.files import Files
@@ -166,7 +166,7 @@ class Client:
 
     def print_endpoint_info(self, endpoint: str, action: str | None = None) -> None:
         """Print the filters of an endpoint."""
-        print(f"{endpoint}: list (filters: {', '.join(self._filters(endpoint))}), read")
+        print(f"{endpoint}: list (filters: {', '.join(filter_names(endpoint))}), read")
 
     def rest(
         self,
@@ -247,13 +247,9 @@ class Client:
         if endpoint not in RECORDS:
             raise ValueError(f"There is no endpoint {endpoint!r}. There are: {', '.join(self.list_endpoints())}.")
 
-    def _filters(self, endpoint: str) -> list[str]:
-        together = TOGETHER if endpoint in ("sessions", "insertions") else ()
-        return sorted({*FILTERS[endpoint], *together, "django", "limit", "offset"})
-
     def _list(self, endpoint: str, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
         filters = {name: value for name, value in filters.items() if value is not None}
-        known = self._filters(endpoint)
+        known = filter_names(endpoint)
         if unknown := [name for name in filters if name not in known]:
             raise ValueError(f"{endpoint} has no filter {', '.join(unknown)}. It has: {', '.join(known)}.")
         query = MODELS[endpoint].rows()

@@ -104,7 +104,7 @@ def modern(tables: Tables, filters: Mapping[str, Any], *, wildcards: bool) -> Wa
         texts = [str(each) for each in as_list(given.get(term))]
         if not texts or "" in texts:
             continue
-        if column in ("lab", "task_protocol") and (not wildcards or all(map(_PLAIN.fullmatch, texts))):
+        if column == "task_protocol" and (not wildcards or all(map(_PLAIN.fullmatch, texts))):
             wanted["containing"][column] = texts
             continue
         wanted[whole] = tables.names(column, _finds(term, texts, wildcards))

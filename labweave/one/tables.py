@@ -14,7 +14,7 @@ from labweave.one.matching import QC, severity
 if TYPE_CHECKING:
     import pandas as pd
 
-LARGE = 500
+LARGE = 1000
 """Ids in one statement."""
 
 
@@ -223,6 +223,7 @@ def _dataset(row: FoundDataset) -> DatasetRow:
 
 def datasets_frame(rows: Sequence[DatasetRow], *, with_eid: bool = False) -> pd.DataFrame:
     """Return datasets as ONE-api's frame, indexed by id, or by eid and id, as UUIDs."""
+    import numpy as np
     import pandas as pd
 
     from labweave.one.uuids import make_uuids
@@ -236,9 +237,9 @@ def datasets_frame(rows: Sequence[DatasetRow], *, with_eid: bool = False) -> pd.
             "rel_path": pd.array([row.rel_path for row in rows], dtype="str"),
             "file_size": pd.array([row.size or 0 for row in rows], dtype="UInt64"),
             "hash": pd.array([row.hash or None for row in rows], dtype="str"),
-            "exists": [row.exists for row in rows],
-            "default_revision": [row.is_default for row in rows],
+            "exists": np.array([row.exists for row in rows], dtype=bool),
+            "default_revision": np.array([row.is_default for row in rows], dtype=bool),
             "qc": pd.Categorical([row.qc for row in rows], categories=list(QC), ordered=True),
         },
         index=ids,
-    ).astype({"exists": bool, "default_revision": bool})
+    )

@@ -1,5 +1,6 @@
 """Onedata: the variables of VR imaging sessions, recipes, and whether these can be followed."""
 
+from functools import cached_property
 from pathlib import Path
 
 import datajoint as dj
@@ -33,6 +34,7 @@ class OneSession(dj.Manual):
     one_options=null    : json              # of the registration
     one_preprocessing=null : json           # steps of the registration that are done
     one_values=null     : json              # what the registration and users have set
+    one_trusts_pickles=0 : bool             # recipes may unpickle its files
     """
 
 
@@ -104,7 +106,7 @@ class RecipeCheck(dj.Computed):
         definition = """
         # one file that the recipe loads from, or would
         -> master
-        source_path         : varchar(255)      # below the source's location
+        source_path         : varchar(255)      # below the source's location, absolute when it is not; or a folder
         ---
         source_size=null    : int64             # bytes; null when it is missing
         source_mtime_ns=null : int64            # ns since 1970, time of its last change
@@ -117,15 +119,19 @@ class RecipeCheck(dj.Computed):
         """Recipes of variables that are still there."""
         return Recipe & (OneData & {"one_vanished": False, "one_kind": "recipe"})
 
-    def make_fetch(self, key):
-        one = (OneSession * Session.proj("subject", "session_date") & key).fetch1()
-        return one, (Source & {"source": one["source"]}).fetch1("location"), (Recipe & key).fetch1()
+    @cached_property
+    def _recipes(self):
+        """Recipes with all that `_open` needs, joined once: that takes longer than the question."""
+        return Recipe * _sessions()
 
-    def make_compute(self, key, one, location, recipe):
-        opened = _open(one, location, cache_bytes=0)
+    def make_fetch(self, key):
+        return tuple((self._recipes & key).to_dicts())
+
+    def make_compute(self, key, recipe):
+        opened = _open(recipe, cache_bytes=0)
         with onedata.sources_opened() as paths:
             result = _check(opened, recipe)
-        root = Path(location).resolve()
+        root = Path(recipe["location"]).resolve()
         sources = [_source_row(path, root) for path in sorted(set(paths))]
         if any(len(row["source_path"]) > PATH_LENGTH for row in sources):
             sources, result = [], {"recipe_state": "refused", "reason": f"A path is longer than {PATH_LENGTH}."}
@@ -162,27 +168,25 @@ def session(eid, **options):
     ----------
     eid : str
     **options
-        Keywords of `labweave.formats.onedata.OneDataSession`.
+        Keywords of `labweave.formats.onedata.OneDataSession`; pickles are trusted when the source was ingested so.
 
     Returns
     -------
     OneDataSession
-        Its variables are loaded from their files, and by recipes of the database where there is no file.
+        Its variables are loaded from their files, and by the recipes of the database that have none.
 
     Raises
     ------
     SchemaError
         The session has no onedata.
     """
-    one = (OneSession * Session.proj("subject", "session_date") & {"eid": str(eid)}).to_dicts()
-    if not one:
+    found = (_sessions() & {"eid": str(eid)}).to_dicts()
+    if not found:
         raise SchemaError(
             f"The session {eid} has no onedata. Ingest its data root: labweave ingest onedata FOLDER --lab LAB"
         )
-    location = (Source & {"source": one[0]["source"]}).fetch1("location")
-    opened = _open(one[0], location, **options)
-    present = OneData & {"eid": str(eid), "one_vanished": False, "one_kind": "recipe"}
-    for row in (Recipe & present.proj()).to_dicts():
+    opened = _open(found[0], **options)
+    for row in (Recipe & recipes_alone().proj() & {"eid": str(eid)}).to_dicts():
         opened.one_recipes[f"{row['one_name']}.npy"] = _recipe(row)
     return opened
 
@@ -208,19 +212,22 @@ def load_dataset(eid, dataset_name, **options):
     return session(eid, cache_bytes=0).loadone(stem, sparse=form == "npz", **options)
 
 
-def is_recipe_alone(eid, dataset_name):
-    """Say whether a dataset is a recipe in the database, without a file; `load_dataset` loads it."""
-    stem, _, form = str(dataset_name).rpartition(".")
-    key = {"eid": str(eid), "one_name": stem, "one_kind": "recipe", "one_file": "", "one_vanished": False}
-    return form == "npy" and bool(OneData & key)
+def recipes_alone():
+    """Return the variables that are recipes in the database, without a file."""
+    return OneData & {"one_kind": "recipe", "one_form": "npy", "one_file": "", "one_vanished": False}
 
 
-def _open(one, location, **options):
-    """Return the session object of a row of `OneSession`, joined with `Session`."""
-    folder = Path(location) / one["one_folder"]
-    opened = onedata.OneDataSession(
-        one["subject"], one["session_date"], one["one_session_id"] or None, folder=folder, root=location, **options
-    )
+def _sessions():
+    """Return sessions with all that `_open` needs."""
+    return OneSession * Session.proj("subject", "session_date") * Source.proj("location")
+
+
+def _open(one, **options):
+    """Return the session object of a row of `_sessions`."""
+    root = one["location"]
+    names = (one["subject"], one["session_date"], one["one_session_id"] or None)
+    options.setdefault("trust_pickles", bool(one["one_trusts_pickles"]))
+    opened = onedata.OneDataSession(*names, folder=Path(root) / one["one_folder"], root=root, **options)
     opened.opts = from_json(one["one_options"]) or {}
     opened.preprocessing = from_json(one["one_preprocessing"]) or []
     vars(opened.values).clear()
@@ -237,7 +244,7 @@ def _recipe(row):
 def _check(opened, recipe):
     """Follow a recipe, and return what `RecipeCheck` says of it."""
     try:
-        value = opened.follow(_recipe(recipe), f"{recipe['one_name']}.npy")
+        value = opened.follow(_recipe(recipe), f"{recipe['one_name']}.npy", mmap=True)
     except onedata.RecipeError as error:
         return {"recipe_state": error.state, "reason": str(error)[:2000]}
     except FileMissing as error:
@@ -260,11 +267,15 @@ def _check(opened, recipe):
 def _source_row(path, root):
     """Return what `RecipeCheck.SourceFile` says of a file."""
     size, mtime_ns = _stat(path)
-    row = {"source_path": path.relative_to(root).as_posix(), "source_size": size, "source_mtime_ns": mtime_ns}
-    if size is None:
-        return row
-    n_rows = onedata.leading_length(path) if path.suffix == ".npy" else None
-    return {**row, "source_sha256": sha256_of_file(path), "n_rows": n_rows}
+    shown = path.relative_to(root) if path.is_relative_to(root) else path
+    is_file = size is not None and path.is_file()
+    return {
+        "source_path": shown.as_posix(),
+        "source_size": size,
+        "source_mtime_ns": mtime_ns,
+        "source_sha256": sha256_of_file(path) if is_file else "",
+        "n_rows": onedata.leading_length(path) if is_file and path.suffix == ".npy" else None,
+    }
 
 
 def _stat(path):

@@ -62,6 +62,8 @@ class Session(dj.Manual):
     session_vanished=null : char(36)          # run that no longer found it at its source
     index (lab, subject, session_date, session_number)
     index (subject, session_date, session_number)
+    index (session_number, session_date, start_time, subject, session_vanished, eid)
+    index (path_lab, lab, session_date, start_time, subject, session_number, session_vanished, eid)
     index (session_date, start_time, subject, session_number, lab, path_lab, session_vanished, eid)
     """
 

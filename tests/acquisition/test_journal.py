@@ -1,41 +1,17 @@
 """What a crash leaves: the journal of a collector."""
 
-import subprocess
-import sys
 from collections import namedtuple
 
 import numpy as np
 import pandas as pd
 import pytest
+from killed_experiment import Row, row, run_and_kill
 
 from labweave.acquisition import EstimatorLog
 from labweave.errors import ReadError, SourceError
 from labweave.formats.stytra import read_journal, read_log, recover_log
 
-Row = namedtuple("Row", "vigor n flag label")
 Other = namedtuple("Other", "x")
-
-KILLED = """
-import datetime as dt, os, signal, sys, time
-from collections import namedtuple
-from PyQt5.QtCore import QCoreApplication
-from labweave.acquisition import EstimatorLog
-app = QCoreApplication([])
-class Runner: running = True
-class Experiment: t0 = dt.datetime(2024, 3, 5, 14, 7, 9, 123456); protocol_runner = Runner()
-log = EstimatorLog(experiment=Experiment(), name="estimator")
-Row = namedtuple("Row", "vigor n flag label")
-log.open_journal(sys.argv[1])
-for n in range(3000):
-    log.update_list(n / 1000, Row(n / 3, n, n % 2 == 0, f"σ{n}" if n % 5 else None))
-print("appended", flush=True)
-sys.stdin.readline()
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def row(n):
-    return Row(n / 3, n, n % 2 == 0, f"σ{n}" if n % 5 else None)
 
 
 @pytest.fixture
@@ -45,27 +21,9 @@ def log(experiment, tmp_path):
     log.close_journal()
 
 
-def wait_for_rows(path, n_rows):
-    """Wait, for up to a minute, until a journal holds so many rows."""
-    import time
-
-    for _ in range(600):
-        tables = read_journal(path) if path.is_file() else []
-        if tables and len(tables[-1].frame) >= n_rows:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{path} never held {n_rows} rows")
-
-
 def test_a_killed_experiment_leaves_its_rows(qt, tmp_path):
     path = tmp_path / "140709_estimator_log"
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "appended\n"
-        wait_for_rows(tmp_path / "140709_estimator_log.journal", 3000)  # nobody asked for it: the thread writes
-        process.stdin.write("\n")
-    assert process.returncode == -9
+    run_and_kill(path)  # nobody asks for the rows to be written: the thread does it
     (table,) = read_journal(f"{path}.journal")
     assert (table.name, table.t0) == ("estimator", "2024-03-05T14:07:09.123456")
     truth = pd.DataFrame.from_records([row(n) for n in range(3000)], columns=Row._fields)

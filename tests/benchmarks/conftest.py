@@ -72,6 +72,11 @@ def stopwatch():
 @pytest.fixture
 def server_name(database):
     """Return what kind of server it is and its version."""
+    return name_of(database)
+
+
+def name_of(database) -> str:
+    """Return what kind of server a database is on, and its version."""
     connection = database.connection
     kind = "embedded" if connection.server else "PostgreSQL" if database.backend == "postgresql" else "MySQL"
     version = connection.server_version.removeprefix("PostgreSQL ").split("-")[0].split(" ")[0]

@@ -1,7 +1,7 @@
 """How fast trials are written, read and ingested, beside AxoPy in the same run.
 
-Writing should take at most a fifth of AxoPy's CPU time (ratio 0.2) and the same for each trial, however many there are;
-reading at most its time (1). AxoPy must be installed for its part: pip install axopy.
+Writing should take at most a fifth of AxoPy's CPU time (ratio 0.2) and the same for each trial, however many there are,
+though labweave waits for the disk at each trial, and AxoPy never; reading at most its time (1). AxoPy must be installed for its part: pip install axopy.
 """
 
 import os

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from one_lab import EIDS, S1, S2, S3, S4, S6, UNKNOWN
 
-from labweave import cli
+from labweave import cli, ingest
 from labweave.database import upsert
 from labweave.schemas import session, subject
 
@@ -153,6 +153,17 @@ def test_a_session_without_a_date_has_no_path(one):
     upsert(session.Session, [{"eid": eid, **(subject.Subject & {"subject": "KS005"}).fetch1("KEY")}])
     code, _, error = one("path", eid)
     assert code == 2 and "has no date" in error
+
+
+def test_pickles_are_loaded_when_they_are_trusted(one, tmp_path):
+    folder = tmp_path / "lab1/Subjects/m1/2020-01-02/001"
+    folder.mkdir(parents=True)
+    np.save(folder / "extras.objects.npy", np.array([{"a": 1}, None], dtype=object), allow_pickle=True)
+    assert ingest.run("alf", tmp_path, lab="lab1").failed == 0
+    asked = ("load", "2020-01-02_1_m1", "extras.objects.npy", "-f", "json")
+    code, text, said = one(*asked)
+    assert (code, text) == (2, "") and "--trust-pickles" in said
+    assert json.loads(one(*asked, "--trust-pickles")[1]) == [{"a": 1}, None]
 
 
 def test_help_names_the_terms(one):

@@ -1,17 +1,21 @@
 """A writer that is killed: every trial that `write` returned from is there, and the files agree."""
 
+import os
+import pathlib
 import random
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import h5py
 import numpy as np
+import pytest
 
-from labweave.formats.axopy import TaskReader, TaskWriter, Trial
+from labweave.formats.axopy import TaskReader, TaskWriter, Trial, storage_to_zip
 from labweave.formats.axopy.arrays import GrowingArrayFile
-from labweave.formats.axopy.journal import NAME, Journal, pending_changes
+from labweave.formats.axopy.journal import NAME, Journal, pending_changes, recover
 
 WRITER = """
 import os, sys
@@ -78,7 +82,7 @@ def test_a_journal_that_is_cut_counts_for_nothing_and_a_whole_one_for_all(tmp_pa
     check_trials(tmp_path, 11)
     journal = Journal(tmp_path)
     journal.record(changes)
-    record = (tmp_path / NAME).read_bytes()
+    record = (tmp_path / NAME).read_bytes().rstrip(b"\0")
     for cut in (0, 10, 40, len(record) // 2, len(record) - 1):
         (tmp_path / NAME).write_bytes(record[:cut])
         assert pending_changes(tmp_path) == {}
@@ -91,8 +95,8 @@ def test_a_journal_that_is_cut_counts_for_nothing_and_a_whole_one_for_all(tmp_pa
                 file.seek(position)
                 file.write(piece[: len(piece) // 2])
             assert check_trials(tmp_path, 11) == 12, (change.name, index)
-    journal.apply()
-    assert (tmp_path / NAME).read_bytes() == b""
+    journal.close()
+    assert not (tmp_path / NAME).exists()
     assert check_trials(tmp_path, 11) == 12
 
 
@@ -143,3 +147,115 @@ def test_a_full_disk_loses_no_trial(tmp_path, monkeypatch):
     writer.close()
     assert refused > 5
     assert check_trials(tmp_path, 40) == 40
+
+
+class Disk:
+    """What a power cut may leave: of each file what was synced, and of what came later any pages."""
+
+    PAGE = 512
+
+    def __init__(self, monkeypatch, folder):
+        self.folder, self.synced, self.on_sync = folder, {}, lambda: None
+        monkeypatch.setattr(os, "fdatasync", self.sync)
+
+    def sync(self, descriptor):
+        self.on_sync()
+        path = f"/proc/self/fd/{descriptor}"  # a descriptor may be for writing only
+        self.synced[os.stat(path).st_ino] = pathlib.Path(path).read_bytes()
+
+    def cut_power(self, target, chance):
+        target.mkdir()
+        for path in self.folder.iterdir():
+            old, new = self.synced.get(path.stat().st_ino, b""), path.read_bytes()
+            length = len(new) if chance.random() < 0.5 else len(old)
+            left = bytearray(old[:length].ljust(length, b"\0"))
+            for start in range(0, length, self.PAGE):
+                if chance.random() < 0.5:
+                    page = new[start : min(start + self.PAGE, length)]
+                    left[start : start + len(page)] = page
+            (target / path.name).write_bytes(left)
+        return target
+
+
+@pytest.mark.parametrize("max_bytes", [30_000, 4 * 2**20])
+def test_a_power_cut_loses_no_trial_that_was_written(tmp_path, monkeypatch, max_bytes):
+    monkeypatch.setattr("labweave.formats.axopy.journal.MAX_BYTES", max_bytes)
+    chance, folder = random.Random(SEED), tmp_path / "t"
+    folder.mkdir()
+    disk, writer, cuts = Disk(monkeypatch, folder), TaskWriter(str(folder)), []
+
+    def cut():
+        if writer.trials.n_rows and chance.random() < 0.15:
+            cuts.append((writer.trials.n_rows, disk.cut_power(tmp_path / f"cut{len(cuts)}", chance)))
+
+    disk.on_sync = cut
+    for n in range(60):
+        trial = one(n)
+        if n % 25 == 7:
+            trial.attrs[f"new{n}"] = 1
+        if n % 20 == 9:
+            trial.add_array("large", data=np.zeros(50_000))
+        writer.write(trial)
+        cut()
+    assert len(cuts) > 15
+    for n_trials, left in cuts:
+        (left / "large.hdf5").unlink(missing_ok=True)
+        assert check_trials(left, n_trials) >= n_trials
+        recover(left)
+        with h5py.File(left / "full.hdf5") as file:
+            assert [int(file[str(n)][0, 0]) for n in range(n_trials)] == list(range(n_trials))
+
+
+def test_what_a_killed_writer_left_is_recovered_for_other_programs(tmp_path):
+    folder = tmp_path / "data" / "p0" / "t"
+    folder.mkdir(parents=True)
+    writer = TaskWriter(str(folder))
+    for n in range(3):
+        writer.write(one(n))
+    assert recover(tmp_path) == []
+    trial = one(3)
+    changes = [writer._files[name].add("3", array.data) for name, array in trial.arrays.items()]
+    writer._journal.record([*changes, writer.trials.prepare(trial.attrs)])
+    for name in ("full.hdf5", NAME):  # the kill
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    assert len((folder / "trials.csv").read_text().splitlines()) == 4
+    with pytest.raises(ValueError, match="earlier writer"):
+        TaskWriter(str(folder)).write(one(4))
+    archive = storage_to_zip(str(tmp_path / "data"))
+    with zipfile.ZipFile(archive) as packed:
+        assert NAME not in "".join(packed.namelist())
+        packed.extractall(tmp_path / "out")
+    assert check_trials(tmp_path / "out" / "data" / "p0" / "t", 4) == 4
+    assert recover(folder) == ["full.hdf5", "ragged.hdf5", "trials.csv"]
+    assert not (folder / NAME).exists()
+    assert len((folder / "trials.csv").read_text().splitlines()) == 5
+    with h5py.File(folder / "full.hdf5", locking=False) as file:
+        assert file["3"][0, 0] == 3
+    assert recover(folder) == []
+
+
+def test_a_table_that_is_edited_after_a_crash_is_read_as_it_is(tmp_path):
+    writer = TaskWriter(str(tmp_path))
+    for n in range(3):
+        writer.write(one(n))
+    journal = (tmp_path / NAME).read_bytes()
+    writer.close()
+    (tmp_path / NAME).write_bytes(journal)
+    assert check_trials(tmp_path, 3) == 3
+    table = tmp_path / "trials.csv"
+    table.write_text(table.read_text().replace("0,0.0", "0,0.125"))
+    os.utime(table, (time.time() + 3600,) * 2)
+    assert TaskReader(tmp_path).trials["third"].tolist() == [0.125, 1 / 3, 2 / 3]
+    table.write_text("n\n7\n")
+    assert TaskReader(tmp_path).trials["n"].tolist() == [7]
+
+
+def test_a_task_is_read_while_it_is_written(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        for _ in range(10):
+            n = int(process.stdout.readline())
+            reader = TaskReader(tmp_path)
+            assert reader.examine().problems == []
+            assert len(reader.trials) > n
+            assert [int(values[0, 0]) for values in reader.iterarray("full")][: n + 1] == list(range(n + 1))
+        process.kill()

@@ -508,7 +508,7 @@ def test_datasets_beyond_the_last_row_are_said(storage):
     writer.close()
     write_hdf5(writer._folder / "a.hdf5", [2], "1")
     state = reader(storage).examine()
-    assert (state.arrays, state.problems) == ({"a": [0]}, ["a has datasets of trial 1 is not in trials.csv"])
+    assert (state.arrays, state.problems) == ({"a": [0]}, ["a has datasets of trial 1, not in trials.csv"])
 
 
 def test_an_archive_keeps_every_path(storage, tmp_path):

@@ -5,7 +5,10 @@ import json
 import os
 import shutil
 import sys
+import threading
+import tracemalloc
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -525,9 +528,106 @@ def test_a_variable_of_another_session(one):
     one.saveone(LoadingRecipe("session", "M2/2024-01-03", name="loop"), "y")
     with onedata.sources_opened() as opened:
         assert one.loadone("x").tolist() == [0, 1, 2]
-    assert opened == []
+    assert opened == [(other.one_path / "a.b.npy").resolve()]
     with pytest.raises(RecipeRefused, match="leads back to itself"):
         one.loadone("y")
+
+
+def test_parts_of_another_session(one):
+    """A part of a variable, of one that is a recipe itself, of a sparse one, and of an array file by its path."""
+    other = one.beside("M2", "2024-01-03")
+    whole = np.arange(24.0).reshape(4, 6)
+    other.saveone(whole, "a")
+    other.saveone(LoadingRecipe("session", "M2/2024-01-03", ["transpose"], name="a"), "turned")
+    other.saveone(sparse.csc_array(np.diag(np.arange(5.0))), "diagonal", sparse=True)
+    (other.data_path / "alf").mkdir()
+    np.save(other.data_path / "alf" / "spikes.times.npy", whole[0])
+    for recipe, expected in (
+        (LoadingRecipe("session", "M2/2024-01-03", ["index(1:3, 2)"], name="a"), whole[1:3, 2]),
+        (LoadingRecipe("session", "M2/2024-01-03", ["transpose", "index(1:3, 2)"], name="turned"), whole[1:3, 2]),
+        (LoadingRecipe("session", "M2/2024-01-03", ["index(2:, 3)"], name="diagonal", sparse=True), [0, 3, 0]),
+        (LoadingRecipe("session", "M2/2024-01-03", name="alf/spikes.times.npy"), whole[0]),
+        (LoadingRecipe("session", "M2/2024-01-03", ["index(::2)"], name="alf/spikes.times.npy"), whole[0, ::2]),
+    ):
+        one.saveone(recipe, "x")
+        np.testing.assert_array_equal(one.loadone("x"), expected)
+    for name, error in (("gone", FileNotFoundError), ("../x.npy", RecipeRefused), ("alf/../../x.npy", RecipeRefused)):
+        one.saveone(LoadingRecipe("session", "M2/2024-01-03", name=name), "x")
+        with pytest.raises(error):
+            one.loadone("x")
+
+
+@pytest.mark.parametrize("index", ["2", "-1, 3", ":, 1", "1:3", "::-1, 2:0:-1", "...", "4, :"])
+def test_a_part_of_a_sparse_array_is_that_of_the_dense(one, index):
+    dense = np.where(np.random.default_rng(1).random((6, 5)) < 0.5, 0, np.arange(30.0).reshape(6, 5))
+    one.saveone(sparse.csc_array(dense), "roi", sparse=True)
+    one.saveone(LoadingRecipe("sparse", "oneData/roi.npz", [f"index({index})"]), "x")
+    expected = eval(f"dense[{index}]", {"dense": dense})
+    assert one.loadone("x").shape == expected.shape
+    np.testing.assert_array_equal(one.loadone("x"), expected)
+
+
+def test_a_part_of_a_large_source_takes_the_memory_of_the_part(one, tmp_path):
+    """Sources of 3 GB each, which take no disk: of what is not written, zeros are read."""
+    shape = (3000, 2**17)
+    folder = one.data_path / "suite2p" / "plane0"
+    folder.mkdir(parents=True)
+    with (folder / "F.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+        offset = file.tell()
+        file.truncate(offset + 8 * shape[0] * shape[1])
+        file.seek(offset + 8 * (7 * shape[1] + 11))
+        file.write(np.float64(1.5).tobytes())
+    with h5py.File(one.data_path / "F.h5", "w") as file:
+        file.create_dataset("F", shape, "f8", chunks=(100, 1000))[7, 11] = 1.5
+    recipes = {
+        "numpy": LoadingRecipe("numpy", "suite2p/plane0/F.npy", ["transpose", "index(10:20, 5:9)"]),
+        "S2P": LoadingRecipe("S2P", "F", ["transpose", "index(10:20, 5:9)"]),
+        "hdf5": LoadingRecipe("hdf5", "F.h5", ["transpose", "index(10:20, 5:9)"], dataset="F"),
+        "session": LoadingRecipe("session", "M1/2024-01-02/701", ["index(10:20, 5:9)"], name="numpy whole"),
+        "numpy whole": LoadingRecipe("numpy", "suite2p/plane0/F.npy", ["transpose"]),
+    }
+    expected = np.zeros((10, 4))
+    expected[1, 2] = 1.5
+    for name, recipe in recipes.items():
+        one.saveone(recipe, name)
+    for name in ("numpy", "S2P", "hdf5", "session"):
+        tracemalloc.start()
+        loaded = one.loadone(name)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        np.testing.assert_array_equal(loaded, expected)
+        assert peak < 20e6, name
+
+
+def test_two_writers_at_once_leave_one_whole_file(tmp_path):
+    """Two threads and this one: what is loaded is always one of the arrays, never a part or a mixture."""
+    n, n_rounds = 50_000, 30
+    done = threading.Event()
+
+    def write(value):
+        writer = OneDataSession("M1", "2024-01-02", root=tmp_path, cache_bytes=0)
+        for _ in range(n_rounds):
+            writer.saveone(np.full(n, value), "x")
+            writer.saveone(LoadingRecipe("constant", None, value=value, shape=[n]), "y")
+
+    write(0.0)
+    reader = OneDataSession("M1", "2024-01-02", root=tmp_path, cache_bytes=0)
+    with ThreadPoolExecutor(2) as pool:
+        writers = [pool.submit(write, value) for value in (1.0, 2.0)]
+        for future in writers:
+            future.add_done_callback(lambda _: all(each.done() for each in writers) and done.set())
+        seen = set()
+        while not done.is_set():
+            for name in ("x", "y"):
+                values = reader.loadone(name)
+                assert values.shape == (n,)
+                assert values[0] == values[-1] == values.mean()
+                seen.add(values[0])
+        for future in writers:
+            future.result()
+    assert seen & {1.0, 2.0}
+    assert sorted(path.name for path in reader.one_path.iterdir()) == ["x.npy", "y.npy"]
 
 
 def test_a_lab_registers_its_own(one, tmp_path, monkeypatch):
@@ -662,6 +762,40 @@ def test_a_session_that_is_not_registered(one):
         register(one, [("plane0", 1, 3)])
         (one.data_path / "vrExperimentOptions.json").unlink()
         OneDataSession.open(one.data_path).loadfcorr()
+
+
+def test_options_of_a_registered_session(one):
+    root = one.data_path.parents[2]
+    new = B2Session.create("M1", "2024-01-02", "701", for_registration=True, root=root)
+    assert (new.opts, new.preprocessing, vars(new.values)) == ({}, [], {})
+    register(one, [("plane0", 2, 3)])
+    opened = B2Session.create("M1", "2024-01-02", "701", {"spks_type": "raw", "neuropil_coefficient": 0.5}, root=root)
+    assert (opened.spks_type, opened.neuropil_coefficient, opened.opts) == ("raw", 0.5, one.opts)
+    assert opened == one
+    for params in ({"good_labels": ["c"]}, ["raw"], {"unknown": 1}):
+        with pytest.raises(ValueError, match="params"):
+            B2Session.create("M1", "2024-01-02", "701", params, root=root)
+
+
+def test_behaviour_of_a_session(one):
+    one.saveone(np.array([0.0, 0.5, 1.0, 1.5, 2.0]), "positionTracking.times")
+    one.saveone(np.array([1.0, 2, 3, 1, 2]), "positionTracking.position")
+    one.saveone(np.array([0, 0, 1, 1, 2]), "positionTracking.mpci")
+    one.saveone(np.array([0, 3]), "trials.positionTracking")
+    one.saveone(np.array([2, -1], "i2"), "trials.environmentIndex")
+    one.saveone(np.array([100.0, 200]), "trials.roomLength")
+    one.saveone(np.array([0.25, 1, 63]), "mpci.times")
+    one.saveone(np.array([True, False]), "mpciROIs.redCellIdx")
+    one.set_value("numTrials", 2)
+    times, position, trials, frames = one.positions
+    assert trials.tolist() == [0, 0, 0, 1, 1]
+    assert (times[-1], position[-1], frames[-1]) == (2, 2, 2)
+    assert (one.environments.tolist(), one.env_length.tolist(), one.num_trials) == ([-1, 2], [100, 200], 2)
+    assert (one.spontaneous_length(), one.has_spontaneous(), one.has_spontaneous(61)) == (61, True, False)
+    assert one.get_red_idx().tolist() == [True, False]
+    one.saveone(np.array([False, True]), "mpciROIs.redCellIdxCoherent")
+    one.saveone(np.array([10.0]), "trials.roomlength")
+    assert (one.get_red_idx().tolist(), one.env_length.tolist()) == ([False, True], [10])
 
 
 def test_registered_values_are_written_whole_or_not_at_all(one):

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import uuid
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import one_lab
 import pandas as pd
 import pytest
+from conftest import empty
 from one_lab import S1, S4
 
 from labweave import ingest
@@ -301,6 +303,54 @@ def test_a_run_that_was_stopped_goes_on(database, tmp_path, monkeypatch):
     assert (report.unchanged, report.new, report.failed) == (kept, 12 - kept, 0)
     assert len(datasets()) == 2 and len(dataset.Dataset()) == 24 and totals[0] is None and totals[-1] == 12
     assert run(tmp_path).unchanged == 12
+
+
+RUN = """
+import sys, time
+import labweave
+from labweave import ingest
+from labweave.ingest.alf import AlfAdapter
+from labweave.ingest.run import _Ingest
+
+url, prefix, root, hangs_at = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+AlfAdapter.batch_rows = 20
+put, calls = _Ingest._put_files, []
+
+def put_files(self, unit, files):  # the last step of a transaction
+    calls.append(unit)
+    if len(calls) == hangs_at:
+        print("inside", flush=True)
+        time.sleep(600)
+    put(self, unit, files)
+
+_Ingest._put_files = put_files
+with labweave.connect(url, prefix=prefix):
+    print("open", flush=True)
+    print(ingest.run("alf", root, lab="smithlab").failed)
+"""
+
+
+def test_two_at_once_one_of_them_killed_inside_a_transaction(database, database_url, tmp_path):
+    for n in range(20):
+        write(tmp_path, *(f"m{n % 3}/2020-01-{n + 1:02d}/001/alf/a.{name}.npy" for name in "bcd"))
+    run(tmp_path)
+    plain = everything()
+    empty(database)
+
+    def start(hangs_at):
+        arguments = [sys.executable, "-W", "ignore", "-c", RUN, database_url, database.prefix, str(tmp_path), hangs_at]
+        return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+    with start("9") as killed, start("0") as other:
+        try:
+            assert [killed.stdout.readline() for _ in range(2)] == ["open\n", "inside\n"]
+            assert other.stdout.readline() == "open\n"
+        finally:
+            killed.kill()
+        assert other.stdout.read().strip() == "0" and other.wait() == 0
+    report = run(tmp_path)
+    assert (report.unchanged, report.new, report.changed) == (20, 0, 0) and everything() == plain
+    assert sorted(row["status"] for row in ingestion.Run().to_dicts()) == ["failed", "finished", "finished"]
 
 
 def test_known_types_and_formats_are_used(database, tmp_path):

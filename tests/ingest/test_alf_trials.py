@@ -125,3 +125,28 @@ def test_trials_of_another_tool_are_not_overwritten(database, root):
     )
     report = run(root)
     assert report.failed == 1 and "from the source other" in report.failures[0].message
+
+
+class Stranger:
+    """Something that no column can hold."""
+
+
+def test_values_that_no_column_can_hold_stay_in_their_file(database, root):
+    save(root, **{"trials.phase.npy": np.array([1j, 2j, 3j]), "trials.tag.npy": np.array([b"a", b"b", b"c"])})
+    assert run(root).failed == 0
+    one = task.TaskRun().fetch1()
+    assert sorted(problem.partition(":")[0] for problem in one["run_problems"]) == ["phase", "tag"]
+    assert {name for name, _ in one["run_columns"]} >= {"choice", "rewarded"} and one["n_run_trials"] == 3
+
+
+def test_pickles_are_read_when_they_are_trusted(database, root):
+    save(root, **{"trials.side.npy": np.array(["left", None, "right"], dtype=object)})
+    save(root, **{"trials.odd.npy": np.array([Stranger(), 1, 2], dtype=object)})
+    assert run(root).failed == 0
+    one = task.TaskRun().fetch1()
+    assert one["run_status"] == "damaged" and "--trust-pickles" in " ".join(one["run_problems"])
+    report = run(root, trust_pickles=True)
+    assert (report.changed, report.failed) == (1, 0), str(report)
+    rows = task.Trial().to_dicts(order_by="trial")
+    assert [row["trial_attributes"]["side"] for row in rows] == ["left", None, "right"]
+    assert task.TaskRun().fetch1("run_problems") == ["odd: Stranger can't be written as JSON; it stays in its file"]

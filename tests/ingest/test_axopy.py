@@ -5,8 +5,11 @@ import json
 import math
 import pickle
 import shutil
+import subprocess
+import sys
 import zipfile
 
+import datajoint as dj
 import h5py
 import numpy as np
 import pandas as pd
@@ -14,7 +17,10 @@ import pytest
 
 from labweave import ingest
 from labweave.errors import ReadError, SchemaError
-from labweave.formats.axopy import Storage, TaskReader, Trial, storage_to_zip, write_hdf5
+from labweave.formats.axopy import Storage, TaskReader, Trial, recover, storage_to_zip, write_hdf5
+from labweave.formats.axopy.arrays import ArrayFile
+from labweave.formats.axopy.journal import Change, Journal
+from labweave.ingest.axopy import AxopyAdapter
 from labweave.schemas import dataset, ingestion, session, subject, task
 
 LAB = "axolab"
@@ -184,6 +190,103 @@ def test_crashed_empty_and_damaged_tasks(database, root):
     assert len(task.TrialArray & {"task": "damaged"}) == 3
     again = run(root)
     assert (again.new, again.changed, again.unchanged, again.failed) == (0, 0, 4, 1)
+
+
+def test_the_last_trial_of_a_killed_writer_is_ingested(database, root, tmp_path):
+    source = root / "p0" / "reaching"
+    killed = tmp_path / "killed" / "p0" / "reaching"
+    shutil.copytree(source, killed)
+    whole = (source / "trials.csv").read_bytes()
+    last_line = whole.splitlines(keepends=True)[-1]
+    before, place = len(whole) - len(last_line), len(whole)
+    (killed / "trials.csv").write_bytes(whole[:before])
+    Journal(killed).record([Change("trials.csv", before, place, [(before, last_line)])])
+    run(tmp_path / "killed")
+    assert task.TaskRun().fetch1("run_status") == "complete"
+    assert len(task.Trial()) == 3
+    assert recover(killed) == ["trials.csv"]
+    again = run(tmp_path / "killed")
+    assert (again.vanished, again.failed, again.rows["task.Trial"], again.rows["task.TrialArray"]) == (
+        [], 0, (0, 0, 3), (0, 0, 6),
+    )  # fmt: skip
+
+
+def test_an_interrupted_ingest_leaves_nothing_of_a_task_and_goes_on(database, root, monkeypatch):
+    shutil.copytree(root / "p0" / "reaching", root / "p0" / "second")
+    real, n_files = ArrayFile.describe, []
+
+    def interrupted(self, rows):
+        n_files.append(self.path)
+        for n, facts in enumerate(real(self, rows)):
+            if len(n_files) == 4 and n == 1:  # in the last array of the second task
+                raise KeyboardInterrupt
+            yield facts
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ArrayFile, "describe", interrupted)
+        run(root)
+    assert task.TaskRun().to_arrays("task").tolist() == ["reaching"]
+    report = run(root)
+    assert (report.new, report.unchanged, report.failed) == (1, 1, 0)
+    assert (len(task.Trial()), len(task.TrialArray())) == (6, 12)
+
+
+def test_two_ingests_at_once_make_each_row_once(database, database_url, root):
+    """The second begins, and ends, between what the first reads and what it writes."""
+    run(root)
+    with (root / "p0" / "reaching" / "trials.csv").open("a") as file:
+        file.write("left,9.0,True,0,3\n")
+    real, printed = AxopyAdapter.read, []
+    code = (
+        "import sys, labweave; from labweave import ingest\n"
+        "with labweave.connect(sys.argv[1], prefix=sys.argv[2]):\n"
+        f"    print(ingest.run('axopy', sys.argv[3], lab={LAB!r}).rows['task.Trial'])"
+    )
+
+    def read(self, unit, sha256):
+        yield from real(self, unit, sha256)
+        command = [sys.executable, "-c", code, database_url, database.prefix, str(root)]
+        printed.append(subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=120, check=True).stdout)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AxopyAdapter, "read", read)
+        report = run(root)
+    assert printed == ["UpsertCounts(inserted=1, updated=0, unchanged=3)\n"]
+    assert (report.failed, report.rows["task.Trial"]) == (0, (0, 0, 4))
+    assert (len(task.Trial()), len(task.TrialArray())) == (4, 6)
+
+
+def test_results_are_made_again_of_trials_that_changed_and_of_no_others(database, root):
+    own = dj.Schema(f"{database.connection.prefix}ownwork", connection=database.connection, context=globals())
+
+    class Doubled(dj.Computed):
+        definition = """
+        # one number that somebody's own pipeline computes
+        -> task.Trial
+        ---
+        doubled : float64
+        """
+
+        def make(self, key):
+            self.insert1({**key, "doubled": 2 * (task.Trial & key).fetch1("trial_attributes")["x"]})
+
+    doubled = own(Doubled)
+    try:
+        run(root)
+        doubled.populate()
+        table = root / "p0" / "reaching" / "trials.csv"
+        lines = table.read_text().splitlines(keepends=True)
+        table.write_text(lines[0] + lines[1].replace(",0.0,", ",5.0,") + lines[2])  # shorter by one, and other
+        shown = run(root, dry_run=True)
+        report = run(root)
+        assert report.outdated == shown.outdated == {"ownwork.__doubled": 2}
+        assert doubled().to_arrays("trial").tolist() == [1]
+        doubled.populate()
+        assert (doubled & {"trial": 0}).fetch1("doubled") == 10
+        assert task.TaskRun().fetch1("n_run_trials") == 2
+        assert len(task.trials_frame({"task": "reaching"})) == 2
+    finally:
+        own.drop(prompt=False)
 
 
 def test_pickles_are_datasets_that_nobody_opens(database, root, tmp_path, monkeypatch):

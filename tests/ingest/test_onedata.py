@@ -2,16 +2,25 @@
 
 import hashlib
 import json
+import multiprocessing
+import os
 import shutil
+import signal
+import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from conftest import empty
+from simulated import contents
+from typer import Exit
 
+import labweave
 from labweave import ingest, populate
 from labweave.errors import SchemaError
 from labweave.formats.onedata import LoadingRecipe, OneDataSession, RecipeRefused, load_file
 from labweave.formats.onedata.describe import content_sha256
-from labweave.ingest.onedata import save_recipe
+from labweave.ingest.onedata import OneDataAdapter, remove_recipe, save_recipe
 from labweave.schemas import dataset, onedata, session, subject, task
 
 LAB = "vrlab"
@@ -176,6 +185,53 @@ def test_recipes_are_followed_once_and_again_when_their_sources_change(database,
     assert checks()["x.loader"]["result_shape"] == [4]
 
 
+def test_sources_that_appear_later_are_noticed(database, tmp_path):
+    """The folder of suite2p of a session that is not registered, and a variable of another session."""
+    one = OneDataSession("M1", "2024-01-02", "7", root=tmp_path)
+    one.saveone(LoadingRecipe("S2P", "F"), "mpci.F")
+    one.saveone(LoadingRecipe("session", "M2/2024-01-02/7", name="a.b"), "x.other")
+    other = OneDataSession("M2", "2024-01-02", "7", root=tmp_path)
+    other.saveone(np.zeros(1), "something.else")
+    run(one.data_path)  # the source is this one folder, so that the other session is outside
+    assert populate.run(["RecipeCheck"]).failed == 0
+    assert {row["recipe_state"] for row in checks().values()} == {"missing_source"}
+    sources = dict(zip(*onedata.RecipeCheck.SourceFile().to_arrays("one_name", "source_path"), strict=True))
+    assert sources == {"mpci.F": "suite2p", "x.other": str(other.one_path.resolve() / "a.b.npy")}
+    assert populate.run(["RecipeCheck"]).made == 0
+    plane = one.data_path / "suite2p" / "plane0"
+    plane.mkdir(parents=True)
+    np.save(plane / "F.npy", np.zeros((2, 5), "f4"))
+    other.saveone(np.arange(3), "a.b")
+    assert populate.run(["RecipeCheck"]).made == 2
+    assert {name: row["result_shape"] for name, row in checks().items()} == {"mpci.F": [2, 5], "x.other": [3]}
+    (one.data_path / "suite2p" / "plane1").mkdir()  # an interrupted copy: one plane has no F yet
+    assert populate.run(["RecipeCheck"]).failed == 0
+    assert checks()["mpci.F"]["recipe_state"] == "missing_source"
+    np.save(one.data_path / "suite2p" / "plane1" / "F.npy", np.ones((1, 5), "f4"))
+    other.saveone(np.arange(4), "a.b")
+    assert populate.run(["RecipeCheck"]).failed == 0
+    assert {name: row["result_shape"] for name, row in checks().items()} == {"mpci.F": [3, 5], "x.other": [4]}
+    assert populate.run(["RecipeCheck"]).made == 0
+
+
+def test_pickles_are_followed_only_from_a_folder_that_is_trusted(database, tmp_path):
+    one = OneDataSession("M1", "2024-01-02", "7", root=tmp_path)
+    one.saveone(LoadingRecipe("numpy", "set.npy"), "x.set")
+    np.save(one.data_path / "set.npy", np.array([{1, 2}], object))
+    run(tmp_path)
+    populate.run(["RecipeCheck"])
+    assert checks()["x.set"]["recipe_state"] == "refused"
+    eid = session.Session().fetch1("eid")
+    with pytest.raises(ValueError, match="trust_pickles=True"):
+        onedata.session(eid).loadone("x.set")
+    run(tmp_path, trust_pickles=True)
+    populate.run(["RecipeCheck"])
+    assert (checks()["x.set"]["recipe_state"], checks()["x.set"]["result_shape"]) == ("resolved", [1])
+    assert onedata.session(eid).loadone("x.set")[0] == {1, 2}
+    with pytest.raises(ValueError, match="trust_pickles=True"):
+        onedata.session(eid, trust_pickles=False).loadone("x.set")
+
+
 def test_other_planes_outdate_the_checks_of_their_session(database, tmp_path):
     root = tmp_path / "root"
     one = make_session(root)
@@ -210,6 +266,19 @@ def test_recipes_live_in_the_database_alone(database, tmp_path):
     assert len(onedata.OneData & {"one_name": "mpci.first", "one_vanished": False}) == 1
     row = (dataset.Dataset & {"dataset_name": "mpci.first.npy"}).fetch1()
     assert (row["collection"], row["dataset_json"]) == ("oneData", {"one_kind": "recipe"})
+    assert (row["dataset_type"], row["data_format"]) == ("mpci.first", "npy")
+    assert opened.print_saved_one()[-2:] == ["mpci.first", "mpci.nothing"]
+    opened.saveone(np.zeros(1), "mpci.second")
+    opened.clear_one_data(["mpci.second"], certainty=True)
+    with pytest.raises(ValueError, match=r"no mpci\.second\.npy"):
+        opened.loadone("mpci.second")
+    remove_recipe(eid, "mpci.nothing")
+    assert "mpci.nothing" not in checks()
+    assert "mpci.nothing" not in onedata.session(eid).print_saved_one()
+    assert not dataset.Dataset & {"dataset_name": "mpci.nothing.npy"}
+    for name in ("mpci.nothing", "mpci.times", "mpci.roiActivityF"):
+        with pytest.raises(SchemaError, match=r"no recipe mpci\.\w+ in the database alone"):
+            remove_recipe(eid, name)
     with pytest.raises(SchemaError, match="has a file"):
         save_recipe(eid, LoadingRecipe("S2P", "F"), "mpci.times")
     with pytest.raises(RecipeRefused, match="object among its arguments"):
@@ -295,6 +364,51 @@ def test_bad_folders_fail_alone(database, tmp_path):
     assert "no session folder" in failures["M4/lost"]
 
 
+def ingest_until_killed(url, prefix, root, n_writes):
+    """Ingest unit by unit, and end by SIGKILL in the middle of a transaction."""
+    ingest_run = sys.modules["labweave.ingest.run"]  # labweave.ingest.run is its function
+    wrote, real = [], ingest_run.write_rows
+
+    def write_rows(*args, **kwargs):
+        wrote.append(1)
+        if len(wrote) == n_writes:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **kwargs)
+
+    ingest_run.write_rows, OneDataAdapter.batch_rows = write_rows, 1
+    labweave.connect(url, prefix=prefix)
+    run(root)
+
+
+def test_a_killed_ingest_goes_on(database, database_url, tmp_path):
+    """Killed in its first unit, then in the second, it ends as one that nobody disturbed."""
+    root, prefix = tmp_path / "root", database.prefix
+    for mouse in ("M1", "M2", "M3"):
+        make_session(root, mouse=mouse)
+    database.close()
+    for n_writes in (7, 22):
+        process = multiprocessing.get_context("spawn").Process(
+            target=ingest_until_killed, args=(database_url, prefix, root, n_writes)
+        )
+        process.start()
+        process.join(120)
+        assert process.exitcode == -signal.SIGKILL
+    with labweave.connect(database_url, prefix=prefix) as opened:
+        n_before = len(onedata.OneSession())
+        report = run(root)
+        assert (report.new, report.failed) == (3 - n_before, 0)
+        killed = contents(opened)
+        empty(opened)
+        run(root)
+        assert run(root).unchanged == 3
+        undisturbed = contents(opened)
+    assert 0 < n_before < 3
+    tables = [name for name in killed if name.split(".")[0] in ("onedata", "dataset", "session", "subject", "task")]
+    assert {"onedata.one_data", "onedata.recipe", "dataset.file_record", "task.trial"} <= set(tables)
+    for table in tables:
+        assert killed[table] == undisturbed[table], table
+
+
 def test_real_sessions(database, shared, tmp_path):
     source = shared / "data" / "onedata"
     expected = json.loads((source / "expected.json").read_text())["sessions"]
@@ -363,3 +477,36 @@ def test_the_command_lists_broken_recipes(database, tmp_path, labweave_command):
     assert line.startswith("M1/2024-01-02/7")
     assert "missing_source" in line
     assert "2 recipes, 1 broken" in out
+
+
+def test_broken_recipes_are_followed_again_when_asked(database, tmp_path, capsys, monkeypatch):
+    """A loader that failed and was corrected; one that works is not run once more."""
+    from labweave.cli.check import recipes
+    from labweave.formats.onedata import registry
+
+    followed = []
+
+    def broken(session):
+        followed.append("broken")
+        raise RuntimeError("a fault of the loader")
+
+    def works(session):
+        followed.append("works")
+        return np.zeros(2)
+
+    monkeypatch.setattr("labweave.cli.check.open_database", nullcontext)
+    monkeypatch.setattr(registry, "_loaders", {**registry.loaders(), "test_broken": broken, "test_works": works})
+    one = make_session(tmp_path)
+    for name in ("broken", "works"):
+        one.saveone(LoadingRecipe(f"test_{name}", None), f"x.{name}")
+    run(tmp_path)
+    for _ in range(2):
+        with pytest.raises(Exit) as stopped:
+            recipes()
+        assert stopped.value.exit_code == 1
+    assert sorted(followed) == ["broken", "works"]
+    assert "RuntimeError: a fault of the loader" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setitem(registry._loaders, "test_broken", works)
+    recipes(again=True)
+    assert sorted(followed) == ["broken", "works", "works"]
+    assert "3 recipes, 0 broken" in capsys.readouterr().out

@@ -8,8 +8,10 @@ import sys
 import pytest
 from pydantic import Field
 from simulated import LAB, OPTIONS, contents, damage, differences, rheobase_na, sweeps_of, write_cell, write_cells
+from typer.testing import CliRunner
 
 from labweave import ingest, populate
+from labweave.cli.app import app
 from labweave.database import UpsertCounts
 from labweave.errors import ConfigError, SourceError
 from labweave.ingest.base import Options
@@ -366,16 +368,16 @@ def write_package(folder, entry):
     )
 
 
-def test_an_adapter_through_an_entry_point(database, tmp_path, monkeypatch, labweave_command):
+def test_an_adapter_through_an_entry_point(database, database_url, tmp_path, monkeypatch):
     (tmp_path / "site").mkdir()
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "birds.txt").write_text("aviary")
     write_package(tmp_path / "site", "birds_of_a_lab:Birds")
-    path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
-    assert "Birds of a lab" in labweave_command("ingest", "birds", "--help", check=0, PYTHONPATH=path).stdout
-    labweave_command("ingest", "birds", str(tmp_path / "data"), "--lab", "x", check=0, PYTHONPATH=path)
-    assert lab.Lab().fetch1("lab") == "aviary"
     monkeypatch.syspath_prepend(tmp_path / "site")
+    command = CliRunner(env={"LABWEAVE_DATABASE_URL": database_url, "LABWEAVE_PREFIX": database.prefix})
+    assert "Birds of a lab" in command.invoke(app, ["ingest", "birds", "--help"]).stdout
+    assert command.invoke(app, ["ingest", "birds", str(tmp_path / "data"), "--lab", "x"]).exit_code == 0
+    assert lab.Lab().fetch1("lab") == "aviary"
     assert set(ingest.adapters()) >= {"birds", "ephys"}
     assert ingest.run("birds", tmp_path / "data", lab="x").unchanged == 1
 

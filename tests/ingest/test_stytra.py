@@ -2,7 +2,9 @@
 
 import datetime as dt
 import json
+import runpy
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ import pytest
 
 from labweave import ingest
 from labweave.errors import ReadError, SchemaError, SourceError
-from labweave.formats.stytra import JournalWriter, read_log, write_log
+from labweave.formats.stytra import JournalWriter, read_log, recover_log, write_log
 from labweave.schemas import ingestion, session, subject, task
 
 LAB = "fishlab"
@@ -131,6 +133,26 @@ def test_a_crash_leaves_a_journal(database, tmp_path):
     assert run(tmp_path).failed == 0
     found = one_run()
     assert (found["run_status"], found["run_problems"], len(task.read_event_log())) == ("complete", None, 5)
+
+
+def test_an_experiment_that_was_killed(database, tmp_path):
+    pytest.importorskip("PyQt5.QtCore")
+    folder = tmp_path / "okr" / "240305_f7"
+    folder.mkdir(parents=True)
+    experiment = runpy.run_path(str(Path(__file__).parents[1] / "acquisition" / "killed_experiment.py"))
+    experiment["run_and_kill"](folder / "140709_estimator_log")
+    assert (run(tmp_path).new, run(tmp_path).unchanged) == (1, 1)
+    found = one_run()
+    assert (found["run_status"], found["start_time"], found["subject"]) == ("half_written", START, "7")
+    rows = task.read_event_log({"log_name": "estimator"})
+    assert rows["n"].tolist() == list(range(experiment["N_ROWS"]))
+    assert (rows["label"][1], rows["vigor"][2], rows["t"][2999]) == ("σ1", 2 / 3, 2.999)
+    recover_log(folder / "140709_estimator_log.journal", "hdf5")
+    assert (run(tmp_path).failed, len(task.TaskRun())) == (0, 1)
+    assert task.EventLog().fetch1("log_file")["format"] == "hdf5"
+    pd.testing.assert_frame_equal(
+        task.read_event_log().drop(columns="label"), rows.drop(columns="label"), check_exact=True
+    )
 
 
 def test_sessions_without_their_metadata_get_them_later(database, tmp_path):

@@ -10,7 +10,7 @@ import json
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,7 @@ def load_object(
     legacy: bool = False,
     trust_pickles: bool = False,
     wildcards: bool = True,
+    contents: Mapping[str, Any] | None = None,
     **parts: Any,
 ) -> AlfBunch:
     """Return all attributes of an object.
@@ -127,6 +128,8 @@ def load_object(
         See `load_file`.
     wildcards : bool, default: True
         The object and other parts are shell patterns, else regular expressions.
+    contents : mapping, optional
+        With a list of files: what is in others that have a name only.
     **parts : str, list of str or None
         Load only files with these parts, see `filter_by`; None stands for absent.
 
@@ -141,14 +144,15 @@ def load_object(
     ReadError
         A file can't be read.
     """
+    contents = contents or {}
     if isinstance(alfpath, (str, PurePath)):
         folder, found = object_files(alfpath, object, wildcards=wildcards, **parts)
         files = [(folder, name, each) for name, each in found]
     else:
-        files = _given_files(alfpath, object, wildcards, parts)
+        files = _given_files([*alfpath, *contents], object, wildcards, parts)
     if len(objects := {each.object for *_, each in files}) > 1:
         raise ALFMultipleObjectsFound(f"Files of several objects are given: {', '.join(sorted(map(str, objects)))}.")
-    metadata = {folder: _Metadata(folder) for folder in {folder for folder, *_ in files}}
+    metadata = {folder: _Metadata(folder) for folder in {folder for folder, name, _ in files if name not in contents}}
     data = [(folder, name, each) for folder, name, each in files if not _is_metadata(each)]
     keys = [each.short_key if short_keys else each.key for *_, each in data]
     if len(set(keys)) < len(keys):
@@ -157,6 +161,9 @@ def load_object(
         raise ALFAmbiguousAttributes(f"Several files have the attribute {', '.join(twice)}: {names}.")
     bunch = AlfBunch()
     for (folder, name, _), key in zip(data, keys, strict=True):
+        if name in contents:
+            bunch[key] = contents[name]
+            continue
         bunch[key] = load_file(folder / name, legacy=legacy, trust_pickles=trust_pickles)
         if found := metadata[folder].of(name):
             _apply_metadata(bunch, key, folder / found)
@@ -366,7 +373,7 @@ def _read_npy(file: Path, trust_pickles: bool) -> Any:
             raise ReadError(
                 file,
                 "it holds Python objects, as a pickle, which can run any code",
-                "If you trust it, load it with trust_pickles=True.",
+                "If you trust it, say trust_pickles=True (load_file, load_object, ONE) or --trust-pickles.",
             ) from None
         raise
 

@@ -7,6 +7,7 @@ Alyx's own name; left out is only what the server computes from other records.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import unicodedata
 import uuid
 from collections.abc import Mapping
@@ -98,6 +99,7 @@ def row_key(resource: str, record_id: str) -> tuple[str, ...]:
     return (tidy(record_id),)
 
 
+@functools.lru_cache(maxsize=10_000, typed=True)
 def tidy(name: Any) -> str:
     """Return a name stripped and NFC-normalised."""
     text = str(name)
@@ -120,11 +122,16 @@ def _names(values: Any) -> list[str]:
 def _rest(record: Mapping[str, Any], *used: str) -> dict[str, Any] | None:
     """Return the fields that have no attribute and are not empty."""
     rest = {}
-    for name in record.keys() - used:
+    for name in _unused(tuple(record), used):
         value = record[name]
         if value is not None and value != "":
             rest[name] = _in_order(name, value)
     return rest or None
+
+
+@functools.lru_cache(maxsize=200)
+def _unused(fields: tuple[str, ...], used: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in fields if name not in used)
 
 
 def _in_order(name: str, value: Any) -> Any:

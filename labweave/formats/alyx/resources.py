@@ -7,8 +7,9 @@ sends everything.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,15 +79,41 @@ class Resource:
 
     def digest(self, record: Mapping[str, Any]) -> str:
         """Return a hash of a record: without what the server computes, names in order, null as ''."""
-        kept = {name: "" if value is None else value for name, value in record.items() if name not in self.volatile}
-        for name, value in kept.items():
-            if type(value) is list and len(value) > 1 and name not in records.FREE_FIELDS:
-                kept[name] = sorted(value, key=_encode)  # a server names them in any order
-        text = f"{records.VERSION} {_encode(kept)}"
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        return self.digests([record])[0]
+
+    def digests(self, found: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Return the `digest` of each record; field by field, which is faster."""
+        digests: list[str] = []
+        for fields, group in itertools.groupby(found, key=tuple):
+            listed = list(group)
+            names = sorted(name for name in fields if name not in self.volatile)
+            columns = [_canonical(name, [record[name] for record in listed]) for name in names]
+            head = f"{records.VERSION} {names} ".encode()
+            rows = map(repr, zip(*columns, strict=True)) if columns else ["()"] * len(listed)
+            digests += [hashlib.sha256(head + row.encode("utf-8", "surrogatepass")).hexdigest() for row in rows]
+        return digests
 
 
+_PLAIN = {str, int, float, bool}
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, check_circular=False).encode
+
+
+def _canonical(name: str, values: list[Any]) -> Iterable[Any]:
+    """Return the values of one field; those that mean the same are equal, and of one form."""
+    if set(map(type, values)) <= _PLAIN:
+        return values
+    is_ordered = name in records.FREE_FIELDS
+    return [value if type(value) in _PLAIN else _canonical_value(value, is_ordered) for value in values]
+
+
+def _canonical_value(value: Any, is_ordered: bool) -> Any:
+    if value is None:
+        return ""
+    if type(value) is list and not is_ordered:  # a server names them in any order
+        if set(map(type, value)) <= {str}:
+            return sorted(value)
+        return sorted(map(_encode, value)), "json"
+    return _encode(value), "json"
 
 
 _SUBJECT_VOLATILE = (

@@ -19,7 +19,7 @@ from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s, h5t  # pyright: ignore[repor
 from labweave.errors import ReadError
 from labweave.formats.axopy.journal import JournaledFile, open_file
 from labweave.formats.axopy.names import StorageError
-from labweave.formats.writing import whole_file
+from labweave.formats.writing import sync, whole_file
 
 SUFFIX = ".hdf5"
 _FORMAT = ("earliest", "v110")  # that of the older programs which read these files
@@ -27,9 +27,11 @@ _CACHE_BYTES = 32 * 1024
 _HEAP_HEADER = 32
 _NO_FREE_SPACE = (1).to_bytes(8, "little")
 _HEADER_BYTES = 1024
+_READ_AHEAD_BYTES = 2**18
 _MAX_HEADERS = 16
 """So many forms of headers are kept of a file; with more, looking for one is no faster than HDF5."""
 
+_ATTEMPTS = 20
 _DAMAGED = (OSError, RuntimeError, KeyError, TypeError, ValueError)
 
 
@@ -77,8 +79,13 @@ class ArrayFile:
     """
 
     def __init__(self, folder: Any, name: str):
-        self.path = folder / name
-        stream: Any = open_file(folder, name)
+        self.path, self._folder = folder / name, folder
+        self._file: Any = None
+        self._retry(lambda: None)
+
+    def _open_file(self) -> None:
+        self._state = self._state_now()
+        stream: Any = open_file(self._folder, self.path.name)
         self._size = stream.seek(0, io.SEEK_END)
         try:
             if isinstance(stream, io.FileIO):
@@ -92,17 +99,56 @@ class ArrayFile:
         self._stream = stream
         self._hard_links: dict[bytes, int] = {}
         self._headers: list[_Header] = []
+        self._window, self._window_start = b"", 0
         self._last_type: tuple[Any, np.dtype] = (None, np.dtype("V"))
+
+    def _state_now(self) -> tuple[int, int] | None:
+        """Return size and time of the file; None in an archive."""
+        if not isinstance(self.path, Path):
+            return None
+        stat = self.path.stat()
+        return stat.st_size, stat.st_mtime_ns
+
+    def _has_grown(self) -> bool:
+        """Say whether a writer has changed the file since it was opened: what was read may be old and new mixed."""
+        return self._state_now() != self._state
+
+    def _retry(self, work: Callable[[], Any]) -> Any:
+        """Do something with the file; once more, with the file opened anew, when a writer has come between."""
+        attempts = 0
+        while True:
+            try:
+                if not self._file:
+                    self._open_file()
+                return work()
+            except ReadError:
+                attempts += 1
+                if attempts == _ATTEMPTS or not self._has_grown():
+                    raise
+                self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file:
+            self._file.close()
+            self._stream.close()
 
     def __enter__(self) -> ArrayFile:
         return self
 
     def __exit__(self, *exc_info) -> None:
-        self._file.close()
-        self._stream.close()
+        self.close()
 
     def rows(self) -> list[int]:
         """Return the rows that have a dataset, in order; other names are left out."""
+        for _ in range(_ATTEMPTS):
+            found = self._retry(self._list_rows)
+            if not self._has_grown():  # else names may be missing that were there before
+                break
+            self.close()
+        return found
+
+    def _list_rows(self) -> list[int]:
         links: dict[bytes, Any] = {}
         try:
             self._file.id.links.iterate(lambda name, link: links.__setitem__(name, (link.type, link.u)), info=True)
@@ -121,12 +167,7 @@ class ArrayFile:
         ReadError
             The dataset leaves the file, or is damaged.
         """
-        try:
-            return self._read(dataset)
-        except ReadError:
-            raise
-        except _DAMAGED as error:
-            raise self._damaged(error) from None
+        return self._retry(lambda: self._read(dataset))
 
     def describe(self, rows: Iterable[int]) -> Iterator[ArrayFacts]:
         """Yield what the arrays of some rows are; errors as of `read`.
@@ -148,7 +189,7 @@ class ArrayFile:
         address = self._hard_links.get(dataset.encode())
         if address is None or address >= self._size or not isinstance(self._stream, io.FileIO):
             return b""
-        block = os.pread(self._stream.fileno(), _HEADER_BYTES, address)
+        block = self._bytes_at(address, _HEADER_BYTES)
         end = 16 + int.from_bytes(block[8:12], "little")
         return block[:end] if block[:1] == b"\x01" and 16 < end <= len(block) else b""
 
@@ -161,9 +202,19 @@ class ArrayFile:
             offset = int.from_bytes(header[place : place + 8], "little")
             if offset + known.n_bytes > self._size:
                 return None
-            content = os.pread(self._stream.fileno(), known.n_bytes, offset)
+            content = self._bytes_at(offset, known.n_bytes)
             return (*known.facts, hashlib.sha256(content).hexdigest()) if len(content) == known.n_bytes else None
         return None
+
+    def _bytes_at(self, position: int, n_bytes: int) -> bytes:
+        """Return bytes of the file; where one piece follows on another, many are read at once."""
+        start = position - self._window_start
+        if not 0 <= start <= len(self._window) - n_bytes:
+            follows_on = 0 <= start <= len(self._window) + _HEADER_BYTES
+            n_read = max(n_bytes, _READ_AHEAD_BYTES) if follows_on else n_bytes
+            self._window, self._window_start = os.pread(self._stream.fileno(), n_read, position), position
+            start = 0
+        return self._window[start : start + n_bytes]
 
     def _learn_header(self, dataset: str) -> None:
         header, opened = self._header_of(dataset), self._open(dataset)
@@ -178,7 +229,14 @@ class ArrayFile:
             self._headers.append(_Header(before, after, (shape, dtype.str), n_bytes))
 
     def _read(self, dataset: str) -> np.ndarray:
-        opened = self._open(dataset)
+        try:
+            return self._read_opened(dataset, self._open(dataset))
+        except ReadError:
+            raise
+        except _DAMAGED as error:
+            raise self._damaged(error) from None
+
+    def _read_opened(self, dataset: str, opened: h5d.DatasetID) -> np.ndarray:
         dtype, shape = self._dtype(opened), opened.shape
         n_bytes = dtype.itemsize * math.prod(shape)
         offset = opened.get_offset()
@@ -248,9 +306,11 @@ class GrowingArrayFile:
     def __init__(self, path: Path):
         self.path = path
         if not path.exists():
-            with whole_file(path) as new, h5py.File(new, "w", libver=_FORMAT):
+            with whole_file(path, durable=True) as new, h5py.File(new, "w", libver=_FORMAT):
                 pass
-        self._stream = JournaledFile(path.open("r+b", buffering=0))
+        file = path.open("r+b", buffering=0)
+        sync(file)
+        self._stream = JournaledFile(file)
         try:
             self._file = h5py.File(self._stream, "r+", libver=_FORMAT)
         except OSError as error:

@@ -150,13 +150,10 @@ class TaskReader:
 
     def examine(self) -> TaskState:
         """Return what the folder holds and what is wrong with it; nothing is loaded but the table."""
-        try:
-            with open_file(self._folder, TABLE) as file:
-                table = parse_trials(file.read(), self._folder / TABLE)
-        except FileNotFoundError:
-            table = TrialTable()
+        table = self._table()
         n_rows = len(table.rows)
         state = TaskState("complete", table, problems=list(table.problems))
+        beyond: dict[str, list[int]] = {}
         damaged = False
         for name in self.array_names():
             try:
@@ -169,9 +166,14 @@ class TaskReader:
             state.arrays[name] = [row for row in rows if row < n_rows]
             if rows and (missing := sorted(set(range(n_rows)).difference(rows))):
                 state.missing[name] = missing
-                state.problems.append(f"{_rows(missing)} half-written: no {name}")
-            if beyond := [row for row in rows if row >= n_rows]:
-                state.problems.append(f"{name} has datasets of {_rows(beyond)} not in {TABLE}")
+                verb = "is" if len(missing) == 1 else "are"
+                state.problems.append(f"{_numbers(missing)} {verb} half-written: no {name}")
+            if more := [row for row in rows if row >= n_rows]:
+                beyond[name] = more
+        n_rows_now = len(self._table().rows) if beyond else n_rows  # more when a writer is at work
+        for name, more in beyond.items():
+            if lost := [row for row in more if row >= n_rows_now]:
+                state.problems.append(f"{name} has datasets of {_numbers(lost)}, not in {TABLE}")
         if damaged:
             state.status = "damaged"
         elif not n_rows:
@@ -179,6 +181,13 @@ class TaskReader:
         elif state.missing or table.problems:
             state.status = "half_written"
         return state
+
+    def _table(self) -> TrialTable:
+        try:
+            with open_file(self._folder, TABLE) as file:
+                return parse_trials(file.read(), self._folder / TABLE)
+        except FileNotFoundError:
+            return TrialTable()
 
     def _names(self, suffix: str) -> list[str]:
         return sorted(
@@ -188,7 +197,7 @@ class TaskReader:
         )
 
 
-def _rows(rows: list[int]) -> str:
-    """Return rows in words, with the verb that follows."""
+def _numbers(rows: list[int]) -> str:
+    """Return rows in words."""
     shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-    return f"trial {shown} is" if len(rows) == 1 else f"trials {shown} are"
+    return f"trial{'s' if len(rows) > 1 else ''} {shown}"

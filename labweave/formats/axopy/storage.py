@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from labweave.formats.axopy.journal import NAME as JOURNAL
+from labweave.formats.axopy.journal import open_file
 from labweave.formats.axopy.names import StorageError, check_name
 from labweave.formats.axopy.reader import TaskReader
 from labweave.formats.axopy.writer import TaskWriter
@@ -138,6 +139,8 @@ def makedirs(path, exist_ok=False) -> None:
 def storage_to_zip(path, outfile=None) -> str:
     """Create a ZIP archive of a data root, its own folder at the top, all paths below it kept.
 
+    What a killed writer left half done is finished in the archive.
+
     Parameters
     ----------
     path : str
@@ -163,8 +166,14 @@ def storage_to_zip(path, outfile=None) -> str:
     files = [file for file in sorted(root.rglob("*")) if file.is_file() or not any(file.iterdir())]
     with whole_file(target) as new, zipfile.ZipFile(new, "w", strict_timestamps=False) as archive:
         for file in files:
-            if file.resolve() != target.resolve() and (file.name != JOURNAL or file.stat().st_size):
-                archive.write(file, f"{top}/{file.relative_to(root).as_posix()}")
+            member = f"{top}/{file.relative_to(root).as_posix()}"
+            if file.resolve() == target.resolve() or file.name == JOURNAL:
+                continue
+            if file.is_dir() or not (file.parent / JOURNAL).exists():
+                archive.write(file, member)
+                continue
+            with open_file(file.parent, file.name) as source, archive.open(member, "w", force_zip64=True) as copy:
+                shutil.copyfileobj(source, copy)
     return str(outfile) if outfile is not None else str(target)
 
 

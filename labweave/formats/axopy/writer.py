@@ -10,10 +10,10 @@ from typing import Any
 
 from labweave.errors import SourceError
 from labweave.formats.axopy.arrays import SUFFIX, GrowingArrayFile, storable
-from labweave.formats.axopy.journal import Change, Journal
+from labweave.formats.axopy.journal import Change, Journal, open_file
 from labweave.formats.axopy.names import StorageError, check_name
 from labweave.formats.axopy.trials import cell_text, line_of
-from labweave.formats.writing import whole_file
+from labweave.formats.writing import sync, whole_file
 
 TABLE = "trials.csv"
 
@@ -49,7 +49,7 @@ class TrialWriter:
         return pd.DataFrame(self.data)
 
     def write(self, data: Mapping[str, Any]) -> None:
-        """Add one row; it is in the file when this returns.
+        """Add one row; it is in the file, and on the disk, when this returns.
 
         Parameters
         ----------
@@ -66,15 +66,21 @@ class TrialWriter:
             return
         change = self.prepare(data)
         change.apply(Path(self.filepath).parent)
+        with Path(self.filepath).open("r+b") as file:
+            sync(file)
         self.accept(data, change)
+
+    def replaces_file(self, data: Mapping[str, Any]) -> bool:
+        """Say whether a row has new columns, for which `prepare` writes the file anew."""
+        return self.n_rows == 0 or not data.keys() <= self.data.keys()
 
     def prepare(self, data: Mapping[str, Any]) -> Change:
         """Make the columns of a row and return the change that adds it."""
         path = Path(self.filepath)
         texts = {name: cell_text(value) for name, value in data.items()}
         columns = [*self.data, *(name for name in data if name not in self.data)]
-        if len(columns) > len(self.data) or self.n_rows == 0:
-            if self.n_rows == 0 and path.exists() and len(path.read_bytes().splitlines()) > 1:
+        if self.replaces_file(data):
+            if self.n_rows == 0 and _n_lines(path) > 1:
                 raise StorageError(
                     f"{path} holds trials of an earlier writer, which can't be continued. "
                     "Write a new task, or allow the storage to overwrite this one."
@@ -84,7 +90,7 @@ class TrialWriter:
                 lines.append(
                     line_of([cell_text(self.data[name][row]) if name in self.data else "" for name in columns])
                 )
-            with whole_file(path) as new:
+            with whole_file(path, durable=True) as new:
                 new.write_bytes(b"".join(lines))
             self.data.update({name: [None] * self.n_rows for name in columns if name not in self.data})
             self._size = sum(map(len, lines))
@@ -103,7 +109,7 @@ class TaskWriter:
     """Stores the trials of one task; made by `Storage.create_task`.
 
     Each trial is stored whole or not at all: its row in ``trials.csv`` and all its arrays. Once `write` has
-    returned, the trial survives the end of the program, however it ends.
+    returned, the trial is on the disk: it survives the end of the program, and of the power.
 
     Parameters
     ----------
@@ -150,6 +156,8 @@ class TaskWriter:
             raise StorageError("The trial has no attribute. Give it one, for example its number.")
         arrays = {check_name(name, "array name"): storable(array.data, name) for name, array in trial.arrays.items()}
         self._journal.apply()
+        if self.trials.replaces_file(trial.attrs):
+            self._journal.checkpoint(forget=True)
         row = self.trials.prepare(trial.attrs)
         dataset = str(self.trials.n_rows)
         try:
@@ -182,13 +190,22 @@ class TaskWriter:
         content = pickle.dumps(obj)
         if not self._folder.is_dir():
             raise SourceError(f"{self._folder} is not there. Make the task with Storage.create_task.")
-        with whole_file(self._folder / f"{check_name(name, 'pickle name')}.pkl") as new:
+        with whole_file(self._folder / f"{check_name(name, 'pickle name')}.pkl", durable=True) as new:
             new.write_bytes(content)
 
     def _file(self, name: str) -> GrowingArrayFile:
         if name not in self._files:
             self._files[name] = GrowingArrayFile(self._folder / f"{name}{SUFFIX}")
         return self._files[name]
+
+
+def _n_lines(path: Path) -> int:
+    """Return how many lines a table has, with those that a killed writer left in its journal."""
+    try:
+        with open_file(path.parent, path.name) as file:
+            return len(file.read().splitlines())
+    except FileNotFoundError:
+        return 0
 
 
 def _close_files(files: dict[str, GrowingArrayFile]) -> None:

@@ -17,11 +17,12 @@ from labweave.formats.onedata.errors import (
     UnknownTransform,
     UnsafeFile,
 )
+from labweave.formats.onedata.following import sources_opened
 from labweave.formats.onedata.names import FOLDERS, SessionFolder, saved_files, split_folder, split_name
 from labweave.formats.onedata.npy import leading_length, read_npy
 from labweave.formats.onedata.recipe import LoadingRecipe
 from labweave.formats.onedata.registry import register_loader, register_transform
-from labweave.formats.onedata.session import SessionData, sources_opened
+from labweave.formats.onedata.session import SessionData
 from labweave.formats.onedata.vr import B2Session, OneDataSession, load_file
 
 __all__ = [

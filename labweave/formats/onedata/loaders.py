@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+from scipy.sparse import csc_array
 
-from labweave.errors import ReadError
+from labweave.errors import FileMissing, ReadError
 from labweave.formats.onedata import suite2p
-from labweave.formats.onedata.errors import RecipeRefused
+from labweave.formats.onedata.errors import NotSaved, RecipeRefused
+from labweave.formats.onedata.following import note_source
 from labweave.formats.onedata.names import check_part
 from labweave.formats.onedata.npy import MAX_OBJECT_BYTES, read_npy
 from labweave.formats.onedata.recipe import LoadingRecipe
@@ -54,11 +57,19 @@ def load_npz(session: OneDataSession, file: str, key: str = "arr_0") -> np.ndarr
         return arrays[key]
 
 
-@register_loader("sparse")
-def load_sparse(session: OneDataSession, file: str) -> np.ndarray:
-    """Load a sparse array (.npz) below the session's folder, as a dense one."""
+@register_loader("sparse", lazy=True)
+def load_sparse(session: OneDataSession, file: str, index: Index | None = None) -> np.ndarray:
+    """Load a sparse array (.npz) below the session's folder, as a dense one; of a part only that becomes dense."""
     path = session.source_path(file)
-    return to_dense(read_sparse(path), path)
+    return _dense_part(read_sparse(path), path, index)
+
+
+def _dense_part(array: csc_array, path: Path, index: Index | None) -> np.ndarray:
+    if index is None:
+        return to_dense(array, path)
+    wanted = full_index(index, 2)
+    part = array[tuple(one if isinstance(one, slice) else slice(one, one + 1 or None) for one in wanted)]
+    return to_dense(csc_array(part), path)[tuple(slice(None) if isinstance(one, slice) else 0 for one in wanted)]
 
 
 @register_loader("hdf5", lazy=True)
@@ -102,9 +113,24 @@ def _inside(opened: h5py.File, dataset: str, path: Any) -> h5py.Dataset:
     return place
 
 
-@register_loader("session")
-def load_from_session(session: OneDataSession, other: str, name: str, sparse: bool = False) -> Any:
-    """Load a variable of another session of the same data root: ``mouse/date`` or ``mouse/date/id``."""
+@register_loader("session", lazy=True)
+def load_from_session(
+    session: OneDataSession, other: str, name: str, sparse: bool = False, index: Index | None = None
+) -> Any:
+    """Load a variable, or an array file, of another session of the same data root.
+
+    Parameters
+    ----------
+    session : OneDataSession
+    other : str
+        ``mouse/date`` or ``mouse/date/id``.
+    name : str
+        Of the variable; with a ``/`` in it, an array file (.npy) below the session's folder.
+    sparse : bool, default: False
+        The variable is sparse; it comes dense.
+    index : tuple, optional
+        The part wanted; no more is read where the file allows it.
+    """
     parts = other.split("/")
     if len(parts) not in (2, 3):
         raise RecipeRefused(f"{other!r} names no session. Write mouse/date or mouse/date/id.")
@@ -114,7 +140,19 @@ def load_from_session(session: OneDataSession, other: str, name: str, sparse: bo
         opened = session.beside(*parts)
     except ValueError as error:
         raise RecipeRefused(str(error)) from None
-    return opened.loadone(name, sparse=sparse)
+    if "/" in name:
+        return load_numpy(opened, name, index=index)
+    path = opened.one_path.resolve() / f"{name}.{'npz' if sparse else 'npy'}"
+    note_source(path)
+    try:
+        if index is None:
+            return opened.loadone(name, sparse=sparse)
+        if sparse:
+            return _dense_part(opened.loadone(name, sparse=True, keep_sparse=True), path, index)
+        values = opened.loadone(name, mmap=True)
+    except NotSaved as error:
+        raise FileMissing(path, f"the source of the recipe is missing ({error})", "Was it deleted?") from None
+    return np.array(values[full_index(index, values.ndim)])
 
 
 @register_loader("constant")

@@ -6,9 +6,7 @@ import inspect
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
@@ -26,6 +24,7 @@ from labweave.formats.onedata.errors import (
     UnknownLoader,
     UnknownTransform,
 )
+from labweave.formats.onedata.following import entered, note_source
 from labweave.formats.onedata.names import FOLDERS, format_date, one_filename, saved_files
 from labweave.formats.onedata.npy import MAX_VARIABLE_BYTES, read_npy
 from labweave.formats.onedata.recipe import LoadingRecipe, plain_recipe
@@ -35,20 +34,6 @@ from labweave.formats.writing import whole_file
 
 CACHE_BYTES = 1 << 30
 """What the cache of a session holds, unless it is told otherwise."""
-
-_following: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("_following", default=())
-_opened: ContextVar[list[Path] | None] = ContextVar("_opened", default=None)
-
-
-@contextmanager
-def sources_opened() -> Iterator[list[Path]]:
-    """Collect the files that recipes name while the block runs, also those that are missing."""
-    paths: list[Path] = []
-    token = _opened.set(paths)
-    try:
-        yield paths
-    finally:
-        _opened.reset(token)
 
 
 @dataclass(eq=False)
@@ -181,8 +166,10 @@ class SessionData(ABC):
         return saved_files(self.one_path)
 
     def print_saved_one(self, include_path: bool = False, include_extension: bool = False) -> list[Any]:
-        """Return the names of saved variables; with `include_path` they are paths."""
-        paths = [path if include_extension else path.with_suffix("") for path in self.get_saved_one()]
+        """Return the names of saved variables, and of recipes without a file; with `include_path` they are paths."""
+        saved = self.get_saved_one()
+        saved += sorted({self.one_path / name for name in self.one_recipes} - set(saved))
+        paths = [path if include_extension else path.with_suffix("") for path in saved]
         return paths if include_path else [path.name for path in paths]
 
     def saveone(self, data: Any, *names: str, sparse: bool = False, convert: bool = False) -> None:
@@ -396,9 +383,7 @@ class SessionData(ABC):
                 f"{text} leaves the folder of the session, {self.data_path}. "
                 "Recipes may only name files below it, and links must not lead out of it."
             )
-        opened = _opened.get()
-        if opened is not None and path not in opened:
-            opened.append(path)
+        note_source(path)
         if not path.is_file():
             raise FileMissing(path, "the source of the recipe is missing", "Is its disk mounted, and was it deleted?")
         return path
@@ -431,11 +416,8 @@ class SessionData(ABC):
             raise RecipeRefused(
                 f"{where}: the loader {recipe.loader_type} takes other arguments ({error}). Correct the recipe."
             ) from None
-        token = _enter(str(self.data_path), name, where)
-        try:
+        with entered(self.data_path, name, where):
             data = loader(*arguments, **kwargs)
-        finally:
-            _following.reset(token)
         for text, transform, texts in steps:
             try:
                 data = transform(data, *texts)
@@ -473,14 +455,6 @@ class SessionData(ABC):
             return split_index(transforms)
         except ValueError as error:
             raise RecipeRefused(f"{where}: {error}. Correct the recipe.") from None
-
-
-def _enter(folder: str, name: str, where: str) -> Any:
-    """Remember that a recipe is being followed, until the token is used up."""
-    chain = _following.get()
-    if (folder, name) in chain:
-        raise RecipeRefused(f"{where}: the recipe leads back to itself. Point it to the data.")
-    return _following.set((*chain, (folder, name)))
 
 
 def _is_recipe_object(data: Any) -> bool:

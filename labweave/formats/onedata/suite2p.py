@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from labweave.formats.onedata.errors import RecipeRefused, SourceNotAvailable
+from labweave.formats.onedata.following import note_source
 from labweave.formats.onedata.npy import MAX_OBJECT_BYTES, read_npy
 from labweave.formats.onedata.transforms import Index, full_index
 
@@ -24,7 +25,8 @@ def plane_names(session: SessionData) -> list[str]:
     """Return the planes in the order in which the session joins them: as registered, else by number."""
     if hasattr(session.values, "planeNames"):
         return [str(name) for name in session.values.planeNames]
-    folder = session.data_path / "suite2p"
+    folder = session.data_path.resolve() / "suite2p"
+    note_source(folder)
     names = [path.name for path in folder.glob("plane*") if path.is_dir()] if folder.is_dir() else []
     return sorted(names, key=lambda name: (_plane_number(name), name))
 

@@ -187,8 +187,7 @@ class OneDataSession(SessionData):
             Take the saved variables when they are there, not suite2p's files.
         """
         saved = {f"{SPIKES[kind][0]}.npy" for kind in ("raw", "neuropil")}
-        known = {*self.print_saved_one(include_extension=True), *self.one_recipes}
-        if try_from_one and saved <= known:
+        if try_from_one and saved <= set(self.print_saved_one(include_extension=True)):
             traces = [self.loadone(SPIKES[kind][0]).T for kind in ("raw", "neuropil")]
         else:
             traces = [self.load_s2p(name) for name in ("F", "Fneu")]
@@ -212,18 +211,111 @@ class OneDataSession(SessionData):
         name, is_sparse = SPIKES[self.spks_type]
         return self.loadone(name, sparse=is_sparse)
 
+    # ---- behaviour
 
+    @property
+    def timestamps(self) -> np.ndarray:
+        """Time of each imaging frame, in s."""
+        return self.loadone("mpci.times")
+
+    @property
+    def positions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of each sample of the position: its time in s, the position, its trial from 0, its imaging frame."""
+        position = self.loadone("positionTracking.position")
+        starts = self.loadone("trials.positionTracking")
+        trials = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(position)))
+        return self.loadone("positionTracking.times"), position, trials, self.loadone("positionTracking.mpci")
+
+    @property
+    def trial_environment(self) -> np.ndarray:
+        """Environment of each trial; -1 where it is not known."""
+        return self.loadone("trials.environmentIndex")
+
+    @property
+    def environments(self) -> np.ndarray:
+        """The environments that occur."""
+        return np.unique(self.trial_environment)
+
+    @property
+    def env_length(self) -> np.ndarray:
+        """Length of the room in each trial."""
+        saved = self.print_saved_one()
+        return self.loadone("trials.roomlength" if "trials.roomlength" in saved else "trials.roomLength")
+
+    @property
+    def num_trials(self) -> int:
+        """Trials, as registered."""
+        return self.get_value("numTrials")
+
+    def spontaneous_length(self) -> float:
+        """Return how long imaging went on after the last sample of the position, in s."""
+        return float(self.timestamps[-1] - self.loadone("positionTracking.times").max())
+
+    def has_spontaneous(self, threshold: float = 60.0) -> bool:
+        """Say whether imaging went on for more than `threshold` seconds."""
+        return self.spontaneous_length() > threshold
+
+    def get_red_idx(self) -> np.ndarray:
+        """Return which ROIs are red cells: as found over all sessions where that is saved, else in this one."""
+        coherent = "mpciROIs.redCellIdxCoherent"
+        return self.loadone(coherent if coherent in self.print_saved_one() else "mpciROIs.redCellIdx")
+
+
+@dataclass(eq=False)
 class B2Session(OneDataSession):
-    """A `OneDataSession` that must be registered, as in vrAnalysis."""
+    """A `OneDataSession` that must be registered, as in vrAnalysis.
+
+    Parameters
+    ----------
+    for_registration : bool, default: False
+        It need not be registered, and nothing is read from its folder.
+    """
+
+    for_registration: bool = field(default=False, kw_only=True, repr=False)
 
     @classmethod
-    def create(cls, mouse_name: str, date: Any, session_id: str, **options: Any) -> B2Session:
-        """Open a registered session; options are the keywords of `OneDataSession`."""
+    def create(
+        cls,
+        mouse_name: str,
+        date: Any,
+        session_id: str,
+        params: Mapping[str, Any] | None = None,
+        for_registration: bool = False,
+        **options: Any,
+    ) -> B2Session:
+        """Open a registered session.
+
+        Parameters
+        ----------
+        mouse_name, date, session_id
+            As of `SessionData`.
+        params : dict, optional
+            ``spks_type`` and ``neuropil_coefficient`` of `OneDataSession`.
+        for_registration : bool, default: False
+            See the class.
+        **options
+            Other keywords of `OneDataSession`.
+
+        Raises
+        ------
+        TypeError
+            There is no session id.
+        ValueError
+            Other params.
+        NotRegistered
+        """
         if not isinstance(session_id, str):
             raise TypeError("A B2Session needs a session id.")
-        return cls(mouse_name, date, session_id, **options)
+        if params is not None and not isinstance(params, Mapping):
+            raise ValueError(f"params must be a dictionary, not a {type(params).__name__}.")
+        if unknown := sorted(set(params or {}) - {"spks_type", "neuropil_coefficient"}):
+            raise ValueError(f"params has no {', '.join(unknown)}; there are spks_type and neuropil_coefficient.")
+        return cls(mouse_name, date, session_id, for_registration=for_registration, **(params or {}), **options)
 
     def _additional_loading(self) -> None:
+        if self.for_registration:
+            self.opts, self.preprocessing = {}, []
+            return
         self.require_registered()
         super()._additional_loading()
 

@@ -34,6 +34,7 @@ class AlfOptions(Options):
 
     no_hash: bool = Field(False, description="leave the hashes to a later run without this option")
     trials: bool = Field(False, description="also read the trials objects into the table of trials")
+    trust_pickles: bool = Field(False, description="load trials that are pickles, which can run any code")
     allow_case: bool = Field(False, description="take subjects that differ by case alone as different")
 
 
@@ -114,7 +115,9 @@ class AlfAdapter(Adapter):
         plan = self._plan(eid, folder, unit, sha256, stored, repository, kinds)
         yield from dataset_rows(plan, stored, repository, kinds)
         if self.options.trials:
-            yield from trial_rows(eid, repository.root, self._below(folder.path), plan, stored, self.source)
+            yield from trial_rows(
+                eid, repository.root, self._below(folder.path), plan, stored, self.source, self.options.trust_pickles
+            )
 
     def _plan(
         self,

@@ -47,7 +47,9 @@ class Table(NamedTuple):
     is_damaged: bool
 
 
-def trial_rows(eid: str, root: Path, below: str, plan: Plan, stored: Sequence[Stored], source: str) -> Iterator[Row]:
+def trial_rows(
+    eid: str, root: Path, below: str, plan: Plan, stored: Sequence[Stored], source: str, trust_pickles: bool = False
+) -> Iterator[Row]:
     """Yield the runs and trials of a session folder.
 
     Parameters
@@ -61,6 +63,7 @@ def trial_rows(eid: str, root: Path, below: str, plan: Plan, stored: Sequence[St
         Of the session's datasets: what is the default is read.
     stored : sequence of Stored
     source : str
+    trust_pickles : bool, default: False
 
     Raises
     ------
@@ -71,7 +74,7 @@ def trial_rows(eid: str, root: Path, below: str, plan: Plan, stored: Sequence[St
         run_path = "/".join(filter(None, (below.strip("."), found.collection, _object_name(found))))
         key = {"eid": eid, "task": _task_of(eid, source, run_path, found)}
         _check_other(key, source)
-        table = _read(found.files)
+        table = _read(found.files, trust_pickles)
         status = "complete" if not table.problems else "damaged" if table.is_damaged else "half_written"
         yield Row(task.Task, {"task": key["task"]})
         yield Row(
@@ -136,18 +139,18 @@ def _check_other(key: Mapping[str, str], source: str) -> None:
         )
 
 
-def _read(files: Sequence[Path]) -> Table:
+def _read(files: Sequence[Path], trust_pickles: bool) -> Table:
     """Return what the files of an object hold; a file that can't be read is a problem, not the end."""
     problems: list[str] = []
     bunch: dict[str, Any] = {}
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
-            bunch.update(load_object(files))
+            bunch.update(load_object(files, trust_pickles=trust_pickles))
         except (ALFError, AssertionError, ReadError):
             for file in files:
                 try:
-                    one = load_object([file])
+                    one = load_object([file], trust_pickles=trust_pickles)
                 except (ALFError, AssertionError, ReadError) as error:
                     problems.append(str(error))
                     continue
@@ -158,7 +161,10 @@ def _read(files: Sequence[Path]) -> Table:
     problems += [str(one.message) for one in told if one.category.__name__ == "ALFWarning"]
     columns: dict[str, tuple[str, list[Any]]] = {}
     for name, value in bunch.items():
-        columns.update(_columns_of(name, value, problems))
+        try:
+            columns.update(list(_columns_of(name, value, problems)))
+        except ValueError as error:
+            problems.append(f"{name}: {error}; it stays in its file")
     lengths = Counter(len(values) for _, values in columns.values())
     n_trials = max(lengths, key=lambda length: (lengths[length], length), default=0)
     for name, (kind, values) in columns.items():

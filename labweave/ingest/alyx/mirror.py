@@ -11,7 +11,7 @@ from labweave.database import UpsertCounts, upsert
 from labweave.database.connection import LabConnection
 from labweave.database.declare import schema_modules, table_classes
 from labweave.database.values import Column, convert_rows, make_columns
-from labweave.database.writes import Changed, record_changes, write_rows
+from labweave.database.writes import Changed, record_changes, set_values, write_rows
 from labweave.errors import RowError
 from labweave.formats.alyx import Resource
 from labweave.formats.alyx.records import Mapped, row_key
@@ -204,16 +204,11 @@ class Mirror:
 
     def _move(self, table: Any, names: Sequence[str], before: Key, after: Key) -> None:
         """Change a key; the foreign keys carry it along."""
-        quote = self.connection.adapter.quote_identifier
         changes = {n: (a, b) for n, a, b in zip(names, before, after, strict=True) if a != b}
-        assign = ", ".join(f"{quote(name)} = %s" for name in changes)
-        where = " and ".join(f"{quote(name)} = %s" for name in names)
-        self.connection.query(
-            f"update {table.full_table_name} set {assign} where {where}",
-            (*(new for _, new in changes.values()), *before),
-        )
         old, new = ({name: pair[i] for name, pair in changes.items()} for i in (0, 1))
-        changed = Changed(dict(zip(names, before, strict=True)), old, new)
+        key = dict(zip(names, before, strict=True))
+        set_values(table, new, key)
+        changed = Changed(key, old, new)
         record_changes(self.connection, table, [changed], self.run)
 
     def _unlink(self, label: str, linked: Mapping[str, list[dict[str, Any]]], batch: Batch) -> None:
@@ -251,13 +246,8 @@ class Mirror:
 
     def invalidate(self, source: str, name: str, ids: Sequence[str]) -> None:
         """Have known records written again when they are read next, whatever they say."""
-        for start in range(0, len(ids), CHUNK):
-            part = ids[start : start + CHUNK]
-            self.connection.query(
-                f"update {SourceRecord().full_table_name} set record_sha256 = %s where source = %s and resource = %s"
-                f" and record_id in ({', '.join(['%s'] * len(part))})",
-                (NO_HASH, source, name, *part),
-            )
+        own = {"source": source, "resource": name}
+        set_values(SourceRecord, {"record_sha256": NO_HASH}, own, "record_id", ids)
 
     def owe(self, source: str, ids: Sequence[str]) -> None:
         """Keep in mind records that could not be written, so that every sync tries them again."""

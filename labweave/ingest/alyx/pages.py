@@ -8,11 +8,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from labweave.database.connection import LabConnection
+from labweave.database.reads import rows_among, rows_between
 from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
 from labweave.formats.alyx.client import PAGE_ROWS, REQUESTS_PER_MINUTE
 from labweave.formats.alyx.records import Facts, Mapped, Postponed, tidy
 from labweave.ingest.alyx.login import find_login
-from labweave.ingest.alyx.mirror import Mirror, among
+from labweave.ingest.alyx.mirror import Mirror
 from labweave.schemas.alyx import SourceRecord
 from labweave.schemas.dataset import Dataset, DatasetTag
 from labweave.schemas.ingestion import Source
@@ -332,13 +333,13 @@ def in_range(attribute: str, low: int, high: int) -> str:
 
 def known_records(source: str, name: str, scope: Mapping[str, Any], ids: Iterable[str]) -> dict[str, tuple[str, bool]]:
     """Return id -> hash, and whether it has vanished, of what is known of some records or of a whole range."""
-    own = SourceRecord & {"source": source, "resource": name}
+    own, wanted = {"source": source, "resource": name}, ("record_id", "record_sha256", "vanished_in")
     if scope.get("complete"):
-        chosen = [own & in_range("record_id", *bounds(scope))] if "range" in scope else [own]
+        low, high = scope.get("range", ("", ""))
+        rows = rows_between(SourceRecord, "record_id", low, high, wanted, own)
     else:
-        chosen = [own & restriction for restriction in among(own, ["record_id"], [(key,) for key in ids])]
-    rows = [row for part in chosen for row in part.to_dicts()]
-    return {row["record_id"]: (row["record_sha256"], row["vanished_in"] is not None) for row in rows}
+        rows = rows_among(SourceRecord, "record_id", ids, wanted, own)
+    return {key: (digest, vanished is not None) for key, digest, vanished in rows}
 
 
 @dataclass
@@ -357,7 +358,7 @@ def compare(source: str, name: str, scope: Mapping[str, Any], pulled: Pulled) ->
     resource = RESOURCES[name]
     records = {resource.record_id(record): record for record in pulled.records}
     known = known_records(source, name, scope, records)
-    digests = {key: resource.digest(record) for key, record in records.items()}
+    digests = dict(zip(records, resource.digests(records.values()), strict=True))
     new = {key: record for key, record in records.items() if key not in known}
     changed = {key: record for key, record in records.items() if key in known and known[key] != (digests[key], False)}
     absent = []

@@ -16,8 +16,8 @@ from labweave.schemas.dataset import Dataset, DatasetTag, FileRecord, Repository
 from labweave.schemas.lab import Location
 from labweave.schemas.session import ProbeInsertion, Session, Trajectory
 
-ROWS_PER_PART = 800
-"""Ids are random: parts of so many on the average stay below the 1000 of an answer."""
+ROWS_PER_PART = 900
+"""Ids are random: parts of so many on the average stay below the 1000 of an answer, but for one in two thousand."""
 
 DETAILS_PER_PART = 25
 OVERLAP = dt.timedelta(hours=2)

@@ -17,7 +17,7 @@ import psutil
 
 from labweave import __version__, populate
 from labweave.database import UpsertCounts, current, upsert
-from labweave.database.writes import write_rows
+from labweave.database.writes import set_values, write_rows
 from labweave.errors import SourceError
 from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
 from labweave.ingest.alyx.mirror import CHUNK, keys_of, record_failures
@@ -390,19 +390,14 @@ class _Sync:
 
     def _mark(self, resource: Resource, ids: list[str]) -> None:
         names = (resource.name, "session-details") if resource.name == "sessions" else (resource.name,)
-        records = SourceRecord().full_table_name
 
         def work(part: list[str]) -> None:
             for table, keys in keys_of(resource, part):
                 rows = [{**key, resource.mark: self.run} for key in keys]
                 write_rows(table, rows, update=[resource.mark], run=self.run)
-            marks = ", ".join(["%s"] * len(part))
             for name in names:
-                self.connection.query(
-                    f"update {records} set vanished_in = %s where source = %s and resource = %s"
-                    f" and record_id in ({marks})",
-                    (self.run, self.source, name, *part),
-                )
+                own = {"source": self.source, "resource": name}
+                set_values(SourceRecord, {"vanished_in": self.run}, own, "record_id", part)
 
         for start in range(0, len(ids), CHUNK):
             self.connection.run_transaction(lambda start=start: work(ids[start : start + CHUNK]))

@@ -1,0 +1,31 @@
+"""Datasets that are onedata recipes in the database, without a file: which they are, and what they give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from labweave.formats.onedata import FOLDERS
+from labweave.one.tables import DatasetRow
+from labweave.schemas import onedata
+
+
+def recipes_among(rows: Iterable[DatasetRow]) -> set[str]:
+    """Return the ids of the datasets that are recipes in the database alone."""
+    candidates = {
+        (row.eid, row.name): row.id
+        for row in rows
+        if not row.exists and row.eid and row.collection == FOLDERS[0] and row.name.endswith(".npy")
+    }
+    if not candidates:
+        return set()
+    recipes = onedata.recipes_alone() & [{"eid": eid} for eid in {eid for eid, _ in candidates}]
+    found = {(row["eid"], f"{row['one_name']}.npy") for row in recipes.proj().to_dicts()}
+    return {candidates[place] for place in found & candidates.keys()}
+
+
+def contents_of(rows: Iterable[DatasetRow]) -> dict[str, Any]:
+    """Return what the recipes among datasets give, by id; the others are left out."""
+    rows = list(rows)
+    recipes = recipes_among(rows)
+    return {row.id: onedata.load_dataset(row.eid, row.name) for row in rows if row.id in recipes}

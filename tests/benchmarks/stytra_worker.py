@@ -1,0 +1,217 @@
+"""One program's collectors at work: ``stytra_worker.py stytra|labweave N_ROWS FOLDER TASK...`` prints their times.
+
+Run by the Python that the program is installed in. Printed is JSON: task -> wall and CPU time, in s, and what was
+counted; tasks that take much less than a second are repeated, and the time is that of one.
+"""
+
+import collections
+import datetime as dt
+import gc
+import json
+import math
+import os
+import queue
+import sys
+import time
+
+COLUMNS = [f"c{index:02d}" for index in range(20)]
+RATE_HZ = 1000
+Row = collections.namedtuple("Row", COLUMNS)
+
+
+class Runner:
+    running = True
+
+
+class Experiment:
+    t0 = dt.datetime(2024, 3, 5, 14, 7, 9, 123456)
+    protocol_runner = Runner()
+
+
+class Stimulus:
+    dynamic_parameter_names = COLUMNS
+
+
+def collectors_of(program):
+    sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "acquisition"))
+    if program == "stytra":
+        from stytra_side import stytra_collectors
+
+        return stytra_collectors()
+    from labweave import acquisition
+
+    return acquisition
+
+
+def rows(n_rows):
+    """Yield times and rows, each with floats of its own as from another process."""
+    start = [math.sin(index) for index in range(20)]
+    for number in range(n_rows):
+        yield number / RATE_HZ, Row(*[value + number / 7 for value in start])
+
+
+def timed(work, prepare=lambda: None, rounds=5):
+    """Return wall and CPU time of the best of some rounds, each on what `prepare` gives."""
+    taken = []
+    for _ in range(rounds):
+        prepared = prepare()
+        gc.collect()
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        work(prepared) if prepared is not None else work()
+        taken.append([time.perf_counter() - wall_s, time.process_time() - cpu_s])
+    return [min(times) for times in zip(*taken, strict=True)]
+
+
+def timed_often(work, n_times):
+    """Return wall and CPU time of one of many calls, in the best of some rounds."""
+
+    def repeat():
+        for _ in range(n_times):
+            work()
+
+    return [seconds / n_times for seconds in timed(repeat)]
+
+
+def memory_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Bench:
+    """What is measured, a method each."""
+
+    def __init__(self, collectors, n_rows, folder):
+        self.collectors, self.n_rows, self.folder = collectors, n_rows, folder
+        self.rounds = 5 if n_rows <= 100_000 else 1
+        gc.collect()
+        before = memory_bytes()
+        self.log = collectors.EstimatorLog(experiment=Experiment)
+        self._fill(self.log)
+        self.found = {"memory": (memory_bytes() - before) / n_rows}
+        self.some = list(rows(min(n_rows, 10_000)))
+
+    def _fill(self, log):
+        update = log.update_list
+        for time_s, row in rows(self.n_rows):
+            update(time_s, row)
+
+    def _estimator_log(self):
+        return self.collectors.EstimatorLog(experiment=Experiment)
+
+    def collect(self):
+        """Append rows as they come, each with memory of its own."""
+        return timed(self._fill, self._estimator_log, self.rounds)
+
+    def append(self):
+        """Append rows that something else holds too, so that their memory costs neither program anything."""
+
+        def fill(log):
+            update = log.update_list
+            for _ in range(self.n_rows // len(self.some)):
+                for time_s, row in self.some:
+                    update(time_s, row)
+
+        return timed(fill, self._estimator_log, self.rounds)
+
+    def queue(self):
+        """Append from a queue of this process."""
+
+        def prepare():
+            log = self.collectors.QueueDataAccumulator(queue.Queue(), experiment=Experiment)
+            for time_s, row in self.some:
+                log.data_queue.put((Experiment.t0 + dt.timedelta(seconds=time_s), row))
+            return log
+
+        return timed(lambda log: log.update_list(), prepare)
+
+    def process_queue(self):
+        """Append from the queue that rows of other processes come by."""
+
+        def prepare():
+            source = self.collectors.namedtuplequeue.NamedTupleQueue()
+            for time_s, row in self.some:
+                source.put(Experiment.t0 + dt.timedelta(seconds=time_s), row)
+            time.sleep(1)
+            return self.collectors.QueueDataAccumulator(source, experiment=Experiment)
+
+        def drain(log):
+            while len(log.stored_data) < len(self.some):
+                log.update_list()
+
+        return timed(drain, prepare, 3)
+
+    def dynamic(self):
+        """Append to a log of stimuli."""
+        values = [(time_s, row._asdict()) for time_s, row in self.some]
+
+        def fill(log):
+            for time_s, row in values:
+                log.update_list(time_s, row)
+
+        return timed(fill, lambda: self.collectors.DynamicLog([Stimulus], experiment=Experiment))
+
+    def journaled(self):
+        """Append rows as they come while a journal is written."""
+
+        def prepare():
+            log = self._estimator_log()
+            log.open_journal(os.path.join(self.folder, "journaled"))
+            return log
+
+        def fill(log):
+            self._fill(log)
+            log.close_journal()
+
+        taken = timed(fill, prepare, self.rounds)
+        os.remove(os.path.join(self.folder, "journaled.journal"))
+        return taken
+
+    def get_last_n(self):
+        assert len(self.log.get_last_n(500)) == 500
+        return timed_often(lambda: self.log.get_last_n(500), 100)
+
+    def get_last_10(self):
+        return timed_often(lambda: self.log.get_last_n(10), 100)
+
+    def get_last_t(self):
+        assert 1000 <= len(self.log.get_last_t(1)) <= 1112  # Stytra takes its rate for a ninth higher than it is
+        return timed_often(lambda: self.log.get_last_t(1), 50)
+
+    def get_dataframe(self):
+        assert len(self.log.get_dataframe()) == self.n_rows
+        return timed(self.log.get_dataframe, rounds=self.rounds)
+
+    def csv(self):
+        return self._save("csv")
+
+    def feather(self):
+        return self._save("feather")
+
+    def hdf5(self):
+        return self._save("hdf5")
+
+    def json(self):
+        return self._save("json")
+
+    def _save(self, format):
+        path = os.path.join(self.folder, "140709_behavior_log")
+        times = timed(lambda: self.log.save(path, format), rounds=self.rounds)
+        size = os.path.getsize(f"{path}.{format}")
+        os.remove(f"{path}.{format}")
+        return [*times, size]
+
+
+def main(program, n_rows, folder, *tasks):
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    from PyQt5.QtCore import QCoreApplication
+
+    application = QCoreApplication([])
+    bench = Bench(collectors_of(program), int(n_rows), folder)
+    for task in tasks:
+        bench.found[task] = getattr(bench, task)()
+    print(json.dumps(bench.found))
+    del application
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
