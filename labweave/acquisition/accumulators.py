@@ -59,10 +59,10 @@ class DataFrameAccumulator(Accumulator):
 
     Subclasses take rows in with `append`.
 
+    Takes the arguments of an `Accumulator`, too.
+
     Parameters
     ----------
-    experiment, name, max_history_if_not_running
-        As of an `Accumulator`.
     fps_calc_points : int, default: 10
         Rows that the rate is computed from.
     monitored_headers : list of str, optional

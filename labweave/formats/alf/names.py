@@ -69,12 +69,12 @@ class Parts(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What the dataset is called in its object: attribute[_timescale][.extra]."""
+        """What the dataset is called in its object: ``attribute[_timescale][.extra]``."""
         return self.short_key + (f".{self.extra}" if self.extra else "")
 
     @property
     def short_key(self) -> str:
-        """What the dataset is called in its object, without extra parts: attribute[_timescale]."""
+        """What the dataset is called in its object, without extra parts: ``attribute[_timescale]``."""
         return f"{self.attribute}_{self.timescale}" if self.timescale else self.attribute or ""
 
 
