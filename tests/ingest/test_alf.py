@@ -341,13 +341,12 @@ def test_two_at_once_one_of_them_killed_inside_a_transaction(database, database_
         arguments = [sys.executable, "-W", "ignore", "-c", RUN, database_url, database.prefix, str(tmp_path), hangs_at]
         return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
 
-    with start("9") as killed, start("0") as other:
-        try:
-            assert [killed.stdout.readline() for _ in range(2)] == ["open\n", "inside\n"]
-            assert other.stdout.readline() == "open\n"
-        finally:
+    with start("9") as killed:
+        assert [killed.stdout.readline() for _ in range(2)] == ["open\n", "inside\n"]
+        with start("0") as other:
+            opened = other.stdout.readline()
             killed.kill()
-        assert other.stdout.read().strip() == "0" and other.wait() == 0
+            assert (opened, other.stdout.read().strip(), other.wait()) == ("open\n", "0", 0)
     report = run(tmp_path)
     assert (report.unchanged, report.new, report.changed) == (20, 0, 0) and everything() == plain
     assert sorted(row["status"] for row in ingestion.Run().to_dicts()) == ["failed", "finished", "finished"]
