@@ -89,9 +89,9 @@ class ArrayFile:
         self._size = stream.seek(0, io.SEEK_END)
         try:
             if isinstance(stream, io.FileIO):
-                self._file = h5py.File(self.path, "r", locking=False)
+                self._file = h5f.open(os.fsencode(self.path), h5f.ACC_RDONLY, _ACCESS)  # without what h5py.File adds
             else:
-                self._file = h5py.File(stream, "r")
+                self._file = h5py.File(stream, "r").id
         except _DAMAGED as error:
             stream.close()
             found = "the file is empty" if self._size == 0 else f"not a complete HDF5 file ({error})"
@@ -118,7 +118,7 @@ class ArrayFile:
         attempts = 0
         while True:
             try:
-                if not self._file:
+                if self._file is None:
                     self._open_file()
                 return work()
             except ReadError:
@@ -129,9 +129,10 @@ class ArrayFile:
 
     def close(self) -> None:
         """Close the file."""
-        if self._file:
+        if self._file is not None:
             self._file.close()
             self._stream.close()
+            self._file = None
 
     def __enter__(self) -> ArrayFile:
         return self
@@ -151,7 +152,7 @@ class ArrayFile:
     def _list_rows(self) -> list[int]:
         links: dict[bytes, Any] = {}
         try:
-            self._file.id.links.iterate(lambda name, link: links.__setitem__(name, (link.type, link.u)), info=True)
+            self._file.links.iterate(lambda name, link: links.__setitem__(name, (link.type, link.u)), info=True)
         except _DAMAGED as error:
             raise self._damaged(error) from None
         self._hard_links = {name: address for name, (kind, address) in links.items() if kind == h5l.TYPE_HARD}
@@ -223,7 +224,8 @@ class ArrayFile:
         if not header or offset is None or dtype.kind not in "iufcb" or not 0 < n_bytes == opened.get_storage_size():
             return
         address = offset.to_bytes(8, "little")
-        whole = not self._file.userblock_size  # else addresses in the file do not count from its start
+        # Behind a user block, addresses do not count from the start of the file.
+        whole = not self._file.get_create_plist().get_userblock()
         if whole and header.count(address) == 1 and len(self._headers) < _MAX_HEADERS:
             before, _, after = header.partition(address)
             self._headers.append(_Header(before, after, (shape, dtype.str), n_bytes))
@@ -269,7 +271,7 @@ class ArrayFile:
 
     def _open(self, dataset: str) -> h5d.DatasetID:
         """Open a dataset by its path; every step of it must lie in this file."""
-        place: Any = self._file.id
+        place: Any = self._file
         if dataset.encode() in self._hard_links:
             return h5d.open(place, dataset.encode())
         for part in dataset.strip("/").split("/"):
@@ -448,6 +450,9 @@ def _number_type(dtype: np.dtype) -> Any:
     return h5t.py_create(dtype, logical=True)
 
 
+_ACCESS = h5p.create(h5p.FILE_ACCESS)
+_ACCESS.set_fclose_degree(h5f.CLOSE_STRONG)
+_ACCESS.set_file_locking(False, False)
 _PROPERTIES = h5p.create(h5p.DATASET_CREATE)
 _PROPERTIES.set_obj_track_times(False)
 _MAKE_GROUPS = h5p.create(h5p.LINK_CREATE)

@@ -281,9 +281,10 @@ class Journal:
         """
         self.apply()
         while self._not_on_disk:
-            with (self.folder / min(self._not_on_disk)).open("r+b") as file:
+            name = min(self._not_on_disk)
+            with contextlib.suppress(FileNotFoundError), (self.folder / name).open("r+b") as file:  # deleted by a user
                 sync(file)
-            self._not_on_disk.remove(min(self._not_on_disk))
+            self._not_on_disk.remove(name)
         if self._file is not None and self._end:
             self._file.seek(0)
             _write_all(self._file, _NO_RECORD)
