@@ -284,6 +284,7 @@ def _declare(connection: LabConnection, cls: Any) -> None:
             cls._heading = Heading(table_info=cls._heading.table_info)
             connection.dependencies.clear()
             _copy_type_markers(connection, cls)
+            _index_foreign_keys(connection, cls)
             if is_computed(cls):
                 jobs = cls().jobs
                 if not jobs.is_declared:
@@ -327,6 +328,38 @@ def _copy_type_markers(connection: LabConnection, cls: Any) -> None:
                 ddl = connection.adapter.column_comment_ddl(cls.full_table_name, child_attribute, comment)
                 connection.query(ddl.replace("%", "%%"))
     cls._heading = Heading(table_info=cls._heading.table_info)
+
+
+def _index_foreign_keys(connection: LabConnection, cls: Any) -> None:
+    """Put an index of a foreign key alone before the first one that begins with it and has columns that may be null.
+
+    MySQL 9.7 takes the first such index to check the key, and checks nothing where another column of it is null.
+    """
+    if connection.adapter.backend != "mysql" or connection.is_mariadb:
+        return
+    quote = connection.adapter.quote_identifier
+    indexes: dict[str, list[tuple[str, bool]]] = {}
+    for row in connection.query(f"show index from {cls.full_table_name}", as_dict=True).fetchall():
+        indexes.setdefault(row["Key_name"], []).append((row["Column_name"], row["Null"] == "YES"))
+    keys = connection.query(
+        "select constraint_name, column_name from information_schema.key_column_usage"
+        " where referenced_table_name is not null and table_schema = %s and table_name = %s"
+        " order by constraint_name, ordinal_position",
+        (cls.database, cls.table_name),
+    )
+    columns_of: dict[str, list[str]] = {}
+    for name, column in keys.fetchall():
+        columns_of.setdefault(name, []).append(column)
+    for name, columns in columns_of.items():
+        size = len(columns)
+        begins = [index for index, parts in indexes.items() if [column for column, _ in parts[:size]] == columns]
+        if begins and any(is_nullable for _, is_nullable in indexes[begins[0]][size:]):
+            alone = ", ".join(map(quote, columns))
+            all_columns = ", ".join(quote(column) for column, _ in indexes[begins[0]])
+            connection.query(
+                f"alter table {cls.full_table_name} drop index {quote(begins[0])},"
+                f" add index {quote(f'{name}_key')} ({alone}), add index {quote(begins[0])} ({all_columns})"
+            )
 
 
 @contextlib.contextmanager

@@ -16,13 +16,32 @@ from hypothesis import strategies as st
 import labweave
 from labweave.database import UpsertCounts, upsert
 from labweave.errors import RowError, SchemaError
-from labweave.schemas import ingestion, lab, session, subject
+from labweave.schemas import dataset, ingestion, lab, session, subject
 
 pytestmark = pytest.mark.slow
 
 
 def lab_rows(n):
     return [{"lab": f"lab{i:05d}", "institution": f"Inst {i}", "lab_json": {"i": i}} for i in range(n)]
+
+
+ORPHANS = {  # the rest of each row is null, which must not keep MySQL from looking for the parent
+    session.Session: {"eid": "e", "lab": "a", "subject": "nobody"},
+    dataset.Dataset: {"dataset_id": "d", "eid": "nothing", "dataset_name": "a.b.npy"},
+    dataset.FileRecord: {
+        "file_record_id": "f", "dataset_id": "nothing", "repository": "here", "relative_path": "a", "present": True
+    },
+    subject.Weighing: {"weighing_uuid": "w", "lab": "a", "subject": "nobody", "weight": 20.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("table", ORPHANS)
+def test_a_row_whose_parent_is_missing_is_refused(database, table):
+    upsert(lab.Lab, [{"lab": "a"}])
+    upsert(dataset.Repository, [{"repository": "here", "repository_kind": "local"}])
+    with pytest.raises(RowError):
+        upsert(table, [ORPHANS[table]])
+    assert len(table()) == 0
 
 
 def test_counts_of_new_equal_and_changed_rows(database):
