@@ -30,6 +30,7 @@ def root(database, tmp_path):
     return tmp_path
 
 
+@pytest.mark.filterwarnings("ignore::labweave.formats.alf.exceptions.ALFWarning")
 def test_both_front_ends_answer(root):
     one, seed = One(), ONE(silent=True)
     assert one.search(subject="m1", datasets="spikes.times.npy") == [uuid.UUID(EID)]

@@ -281,6 +281,7 @@ def test_load_by_type(here, root):
     assert kinds[0].name == "empty.file.npy" and kinds[1].name == "obj.text.txt" and isinstance(kinds[2], pd.DataFrame)
 
 
+@pytest.mark.filterwarnings("ignore::labweave.formats.alf.exceptions.ALFWarning")
 def test_load_as_a_dataclass(here):
     found = here.load(S4, ["trials.choice"], dclass_output=True)
     assert isinstance(found, SessionDataInfo) and len(found) == 2 and found.eid == [S4, S4]
@@ -298,6 +299,7 @@ def test_a_dry_run_loads_nothing(away, server):
     assert server.log == []
 
 
+@pytest.mark.filterwarnings("ignore::labweave.formats.alf.exceptions.ALFWarning")
 def test_load_object_filters(here):
     assert set(here.load_object(S1, "trials", attribute="choice")) == {"choice"}
     assert len(here.load_object(S4, "spikes", collection="probe01").times) == 120  # found anywhere
