@@ -227,10 +227,13 @@ class Files:
         repositories: dict[str, Folder | None] = {}
         offline = self.offline if offline is None else offline
         paths: list[Path | None] = []
-        missing: dict[Path, Wanted] = {}
+        missing: dict[Path, tuple[Wanted, tuple[int, ...] | None]] = {}
         for item in wanted:
             local = _find_local(item, repositories)
             path = local or cache.path(_name_in_cache(item, keep_uuid))
+            before = (
+                state_of(path) if local is None else None
+            )  # first: what another process brings from now on is not fetched again
             is_here = local is not None or os.path.isfile(path)  # noqa: PTH113 - False for one that may not be seen
             if (
                 not offline
@@ -238,14 +241,14 @@ class Files:
                 and (clobber or not is_here)
                 and any(copy.data_url for copy in item.copies)
             ):
-                missing[path] = item
+                missing[path] = item, before
                 paths.append(path)
                 continue
             if is_here and check_hash and not dry_run:
                 self._warn_if_changed(path, item)
             paths.append(path if is_here else None)
         if dry_run:
-            for path, item in missing.items():
+            for path, (item, _) in missing.items():
                 log.info("%s would be downloaded from %s", path, self.url(item))
             return [None] * len(paths)
         self._download_all(missing, paths, check_hash)
@@ -291,21 +294,26 @@ class Files:
                 ALFWarning, stacklevel=3,
             )  # fmt: skip
 
-    def _download_all(self, missing: dict[Path, Wanted], paths: list[Path | None], check_hash: bool) -> None:
-        """Download in parallel; the first error is raised when all others are done."""
+    def _download_all(
+        self,
+        missing: dict[Path, tuple[Wanted, tuple[int, ...] | None]],
+        paths: list[Path | None],
+        check_hash: bool,
+    ) -> None:
+        """Download in parallel; the first error is raised when all others are done. `missing` has the states too."""
         if not missing:
             return
         stop, down = Event(), {}
         n_workers = max(1, min(self.workers, len(missing)))
-        total = sum(item.size or 0 for item in missing.values())
+        total = sum(item.size or 0 for item, _ in missing.values())
         with (
             Web(self._login, n_workers) as web,
             self._progress(total, len(missing)) as on_bytes,
             ThreadPoolExecutor(n_workers, thread_name_prefix="labweave-download") as pool,
         ):
             jobs = {
-                path: pool.submit(self._download, web, path, item, check_hash, on_bytes, stop, down)
-                for path, item in missing.items()
+                path: pool.submit(self._download, web, path, item, before, check_hash, on_bytes, stop, down)
+                for path, (item, before) in missing.items()
             }
             try:
                 wait(jobs.values())
@@ -324,11 +332,10 @@ class Files:
         raise first
 
     def _download(
-        self, web: Web, path: Path, item: Wanted, check_hash: bool, on_bytes, stop: Event, down: dict
+        self, web: Web, path: Path, item: Wanted, before, check_hash: bool, on_bytes, stop: Event, down: dict
     ) -> None:
         """Download one dataset from the first of its copies that has it."""
         expected = item.expected if check_hash else Expected()
-        before = state_of(path)
         error: DownloadError | None = None
         for copy in item.copies:
             for url in _urls(item, copy):

@@ -587,6 +587,24 @@ def test_two_processes_download_once(server, files):
     assert (files.cache_dir / SESSION / NAME).read_bytes() == CONTENT
 
 
+def test_what_another_process_brings_meanwhile_is_not_fetched_again(server, files):
+    first, second = register(server), register(server, "alf/probe00/spikes.depths.npy")
+    second_came = threading.Event()
+    server.faults.append(Fault(before=second_came.wait))
+    one_at_a_time = Files(files.cache_dir, workers=1, silent=True)
+    thread = threading.Thread(target=one_at_a_time.get, args=([first, second],))
+    thread.start()
+    while not server.log:
+        time.sleep(0.001)
+    files.get([second])
+    second_came.set()
+    thread.join()
+    assert len(server.log) == 2
+    assert everything_in(files.cache_dir) == sorted(
+        f"{SESSION}/{name}" for name in (NAME, "alf/probe00/spikes.depths.npy")
+    )
+
+
 def test_a_killed_download_is_taken_up(server, files):
     content = CONTENT * 4
     wanted = register(server, content=content)
