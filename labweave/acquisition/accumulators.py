@@ -84,11 +84,10 @@ class DataFrameAccumulator(Accumulator):
         self.plot_columns = monitored_headers
         self.fps_calc_points = fps_calc_points
         self._header_dict: dict[str, int] | None = None
-        self._row_type: Any = None
-        self._history = History(0)
+        self._history = History()
         self._index = pd.Index(["t"])
         self._journal: Journal | None = None
-        self._earlier: list[tuple[Any, History]] = []
+        self._earlier: list[History] = []
 
     def append(self, t: float, data: tuple) -> bool:
         """Add a row.
@@ -112,9 +111,7 @@ class DataFrameAccumulator(Accumulator):
         ValueError
             A field is called ``t``, or the fields are not those of the rows before.
         """
-        first = False
-        if type(data) is not self._row_type:
-            first = self._take_type(type(data))
+        first = type(data) is not self._history.row_type and self._take_type(type(data))
         history = self._history
         history.times.append(t)
         history.rows.append(data)
@@ -125,32 +122,32 @@ class DataFrameAccumulator(Accumulator):
     def _take_type(self, row_type: Any) -> bool:
         """Take over the type of a row; say whether a table begins with it."""
         fields = self._fields_of(row_type)
-        if self._row_type is not None and len(self._history):
-            if fields != self._row_type._fields:
+        history = self._history
+        if len(history):
+            if fields != history.fields:
                 raise RefusedValue(
                     f"{self.name or type(self).__name__}: a row has the fields {', '.join(fields)}, those before it "
-                    f"{', '.join(self._row_type._fields)}. Call reset() first."
+                    f"{', '.join(history.fields)}. Call reset() first."
                 )
-            self._row_type = row_type
+            history.row_type = row_type
             return False
         self._begin_table(row_type)
         return True
 
     def _fields_of(self, row_type: Any) -> tuple[str, ...]:
         fields = getattr(row_type, "_fields", None)
-        if fields is None:
+        if fields is None or not issubclass(row_type, tuple):
             raise RefusedType(f"A row is a {row_type.__name__}. Give a named tuple, whose names become the columns.")
         if "t" in fields:
             raise RefusedValue("A row has a field t, which is the name of the column of times. Give it another name.")
         return fields
 
     def _begin_table(self, row_type: Any) -> None:
-        self._row_type = row_type
-        self._history = History(len(row_type._fields))
+        self._history = History(row_type)
         self._index = pd.Index([*row_type._fields, "t"])
         self._header_dict = None
         if self._journal is not None:
-            self._journal.follow(self._history, row_type._fields)
+            self._journal.follow(self._history)
 
     @property
     def stored_data(self) -> Sequence[Any]:
@@ -176,9 +173,9 @@ class DataFrameAccumulator(Accumulator):
         ValueError
             There is no row yet.
         """
-        if self._row_type is None or not len(self._history):
+        if not len(self._history):
             raise RefusedValue(f"{self.name or type(self).__name__} holds no row, so its columns are not known yet.")
-        return ("t", *self._row_type._fields)
+        return ("t", *self._history.fields)
 
     @property
     def header_dict(self) -> dict[str, int]:
@@ -219,7 +216,7 @@ class DataFrameAccumulator(Accumulator):
         row = self._history.find_last(seconds + _HALF_MICROSECOND)
         if not row:
             raise NoSuchRow(f"{self.name or type(self).__name__} holds no row at or before {time}.")
-        return self._row_type._make(self._history.row(row))
+        return self._history.row_type._make(self._history.row(row))
 
     def reset(self, monitored_headers=None):
         """Drop all rows, after `sig_acc_reset`.
@@ -237,12 +234,12 @@ class DataFrameAccumulator(Accumulator):
         """Start with an empty table; what there was becomes a log of its own, or is dropped."""
         self.sig_acc_reset.emit()
         if keep and len(self._history):
-            self._earlier.append((self._row_type, self._history))
+            self._earlier.append(self._history)
         elif not keep:
             self._earlier = []
             if self._journal is not None:
                 self._journal.restart()
-        self._row_type, self._history, self._header_dict = None, History(0), None
+        self._history, self._header_dict = History(), None
 
     def trim_data(self):
         """Keep the last ``max_history_if_not_running`` rows, once there are half as many more and no protocol runs."""
@@ -362,20 +359,20 @@ class DataFrameAccumulator(Accumulator):
         if format not in FORMATS:
             raise UnknownFormat(f"Logs can't be saved as {format!r}. Choose one of: {', '.join(FORMATS)}.")
         try:
-            for number, (row_type, history) in enumerate(self._earlier, 1):
-                write_log(self._named_columns(row_type, history), earlier_path(path, number), format)
+            for number, history in enumerate(self._earlier, 1):
+                write_log(self._named_columns(history), earlier_path(path, number), format)
             saved = None
             if len(self._history):
-                saved = write_log(self._named_columns(self._row_type, self._history), path, format).name
+                saved = write_log(self._named_columns(self._history), path, format).name
         except FileNotFoundError as error:
             raise MissingPath(str(error)) from None
         if self._journal is not None:
             self._journal.finish()
         return saved
 
-    def _named_columns(self, row_type: Any, history: History) -> dict[str, np.ndarray]:
+    def _named_columns(self, history: History) -> dict[str, np.ndarray]:
         columns = self._columns(history, len(history))
-        return dict(zip((*row_type._fields, "t"), columns, strict=True))
+        return dict(zip((*history.fields, "t"), columns, strict=True))
 
     @staticmethod
     def _columns(history: History, n_rows: int) -> list[np.ndarray]:
@@ -383,7 +380,7 @@ class DataFrameAccumulator(Accumulator):
             floats = history.last_floats(n_rows)
             if floats is not None:
                 return list(floats)
-            fields = [history.last_column(n_rows, index) for index in range(history.n_fields)]
+            fields = [history.last_column(n_rows, index) for index in range(len(history.fields))]
             return [*fields, history.last_times(n_rows)]
 
     def is_empty(self) -> bool:
@@ -405,9 +402,9 @@ class DataFrameAccumulator(Accumulator):
             raise MissingPath(f"The folder {Path(path).parent} is missing. Make it before you open a journal there.")
         self.close_journal()
         self._journal = Journal(path, self._describe, lambda: self.exp.protocol_runner.running)
-        for row_type, history in [*self._earlier, (self._row_type, self._history)]:
-            if row_type is not None:
-                self._journal.follow(history, row_type._fields)
+        for history in [*self._earlier, self._history]:
+            if history.row_type is not None:
+                self._journal.follow(history)
 
     def flush_journal(self) -> None:
         """Write what is there now to the journal, and wait until the disk has it."""
@@ -467,8 +464,8 @@ class QueueDataAccumulator(DataFrameAccumulator):
             try:
                 time, data = item
                 seconds = (time - t0).total_seconds()
-                if type(data) is self._row_type:
-                    history = self._history  # as append does, without its call
+                history = self._history
+                if type(data) is history.row_type:  # as append does, without its call
                     history.times.append(seconds)
                     history.rows.append(data)
                     if len(history.rows) >= WAITING:
@@ -487,7 +484,7 @@ class QueueDataAccumulator(DataFrameAccumulator):
 
     def _take(self, seconds: float, data: Any) -> bool:
         fields = self._fields_of(type(data))
-        if self._row_type is None or fields != self._row_type._fields or not len(self._history):
+        if fields != self._history.fields or not len(self._history):
             self._reset(keep=bool(self.exp.protocol_runner.running))
         return self.append(seconds, data)
 
@@ -558,11 +555,11 @@ class EstimatorLog(DataFrameAccumulator):
             s from ``experiment.t0``.
         data : namedtuple
         """
-        if type(data) is not self._row_type:
+        history = self._history
+        if type(data) is not history.row_type:
             if self.append(t, data):
                 self.sig_acc_init.emit()
-        else:
-            history = self._history  # as append does, which this is called more often than
+        else:  # as append does, without its call: an attribute of a QObject takes ten times as long as one of ours
             history.times.append(t)
             history.rows.append(data)
             if len(history.rows) >= WAITING:
@@ -651,7 +648,7 @@ class _Rows(Sequence):
         if self._times:
             return history.time(item)
         values = history.row(item)
-        return self._accumulator._row_type._make(values)
+        return self._history.row_type._make(values)
 
     def append(self, value: Any) -> None:
         """Add a time, then a row, as subclasses written for Stytra do; `DataFrameAccumulator.append` takes both."""
@@ -660,7 +657,7 @@ class _Rows(Sequence):
             accumulator._history.times.append(value)
             return
         history = accumulator._history
-        if type(value) is not accumulator._row_type and accumulator._take_type(type(value)):
+        if type(value) is not history.row_type and accumulator._take_type(type(value)):
             accumulator._history.times.extend(history.times[len(history.rows) :])
         accumulator._history.rows.append(value)
 
@@ -670,7 +667,7 @@ class _Rows(Sequence):
     def _last(self, n_rows: int) -> list:
         if self._times:
             return self._history.last_times(n_rows).tolist()
-        row_type = self._accumulator._row_type
+        row_type = self._history.row_type
         columns = self._accumulator._columns(self._history, n_rows)[:-1]
         if not columns:
             return [row_type()] * n_rows if n_rows else []

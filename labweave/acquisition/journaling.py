@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from labweave.acquisition.history import Chunk, History
+from labweave.acquisition.chunks import Chunk
+from labweave.acquisition.history import History
 from labweave.errors import LabweaveError
 from labweave.formats.stytra.journal import SUFFIX, JournalWriter
 
@@ -34,7 +35,6 @@ class Journal:
         self._describe, self._is_running = describe, is_running
         self._writer: JournalWriter | None = None
         self._history: History | None = None
-        self._fields: Sequence[str] = ()
         self._has_begun = False
         self._n_saved = 0  # rows that a saved file holds
         self._was_saved = False
@@ -45,13 +45,13 @@ class Journal:
         self._thread = threading.Thread(target=self._work, name=f"journal of {self.path.name}", daemon=True)
         self._thread.start()
 
-    def follow(self, history: History, fields: Sequence[str]) -> None:
+    def follow(self, history: History) -> None:
         """Write the rows of another table from now on; what was written of earlier ones stays."""
         with self._lock:
             self.flush()
             if self._history is not None:
                 self._history.watch(None)
-            self._history, self._fields, self._n_saved = history, fields, 0
+            self._history, self._n_saved = history, 0
             if self._writer is not None:
                 self._begin()
 
@@ -111,11 +111,11 @@ class Journal:
         self._history.watch(self._write)
 
     def _write(self, chunk: Chunk, start: int, stop: int) -> None:
-        if self._writer is not None and stop > start:
+        if self._writer is not None and self._history is not None and stop > start:
             columns = [chunk.column(index)[start:stop] for index in range(len(chunk.kinds))]
             try:
                 if not self._has_begun:
-                    self._writer.begin(*self._describe(), self._fields)
+                    self._writer.begin(*self._describe(), self._history.fields)
                     self._has_begun = True
                 self._writer.write(chunk.kinds, columns, chunk.times()[start:stop])
             except OSError as error:

@@ -185,6 +185,9 @@ def test_rows_that_can_not_be_kept(experiment):  # 19, 20, 23
         log.update_list(0.0, namedtuple("R", "t x")(1, 2))
     with refused(TypeError, match="named tuple"):
         log.update_list(0.0, (1, 2))
+    mutable = type("R", (list,), {"_fields": ("x", "y")})
+    with refused(TypeError, match="named tuple"):
+        log.update_list(0.0, mutable([1, 2]))
     log.update_list(0.0, Row(1, 2))
     with refused(ValueError, match="reset"):
         log.update_list(0.1, namedtuple("R", "x")(1))
@@ -199,6 +202,33 @@ def test_rows_that_can_not_be_kept(experiment):  # 19, 20, 23
     assert log.stored_data[-1] == Row(3, 4)
     with refused(TypeError):
         NamedTupleQueue().put(experiment.t0, (1, 2))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_row_that_can_not_be_kept_takes_no_other_with_it(experiment, kept, first):
+    """Found when rows are moved; rows that something else keeps, too, are moved another way."""
+    log, rows, whole, told = EstimatorLog(experiment=experiment), [], [], []
+    wrong = {3: (None, Row(3, 0)), 7: (10**400, Row(7, 0)), WAITING + 9: (0.5, tuple.__new__(Row, (1,)))}
+    if not first:
+        whole = [-1] * WAITING
+        for _ in range(WAITING):
+            log.update_list(0.0, Row(-1, 0))
+    for n in range(3 * WAITING):
+        time, row = wrong.get(n, (n / 100, Row(n, 0)))
+        if kept:
+            rows.append(row)
+        if n not in wrong:
+            whole.append(n)
+        try:
+            log.update_list(time, row)
+        except TypeError as error:
+            told.append(str(error))
+    assert log["x"].tolist() == whole
+    assert len(told) == 2
+    offset = 0 if first else WAITING
+    assert f"Row {offset + 3}, the first of 2 such rows, came with the time None" in told[0]
+    assert f"Row {offset + WAITING + 7} has 1 values, not 2" in told[1]
 
 
 def test_dynamic_log(experiment, tmp_path):  # 24 - 27
@@ -310,3 +340,45 @@ def test_memory_is_set_by_the_data(experiment):
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert used / n_rows < 250
+
+
+def test_memory_of_rows_that_something_else_keeps(experiment):
+    """References while it keeps them, 8 bytes each and the time; then the data, though nobody reads."""
+    import tracemalloc
+
+    wide = namedtuple("Wide", [f"c{n}" for n in range(20)])
+    log = EstimatorLog(experiment=experiment)
+    rows = [wide(*[n / 3] * 20) for n in range(20 * WAITING)]
+    tracemalloc.start()
+    for n, row in enumerate(rows):
+        log.update_list(n / 1000, row)
+    del row
+    kept, _ = tracemalloc.get_traced_memory()
+    assert kept / len(rows) < 50
+    del rows
+    for n in range(20 * WAITING, 32 * WAITING):
+        log.update_list(n / 1000, wide(*[n / 3] * 20))
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 168 < used / (32 * WAITING) < 250
+    np.testing.assert_array_equal(log["c0"], np.arange(32 * WAITING) / 3)
+
+
+def test_rows_that_something_else_keeps_are_trimmed_and_found(experiment, tmp_path):
+    rows = [Row(n, n / 4) for n in range(5 * WAITING)]
+    log = EstimatorLog(experiment=experiment, max_history_if_not_running=WAITING + 100)
+    for n, row in enumerate(rows):
+        log.update_list(n / 10, row)
+    assert log.values_at_abs_time(experiment.t0 + 70.05 * S) == Row(700, 175.0)
+    assert len(log.get_last_t(10)) == 101
+    log.open_journal(tmp_path / "log")
+    for n, row in enumerate(rows):
+        log.update_list(1000 + n / 10, row)
+    log.close_journal()
+    assert read_log(tmp_path / "log.journal")["x"].tolist() == [*range(5 * WAITING)] * 2
+    for n, row in enumerate(rows):
+        log.update_list(2000 + n / 10, row)
+    experiment.protocol_runner.running = False
+    log.update_list(9999.0, Row(-1, 0.0))
+    assert log["x"].tolist() == [*range(5 * WAITING - WAITING - 99, 5 * WAITING), -1]
+    assert log.stored_data[0] == rows[-WAITING - 99]

@@ -24,8 +24,8 @@ from labweave.schemas import task
 N_ROWS = [int(n) for n in os.environ.get("LABWEAVE_BENCH_LOG_ROWS", "10000 1000000").split()]
 N_SESSIONS = int(os.environ.get("LABWEAVE_BENCH_SESSIONS", 200))
 N_LOG_ROWS = int(os.environ.get("LABWEAVE_BENCH_ROWS", 100_000))
-TASKS = ["collect", "append", "queue", "process_queue", "dynamic", "get_last_10", "get_last_n", "get_last_t"]
-TASKS += ["get_dataframe", "csv", "feather", "hdf5", "json"]
+TASKS = ["collect", "append", "append_and_read", "queue", "process_queue", "dynamic"]
+TASKS += ["get_last_10", "get_last_n", "get_last_t", "get_dataframe", "csv", "feather", "hdf5", "json"]
 WORKER = Path(__file__).with_name("stytra_worker.py")
 
 
