@@ -82,19 +82,35 @@ def _labweave_entry():
 
     if entry := _entry(pwd.getpwnam, ACCOUNT_NAME):
         return entry
-    command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", str(SHARED_PROGRAMS)]
     try:
-        done = subprocess.run(
-            [*command, "--shell", "/usr/sbin/nologin", ACCOUNT_NAME],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        reason = done.stderr.strip()
+        reason = _make_labweave()
     except OSError as error:
         reason = str(error)
     if entry := _entry(pwd.getpwnam, ACCOUNT_NAME):
         return entry
     log.warning("no system user %s (%s): the embedded database runs as nobody", ACCOUNT_NAME, reason)
     return _entry(pwd.getpwnam, "nobody")
+
+
+def _make_labweave() -> str:
+    """Make the system user unless another process has; return what ``useradd`` complains of.
+
+    Of two ``useradd`` at once the second gives the user of the first another id.
+    """
+    import fcntl
+    import pwd
+
+    command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", str(SHARED_PROGRAMS)]
+    SHARED_PROGRAMS.mkdir(parents=True, exist_ok=True)
+    with (SHARED_PROGRAMS / "account.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _entry(pwd.getpwnam, ACCOUNT_NAME):
+            return ""
+        done = subprocess.run(
+            [*command, "--shell", "/usr/sbin/nologin", ACCOUNT_NAME],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    return done.stderr.strip()
 
 
 def give_to(account: Account, folder: Path) -> None:

@@ -507,6 +507,33 @@ def ordinary_user():
 
 
 @as_root
+def test_processes_that_make_the_system_user_at_once_get_the_same(tmp_path):
+    name = f"lwacc{os.getpid()}"
+    code = (
+        "import sys; from pathlib import Path; from labweave.database import _users\n"
+        "_users.ACCOUNT_NAME, _users.SHARED_PROGRAMS = sys.argv[1], Path(sys.argv[2])\n"
+        "print('ready', flush=True); input()\n"
+        "account = _users.server_account(Path('/nowhere')); print(account.name, account.uid)"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, name, tmp_path / "programs"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(6)
+    ]  # fmt: skip
+    try:
+        assert {process.stdout.readline() for process in processes} == {"ready\n"}
+        for process in processes:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        said = {process.communicate(timeout=60)[0] for process in processes}
+        assert said == {f"{name} {pwd.getpwnam(name).pw_uid}\n"}
+    finally:
+        subprocess.run(["userdel", name], capture_output=True, check=False)
+
+
+@as_root
 def test_an_ordinary_user_runs_the_server_as_themselves_and_root_joins(ordinary_user):
     user, run, home = ordinary_user
     folder = home / "data"
