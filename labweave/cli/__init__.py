@@ -1,5 +1,15 @@
 """The ``labweave`` command: one module per group of commands."""
 
-from labweave.cli.app import main
+import sys
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line; stopped while its modules are still being loaded, it says so like later."""
+    try:
+        from labweave.cli import app
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    app.main()

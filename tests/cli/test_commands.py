@@ -439,6 +439,19 @@ def test_ingest_that_is_interrupted_says_so(database, database_url, tmp_path):
     assert recording.Cell().fetch1("cell") == "c0"
 
 
+def test_an_interrupt_while_the_command_is_being_loaded_leaves_no_traceback():
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from labweave.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "stopped\n")
+
+
 def test_output_is_unicode_also_in_a_bare_environment(database, database_url, labweave_command):
     upsert(lab_schema.Lab, ROWS[:1])
     result = subprocess.run(
