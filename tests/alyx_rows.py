@@ -141,6 +141,7 @@ class Base:
     parameters: dict[str, set[str]] = field(default_factory=dict)
     openapi: dict[str, Any] | None = None
     _found: dict[tuple[str, str], dict[Any, list[Row]]] = field(default_factory=dict)
+    _reached: dict[tuple[str, ...], dict[str, list[Any]]] = field(default_factory=dict)
 
     def put(
         self, resource: str, shown: dict[str, Any], detail: dict[str, Any] | None = None, status=200, owner: str = ""
@@ -178,6 +179,7 @@ class Base:
     def changed(self) -> None:
         """Forget what was known of the rows as they were recorded."""
         self._found.clear()
+        self._reached.clear()
         self.lossy.clear()
         self.fixed = {path: answer for path, answer in self.fixed.items() if answer[0] != 200}
 
@@ -301,11 +303,12 @@ class Base:
             if path in (["id"], ["pk"]) and isinstance(wanted, str):
                 rows = [row for row in rows if passes(row.id, wanted) is keep]
                 continue
-            rows = [
-                row
-                for row in rows
-                if any(passes(comparable(v), comparable(wanted)) for v in self.values(resource, row, path)) is keep
-            ]
+            reached = self._reached.setdefault((resource, *path), {})
+            for row in rows:
+                if row.id not in reached:
+                    reached[row.id] = [comparable(value) for value in self.values(resource, row, path)]
+            bound = comparable(wanted)
+            rows = [row for row in rows if any(passes(value, bound) for value in reached[row.id]) is keep]
         return rows
 
 

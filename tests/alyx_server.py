@@ -226,10 +226,10 @@ class AlyxServer:
             fault = None
         answer = self._failed(fault) if fault else self._right_answer(request, headers, body)
         if self.cost and request.resource == "sessions" and request.path != "/sessions":
-            self._take_time(self.cost.session_detail_s, self.cost.alone)
+            self._take_time(request, self.cost.session_detail_s, self.cost.alone)
         elif self.cost and request.n_rows is not None:
             n_held = len(self.base.resources[request.resource])
-            self._take_time(self.cost.of_list(request.resource, request.n_rows, n_held), self.cost.alone)
+            self._take_time(request, self.cost.of_list(request.resource, request.n_rows, n_held), self.cost.alone)
         request.status, request.ended_s = answer.status, time.perf_counter()
         return answer
 
@@ -372,10 +372,12 @@ class AlyxServer:
         request.n_rows = len(page.rows)
         return Answer(200, text.replace(ORIGIN, self.url).encode())
 
-    def _take_time(self, seconds: float, alone: float) -> None:
-        time.sleep(seconds * (1 - alone))
+    def _take_time(self, request: Request, seconds: float, alone: float) -> None:
+        """Wait as long as the real server would have taken; finding the rows here has been a part of that."""
+        spent_s = time.perf_counter() - request.began_s
         with self._worker:
-            time.sleep(seconds * alone)
+            time.sleep(max(0.0, seconds * alone - spent_s))
+        time.sleep(max(0.0, min(seconds * (1 - alone), seconds - spent_s)))
 
     def _detail(self, resource: str, name: str) -> Answer:
         base = self.base

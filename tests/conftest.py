@@ -14,6 +14,7 @@ from labweave.database import declare
 from labweave.database.connection import LabConnection
 from labweave.database.embedded import EmbeddedServer
 from labweave.database.url import parse_url
+from labweave.schemas import dataset
 
 PREFIX = f"lwtest{os.getpid()}_"
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -91,6 +92,8 @@ def database(_tables, database_url):
     empty(opened)
     yield opened
     while database_is_open():
+        if labweave.database.current() is opened:
+            check_presence()
         labweave.database.current().close()
 
 
@@ -142,6 +145,14 @@ def labweave_command(_commands, database_url, tmp_path):
         return result
 
     return run
+
+
+def check_presence() -> None:
+    """Whatever a test has written: a dataset is present exactly while one of its copies is."""
+    copies = dataset.FileRecord().to_dicts()
+    there = {row["dataset_id"] for row in copies if row["present"] and row["file_vanished"] is None}
+    said = {row["dataset_id"] for row in dataset.Dataset.proj("is_present").to_dicts() if row["is_present"]}
+    assert said == there
 
 
 def database_is_open() -> bool:

@@ -10,6 +10,7 @@ PostgreSQL 15 to 18, MySQL 9.7 and MariaDB 10.11.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import importlib
 import itertools
 import logging
@@ -23,7 +24,7 @@ from typing import Any, TypeVar
 
 from datajoint.adapters import ADAPTERS
 from datajoint.connection import Connection
-from datajoint.errors import LostConnectionError
+from datajoint.errors import DataJointError, LostConnectionError
 from datajoint.settings import _create_config
 
 from labweave.database.embedded import EmbeddedServer
@@ -123,6 +124,22 @@ class LabConnection(Connection):
         """Say whether a transaction is open; also of a session that was lost since, until a query finds out."""
         return self._in_transaction
 
+    def write_mark(self) -> str | None:
+        """Return a text that differs after every commit of anybody on the server, None where it can't be had.
+
+        Two equal marks of one session mean that a statement begun after the first one and one begun before the second
+        read the same; on MySQL and MariaDB if the first mark was there `adapter.mark_settles_s` before the statement.
+        There is none inside a transaction.
+        """
+        if self.in_transaction:
+            return None
+        try:
+            return self.adapter.write_mark(self)
+        except LostConnectionError:
+            raise
+        except (DataJointError, LabweaveError):  # a right is missing
+            return None
+
     def cancel_transaction(self) -> None:
         """Roll back; a session that is gone has rolled back by itself."""
         self._in_transaction = False
@@ -134,6 +151,10 @@ class LabConnection(Connection):
         if self.server is not None and self._holds_server:
             self._holds_server = False
             self.server.release()
+
+    def now(self) -> dt.datetime:
+        """Return the time by the server's clock, in UTC."""
+        return self.query("select current_timestamp(6)").fetchone()[0].replace(tzinfo=None)
 
     def __repr__(self) -> str:
         return f"<labweave connection to {self.url}>"

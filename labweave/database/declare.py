@@ -44,7 +44,7 @@ MODULES = (
 )
 """Modules of `labweave.schemas`, parents first."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Counts up with every migration."""
 
 LOCK_SECONDS = 120
@@ -295,6 +295,16 @@ def _declare(connection: LabConnection, cls: Any) -> None:
         with contextlib.suppress(Exception):
             _drop_half_declared(connection, cls)
         raise
+
+
+def redeclared(connection: LabConnection, names: set[str]) -> None:
+    """Record that a migration has brought tables to their definitions of today, and order their indexes."""
+    register = Register(connection)
+    for module in schema_modules():
+        for cls in table_classes(module):
+            if cls.__name__ in names:
+                _index_foreign_keys(connection, cls)
+                register.set_declared(schema_name(connection, module), cls.table_name, definition_sha256(cls))
 
 
 def _drop_half_declared(connection: LabConnection, cls: Any) -> None:

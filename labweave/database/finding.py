@@ -10,6 +10,7 @@ import datetime as dt
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from labweave.database.connection import LabConnection
@@ -31,9 +32,9 @@ NAMES = {
 """What gives each distinct value of a column that sessions and insertions are searched by."""
 
 LAB = "case when s.path_lab <> '' then s.path_lab else s.lab end"
-PRESENT = (
-    "exists (select 1 from {file_record} f where f.dataset_id = d.dataset_id and f.present and f.file_vanished is null)"
-)
+
+SEPARATOR = "\x1f"
+"""Between values that come as one text; where one of them has it, they come as rows."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,12 @@ class Finder:
 
     def names(self, column: str) -> list[str]:
         """Return the distinct values of a column of `NAMES`, in no order."""
-        return [row[0] for row in self._rows(NAMES[column])]
+        found = None
+        if self._is_mysql:
+            name = "subject" if column == "subject_with_sessions" else column
+            name = self._connection.adapter.quote_identifier(name)
+            found = self._at_once([f"q.{name}"], f"from ({NAMES[column]}) q", ())
+        return [row[0] for row in (self._rows(NAMES[column]) if found is None else found)]
 
     def eids(self, wanted: Wanted, limit: int | None = None) -> str:
         """Return the ids of sessions, newest first, one after the other in one text."""
@@ -262,19 +268,47 @@ class Finder:
         where.append("d.eid is null" if is_aggregate else "(d.eid is null or s.session_vanished is null)")
         if eids is not None:
             where[-1] = "s.session_vanished is null"
-        path = (
-            "case when d.eid is null then (select min(f.relative_path) from {file_record} f"
-            " where f.dataset_id = d.dataset_id and f.file_vanished is null) end"
-        )
+        path = "null"
+        if eids is None:
+            path = (
+                "case when d.eid is null then (select min(f.relative_path) from {file_record} f"
+                " where f.dataset_id = d.dataset_id and f.file_vanished is null) end"
+            )
         sql = (
             "select d.dataset_id, d.eid, d.collection, coalesce(d.revision, ''), d.dataset_name, d.dataset_type,"
             " d.file_size, d.hash, d.is_default, coalesce(d.dataset_qc, 'NOT_SET'), d.version,"
-            f" {PRESENT}, {LAB}, s.subject, s.session_date, s.session_number, {path}"
+            f" d.is_present, {LAB}, s.subject, s.session_date, s.session_number, {path}"
             f" from {{dataset}} d {'' if eids is not None else 'left '}join {{session}} s on s.eid = d.eid"
             f" where {' and '.join(where)}"
         )
         found = [FoundDataset(*row) for row in self._rows(sql, values)]
         return sorted(found, key=lambda row: (row.eid or "", row.collection, row.name, row.revision))
+
+    def listed(self, eid: str, *, whole: bool = False) -> list[tuple[Any, ...]]:
+        """Return the datasets of a session, sorted as `datasets`.
+
+        Each is a collection, file name, revision, quality control and whether it is the default, all of which an index
+        has; as a `whole` also its id, size, hash and whether a copy is there.
+        """
+        columns = ["d.collection", "d.dataset_name", "coalesce(d.revision, '')", "coalesce(d.dataset_qc, 'NOT_SET')"]
+        columns += ["d.is_default"]
+        if whole:
+            columns += ["d.dataset_id", "coalesce(d.file_size, 0)", "d.hash", "d.is_present"]
+        source = (
+            "from {dataset} d where d.eid = %s and d.dataset_vanished is null"
+            " and exists (select 1 from {session} s where s.eid = %s and s.session_vanished is null)"
+        )
+        found = self._at_once(columns, source, (eid, eid)) if self._is_mysql else None
+        if found is None:
+            found = self._rows(f"select {', '.join(columns)} {source}", (eid, eid))
+        return sorted(found, key=itemgetter(0, 1, 2))
+
+    def _at_once(self, columns: Sequence[str], source: str, values: Sequence[Any]) -> list[tuple[str, ...]] | None:
+        """Return rows as text, which come as one value: the driver takes long for each row. None if they can't."""
+        fields = f", '{SEPARATOR}', ".join(columns)
+        [(text, n)] = self._rows(f"select group_concat({fields} separator '{SEPARATOR}'), count(*) {source}", values)
+        parts = (text or "").split(SEPARATOR) if n else []
+        return list(zip(*[iter(parts)] * len(columns), strict=True)) if len(parts) == n * len(columns) else None
 
     def paths(self, outcomes: Sequence[str]) -> list[tuple[str, str, str]]:
         """Return the distinct collections, revisions and file names of all datasets of sessions."""
@@ -419,10 +453,10 @@ class Finder:
         return own
 
     def _holding(self, holding: Holding, values: list[Any]) -> str:
-        fits = ["d.eid = s.eid", "d.dataset_vanished is null"]
+        fits = ["d.eid = s.eid", "d.dataset_vanished is null", "d.is_present = true"]
         for column, given in (("d.dataset_name", holding.names), ("d.dataset_type", holding.types)):
             if given is not None:
                 fits.append(self._among(column, given, values))
         if holding.outcomes:
             fits.append(self._outcome(holding.outcomes, values))
-        return f"exists (select 1 from {{dataset}} d where {' and '.join(fits)} and {PRESENT})"
+        return f"exists (select 1 from {{dataset}} d where {' and '.join(fits)})"

@@ -8,13 +8,19 @@ from typing import Any
 
 import pymysql
 from datajoint.adapters.mysql import MySQLAdapter
-from datajoint.errors import DataJointError
+from datajoint.errors import AccessError, DataJointError
+from pymysql.constants.SERVER_STATUS import SERVER_STATUS_AUTOCOMMIT, SERVER_STATUS_IN_TRANS
 
 from labweave.database.errors import TransientError
 from labweave.database.values import JsonDocument, QuotedRows
-from labweave.errors import AccessDenied, DatabaseError, RowError
+from labweave.errors import AccessDenied, DatabaseError, LabweaveError, RowError
 
 TRANSIENT = {1205, 1213, 1020}
+LOG_POSITIONS = (
+    "show global status like 'Innodb_lsn_current'",  # MariaDB
+    # MySQL, with the right BACKUP_ADMIN; its Innodb_redo_log_current_lsn comes some milliseconds late.
+    "select 'LSN', json_extract(storage_engines, '$.InnoDB.LSN') from performance_schema.log_status",
+)
 REFUSED_VALUE = {1048, 1264, 1265, 1292, 1366, 1406, 3140, 3156, 3819, 3966, 4025, 4076}
 
 
@@ -43,6 +49,25 @@ class Adapter(MySQLAdapter):
         # A user's own schema too: foreign keys need the same collation on both sides.
         name = self.quote_identifier(schema_name)
         return f"create database if not exists {name} character set utf8mb4 collate {self.collation}"
+
+    # The log is written a moment before other sessions see the commit.
+    mark_settles_s = 0.5
+    _log_position: str | None = None
+
+    def write_mark(self, connection) -> str | None:
+        """See `LabConnection.write_mark`: the position of InnoDB's log, which every commit moves."""
+        status = connection._conn.server_status
+        if status & SERVER_STATUS_IN_TRANS or not status & SERVER_STATUS_AUTOCOMMIT:
+            return None
+        for sql in [self._log_position] if self._log_position else LOG_POSITIONS:
+            try:
+                row = connection.query(sql).fetchone()
+            except (AccessError, LabweaveError):
+                continue
+            if row is not None and row[1] not in (None, "", "0"):
+                self._log_position = sql
+                return str(row[1])
+        return None
 
     def translate_error(self, error, query=""):
         translated = super().translate_error(error, query)

@@ -37,6 +37,20 @@ class Adapter(PostgreSQLAdapter):
             )
         return connection
 
+    mark_settles_s = 0.0
+
+    def write_mark(self, connection) -> str | None:
+        """See `LabConnection.write_mark`: which transactions are visible, exactly."""
+        # A transaction of our own that has written sees more than its snapshot says.
+        row = connection.query(
+            "select pg_current_snapshot()::text where pg_current_xact_id_if_assigned() is null"
+        ).fetchone()
+        if row is None:
+            return None
+        oldest, following, running = row[0].split(":")
+        # A standby doesn't say which ones are running.
+        return row[0] if running or oldest == following else None
+
     def translate_error(self, error, query=""):
         if not isinstance(error, psycopg2.Error):
             return super().translate_error(error, query)

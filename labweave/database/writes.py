@@ -15,7 +15,7 @@ import itertools
 import json
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -24,6 +24,7 @@ from datajoint.errors import DataJointError, DuplicateError, IntegrityError
 from labweave.database.connection import ATTEMPTS, LabConnection
 from labweave.database.values import Column, JsonDocument, QuotedRows, convert_rows, is_missing, make_columns, to_json
 from labweave.errors import RowError, SchemaError
+from labweave.schemas.presence import COPIES, DERIVED, datasets_of, update_presence
 
 BATCH_ROWS = 10_000
 BATCH_BYTES = 8 * 2**20
@@ -69,7 +70,8 @@ def upsert(
         decimals are cut to the column's digits, JSON loses NaN (null). Of two rows with one
         key the last one counts.
     update : bool or sequence of str, default: True
-        The attributes that may be updated; False leaves existing rows alone.
+        The attributes that may be updated; False leaves existing rows alone. ``Dataset.is_present`` is none of them:
+        it follows the rows of ``FileRecord``.
     run : str, optional
         The ``ingestion.Run`` that overwrites, for ``ingestion.Change``.
 
@@ -97,10 +99,12 @@ def write_rows(
     update: bool | Sequence[str] = True,
     run: str | None = None,
     record: bool = True,
+    settled: Set[str] = frozenset(),
 ) -> tuple[UpsertCounts, list[Changed]]:
     """Upsert, and also return the rows that changed; arguments and errors as in `upsert`.
 
-    Without `record` nothing goes to ``ingestion.Change``: what is overwritten was never known.
+    Without `record` nothing goes to ``ingestion.Change``: what is overwritten was never known. `settled` are datasets
+    that this transaction has made with what its copies say; see `labweave.schemas.presence`.
     """
     table = table() if isinstance(table, type) else table
     connection: LabConnection = table.connection
@@ -117,7 +121,7 @@ def write_rows(
                 connection, table.full_table_name, chosen, changing
             )
             writes.append((batch, convert_rows(chosen, _by_key(group), label)))
-        inserted, changed = _write(connection, writes, label, run, table, record)
+        inserted, changed = _write(connection, writes, label, run, table, record, settled)
         n_rows = sum(len(converted) for _, converted in writes)
         counts += UpsertCounts(inserted, len(changed), n_rows - inserted - len(changed))
         all_changed += changed
@@ -133,10 +137,10 @@ def _records(rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> Iterator[Mappi
 
 def _updatable(table: Any, columns: Mapping[str, Column], update: bool | Sequence[str], label: str) -> set[str]:
     if isinstance(update, bool):
-        return set(columns) if update else set()
+        return set(columns) - DERIVED.get(label, set()) if update else set()
     if unknown := set(update) - set(columns):
         raise SchemaError(f"{label} has no attribute {', '.join(sorted(unknown))}. It has: {', '.join(columns)}.")
-    return set(update)
+    return set(update) - DERIVED.get(label, set())
 
 
 _Chunk = dict[tuple[str, ...], dict[tuple, Mapping[str, Any]]]
@@ -186,6 +190,7 @@ def _write(
     run: str | None,
     table: Any,
     record: bool,
+    settled: Set[str],
 ) -> tuple[int, list[Changed]]:
     """Write one chunk in one transaction; a race for the same new rows is run again."""
 
@@ -196,6 +201,8 @@ def _write(
             inserted, changed = inserted + more, changed + found
         if changed and record:
             record_changes(connection, table, changed, run)
+        if label == COPIES and (inserted or changed):
+            update_presence(connection, _datasets_of(connection, writes if inserted else [], changed) - settled)
         return inserted, changed
 
     for attempt in range(1, ATTEMPTS + 1):
@@ -215,6 +222,20 @@ def _write(
                 raise RowError(f"{label}: a new row lacks a value: {_first_line(error)}.") from None
             raise
     raise AssertionError("unreachable")
+
+
+def _datasets_of(
+    connection: LabConnection, writes: list[tuple[_Batch, list[tuple]]], changed: list[Changed]
+) -> set[str]:
+    """Return the datasets whose copies may be new or changed, also those that a copy was of before."""
+    ids = datasets_of(connection, [item.key["file_record_id"] for item in changed])
+    ids.update(item.old["dataset_id"] for item in changed if "dataset_id" in item.old)
+    for batch, rows in writes:
+        names = [column.name for column in batch.columns]
+        if "dataset_id" in names:
+            at = names.index("dataset_id")
+            ids.update([row[at] for row in rows])
+    return ids
 
 
 def _first_line(error: Exception) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import logging
 import pickle
 import uuid
 import zipfile
@@ -37,8 +36,6 @@ from labweave.ingest.base import (
 from labweave.schemas import dataset, session, subject, task
 from labweave.schemas import lab as lab_schema
 
-log = logging.getLogger(__name__)
-
 PICKLE = ".pkl"
 
 
@@ -63,14 +60,18 @@ class AxopyAdapter(Adapter):
         task.TrialArray: ("trial_array",),
     }
 
+    def __init__(self, location: Path, lab: str, options: AxopyOptions):
+        super().__init__(location, lab, options)
+        self._hidden: set[str] = set()
+
     def discover(self) -> Iterator[Unit]:
         """Yield a unit per task folder; an archive is one unit."""
         if self.location.is_file():
             if zipfile.is_zipfile(self.location):
                 yield Unit(self.location.name, (self.location.name,))
             return
-        for subject_folder in _folders(self.root):
-            for folder in _folders(subject_folder):
+        for subject_folder in self._folders(self.root):
+            for folder in self._folders(subject_folder):
                 path = f"{subject_folder.name}/{folder.name}"
                 yield Unit(path, tuple(f"{path}/{name}" for name in _files(folder)), journal_state(folder))
 
@@ -99,12 +100,22 @@ class AxopyAdapter(Adapter):
                 "loses. Ingest the data root, or make the archive with labweave.formats.axopy."
             )
         root = zipfile.Path(path)
-        tops = [root] if max(tables) == 3 else _folders(root)
+        tops = [root] if max(tables) == 3 else self._folders(root)
         for top in tops:
             name = path.stem if top is root else top.name
-            for subject_folder in _folders(top):
-                for folder in _folders(subject_folder):
+            for subject_folder in self._folders(top):
+                for folder in self._folders(subject_folder):
                     yield from self._rows(name, subject_folder.name, folder, {"path": path.name, "member": folder.at})
+
+    def notes(self) -> list[str]:
+        """Say which folders were left out."""
+        return [f"left out, being hidden: {', '.join(sorted(self._hidden))}"] if self._hidden else []
+
+    def _folders(self, folder: Any) -> list[Any]:
+        """Return the folders in one, by name, without the hidden ones."""
+        folders = sorted((child for child in folder.iterdir() if child.is_dir()), key=lambda child: child.name)
+        self._hidden.update(str(child) for child in folders if child.name.startswith("."))
+        return [child for child in folders if not child.name.startswith(".")]
 
     def _rows(self, root_name: str, subject_name: str, folder: Any, place: dict[str, str]) -> Iterator[Row]:
         animal = {"lab": self.lab, "subject": tidy(check_name(subject_name, "subject id"))}
@@ -252,15 +263,6 @@ def _below(place: Mapping[str, str], name: str) -> dict[str, str]:
     """Return where a file of a task's folder is."""
     last = "member" if "member" in place else "path"
     return {**place, last: f"{place[last].rstrip('/')}/{name}"}
-
-
-def _folders(folder: Any) -> list[Any]:
-    """Return the folders in one, by name; hidden ones are left out."""
-    folders = sorted((child for child in folder.iterdir() if child.is_dir()), key=lambda child: child.name)
-    for child in folders:
-        if child.name.startswith("."):
-            log.info("hidden folder is left out: folder=%s", child)
-    return [child for child in folders if not child.name.startswith(".")]
 
 
 def _files(folder: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """The names of ONE-api 3 over the lab's tables: `One`, and the factory `ONE` (also ``labweave.ONE``).
 
-Arguments and results are those of ONE-api; eids, dataset ids and pids are `uuid.UUID`. Every answer is asked of the
-database when it is needed, so there are no cache tables to load, refresh or save.
+Arguments and results are those of ONE-api; eids, dataset ids and pids are `uuid.UUID`. Every answer is that of the
+database when it is asked for, so there are no cache tables to load, refresh or save.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from labweave.one import matching
 from labweave.one.core import Core, is_uuid_text
 from labweave.one.recipes import contents_of
 from labweave.one.tables import DatasetRow, SessionRow, datasets_frame
-from labweave.one.uuids import split_eids
 
 if TYPE_CHECKING:
     from labweave.one.rest import Client
@@ -117,11 +116,13 @@ class ApiBase:
             raise ValueError(f"Cannot parse session ID {id!r}: there may be no such session.")
         return found
 
-    def _rows(self, eid: Any, filename=None, collection=None, revision=None, *, qc="FAIL", ignore_qc_not_set=False):
+    def _rows(
+        self, eid, filename=None, collection=None, revision=None, *, qc="FAIL", ignore_qc_not_set=False, whole=False
+    ):
         text = self._eid(eid, or_none=True)
         if text is None:
             return []
-        return self._core.list_datasets(
+        return self._core.list_paths(
             text,
             filename,
             collection,
@@ -129,6 +130,7 @@ class ApiBase:
             wildcards=self.wildcards,
             max_qc=qc,
             ignore_qc_not_set=ignore_qc_not_set,
+            whole=whole,
         )
 
     def _find(self, rows, filename, collection, revision, *, qc="FAIL", ignore_qc_not_set=False):
@@ -144,7 +146,7 @@ class ApiBase:
 
     def _all_rows(self) -> list[DatasetRow]:
 
-        return self._core.tables.datasets(split_eids(self._core.tables.eids(Wanted())))
+        return self._core.tables.datasets(self._core.tables.eids(Wanted()))
 
     def _load(self, row: DatasetRow, download_only: bool, check_hash: bool) -> Any:
         [path] = self._fetch([row], check_hash)

@@ -44,7 +44,11 @@ class Ids(ApiBase):
         ValueError
             It is no UUID.
         """
-        return one_or_many(eid, lambda eids: self._core.session_paths([uuid_text(each) for each in eids]))
+
+        def find(eids: list[Any]) -> list[Any]:
+            return self._core.session_paths([each if isinstance(each, UUID) else uuid_text(each) for each in eids])
+
+        return one_or_many(eid, find)
 
     def path2eid(self, path_obj: Any, query_type: str | None = None) -> Any:
         """Return the eid of the session of a path, or of each in a list; None for a path without a known one."""

@@ -64,7 +64,7 @@ class Lists(ApiBase):
         """
         wanted = self._wanted(filters)
         if not details:
-            return make_uuids(self._core.tables.eids(wanted))
+            return self._core.tables.uuids(wanted)
         rows = self._core.tables.sessions(wanted)
         return make_uuids("".join(row.eid for row in rows)), [self._details(row) for row in rows]
 
@@ -170,7 +170,7 @@ class Lists(ApiBase):
             rows = self._find(self._all_rows(), filename, collection, revision, **options)
             keep_eid_index = True
         else:
-            rows = self._rows(eid, filename, collection, revision, **options)
+            rows = self._rows(eid, filename, collection, revision, **options, whole=details)
         if default_revisions_only:
             rows = [row for row in rows if row.is_default]
         if details:
@@ -213,7 +213,7 @@ class Lists(ApiBase):
         elif eid is None:
             rows = self._find(self._all_rows(), filename, collection, revision)
         else:
-            rows = self._rows(eid, filename, collection, revision)
+            rows = self._rows(eid, filename, collection, revision, whole=details)
         found: dict[str, list[Any]] = {}
         for row in rows:
             found.setdefault(getattr(row, part), []).append(row)

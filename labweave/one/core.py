@@ -24,7 +24,7 @@ from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFMultipleObjectsFound, ALFObjectNotFound, ALFWarning, ReferenceNotFound
 from labweave.formats.alf.path import alf_path
 from labweave.one import matching
-from labweave.one.tables import DatasetRow, SessionRow, Tables
+from labweave.one.tables import DatasetRow, PathRow, SessionRow, Tables
 
 if TYPE_CHECKING:
     from labweave.one.files import DataLogin, Files
@@ -175,12 +175,10 @@ class Core:
         """Return the eid of the session of each path, None for a path without a known one; in one query."""
         return self._eids_at([None if path is None else place_of_path(path) for path in paths], ignore_case)
 
-    def session_paths(self, eids: Sequence[str]) -> list[Any]:
+    def session_paths(self, eids: Sequence[str | UUID]) -> list[Any]:
         """Return the path of each session below the cache folder, None for an unknown one; in one query."""
-        found = self.tables.sessions_of(list(dict.fromkeys(eids)))
-        folders = [found[eid].folder if eid in found else None for eid in eids]
-        root = str(self.cache_dir)
-        return [None if folder is None else alf_path(root, folder) for folder in folders]
+        root = alf_path(str(self.cache_dir))
+        return [None if folder is None else root / folder for folder in self.tables.folders(eids)]
 
     def session(self, eid: str) -> SessionRow:
         """Return one session with its projects.
@@ -205,9 +203,34 @@ class Core:
         """Return all datasets of a session, by collection, file name and revision; none for an unknown one."""
         return self.tables.datasets([eid])
 
-    def list_datasets(
+    def list_datasets(self, eid: str, *patterns: Any, **options: Any) -> list[DatasetRow]:
+        """Return the datasets of a session that fit.
+
+        Parameters
+        ----------
+        eid : str
+        *patterns, **options
+            See `matching.find`; `revision` is a pattern, too.
+        """
+        return self._fitting(eid, self.datasets(eid), *patterns, **options)
+
+    def list_paths(self, eid: str, *patterns: Any, whole: bool = False, **options: Any) -> list[PathRow]:
+        """Return what is listed of the datasets of a session that fit; with less in it than `list_datasets`, sooner.
+
+        Parameters
+        ----------
+        eid : str
+        whole : bool, default: False
+            With what a frame of datasets shows.
+        *patterns, **options
+            As of `list_datasets`.
+        """
+        return self._fitting(eid, self.tables.listed(eid, whole=whole), *patterns, **options)
+
+    def _fitting(
         self,
         eid: str,
+        rows: list[Any],
         filename: matching.Names = None,
         collection: matching.Texts = None,
         revision: matching.Texts = None,
@@ -215,9 +238,7 @@ class Core:
         wildcards: bool = True,
         max_qc: Any = matching.DEFAULT_MAX_QC,
         ignore_qc_not_set: bool = False,
-    ) -> list[DatasetRow]:
-        """Return the datasets of a session that fit; `revision` is a pattern, too. See `matching.find`."""
-        rows = self.datasets(eid)
+    ) -> list[Any]:
         found = matching.find(
             rows,
             filename,

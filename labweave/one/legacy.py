@@ -29,7 +29,6 @@ from labweave.one.rest import Client, client_of
 from labweave.one.settings_file import ask_settings
 from labweave.one.sources import DataLogin
 from labweave.one.tables import DatasetRow, SessionRow
-from labweave.one.uuids import split_eids
 from labweave.settings import load_settings
 
 log = logging.getLogger(__name__)
@@ -476,7 +475,7 @@ class _Front(OneAbstract):
             log.error('"%s" is not a valid search keyword. Valid are: %s', error.args[0], valid)
             return None
         if not details:
-            return split_eids(self._core.tables.eids(wanted, limit))
+            return self._core.tables.eids(wanted, limit)
         rows = self._core.tables.sessions(wanted, limit)
         return [row.eid for row in rows], [self._details(row) for row in rows]
 

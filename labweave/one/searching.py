@@ -107,7 +107,7 @@ def modern(tables: Tables, filters: Mapping[str, Any], *, wildcards: bool) -> Wa
         if column == "task_protocol" and (not wildcards or all(map(_PLAIN.fullmatch, texts))):
             wanted["containing"][column] = texts
             continue
-        wanted[whole] = tables.names(column, _finds(term, texts, wildcards))
+        wanted[whole] = tables.names(column, _finds(term, texts, wildcards), to_search=True)
     outcomes = _outcomes(given.get("dataset_qc_lte", "FAIL"))
     holding = [
         Holding(names=names_like(tables, str(name)), outcomes=outcomes) for name in as_list(given.get("datasets"))
@@ -118,7 +118,7 @@ def modern(tables: Tables, filters: Mapping[str, Any], *, wildcards: bool) -> Wa
 
 
 def _finds(term: str, texts: list[str], wildcards: bool) -> Callable[[str], Any]:
-    if not wildcards:
+    if not wildcards or all(map(_PLAIN.fullmatch, texts)):
         return lambda name: any(text in name for text in texts)
     try:
         expressions = [re.compile(text) for text in texts]
@@ -179,7 +179,9 @@ def legacy(tables: Tables, filters: Mapping[str, Any]) -> Wanted:
         if not texts or "" in texts:
             continue
         is_whole = column in ("subject", "lab")
-        wanted[whole] = tables.names(column, lambda name, t=texts, w=is_whole: _is_like(name.casefold(), t, w))
+        wanted[whole] = tables.names(
+            column, lambda name, t=texts, w=is_whole: _is_like(name.casefold(), t, w), to_search=True
+        )
     return Wanted(**wanted, **_shared(given, []), **_days(given.get("date_range"), is_legacy=True))
 
 

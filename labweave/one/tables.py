@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
 import labweave.database
 from labweave.database.finding import Finder, FoundCopy, FoundDataset, FoundInsertion, FoundSession, Wanted
 from labweave.formats.alf.names import join_rel_path
-from labweave.one.matching import QC, severity
+from labweave.one import warm
+from labweave.one.matching import QC
+from labweave.one.uuids import make_uuids, split_eids
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,13 +102,22 @@ class DatasetRow(NamedTuple):
 
 
 class PathRow(NamedTuple):
-    """The path of datasets in any number of sessions."""
+    """What is listed: a dataset of a session, or the path of datasets in any number of sessions.
+
+    The attributes are those of `DatasetRow`; from `id` on they are set where they were asked for.
+    """
 
     rel_path: str
     collection: str
     revision: str
     severity: int = 0
     is_default: bool = True
+    qc: str = "NOT_SET"
+    eid: str | None = None
+    id: str = ""
+    size: int | None = None
+    hash: str = ""
+    exists: bool = True
 
 
 def session_folder(lab: str | None, subject: str | None, date: dt.date | None, number: int | None) -> str | None:
@@ -123,19 +136,58 @@ class Tables:
 
     # -- sessions
 
-    def eids(self, wanted: Wanted, limit: int | None = None) -> str:
-        """Return the ids of sessions, newest first, in one text: see `labweave.one.uuids`."""
-        return self._finder.eids(wanted, limit)
+    def eids(self, wanted: Wanted, limit: int | None = None) -> list[str]:
+        """Return the ids of sessions, newest first."""
+        return self._ask(
+            warm.covers(wanted) and (limit is None or limit >= 0),
+            lambda kept: kept.eids(wanted, limit),
+            lambda: split_eids(self._finder.eids(wanted, limit)),
+        )
+
+    def uuids(self, wanted: Wanted) -> list[UUID]:
+        """Return the ids of sessions, newest first."""
+        return self._ask(
+            warm.covers(wanted),
+            lambda kept: kept.uuids(wanted),
+            lambda: make_uuids(self._finder.eids(wanted)),
+        )
 
     def sessions(self, wanted: Wanted, limit: int | None = None) -> list[SessionRow]:
         """Return sessions with their projects, newest first."""
-        projects = self._finder.projects(wanted)
-        return [_session(row, projects.get(row.eid, ())) for row in self._finder.sessions(wanted, limit)]
+
+        def of_server() -> list[SessionRow]:
+            projects = self._finder.projects(wanted)
+            return [_session(row, projects.get(row.eid, ())) for row in self._finder.sessions(wanted, limit)]
+
+        return self._ask(
+            warm.covers(wanted) and (limit is None or limit >= 0),
+            lambda kept: [_session(*found) for found in kept.found(wanted, limit)],
+            of_server,
+        )
 
     def sessions_of(self, eids: Sequence[str]) -> dict[str, SessionRow]:
-        """Return the sessions among these, without their projects."""
-        rows = (row for some in _parts(eids) for row in self._finder.sessions(Wanted(eids=some)))
-        return {row.eid: _session(row) for row in rows}
+        """Return the sessions among these; their projects may be left out."""
+
+        def of_server() -> dict[str, SessionRow]:
+            rows = (row for some in _parts(eids) for row in self._finder.sessions(Wanted(eids=some)))
+            return {row.eid: _session(row) for row in rows}
+
+        wanted = Wanted(eids=eids)
+        return self._ask(
+            warm.covers(wanted), lambda kept: {row.eid: _session(row) for row, _ in kept.found(wanted)}, of_server
+        )
+
+    def folders(self, eids: Sequence[str | UUID]) -> list[str | None]:
+        """Return the path of each session below the cache folder, None for an unknown one or one without a date."""
+
+        def of_server() -> list[str | None]:
+            texts = list(map(str, eids))
+            parts = _parts(list(dict.fromkeys(texts)))
+            rows = (row for some in parts for row in self._finder.sessions(Wanted(eids=some)))
+            found = {row.eid: session_folder(row.lab, row.subject, row.date, row.number) for row in rows}
+            return [found.get(text) for text in texts]
+
+        return self._ask(len(eids) > warm.FEW, lambda kept: kept.folders(eids), of_server)
 
     def sessions_at(
         self, places: Iterable[tuple[str, dt.date, int]]
@@ -146,23 +198,59 @@ class Tables:
             found.setdefault((row.subject, row.date, row.number), []).append(_session(row))  # type: ignore[arg-type]
         return found
 
-    def names(self, column: str, fits: Callable[[str], Any] | None = None) -> list[str]:
-        """Return the distinct values of a column that fit, sorted; see `labweave.database.finding.NAMES`."""
-        return sorted(name for name in self._finder.names(column) if fits is None or fits(name))
+    def names(self, column: str, fits: Callable[[str], Any] | None = None, *, to_search: bool = False) -> list[str]:
+        """Return the distinct values of a column that fit, sorted; see `labweave.database.finding.NAMES`.
+
+        Those that no session has may be left out where they are only searched by.
+        """
+        kept_column = {"subject_with_sessions": "subject", "task_protocol": "task_protocol"}.get(column)
+        if to_search and column in ("lab", "subject", "project"):
+            kept_column = column
+        found = self._ask(
+            kept_column is not None,
+            lambda kept: kept.names(str(kept_column)),
+            lambda: self._finder.names(column),
+        )
+        return sorted(name for name in found if fits is None or fits(name))
+
+    def _ask(self, can_be_kept: bool, of_kept: Callable[[warm.Sessions], Any], of_server: Callable[[], Any]) -> Any:
+        """Return the answer of the sessions in memory, else that of the server."""
+        if not can_be_kept:
+            return of_server()
+        keeper = warm.keeper_of(labweave.database.current())
+        if (kept := keeper.sessions()) is not None:
+            return of_kept(kept)
+        with keeper.asking():
+            return of_server()
 
     # -- datasets
 
     def datasets(self, eids: Sequence[str]) -> list[DatasetRow]:
         """Return the datasets of sessions, by session, collection, name and revision."""
-        return [_dataset(row) for some in _parts(eids) for row in self._finder.datasets(eids=some)]
+        return _datasets(row for some in _parts(eids) for row in self._finder.datasets(eids=some))
+
+    def listed(self, eid: str, *, whole: bool = False) -> list[PathRow]:
+        """Return what a list of a session's datasets shows, in the same order; as a `whole` what a frame shows."""
+        found = []
+        for folder, name, revision, qc, is_default, *more in self._finder.listed(eid, whole=whole):
+            path = f"#{revision}#/{name}" if revision else name
+            path = f"{folder}/{path}" if folder else path
+            id, size, hash, exists = more or ("", 0, "", 1)
+            found.append(
+                PathRow(
+                    path, folder, revision, QC[qc], is_default in _TRUE, qc, eid, id, int(size), hash, exists in _TRUE
+                )
+            )
+        return found
 
     def datasets_with(self, ids: Sequence[str]) -> dict[str, DatasetRow]:
         """Return the datasets among these ids."""
-        return {row.dataset_id: _dataset(row) for some in _parts(ids) for row in self._finder.datasets(ids=some)}
+        rows = _datasets(row for some in _parts(ids) for row in self._finder.datasets(ids=some))
+        return {row.id: row for row in rows}
 
     def aggregates(self) -> list[DatasetRow]:
         """Return the datasets of no session."""
-        return [_dataset(row) for row in self._finder.datasets(is_aggregate=True)]
+        return _datasets(self._finder.datasets(is_aggregate=True))
 
     def paths(self, outcomes: Sequence[str]) -> list[PathRow]:
         """Return the distinct paths of all datasets of sessions with these outcomes of quality control."""
@@ -196,6 +284,10 @@ class Tables:
         return self._finder.insertions(wanted, **given)
 
 
+_TRUE = (1, "1")
+"""As a value and in a text."""
+
+
 def _parts(ids: Sequence[str]) -> Iterable[Sequence[str]]:
     return (ids[at : at + LARGE] for at in range(0, len(ids), LARGE))
 
@@ -206,40 +298,74 @@ def _session(row: FoundSession, projects: Sequence[str] = ()) -> SessionRow:
     )
 
 
-def _dataset(row: FoundDataset) -> DatasetRow:
-    if row.eid is None:
-        path, folder = row.relative_path or join_rel_path(row.collection, row.revision, row.name), ""
-    else:
+def _datasets(rows: Iterable[FoundDataset]) -> list[DatasetRow]:
+    found, eid, folder = [], None, ""
+    for row in rows:
+        if row.eid != eid:  # the datasets of one session follow each other
+            eid = row.eid
+            folder = session_folder(row.lab, row.subject, row.date, row.number) or "" if eid else ""
         path = join_rel_path(row.collection, row.revision, row.name)
-        folder = session_folder(row.lab, row.subject, row.date, row.number) or ""
-    return DatasetRow(
-        row.dataset_id, row.eid, folder, path, row.collection, row.revision, row.name, row.dataset_type or "",
-        row.file_size, row.hash, bool(row.exists), bool(row.is_default), row.qc, severity(row.qc), row.version,
-    )  # fmt: skip
+        found.append(
+            DatasetRow(
+                row.dataset_id, eid, folder, path if eid else row.relative_path or path, row.collection, row.revision,
+                row.name, row.dataset_type or "", row.file_size, row.hash, bool(row.exists), bool(row.is_default),
+                row.qc, QC[row.qc], row.version,
+            )
+        )  # fmt: skip
+    return found
 
 
 # --- frames
 
 
-def datasets_frame(rows: Sequence[DatasetRow], *, with_eid: bool = False) -> pd.DataFrame:
+def datasets_frame(rows: Sequence[DatasetRow | PathRow], *, with_eid: bool = False) -> pd.DataFrame:
     """Return datasets as ONE-api's frame, indexed by id, or by eid and id, as UUIDs."""
     import numpy as np
     import pandas as pd
 
-    from labweave.one.uuids import make_uuids
-
-    ids: Any = pd.Index(make_uuids("".join(row.id for row in rows)), name="id", dtype=object)
+    text, qc, names = _frame_types()
+    n = len(rows)
+    uuids = make_uuids("".join([row.id for row in rows]))
+    ids: Any = pd.Index(_objects(uuids), dtype=object, name="id", copy=False)
     if with_eid:
-        eids = make_uuids("".join(row.eid or "" for row in rows))
+        eids = make_uuids("".join([row.eid or "" for row in rows]))
         ids = pd.MultiIndex.from_arrays([pd.Index(eids, dtype=object), ids], names=["eid", "id"])
-    return pd.DataFrame(
-        {
-            "rel_path": pd.array([row.rel_path for row in rows], dtype="str"),
-            "file_size": pd.array([row.size or 0 for row in rows], dtype="UInt64"),
-            "hash": pd.array([row.hash or None for row in rows], dtype="str"),
-            "exists": np.array([row.exists for row in rows], dtype=bool),
-            "default_revision": np.array([row.is_default for row in rows], dtype=bool),
-            "qc": pd.Categorical([row.qc for row in rows], categories=list(QC), ordered=True),
-        },
-        index=ids,
+    sizes = np.fromiter((row.size or 0 for row in rows), np.uint64, n)
+    codes = np.fromiter((_CODES[row.qc] for row in rows), np.int8, n)
+    columns = (
+        _texts([row.rel_path for row in rows], text),
+        pd.arrays.IntegerArray(sizes, np.zeros(n, dtype=bool)),
+        _texts([row.hash or None for row in rows], text),
+        np.fromiter((row.exists for row in rows), bool, n),
+        np.fromiter((row.is_default for row in rows), bool, n),
+        pd.Categorical.from_codes(codes, dtype=qc, validate=False),
     )
+    # The constructor would look at each column again, which takes longer than all of the above.
+    return pd.DataFrame._from_arrays(columns, names.view(), ids, verify_integrity=False)  # type: ignore[attr-defined]
+
+
+_CODES = {qc: code for code, qc in enumerate(QC)}
+
+
+@lru_cache(maxsize=1)
+def _frame_types() -> tuple[Any, Any, Any]:
+    """Return the types of text and of quality control, and the columns: pandas takes long to make them from names."""
+    import pandas as pd
+
+    names = ["rel_path", "file_size", "hash", "exists", "default_revision", "qc"]
+    return pd.api.types.pandas_dtype("str"), pd.CategoricalDtype(list(QC), ordered=True), pd.Index(names)
+
+
+def _texts(values: list[str | None], kind: Any) -> Any:
+    import pandas as pd
+
+    # Before pandas 3, text has no type of its own.
+    return pd.array(values, dtype=kind) if isinstance(kind, pd.api.extensions.ExtensionDtype) else _objects(values)
+
+
+def _objects(values: Sequence[Any]) -> Any:
+    import numpy as np
+
+    found = np.empty(len(values), dtype=object)
+    found[:] = values
+    return found

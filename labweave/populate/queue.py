@@ -139,14 +139,14 @@ def fill(table: Any, restriction: Restriction = None) -> int:
 
 
 def pending_keys(table: Any, restriction: Restriction = None, limit: int | None = None) -> list[dict[str, Any]]:
-    """Return keys waiting in a queue, the most urgent first."""
+    """Return keys waiting in a queue, the most urgent first; of those put in together, in the order of their keys."""
     queue = table.jobs & {"status": "pending"}
     if restriction:
         todo = restrict(table, restriction)
         if todo is None:
             return []
         queue = queue.restrict(todo.proj(), semantic_check=False)
-    return queue.keys(order_by=["priority", "created_time"], limit=limit)
+    return queue.keys(order_by=["priority", "created_time", *queue.primary_key], limit=limit)
 
 
 def put_back(table: Any, key: Mapping[str, Any], reservation: Mapping[str, Any] | None = None) -> bool:
@@ -182,7 +182,7 @@ def free_orphans(table: Any) -> list[dict[str, Any]]:
     if not reserved:
         return []
     workers = {(row["host"], row["pid"]): row for row in Worker().to_dicts()}
-    now = table.connection.query("select current_timestamp(6)").fetchone()[0].replace(tzinfo=None)
+    now = table.connection.now()
     sessions, user = _session_ids(table.connection), table.connection.get_user()
     freed = []
     for job in reserved:

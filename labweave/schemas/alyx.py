@@ -49,6 +49,8 @@ class SyncPage(dj.Imported):
     outdated            : json              # table -> results deleted that were made from what changed
     """
 
+    following = None
+
     def make_fetch(self, key):
         part = (SyncPart & key).fetch1()
         run = (Run & key).fetch1()
@@ -57,7 +59,8 @@ class SyncPage(dj.Imported):
     def make_compute(self, key, resource, scope, source, options):
         from labweave.ingest.alyx.pages import pull_part
 
-        return resource, scope, source, pull_part(source, resource, scope, options)
+        following = (SyncPart & self.following).fetch1("resource", "scope") if self.following else None
+        return resource, scope, source, pull_part(source, resource, scope, options, following)
 
     def make_insert(self, key, resource, scope, source, pulled):
         from labweave.ingest.alyx.pages import write

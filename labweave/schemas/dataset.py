@@ -1,8 +1,12 @@
 """Datasets: the files of sessions, what they are, and where copies of them lie."""
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
 import datajoint as dj
 
 from labweave.schemas.lab import Lab, LabMember
+from labweave.schemas.presence import datasets_of, update_presence
 from labweave.schemas.session import QC, Session
 
 schema = dj.Schema()
@@ -117,9 +121,19 @@ class Dataset(dj.Manual):
     dataset_stamp=null  : datetime(6)       # UTC; last change, as the source wrote it
     dataset_json=null   : json              # what else the source says
     dataset_vanished=null : char(36)        # run that no longer found it at its source
-    index (eid, collection, revision, dataset_name)
-    index (dataset_name, eid, dataset_vanished, dataset_qc, dataset_id)
+    is_present=0        : bool              # a copy of it is there; follows FileRecord
+    index (eid, dataset_vanished, collection, revision, dataset_name, dataset_qc, is_default)
+    index (dataset_name, dataset_vanished, is_present, eid, dataset_qc)
     """
+
+    @classmethod
+    def update_presence(cls) -> int:
+        """Make `is_present` of all datasets say what their copies say, and return in how many it did not.
+
+        Needed after ``FileRecord`` was changed by plain SQL, or with DataJoint from another table.
+        """
+        connection: Any = cls._connection
+        return connection.run_transaction(lambda: update_presence(connection))
 
 
 @schema
@@ -136,6 +150,46 @@ class FileRecord(dj.Manual):
     file_vanished=null  : char(36)          # run that no longer found it at its source
     index (dataset_id, present, file_vanished)
     """
+
+    # DataJoint's own methods keep Dataset.is_present right too; what it deletes together with a Repository does not.
+
+    def insert(self, rows: Any, *args: Any, **options: Any) -> None:
+        """Insert copies; of rows that are no mappings it is not known whose they are: all datasets are looked at."""
+        rows = list(rows) if isinstance(rows, (list, tuple, Iterator)) else rows
+        known = isinstance(rows, list) and all(isinstance(row, Mapping) and "dataset_id" in row for row in rows)
+        ids = [row["dataset_id"] for row in rows] if known else None
+        insert = super().insert
+        self._change(lambda: insert(rows, *args, **options), lambda: ids)
+
+    def update1(self, row: Mapping[str, Any]) -> None:
+        """Update one copy."""
+        before, key, update = set[str](), [row["file_record_id"]], super().update1
+
+        def work() -> None:
+            before.update(datasets_of(self.connection, key))
+            update(row)
+
+        self._change(work, lambda: before | datasets_of(self.connection, key))
+
+    def delete_quick(self, get_count: bool = False) -> int | None:
+        """Delete these copies."""
+        delete, ids = super().delete_quick, [row["dataset_id"] for row in self.proj("dataset_id").to_dicts()]
+        return self._change(lambda: delete(get_count), lambda: ids)
+
+    def delete(self, *args: Any, **options: Any) -> int:
+        """Delete these copies."""
+        ids = [row["dataset_id"] for row in self.proj("dataset_id").to_dicts()]
+        count = super().delete(*args, **options)
+        update_presence(self.connection, ids)
+        return count
+
+    def _change(self, work: Callable[[], Any], ids: Callable[[], Iterable[str] | None]) -> Any:
+        def change() -> Any:
+            result = work()
+            update_presence(self.connection, ids())
+            return result
+
+        return self.connection.run_transaction(change)
 
 
 @schema

@@ -125,6 +125,7 @@ def _datasets(database, table: pa.Table, folders: pa.Table, seen: set[str]) -> N
             "hash": table["hash"],
             "dataset_qc": table["qc"].cast(pa.string()),
             "is_default": table["default_revision"].cast(pa.int8()),
+            "is_present": pa.repeat(1, len(table)),
         }
     )
     _copy(database, dataset.Dataset, rows)

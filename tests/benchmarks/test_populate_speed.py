@@ -21,7 +21,7 @@ def insert_cells():
     upsert(subject.Subject, [{"lab": "bench", "subject": "mouse", "subject_uuid": "u" * 36}])
     upsert(session.Session, [{"eid": "e" * 36, "lab": "bench", "subject": "mouse"}])
     upsert(ingestion.Source, [{"source": "bench", "adapter": "ephys", "location": "/nowhere", "source_lab": "bench"}])
-    upsert(recording.Protocol, [{"protocol": "IDrest", "ecode": "IDrest"}])
+    upsert(recording.Protocol, [{"protocol": "IDrest"}])
     cells = [{"eid": "e" * 36, "cell": f"cell{i:05d}"} for i in range(N_CELLS)]
     sweeps = [{**cell, "protocol": "IDrest", "recording": "sweep.ibw"} for cell in cells]
     file = {"source": "bench", "reader": "igor", "files": {}, "metadata": {}, "content_sha256": "0" * 64}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, cast
 
 from labweave.database import UpsertCounts, upsert
@@ -18,6 +18,7 @@ from labweave.formats.alyx.records import Mapped, row_key
 from labweave.ingest.results import delete_results, results_of
 from labweave.schemas.alyx import SourceRecord
 from labweave.schemas.ingestion import Failure
+from labweave.schemas.presence import COPIES, DATASETS, with_presence
 
 INPUTS = {
     "dataset.Dataset": ("eid", "collection", "revision", "dataset_name", "file_size", "hash"),
@@ -98,9 +99,13 @@ class Mirror:
                 rows.setdefault(label, []).append(values)
             for label, items in mapped.links.items():
                 linked.setdefault(label, {})[key] = items
-        n_new = 0
+        if DATASETS in rows:
+            rows[DATASETS] = with_presence(rows[DATASETS], rows.get(COPIES, ()))
+        n_new, settled = 0, set[str]()
         for label in [label for label in tables() if label in rows]:
-            counts = self._upsert(label, rows[label], record)
+            counts = self._upsert(label, rows[label], record, settled)
+            if label == DATASETS and counts.inserted == len(rows[label]):
+                settled = {row["dataset_id"] for row in rows[label]}
             n_new += counts.inserted if label == self.resource.table else 0
         for label in [label for label in tables() if label in linked]:
             if n_new < len(batch):
@@ -115,10 +120,12 @@ class Mirror:
             for label, values in mapped.rows:
                 _fit(record, values, limits[label])
 
-    def _upsert(self, label: str, rows: list[dict[str, Any]], record: bool = True) -> UpsertCounts:
+    def _upsert(
+        self, label: str, rows: list[dict[str, Any]], record: bool = True, settled: Set[str] = frozenset()
+    ) -> UpsertCounts:
         if not rows:
             return UpsertCounts()
-        counts, changed = write_rows(tables()[label], rows, run=self.run, record=record)
+        counts, changed = write_rows(tables()[label], rows, run=self.run, record=record, settled=settled)
         self.counts[label] = self.counts.get(label, UpsertCounts()) + counts
         outdated = [item.key for item in changed if not item.new.keys().isdisjoint(INPUTS.get(label, ()))]
         if outdated:

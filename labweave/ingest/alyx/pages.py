@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 from labweave.database.connection import LabConnection
 from labweave.database.reads import rows_among, rows_between
 from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
-from labweave.formats.alyx.client import PAGE_ROWS, REQUESTS_PER_MINUTE
+from labweave.formats.alyx.client import PAGE_ROWS, REQUESTS_PER_MINUTE, Page
 from labweave.formats.alyx.records import Facts, Mapped, Postponed, tidy
+from labweave.ingest.alyx import ahead
 from labweave.ingest.alyx.login import find_login
 from labweave.ingest.alyx.mirror import Mirror
 from labweave.schemas.alyx import SourceRecord
@@ -74,8 +75,10 @@ def open_client(url: str, sharing: int = 1, fresh: bool = False) -> AlyxClient:
     ConfigError
         No login is known.
     """
-    if fresh and url in _clients:
-        _clients.pop(url).close()
+    if fresh:
+        ahead.forget()
+        if url in _clients:
+            _clients.pop(url).close()
     if url not in _clients:
         _clients[url] = AlyxClient(url, find_login(url), REQUESTS_PER_MINUTE // sharing)
     return _clients[url]
@@ -108,6 +111,8 @@ def django(resource: Resource, scope: Mapping[str, Any], more: Iterable[tuple[st
         pairs.append((f"{resource.ranged}__lt", id_text(high)))
     if since := scope.get("since"):
         pairs.append((f"{resource.stamp}__gte", since))
+    if known := scope.get("known"):
+        pairs.append((f"~{resource.stamp}__in", as_list(known)))
     if scope.get("unstamped"):
         pairs.append((f"{resource.stamp}__isnull", "True"))
     if tag := scope.get("tag"):
@@ -122,10 +127,26 @@ def as_list(values: Iterable[str]) -> str:
     return "[" + ",".join(f"'{value}'" for value in values) + "]"
 
 
-def pull_part(source: str, name: str, scope: Mapping[str, Any], options: Mapping[str, Any]) -> Pulled:
-    """Pull one planned part, as `pull` does."""
+def pull_part(
+    source: str,
+    name: str,
+    scope: Mapping[str, Any],
+    options: Mapping[str, Any],
+    following: tuple[str, Mapping[str, Any]] | None = None,
+) -> Pulled:
+    """Pull one planned part, as `pull` does, and let the `following` one come while this one is written."""
     url = (Source & {"source": source}).fetch1("location")
-    return pull(open_client(url, int(options.get("workers", 1))), source, name, scope)
+    client = open_client(url, int(options.get("workers", 1)))
+    pulled = pull(client, source, name, scope)
+    if following:
+        ask_ahead(client, *following)
+    return pulled
+
+
+def ask_ahead(client: AlyxClient, name: str, scope: Mapping[str, Any]) -> None:
+    """Let the part come that is pulled next; until then, nothing else may be asked on this connection."""
+    if RESOURCES[name].path not in client.broken:
+        ahead.start(client.url, name, scope, lambda: ask(client, name, scope))
 
 
 def pull(client: AlyxClient, source: str, name: str, scope: Mapping[str, Any]) -> Pulled:
@@ -140,28 +161,41 @@ def pull(client: AlyxClient, source: str, name: str, scope: Mapping[str, Any]) -
         Of the resource.
     scope : mapping
         Any of ``range`` (as of `span`), ``since`` (stamp),
-        ``unstamped``, ``ids``, ``filters`` (pairs), ``tag`` (uuid and name).
+        ``known`` (stamps to leave out), ``unstamped``, ``ids``, ``filters`` (pairs), ``tag`` (uuid and name).
 
     Raises
     ------
     AlyxError
         The server does not answer, or not completely.
     """
-    resource, pulled = RESOURCES[name], Pulled([])
-    if resource.path in client.broken:
-        raise _is_broken(client, resource)
-    if name == "session-details":
-        _pull_details(client, scope["ids"], pulled)
-        return pulled
-    if not resource.ranged:
-        pulled.records = _pull_whole(client, resource)
-        return pulled
-    pulled.records = list(_pull(client, resource, scope, pulled))
+    resource, pulled = RESOURCES[name], ahead.take(client.url, name, scope)
+    if pulled is None:
+        pulled = ask(client, name, scope)
     if "tag" in scope:
         _add_untagged(client, resource, scope, pulled)
     if resource.by_nickname:
         _add_subjects(source, client, resource, scope, pulled)
     return pulled
+
+
+def ask(client: AlyxClient, name: str, scope: Mapping[str, Any]) -> Pulled:
+    """Ask the server alone for a part, as `pull` does before it looks into the tables."""
+    resource, pulled = RESOURCES[name], Pulled([])
+    if resource.path in client.broken:
+        raise _is_broken(client, resource)
+    if name == "session-details":
+        _pull_details(client, scope["ids"], pulled)
+    elif not resource.ranged:
+        pulled.records = _pull_whole(client, resource)
+    else:
+        pulled.records = list(_pull(client, resource, scope, pulled))
+    return pulled
+
+
+def ask_once(client: AlyxClient, resource: Resource, scope: Mapping[str, Any]) -> tuple[Records | None, int]:
+    """Return all records of a scope, or None when one answer does not hold them, and how many the server counts."""
+    page = client.page(resource.path, {**django(resource, scope), "limit": str(PAGE_ROWS)})
+    return (page.rows if _is_complete(resource, page) else None), page.count
 
 
 def _pull(
@@ -201,15 +235,13 @@ def pull_range(
             break
         if not page.is_last:
             break
-        # Without an id of its own a record is counted as it is: one answer is one statement of the server.
-        ids = {resource.record_id(row) for row in page.rows} if resource.ranged == "id" else page.rows
-        if len(page.rows) == page.count == len(ids):
+        if _is_complete(resource, page):
             yield from page.rows
             return
         if attempt == 2:
             raise AlyxError(
                 f"{client.url}{resource.path}",
-                f"{len(ids)} of {page.count} records came",
+                f"{_n_distinct(resource, page)} of {page.count} records came",
                 "Try again; if it stays so, look into the server's log.",
             )
     middle = (low + high) // 2
@@ -219,6 +251,15 @@ def pull_range(
         )
     for part in (span(low, middle), span(middle, high)):
         yield from pull_range(client, resource, {**scope, "range": part}, pulled, more)
+
+
+def _is_complete(resource: Resource, page: Page) -> bool:
+    return page.is_last and len(page.rows) == page.count == _n_distinct(resource, page)
+
+
+def _n_distinct(resource: Resource, page: Page) -> int:
+    """Count records; those without an id of their own as they are: one answer is one statement of the server."""
+    return len({resource.record_id(row) for row in page.rows}) if resource.ranged == "id" else len(page.rows)
 
 
 def _probe(client: AlyxClient, resource: Resource, query: Mapping[str, str], count: int) -> None:
@@ -417,15 +458,19 @@ def write(
 
 
 def _facts(source: str, resource: Resource) -> Facts:
-    options = (Source & {"source": source}).fetch1("options") or {}
-    zone = ZoneInfo(options["time_zone"]) if options.get("time_zone", "UTC") != "UTC" else None
     needs_subjects = resource.by_nickname or resource.name == "notes"
     procedures = Procedure.proj("procedure_uuid").to_dicts() if resource.name == "surgeries" else []
     return Facts(
         subjects_of(source) if needs_subjects else {},
         {row["procedure_uuid"]: row["procedure"] for row in procedures},
-        zone,
+        zone_of(source),
     )
+
+
+def zone_of(source: str) -> ZoneInfo | None:
+    """Return the time zone of a server; UTC without."""
+    options = (Source & {"source": source}).fetch1("options") or {}
+    return ZoneInfo(options["time_zone"]) if options.get("time_zone", "UTC") != "UTC" else None
 
 
 def _advice(resource: Resource, found: str) -> str:

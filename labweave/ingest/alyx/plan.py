@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from labweave.formats.alyx import RESOURCES, AlyxClient, Resource
+import datajoint as dj
+
+from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
+from labweave.ingest.alyx import ahead
 from labweave.ingest.alyx.mirror import NO_HASH
-from labweave.ingest.alyx.pages import LAST_ID, UNASKABLE, Pulled, as_list, django, id_text, in_range, pull_range, span
-from labweave.schemas.alyx import SourceRecord, SyncCursor
+from labweave.ingest.alyx.pages import (
+    LAST_ID,
+    UNASKABLE,
+    Pulled,
+    as_list,
+    ask,
+    ask_once,
+    django,
+    id_text,
+    in_range,
+    span,
+    zone_of,
+)
+from labweave.schemas.alyx import SourceRecord, SyncCursor, SyncRun
 from labweave.schemas.dataset import Dataset, DatasetTag, FileRecord, Repository, Tag
+from labweave.schemas.ingestion import Run
 from labweave.schemas.lab import Location
 from labweave.schemas.session import ProbeInsertion, Session, Trajectory
 
@@ -25,10 +42,10 @@ OVERLAP = dt.timedelta(hours=2)
 clocks, and run an hour ahead when summer time ends."""
 
 STAGES: dict[str, tuple[str, ...]] = {
-    "places": ("data-repository", "procedures", "data-formats", "dataset-types", "revisions", "tags"),
-    "labs": ("labs",),
-    "people": ("users",),
-    "projects": ("projects", "locations"),
+    "reference": (
+        *("data-repository", "procedures", "data-formats", "dataset-types", "revisions", "tags"),
+        *("labs", "users", "projects", "locations"),
+    ),
     "subjects": ("subjects",),
     "sessions": ("sessions", "weighings", "water-administrations", "water-restriction", "surgeries"),
     "details": ("session-details", "insertions", "notes"),
@@ -36,6 +53,9 @@ STAGES: dict[str, tuple[str, ...]] = {
     "files": ("files", "channels"),
 }
 """Stage -> resources; a stage needs those before it."""
+
+IN_ORDER = "reference"
+"""The stage whose resources also need those before them; each of them is short."""
 
 BY_STAMP = {
     "insertions": "insertions",
@@ -57,6 +77,13 @@ STAMPS: dict[str, tuple[Any, str]] = {
 FILE_RANGES = 2
 """In so many ranges those file records are counted every night that exist."""
 
+LOCATION_GROUPS = 2
+"""In so many groups of locations the sessions are counted every night."""
+
+NAMES_PER_REQUEST = 50
+STAMPS_PER_REQUEST = 50
+RUNS_LOOKED_AT = 50
+
 Part = tuple[str, dict[str, Any]]
 """Resource and scope."""
 
@@ -74,6 +101,14 @@ class Choice:
         Stamp to ask changes from instead of the cursors.
     full : bool
         Everything anew.
+    cursors : mapping
+        As of `read_cursors`.
+    settled : datetime or None
+        As of `read_settled`.
+    known : dict
+        Resource -> stamps that are left out when it is asked for changes.
+    unchanged : set of str
+        Resources of which nothing new has a stamp since the last sync, as far as is known by now.
     """
 
     source: str
@@ -83,6 +118,9 @@ class Choice:
     since: str | None = None
     full: bool = False
     cursors: Mapping[str, str] = field(default_factory=dict)
+    settled: dt.datetime | None = None
+    known: dict[str, list[str]] = field(default_factory=dict)
+    unchanged: set[str] = field(default_factory=set)
 
     @property
     def is_whole(self) -> bool:
@@ -119,6 +157,15 @@ def read_cursors(source: str) -> dict[str, str]:
     return {row["resource"]: row["cursor_stamp"] for row in (SyncCursor & {"source": source}).to_dicts()}
 
 
+def read_settled(source: str) -> dt.datetime | None:
+    """Return the UTC time up to which the last complete sync has read changes when they were long made."""
+    finished = Run * SyncRun & {"source": source, "status": "finished"}
+    for row in finished.to_dicts(order_by="started desc", limit=RUNS_LOOKED_AT):
+        if not any(row["sync_options"].get(name) for name in ("subjects", "projects", "labs", "since")):
+            return row["started"] - OVERLAP
+    return None
+
+
 def plan_stage(client: AlyxClient, choice: Choice, stage: str) -> Iterator[Part]:
     """Yield the parts of one stage."""
     for name in STAGES[stage]:
@@ -138,9 +185,14 @@ def plan_resource(client: AlyxClient, choice: Choice, name: str) -> Iterator[Par
     elif name in BY_STAMP and (since := choice.stamp_before(name)):
         owed = SourceRecord & {"source": choice.source, "resource": name, "record_sha256": NO_HASH}
         yield from in_parts(name, (owed & "vanished_in is null").to_arrays("record_id").tolist(), ROWS_PER_PART)
-        yield from _ranges(client, resource, {**common, "since": since})
+        if BY_STAMP[name] in choice.unchanged:
+            return
+        changes = list(_changed(client, resource, {**common, **_since(choice, name, since)}))
+        yield from changes
+        if not changes:
+            choice.unchanged.add(name)
         if name in STAMPS and has_unstamped(name):
-            yield from _ranges(client, resource, {**common, "unstamped": True})
+            yield from _changed(client, resource, {**common, "unstamped": True})
     elif filters:
         yield from _ranges(client, resource, common, at_least=1)
     else:
@@ -172,6 +224,44 @@ def _ranges(
         yield resource.name, {**scope, "range": span(LAST_ID * index // n, LAST_ID * (index + 1) // n)}
 
 
+def _since(choice: Choice, name: str, since: str) -> dict[str, Any]:
+    """Return the scope of changes since a stamp, without those of stamps that are known and settled.
+
+    Read soon after its stamp, a record may have been read in the middle of a change, or another of the same stamp may
+    not have been there yet; then both are read again.
+    """
+    if name in STAMPS:  # before the run writes new ones; files and channels hang on the stamps of others
+        choice.known[name] = [] if choice.since or choice.settled is None else _known_stamps(choice, name, since)
+    known = choice.known.get(BY_STAMP.get(name, name), [])
+    return {"since": since, **({"known": known} if 0 < len(known) <= STAMPS_PER_REQUEST else {})}
+
+
+def _known_stamps(choice: Choice, name: str, since: str) -> list[str]:
+    """Return the settled stamps of a resource since one of them, as the server shows them."""
+    table, attribute = STAMPS[name]
+    zone = zone_of(choice.source) or dt.timezone.utc
+    first = dt.datetime.fromisoformat(since).replace(tzinfo=zone).astimezone(dt.timezone.utc).replace(tzinfo=None)
+    stamps = dj.U(attribute) & (table & f"{attribute} >= '{first}' and {attribute} < '{choice.settled}'")
+    listed = stamps.to_arrays(attribute).tolist()
+    shown = {stamp.replace(tzinfo=dt.timezone.utc).astimezone(zone).replace(tzinfo=None) for stamp in listed}
+    return sorted(stamp.isoformat() for stamp in shown)
+
+
+def _changed(client: AlyxClient, resource: Resource, scope: dict[str, Any]) -> Iterator[Part]:
+    """Yield the ranges of what changed: asked for as if it were one answer, and if it is, that is the part."""
+    try:
+        records, count = ask_once(client, resource, scope)
+    except AlyxError:  # part by part it is found out where it fails
+        yield from _ranges(client, resource, {name: value for name, value in scope.items() if name != "known"})
+        return
+    if records is None:
+        yield from _ranges(client, resource, scope, count=count)
+    elif records:
+        part = {**scope, "range": span(0, LAST_ID)}
+        ahead.keep(client.url, resource.name, part, Pulled(records))
+        yield resource.name, part
+
+
 def due_details(client: AlyxClient, choice: Choice, filters: list[list[str]]) -> set[str]:
     """Return the eids of the sessions whose details are to be read: new, changed in the list or by stamp, or all."""
     listed = SourceRecord & {"source": choice.source, "resource": "sessions"} & "vanished_in is null"
@@ -183,7 +273,7 @@ def due_details(client: AlyxClient, choice: Choice, filters: list[list[str]]) ->
         return eids
     due = eids & unread_details(choice.source)
     common = {"filters": filters} if filters else {}
-    due |= eids & set(_eids(client, {**common, "since": since}))
+    due |= eids & set(_eids(client, {**common, **_since(choice, "session-details", since)}))
     if has_unstamped("session-details"):
         due |= eids & set(_eids(client, {**common, "unstamped": True}))
     return due | (eids & set(_moved(client)))
@@ -200,23 +290,41 @@ def unread_details(source: str) -> set[str]:
 def _eids(client: AlyxClient, scope: dict[str, Any]) -> Iterator[str]:
     """Yield the ids of listed sessions."""
     resource = RESOURCES["sessions"]
-    for _, part in _ranges(client, resource, scope):
-        for record in pull_range(client, resource, part, Pulled([])):
+    for name, part in _changed(client, resource, scope):
+        for record in (ahead.take(client.url, name, part) or ask(client, name, part)).records:
             yield resource.record_id(record)
 
 
 def _moved(client: AlyxClient) -> Iterator[str]:
-    """Yield the sessions at locations that have more or fewer of them than is known: a rename has no stamp."""
-    known: dict[str, int] = {}
-    here = (Session & "session_vanished is null").proj("session_location")
-    for name in here.to_arrays("session_location").tolist():
-        known[name] = known.get(name, 0) + 1
-    for name in _location_names():
-        filters = [["location__name", name]]
-        if not name or name.isdigit() or set(name) & UNASKABLE:
-            continue
-        if client.count("/sessions", django(RESOURCES["sessions"], {"filters": filters})) != known.get(name, 0):
-            yield from _eids(client, {"filters": filters})
+    """Yield the sessions at locations that have more or fewer of them than is known: a rename has no stamp.
+
+    The locations are counted in groups, others every night: those that have sessions, and those that have none.
+    """
+    known: dict[str, set[str]] = defaultdict(set)
+    here = Session & "session_vanished is null"
+    for eid, name in zip(*here.to_arrays("eid", "session_location"), strict=True):
+        known[name].add(eid)
+    names = [name for name in _location_names() if name and not name.isdigit() and not set(name) & UNASKABLE]
+    random.shuffle(names)
+    used, unused = ([name for name in names if (name in known) is is_used] for is_used in (True, False))
+    size = min(NAMES_PER_REQUEST, max(1, -(-len(used) // LOCATION_GROUPS)))
+    groups = [used[start : start + size] for start in range(0, len(used), size)]
+    groups += [unused[start : start + NAMES_PER_REQUEST] for start in range(0, len(unused), NAMES_PER_REQUEST)]
+    for group in groups:
+        yield from _moved_among(client, group, known)
+
+
+def _moved_among(client: AlyxClient, names: list[str], known: Mapping[str, set[str]]) -> Iterator[str]:
+    """Yield the sessions that have come to, or gone from, those of some locations of which the counts differ."""
+    filters = [["location__name__in", as_list(names)] if len(names) > 1 else ["location__name", names[0]]]
+    count = client.count("/sessions", django(RESOURCES["sessions"], {"filters": filters}))
+    if count == sum(len(known.get(name, ())) for name in names):
+        return
+    if len(names) == 1:
+        yield from known.get(names[0], set()) ^ set(_eids(client, {"filters": filters}))
+        return
+    for name in names:
+        yield from _moved_among(client, [name], known)
 
 
 def _location_names() -> list[str]:
@@ -236,13 +344,13 @@ def differing_ranges(client: AlyxClient, source: str, name: str, absent: set[str
         yield name, {"range": span(*part), "complete": True}
 
 
-def differing_files(client: AlyxClient, source: str, absent: set[str]) -> Iterator[Part]:
+def differing_files(client: AlyxClient, source: str, absent: set[str], absent_repositories: set[str]) -> Iterator[Part]:
     """Yield the ranges whose file records, or those of them that exist, are more or fewer than is known.
 
     Alyx's own transfers move no stamp, and the whole list is a third of the work of a first sync. The ranges are
     others every night: what cancels out in one of them tonight does not tomorrow.
     """
-    if _has_new_repository(client, source):
+    if _has_gone_repository(source, absent_repositories):
         yield from _ranges(client, RESOURCES["files"], {"complete": True})
         return
     yield from differing_ranges(client, source, "files", absent)
@@ -258,13 +366,13 @@ def differing_files(client: AlyxClient, source: str, absent: set[str]) -> Iterat
             yield "files", {"range": span(*part), "complete": True}
 
 
-def _has_new_repository(client: AlyxClient, source: str) -> bool:
-    """Say whether a repository without known file records has some: it may be one that was renamed."""
-    there = SourceRecord & {"source": source, "resource": "data-repository"} & "vanished_in is null"
-    used = set((Repository & FileRecord).to_arrays("repository").tolist())
-    for name in sorted(set(there.to_arrays("record_id").tolist()) - used):
-        filters = [["data_repository__name", name]]
-        if not set(name) & UNASKABLE and client.count("/files", django(RESOURCES["files"], {"filters": filters})):
+def _has_gone_repository(source: str, absent: set[str]) -> bool:
+    """Say whether known file records are in a repository that the server no longer has: it may have another name."""
+    gone = set((Repository & "repository_vanished is not null").to_arrays("repository").tolist()) | absent
+    known = (SourceRecord & {"source": source, "resource": "files"} & "vanished_in is null").proj()
+    for name in sorted(gone):
+        files = (FileRecord & {"repository": name} & "file_vanished is null").proj(record_id="file_record_id")
+        if files.restrict(known, semantic_check=False):
             return True
     return False
 

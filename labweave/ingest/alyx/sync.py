@@ -20,10 +20,12 @@ from labweave.database import UpsertCounts, current, upsert
 from labweave.database.writes import set_values, write_rows
 from labweave.errors import SourceError
 from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
+from labweave.ingest.alyx import ahead
 from labweave.ingest.alyx.mirror import CHUNK, keys_of, record_failures
-from labweave.ingest.alyx.pages import LAST_ID, compare, open_client, pull, span
+from labweave.ingest.alyx.pages import LAST_ID, ask_ahead, compare, open_client, pull, span
 from labweave.ingest.alyx.plan import (
     DETAILS_PER_PART,
+    IN_ORDER,
     ROWS_PER_PART,
     STAGES,
     Choice,
@@ -36,6 +38,7 @@ from labweave.ingest.alyx.plan import (
     plan_resource,
     plan_stage,
     read_cursors,
+    read_settled,
     unread_details,
 )
 from labweave.ingest.alyx.report import ResourceCounts, SyncReport
@@ -141,7 +144,7 @@ def _lives(host: str, pid: int) -> bool:
     if host == platform.node()[:200]:
         return pid != os.getpid() and psutil.pid_exists(pid)
     beats = (Worker & {"host": host, "pid": pid}).to_dicts()
-    now = current().connection.query("select current_timestamp(6)").fetchone()[0].replace(tzinfo=None)
+    now = current().connection.now()
     return any((now - row["heartbeat"]).total_seconds() < queue.DEAD_AFTER_SECONDS for row in beats)
 
 
@@ -197,6 +200,7 @@ class _Sync:
             since=asked["since"],
             full=asked["full"],
             cursors=read_cursors(source),
+            settled=read_settled(source),
         )
 
     def run_all(self) -> SyncReport:
@@ -241,16 +245,22 @@ class _Sync:
 
     def _stage(self, stage: str, plan: Callable[[], Iterable[Part]]) -> None:
         """Plan a stage that is not planned yet, and have its parts pulled."""
+        ahead.forget()
         planned = (SyncRun & {"run": self.run}).fetch1("stages")
         if stage not in planned:
             self._add_parts(stage, list(plan()), [*planned, stage])
-        n_parts = len((SyncPart & {"run": self.run, "part_stage": stage}) - SyncPage.proj())
+        parts = (SyncPart & {"run": self.run, "part_stage": stage}) - SyncPage.proj()
+        n_parts = len(parts)
         if not n_parts:
             return
+        workers = 1 if stage == IN_ORDER else max(1, min(self.workers, n_parts // PARTS_PER_WORKER))
+        if workers == 1:
+            (first,) = parts.to_dicts(order_by="part", limit=1)
+            ask_ahead(self.client, first["resource"], first["scope"])
         report = populate.run(
             ["alyx.SyncPage"],
             {"run": self.run},
-            workers=max(1, min(self.workers, n_parts // PARTS_PER_WORKER)),
+            workers=workers,
             progress=lambda _, done, failed, total: self.progress(stage, done, failed, total),
         )
         if report.failed and NEEDED & self._missing_parts():
@@ -276,7 +286,7 @@ class _Sync:
             if not resource.ranged or name == "session-details" or name in done:
                 continue
             if name == "files" and self.choice.stamp_before(name):
-                yield from differing_files(self.client, self.source, absent[name])
+                yield from differing_files(self.client, self.source, absent[name], absent["data-repository"])
             else:
                 yield from differing_ranges(self.client, self.source, name, absent[name])
 
@@ -477,7 +487,8 @@ def preview(url: str, source: str, labs: tuple[str, ...], options: Any) -> SyncR
     """Say what a sync would do; nothing is written, and details of sessions are counted, not read."""
     client = open_client(url, fresh=True)
     since = options.since.isoformat() if options.since else None
-    choice = Choice(source, options.subjects, options.projects, labs, since, options.full, read_cursors(source))
+    known = (read_cursors(source), read_settled(source))
+    choice = Choice(source, options.subjects, options.projects, labs, since, options.full, *known)
     report = SyncReport(source=source, dry_run=True)
     for name in RESOURCES:
         counts = report.resources[name] = ResourceCounts()

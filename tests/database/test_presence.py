@@ -1,0 +1,155 @@
+"""`Dataset.is_present` follows the copies, whoever writes them; the search for sessions by datasets rests on it."""
+
+import threading
+
+import pandas as pd
+import pytest
+
+from labweave.database import connect, declare, migrations, upsert
+from labweave.database.connection import LabConnection
+from labweave.schemas import dataset, ingestion, session
+from labweave.schemas.presence import update_presence
+
+D1, D2 = ("d1" * 18, "d2" * 18)
+A, B = ("aa" * 18, "bb" * 18)
+RUN = "e" * 36
+
+
+def copy(file_record_id, dataset_id, **values):
+    row = {"repository": "r", "relative_path": "a/b.npy", "present": True}
+    return {"file_record_id": file_record_id, "dataset_id": dataset_id, **row, **values}
+
+
+def present():
+    return [row["dataset_id"] for row in dataset.Dataset().to_dicts(order_by="dataset_id") if row["is_present"]]
+
+
+@pytest.fixture
+def two(database):
+    upsert(dataset.Repository, [{"repository": "r", "repository_kind": "server"}])
+    upsert(dataset.Dataset, [{"dataset_id": each, "dataset_name": "a.b.npy"} for each in (D1, D2)])
+    return database
+
+
+def test_upserts_of_copies(two):
+    """A copy that appears, is lost, vanishes, comes back and turns out to be of another dataset; and a second one."""
+    steps = [
+        ([copy(A, D1, present=False)], []),
+        ([copy(A, D1)], [D1]),
+        ([{"file_record_id": A, "file_vanished": RUN}], []),
+        ([{"file_record_id": A, "file_vanished": None}], [D1]),
+        ([{"file_record_id": A, "dataset_id": D2}], [D2]),
+        ([copy(A, D1), copy(B, D1)], [D1]),
+        ([{"file_record_id": A, "present": False}], [D1]),
+        ([{"file_record_id": B, "present": False}], []),
+        ([copy(A, D1), copy(B, D2)], [D1, D2]),
+    ]
+    for rows, expected in steps:
+        upsert(dataset.FileRecord, rows)
+        assert present() == expected, rows
+    assert set(ingestion.Change().to_arrays("table_name")) == {"dataset.FileRecord"}
+
+
+def test_it_is_not_set_by_an_upsert_of_datasets(two):
+    upsert(dataset.FileRecord, [copy(A, D1)])
+    counts = upsert(dataset.Dataset, [{"dataset_id": D1, "is_present": False}, {"dataset_id": D2, "is_present": True}])
+    assert (present(), counts.unchanged) == ([D1], 2)
+
+
+def test_datajoints_own_methods(two):
+    dataset.FileRecord.insert([copy(A, D1)])
+    dataset.FileRecord.insert1(copy(B, D2))
+    assert present() == [D1, D2]
+    dataset.FileRecord.update1({"file_record_id": A, "present": False})
+    assert present() == [D2]
+    dataset.FileRecord.update1({"file_record_id": B, "dataset_id": D1})
+    assert present() == [D1]
+    (dataset.FileRecord & {"file_record_id": B}).delete(prompt=False)
+    assert present() == []
+    dataset.FileRecord.insert(pd.DataFrame([copy(B, D2)]))
+    assert present() == [D2]
+    (dataset.FileRecord & {"file_record_id": B}).delete_quick()
+    assert present() == []
+
+
+def test_plain_sql_is_made_good(two):
+    upsert(dataset.FileRecord, [copy(A, D1)])
+    two.connection.query(f"update {dataset.FileRecord.full_table_name} set dataset_id = %s", (D2,))
+    assert dataset.Dataset.update_presence() == 2
+    assert (present(), dataset.Dataset.update_presence()) == ([D2], 0)
+
+
+def test_two_that_write_copies_of_one_dataset_at_once(two):
+    """One takes the only copy away, and before it is done another brings one."""
+    upsert(dataset.FileRecord, [copy(A, D1)])
+    other = LabConnection(two._source, two.prefix)
+    table = dataset.FileRecord.full_table_name
+
+    def bring():
+        values = (B, D1, "r", "x", True)
+        insert = f"insert into {table} (file_record_id, dataset_id, repository, relative_path, present)"
+
+        def work():
+            other.query(f"{insert} values (%s, %s, %s, %s, %s)", values)
+            update_presence(other, [D1])
+
+        other.run_transaction(work)
+
+    thread = threading.Thread(target=bring)
+
+    def take():
+        upsert(dataset.FileRecord, [{"file_record_id": A, "present": False}])
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+
+    two.connection.run_transaction(take)
+    thread.join(30)
+    other.close()
+    assert present() == [D1]
+
+
+def test_an_older_database_is_upgraded(database_url, new_prefix):
+    """Made as version 1 had it, also with the indexes that Session got without a migration."""
+    with connect(database_url, prefix=new_prefix()) as database:
+        query, quote = database.connection.query, database.connection.adapter.quote_identifier
+        upsert(dataset.Repository, [{"repository": "r", "repository_kind": "server"}])
+        upsert(dataset.Dataset, [{"dataset_id": each, "dataset_name": "a.b.npy"} for each in (D1, D2)])
+        upsert(dataset.FileRecord, [copy(A, D1), copy(B, D2, file_vanished=RUN)])
+        tables = [(cls.full_table_name, cls.database, cls.table_name) for cls in (dataset.Dataset, session.Session)]
+        fresh = [set(migrations._indexes(database.connection, *place)) for _, *place in tables]
+        old = {
+            "eid": "eid, collection, revision, dataset_name",
+            "dataset_name": "dataset_name, eid, dataset_vanished, dataset_qc, dataset_id",
+        }
+        for (name, *place), columns in zip(tables, (old, {}), strict=True):
+            found = migrations._indexes(database.connection, *place)
+            for start in (
+                "eid, dataset_vanished",
+                "dataset_name, ",
+                "session_number, ",
+                "path_lab, ",
+                "session_date, ",
+            ):
+                for index in [index for listed, index in found.items() if listed.startswith(start)]:
+                    own = f"drop index {quote(place[0])}.{quote(index)}"
+                    again = [f"add index ({each})" for key, each in columns.items() if start.startswith(key)]
+                    if database.backend == "mysql":
+                        query(f"alter table {name} {', '.join([f'drop index {quote(index)}', *again])}")
+                    else:
+                        query(own)
+            if database.backend == "postgresql":
+                for each in columns.values():
+                    query(database.connection.adapter.create_index_ddl(name, each.split(", ")))
+        query(f"alter table {tables[0][0]} drop column is_present")
+        register = declare.Register(database.connection)
+        register.set_declared(tables[0][1], "dataset", "0" * 64)
+        register.set_version(1, "0.1")
+        assert [step.version for step in database.upgrade()] == [2]
+        assert database.check() == []
+        assert [set(migrations._indexes(database.connection, *place)) for _, *place in tables] == fresh
+        assert present() == [D1]
+        upsert(dataset.Dataset, [{"dataset_id": RUN, "dataset_name": "a.c.npy"}])
+        assert present() == [D1]
+        migrations.MIGRATIONS[0].apply(database.connection)  # once more, as after it was killed
+        assert present() == [D1] and database.upgrade() == []

@@ -1,0 +1,151 @@
+"""How much a night asks of an Alyx, and what it does about a server that answers in its own way."""
+
+import contextlib
+import datetime as dt
+
+import alyx_rows
+import pytest
+from alyx_server import AlyxServer
+from alyx_small_base import small_base, small_days
+from alyx_truth import LINKS, TABLES, vanished, wrong, wrong_links
+
+from labweave import ingest
+from labweave.errors import LabweaveError
+from labweave.formats.alyx import client as alyx_client
+from labweave.schemas import dataset
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def no_long_waits(monkeypatch):
+    """Try again at once what is tried again."""
+    monkeypatch.setattr(alyx_client, "FIRST_WAIT_SECONDS", 0.01)
+
+
+def log_in(monkeypatch, server):
+    monkeypatch.setenv("LABWEAVE_ALYX_USER", server.user)
+    monkeypatch.setenv("LABWEAVE_ALYX_PASSWORD", server.password)
+
+
+def sync(server, **options):
+    return ingest.run("alyx", server.url, **options)
+
+
+def all_wrong(base):
+    """Return every difference between the tables and the rows of a server."""
+    lines = [line for resource in TABLES for line in wrong(base, resource)]
+    return lines + [line for name in LINKS for line in wrong_links(base, name)]
+
+
+# what it does
+
+
+class Inflating(AlyxServer):
+    """Counts more datasets than it has, as a join without distinct does."""
+
+    def _list(self, request):
+        answer = super()._list(request)
+        if request.resource == "datasets":
+            answer.body = answer.body.replace(b'{"count": ', b'{"count": 1', 1)
+        return answer
+
+
+def test_an_inflated_count_is_not_taken_for_complete(database, monkeypatch):
+    with Inflating([small_base()]) as server:
+        log_in(monkeypatch, server)
+        assert sync(server).exit_code == 1
+    assert not dataset.Dataset()
+    assert set(vanished("datasets").values()) == set()
+
+
+def test_a_server_of_short_pages_is_pulled_whole(database, monkeypatch):
+    monkeypatch.setattr(alyx_rows, "MAX_LIMIT", 23)
+    with AlyxServer([small_base()]) as server:
+        log_in(monkeypatch, server)
+        assert sync(server).exit_code == 0
+        assert all_wrong(server.base) == []
+
+
+# what a night asks
+
+
+@pytest.fixture
+def server(monkeypatch):
+    with AlyxServer(small_days()) as opened:
+        log_in(monkeypatch, opened)
+        yield opened
+
+
+def edit_as_now(server, resource, row_id, stamp, **values):
+    server.base.edit(resource, row_id, auto_datetime=stamp.isoformat(), **values)
+
+
+def test_nothing_is_asked_twice(database, server):
+    for _ in range(3):
+        began = len(server.log)
+        sync(server)
+        asked = [(r.path, tuple(r.query)) for r in server.log[began:]]
+        assert len(asked) == len(set(asked))
+        if server.day == 1:
+            server.advance()
+
+
+def test_a_quiet_night_reads_no_dataset_file_or_detail_again(database, server):
+    sync(server)
+    began = len(server.log)
+    sync(server)
+    rows = {}
+    for request in server.log[began:]:
+        rows[request.resource] = rows.get(request.resource, 0) + (request.n_rows or 0)
+    assert [rows[name] for name in ("datasets", "insertions", "trajectories", "channels", "files")] == [0] * 5
+    assert not [r for r in server.log[began:] if r.path.startswith("/sessions/")]
+
+
+def test_a_change_that_gets_a_stamp_which_is_known_arrives(database, server):
+    # One update gives many rows one stamp: some were read with it, another was not there yet.
+    now = dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)
+    first, second = list(server.base.resources["datasets"])[:2]
+    eid, other = list(server.base.resources["sessions"])[:2]
+    edit_as_now(server, "datasets", first, now, hash="a" * 32)
+    edit_as_now(server, "sessions", eid, now, narrative="seen")
+    sync(server)
+    edit_as_now(server, "datasets", second, now, hash="b" * 32)
+    edit_as_now(server, "sessions", other, now, narrative="not yet seen")
+    assert sync(server).exit_code == 0
+    assert all_wrong(server.base) == []
+
+
+def test_a_change_that_was_read_half_way_is_read_again(database, server):
+    # A request of Alyx is no transaction: the stamp may be there before the rest.
+    now = dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)
+    row_id, eid = next(iter(server.base.resources["datasets"])), next(iter(server.base.resources["sessions"]))
+    edit_as_now(server, "datasets", row_id, now)
+    edit_as_now(server, "sessions", eid, now)
+    sync(server)
+    server.base.edit("datasets", row_id, version="the rest")
+    server.base.edit("sessions", eid, users=["grace"])
+    assert sync(server).exit_code == 0
+    assert all_wrong(server.base) == []
+
+
+def test_a_server_that_does_not_take_excluded_stamps_is_asked_without(database, server):
+    sync(server)
+    server.advance()
+    server.fail("500", 10_000, match="~")
+    assert sync(server).exit_code == 0
+    assert all_wrong(server.base) == []
+
+
+def test_changed_files_arrive_after_an_interruption_between_the_stages(database, server, monkeypatch):
+    sync(server)
+    server.advance()
+    server.fail("503", 6, match=r"/files\?.*dataset__auto_datetime")
+    monkeypatch.setattr(alyx_client, "ATTEMPTS", 1)
+    first = None
+    with contextlib.suppress(LabweaveError):
+        first = sync(server)
+    assert first is None or first.exit_code == 1
+    server.forgive()
+    assert sync(server).exit_code == 0
+    assert all_wrong(server.base) == []
