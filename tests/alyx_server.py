@@ -176,6 +176,17 @@ class AlyxServer:
         """Return the rows of the day."""
         return self.days[self.day - 1]
 
+    def log_in(self, monkeypatch: Any) -> None:
+        """Put the login of this server into the environment."""
+        monkeypatch.setenv("LABWEAVE_ALYX_USER", self.user)
+        monkeypatch.setenv("LABWEAVE_ALYX_PASSWORD", self.password)
+
+    def sync(self, **options: Any) -> Any:
+        """Sync the open database with this server, and return the report."""
+        from labweave import ingest
+
+        return ingest.run("alyx", self.url, **options)
+
     def advance(self) -> None:
         """Go on to the next day's rows."""
         with self._lock:

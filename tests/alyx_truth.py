@@ -421,3 +421,9 @@ def contains(container: Any, value: Any) -> bool:
     if isinstance(container, dict):
         return any(contains(one, value) for one in container.values())
     return isinstance(container, list) and any(contains(one, value) for one in container)
+
+
+def all_wrong(base: Base) -> list[str]:
+    """Return every difference between the tables and the rows of a server."""
+    lines = [line for resource in TABLES for line in wrong(base, resource)]
+    return lines + [line for name in LINKS for line in wrong_links(base, name)]

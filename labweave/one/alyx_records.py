@@ -37,12 +37,13 @@ def _bare(value: Any) -> Any:
 
 
 def _related(table: Any, query: Any, rows: list[Record], *shared: str, vanished: str = "") -> list[Record]:
-    """Return the rows of a table that belong to rows of a query by the attributes they share."""
-    related = table() & f"{vanished} is null" if vanished else table()
+    """Return the rows of a table, or of a projection, that belong to rows of a query by the attributes they share."""
+    related = table() if isinstance(table, type) else table
+    related = related & f"{vanished} is null" if vanished else related
     if len(rows) > FEW:
         return (related & query.proj(*shared)).to_dicts()
-    keys = {tuple(row[name] for name in shared) for row in rows}
-    return (related & [dict(zip(shared, key, strict=True)) for key in sorted(keys) if None not in key]).to_dicts()
+    keys = {key for row in rows if None not in (key := tuple(row[name] for name in shared))}
+    return (related & [dict(zip(shared, key, strict=True)) for key in sorted(keys)]).to_dicts()
 
 
 def _grouped(rows: Iterable[Record], first: str, *more: str) -> dict[Any, list[Record]]:
@@ -217,13 +218,15 @@ def datasets(query: Any, base_url: str) -> list[Record]:
     copies = file_copies(query, rows)
     labels = _names(_related(dataset.DatasetTag, query, rows, "dataset_id"), "dataset_id", "tag")
     flags = {row["tag"]: row for row in dataset.Tag().to_dicts()}
+    numbered = _related(session.Session.proj("session_number"), query, rows, "eid")
+    numbers = {row["eid"]: row["session_number"] for row in numbered}
     records = []
     for row in rows:
         tags = labels.get(row["dataset_id"], [])
         records.append(
             {
                 "json": None,
-                "experiment_number": None,
+                "experiment_number": numbers.get(row["eid"]),
                 **(row["dataset_json"] or {}),
                 "url": f"{base_url}/datasets/{row['dataset_id']}",
                 "name": row["dataset_name"],

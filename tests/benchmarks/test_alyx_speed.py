@@ -20,16 +20,15 @@ import time
 import uuid
 from pathlib import Path
 
+import alyx_worker
 import pytest
 from alyx_recordings import load_recordings, multiplied
 from alyx_rows import ORIGIN
 from alyx_server import AlyxServer, Answer, Cost
+from alyx_worker import parts_of, write_part
 
-from labweave import ingest
 from labweave.database.connection import LabConnection
 from labweave.database.url import parse_url
-from labweave.ingest.alyx.pages import Pulled, span, write
-from labweave.ingest.alyx.plan import ROWS_PER_PART
 from labweave.schemas import dataset, ingestion
 
 COPIES = int(os.environ.get("LABWEAVE_BENCH_ALYX_COPIES", 4))
@@ -170,45 +169,62 @@ def cpu_clock_of(connection):
     return lambda: int(path.read_text().split()[0]) / 1e9 if path else float("nan")
 
 
-def test_the_database_side_alone(database, server_name, shared, stopwatch, monkeypatch):
-    """Datasets that come in the parts of a first sync, from memory instead of a server."""
+@pytest.fixture
+def before_datasets(database, shared, monkeypatch):
+    """The report of a sync of all but the datasets."""
     day1 = load_recordings(shared / "data" / "alyx_rest")
-    records = sorted((row.shown for row in multiplied(day1, COPIES).rows("datasets")), key=lambda record: record["url"])
     day1.resources["datasets"].clear()
     day1.resources["files"].clear()
+    day1.changed()
     with AlyxServer([day1]) as server:
-        monkeypatch.setenv("LABWEAVE_ALYX_USER", server.user)
-        monkeypatch.setenv("LABWEAVE_ALYX_PASSWORD", server.password)
-        report = ingest.run("alyx", server.url)
-    parts = [records[start : start + ROWS_PER_PART] for start in range(0, len(records), ROWS_PER_PART)]
+        server.log_in(monkeypatch)
+        return server.sync()
+
+
+def test_the_database_side_alone(database, server_name, shared, stopwatch, before_datasets):
+    """Datasets that come in the parts of a first sync, from memory instead of a server."""
+    parts = parts_of(load_recordings(shared / "data" / "alyx_rest"), COPIES)
+    n_records, server_cpu = sum(map(len, parts)), cpu_clock_of(database.connection)
     gc.freeze()  # a sync holds one part, not all of them
-    server_cpu = cpu_clock_of(database.connection)
 
     def write_all():
         for part in parts:
-            first, last = (int(uuid.UUID(record["url"][-36:])) for record in (part[0], part[-1]))
-            scope, pulled = (
-                {"complete": True, "range": span(first, last + 1)},
-                Pulled([dict(record) for record in part]),
-            )
-            database.connection.run_transaction(
-                lambda scope=scope, pulled=pulled: write(
-                    database.connection, report.run, report.source, "datasets", scope, pulled
-                )
-            )
+            write_part(database.connection, before_datasets.run, before_datasets.source, part)
 
     began = server_cpu()
     stopwatch("new", write_all)
     server_s = server_cpu() - began
     stopwatch("the same again", write_all)
     gc.unfreeze()
-    assert len(dataset.Dataset()) == len(records)
+    assert len(dataset.Dataset()) == n_records
     [(_, own_s)] = stopwatch.times["new"]
-    print("\n" + stopwatch.table(server_name, len(records), "rows", "new"))
+    print("\n" + stopwatch.table(server_name, n_records, "rows", "new"))
     print(
-        f"  CPU a new row: {1e6 * own_s / len(records):.0f} us here, {1e6 * server_s / len(records):.0f} us in the "
-        f"server: {len(records) / (own_s + server_s):,.0f} rows/s one after the other"
+        f"  CPU a new row: {1e6 * own_s / n_records:.0f} us here, {1e6 * server_s / n_records:.0f} us in the "
+        f"server: {n_records / (own_s + server_s):,.0f} rows/s one after the other"
     )
+
+
+def test_the_database_side_of_two_workers(database, database_url, server_name, shared, before_datasets):
+    """The same parts, written by two of the processes that share a sync."""
+    command = [
+        sys.executable, alyx_worker.__file__, str(shared / "data" / "alyx_rest"), str(COPIES), database_url,
+        database.prefix, before_datasets.run, before_datasets.source,
+    ]  # fmt: skip
+    workers = [
+        subprocess.Popen([*command, str(index), "2"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for index in range(2)
+    ]
+    for worker in workers:
+        assert worker.stdout.readline() == "ready\n"
+    began = time.perf_counter()
+    for worker in workers:
+        worker.stdin.write("go\n")
+        worker.stdin.close()
+    assert [worker.wait() for worker in workers] == [0, 0]
+    wall_s, n_rows = time.perf_counter() - began, len(dataset.Dataset())
+    assert n_rows == sum(map(len, parts_of(load_recordings(shared / "data" / "alyx_rest"), COPIES)))
+    print(f"\n{server_name}\n  two workers, {n_rows:,} new datasets: {n_rows / wall_s:,.0f} rows/s, {wall_s:.2f} s")
 
 
 class LargeAlyx(AlyxServer):

@@ -75,7 +75,7 @@ def test_a_dataset():
         "created_by": "alice",
         "created": dt.datetime(2024, 7, 15, 10, 29, 52, 579659),
         "dataset_stamp": dt.datetime(2024, 7, 15, 10, 29, 53),
-        "dataset_json": {"experiment_number": 1, "json": {"mismatch_hash": True}},
+        "dataset_json": {"json": {"mismatch_hash": True}},
     }
     tags = [{"dataset_id": row["dataset_id"], "tag": tag} for tag in ("a", "b")]
     assert links == {"dataset.DatasetTag": tags, "dataset.AggregateDataset": []}

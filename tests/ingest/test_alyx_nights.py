@@ -7,9 +7,8 @@ import alyx_rows
 import pytest
 from alyx_server import AlyxServer
 from alyx_small_base import small_base, small_days
-from alyx_truth import LINKS, TABLES, vanished, wrong, wrong_links
+from alyx_truth import all_wrong, vanished
 
-from labweave import ingest
 from labweave.errors import LabweaveError
 from labweave.formats.alyx import client as alyx_client
 from labweave.schemas import dataset
@@ -21,21 +20,6 @@ pytestmark = pytest.mark.slow
 def no_long_waits(monkeypatch):
     """Try again at once what is tried again."""
     monkeypatch.setattr(alyx_client, "FIRST_WAIT_SECONDS", 0.01)
-
-
-def log_in(monkeypatch, server):
-    monkeypatch.setenv("LABWEAVE_ALYX_USER", server.user)
-    monkeypatch.setenv("LABWEAVE_ALYX_PASSWORD", server.password)
-
-
-def sync(server, **options):
-    return ingest.run("alyx", server.url, **options)
-
-
-def all_wrong(base):
-    """Return every difference between the tables and the rows of a server."""
-    lines = [line for resource in TABLES for line in wrong(base, resource)]
-    return lines + [line for name in LINKS for line in wrong_links(base, name)]
 
 
 # what it does
@@ -53,8 +37,8 @@ class Inflating(AlyxServer):
 
 def test_an_inflated_count_is_not_taken_for_complete(database, monkeypatch):
     with Inflating([small_base()]) as server:
-        log_in(monkeypatch, server)
-        assert sync(server).exit_code == 1
+        server.log_in(monkeypatch)
+        assert server.sync().exit_code == 1
     assert not dataset.Dataset()
     assert set(vanished("datasets").values()) == set()
 
@@ -62,8 +46,8 @@ def test_an_inflated_count_is_not_taken_for_complete(database, monkeypatch):
 def test_a_server_of_short_pages_is_pulled_whole(database, monkeypatch):
     monkeypatch.setattr(alyx_rows, "MAX_LIMIT", 23)
     with AlyxServer([small_base()]) as server:
-        log_in(monkeypatch, server)
-        assert sync(server).exit_code == 0
+        server.log_in(monkeypatch)
+        assert server.sync().exit_code == 0
         assert all_wrong(server.base) == []
 
 
@@ -73,7 +57,7 @@ def test_a_server_of_short_pages_is_pulled_whole(database, monkeypatch):
 @pytest.fixture
 def server(monkeypatch):
     with AlyxServer(small_days()) as opened:
-        log_in(monkeypatch, opened)
+        opened.log_in(monkeypatch)
         yield opened
 
 
@@ -84,7 +68,7 @@ def edit_as_now(server, resource, row_id, stamp, **values):
 def test_nothing_is_asked_twice(database, server):
     for _ in range(3):
         began = len(server.log)
-        sync(server)
+        server.sync()
         asked = [(r.path, tuple(r.query)) for r in server.log[began:]]
         assert len(asked) == len(set(asked))
         if server.day == 1:
@@ -92,9 +76,9 @@ def test_nothing_is_asked_twice(database, server):
 
 
 def test_a_quiet_night_reads_no_dataset_file_or_detail_again(database, server):
-    sync(server)
+    server.sync()
     began = len(server.log)
-    sync(server)
+    server.sync()
     rows = {}
     for request in server.log[began:]:
         rows[request.resource] = rows.get(request.resource, 0) + (request.n_rows or 0)
@@ -109,10 +93,10 @@ def test_a_change_that_gets_a_stamp_which_is_known_arrives(database, server):
     eid, other = list(server.base.resources["sessions"])[:2]
     edit_as_now(server, "datasets", first, now, hash="a" * 32)
     edit_as_now(server, "sessions", eid, now, narrative="seen")
-    sync(server)
+    server.sync()
     edit_as_now(server, "datasets", second, now, hash="b" * 32)
     edit_as_now(server, "sessions", other, now, narrative="not yet seen")
-    assert sync(server).exit_code == 0
+    assert server.sync().exit_code == 0
     assert all_wrong(server.base) == []
 
 
@@ -122,30 +106,30 @@ def test_a_change_that_was_read_half_way_is_read_again(database, server):
     row_id, eid = next(iter(server.base.resources["datasets"])), next(iter(server.base.resources["sessions"]))
     edit_as_now(server, "datasets", row_id, now)
     edit_as_now(server, "sessions", eid, now)
-    sync(server)
+    server.sync()
     server.base.edit("datasets", row_id, version="the rest")
     server.base.edit("sessions", eid, users=["grace"])
-    assert sync(server).exit_code == 0
+    assert server.sync().exit_code == 0
     assert all_wrong(server.base) == []
 
 
 def test_a_server_that_does_not_take_excluded_stamps_is_asked_without(database, server):
-    sync(server)
+    server.sync()
     server.advance()
     server.fail("500", 10_000, match="~")
-    assert sync(server).exit_code == 0
+    assert server.sync().exit_code == 0
     assert all_wrong(server.base) == []
 
 
 def test_changed_files_arrive_after_an_interruption_between_the_stages(database, server, monkeypatch):
-    sync(server)
+    server.sync()
     server.advance()
     server.fail("503", 6, match=r"/files\?.*dataset__auto_datetime")
     monkeypatch.setattr(alyx_client, "ATTEMPTS", 1)
     first = None
     with contextlib.suppress(LabweaveError):
-        first = sync(server)
+        first = server.sync()
     assert first is None or first.exit_code == 1
     server.forgive()
-    assert sync(server).exit_code == 0
+    assert server.sync().exit_code == 0
     assert all_wrong(server.base) == []

@@ -7,29 +7,13 @@ import pytest
 from alyx_rows import made_uuid
 from alyx_server import AlyxServer
 from alyx_small_base import small_base
-from alyx_truth import LINKS, TABLES, wrong, wrong_links
+from alyx_truth import all_wrong
 from conftest import drop_schemas
 
 import labweave
-from labweave import ingest
 from labweave.schemas import dataset, lab, session, subject
 
 pytestmark = pytest.mark.slow
-
-
-def log_in(monkeypatch, server):
-    monkeypatch.setenv("LABWEAVE_ALYX_USER", server.user)
-    monkeypatch.setenv("LABWEAVE_ALYX_PASSWORD", server.password)
-
-
-def sync(server, **options):
-    return ingest.run("alyx", server.url, **options)
-
-
-def all_wrong(base):
-    """Return every difference between the tables and the rows of a server."""
-    lines = [line for resource in TABLES for line in wrong(base, resource)]
-    return lines + [line for name in LINKS for line in wrong_links(base, name)]
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +54,10 @@ def odd(database_url):
     )  # fmt: skip
     prefix = f"lw{os.getpid()}odd_"
     with AlyxServer([base]) as server, pytest.MonkeyPatch.context() as patch:
-        log_in(patch, server)
+        server.log_in(patch)
         try:
             with labweave.connect(database_url, prefix=prefix):
-                report = sync(server)
+                report = server.sync()
                 yield {**ids, "base": base, "report": report, "log": list(server.log), "lab": lab_elsewhere}
         finally:
             drop_schemas(database_url, prefix)

@@ -18,7 +18,7 @@ from alyx_filters import last_part
 from alyx_recordings import load_recordings
 from alyx_server import AlyxServer
 from alyx_small_base import facts, render, small_days
-from alyx_truth import LINKS, TABLES, contains, found, moment, plain, present, vanished, wrong, wrong_links
+from alyx_truth import TABLES, all_wrong, contains, found, moment, plain, present, vanished, wrong
 from conftest import drop_schemas
 from simulated import contents, differences
 
@@ -66,23 +66,8 @@ def no_long_waits(monkeypatch):
 def server(monkeypatch):
     """A small invented Alyx, its login in the environment."""
     with AlyxServer(small_days(), password="swordfish-1") as opened:
-        log_in(monkeypatch, opened)
+        opened.log_in(monkeypatch)
         yield opened
-
-
-def log_in(monkeypatch, server):
-    monkeypatch.setenv("LABWEAVE_ALYX_USER", server.user)
-    monkeypatch.setenv("LABWEAVE_ALYX_PASSWORD", server.password)
-
-
-def sync(server, **options):
-    return ingest.run("alyx", server.url, **options)
-
-
-def all_wrong(base):
-    """Return every difference between the tables and the rows of a server."""
-    lines = [line for resource in TABLES for line in wrong(base, resource)]
-    return lines + [line for name in LINKS for line in wrong_links(base, name)]
 
 
 def present_rows(url, prefix):
@@ -289,34 +274,34 @@ def test_no_credentials_are_kept_or_shown(nights):
 
 
 def test_a_small_alyx_arrives_whole(database, server):
-    report = sync(server)
+    report = server.sync()
     assert report.exit_code == 0
     assert all_wrong(server.base) == []
 
 
 def test_a_day_of_changes_arrives_without_a_full_pull(database, server):
-    sync(server)
+    server.sync()
     server.advance()
-    report = sync(server)
+    report = server.sync()
     assert report.exit_code == 0
     assert all_wrong(server.base) == []
 
 
 def test_the_second_night_writes_nothing(database, server):
-    sync(server)
+    server.sync()
     before = contents(database)
-    report = sync(server)
+    report = server.sync()
     assert set(differences(before, contents(database))) <= BOOKKEEPING
     assert (report.new, report.changed) == (0, 0)
 
 
 def test_a_first_sync_overwrites_nothing(database, server):
-    sync(server)
+    server.sync()
     assert len(ingestion.Change()) == 0
 
 
 def test_two_datasets_may_have_the_same_place_and_name(database, server):
-    sync(server)
+    server.sync()
     same = {}
     for row in dataset.Dataset().to_dicts():
         if row["eid"]:
@@ -325,7 +310,7 @@ def test_two_datasets_may_have_the_same_place_and_name(database, server):
 
 
 def test_text_of_any_length_and_alphabet_comes_back_whole(database, server):
-    sync(server)
+    server.sync()
     row = next(row for row in server.base.rows("sessions") if (row.detail or {})["narrative"])
     stored = (session.Session & {"eid": row.id}).fetch1()
     assert row.detail["narrative"] in (stored["narrative"], *strings(stored["session_json"]))
@@ -346,25 +331,25 @@ def strings(value):
 
 def test_a_dry_run_writes_nothing(database, server):
     before = contents(database)
-    sync(server, dry_run=True)
+    server.sync(dry_run=True)
     assert differences(before, contents(database)) == {}
 
 
 def test_some_subjects_alone(database, server):
-    sync(server, subjects=["Mäuschen_01"])
+    server.sync(subjects=["Mäuschen_01"])
     assert {row["subject"] for row in present(session.Session)} == {"Mäuschen_01"}
     eids = {row.id for row in server.base.rows("sessions") if row.shown["subject"] == "Mäuschen_01"}
     assert set(session.Session().to_arrays("eid").tolist()) == eids
     held = {row.id for row in server.base.rows("datasets") if last_part(row.shown["session"]) in eids}
     assert set(dataset.Dataset().to_arrays("dataset_id").tolist()) == held
-    sync(server)
+    server.sync()
     assert all_wrong(server.base) == []
 
 
 def test_only_filters_that_an_endpoint_has_are_sent(database, server):
-    sync(server)
+    server.sync()
     server.advance()
-    sync(server)
+    server.sync()
     for request in server.log:
         if request.method == "GET" and request.path.count("/") == 1:
             assert {name for name, _ in request.query} <= server.base.parameters[request.resource], request
@@ -373,8 +358,8 @@ def test_only_filters_that_an_endpoint_has_are_sent(database, server):
 
 def test_no_offset_is_used_where_rows_could_be_lost(database, monkeypatch):
     with AlyxServer(small_days(n_sessions=66)) as server:
-        log_in(monkeypatch, server)
-        sync(server)
+        server.log_in(monkeypatch)
+        server.sync()
         assert all_wrong(server.base) == []
         past = {r.resource for r in server.log for n, v in r.query if n == "offset" and 0 < int(v) < r_count(server, r)}
     assert not past & {"datasets", "files", "sessions", "weighings", "insertions"}
@@ -385,7 +370,7 @@ def r_count(server, request):
 
 
 def test_a_renamed_location_arrives_in_its_sessions(database, server):
-    sync(server)
+    server.sync()
     old = next(
         row for row in server.base.rows("locations") if (session.Session & {"session_location": row.shown["name"]})
     )
@@ -394,7 +379,7 @@ def test_a_renamed_location_arrives_in_its_sessions(database, server):
     server.base.edit("locations", old.id, name=new)
     for eid in eids:
         server.base.edit("sessions", eid, location=new)  # as the server shows it: no stamp moves
-    assert sync(server).exit_code == 0
+    assert server.sync().exit_code == 0
     assert set((session.Session & {"session_location": new}).to_arrays("eid").tolist()) == eids
     assert not session.Session & {"session_location": name}
     assert (lab.Location & {"location": name}).fetch1("location_vanished")
@@ -402,20 +387,20 @@ def test_a_renamed_location_arrives_in_its_sessions(database, server):
 
 
 def test_a_renamed_repository_arrives_in_its_files(database, server):
-    sync(server)
+    server.sync()
     name = next(row.shown["data_repository"] for row in server.base.rows("files"))
     old = next(row for row in server.base.rows("data-repository") if row.shown["name"] == name)
     files = [row.id for row in server.base.rows("files") if row.shown["data_repository"] == name]
     server.base.edit("data-repository", old.id, name="umbenannt")
     for row_id in files:
         server.base.edit("files", row_id, data_repository="umbenannt")
-    assert sync(server).exit_code == 0
+    assert server.sync().exit_code == 0
     assert len(dataset.FileRecord & {"repository": "umbenannt"}) == len(files)
     assert not dataset.FileRecord & {"repository": name}
 
 
 def test_it_is_known_whose_a_dataset_without_a_session_is(database, server):
-    sync(server)
+    server.sync()
     rows = {row["dataset_id"]: row for row in dataset.AggregateDataset().to_dicts()}
     shown = [row for row in server.base.rows("datasets") if not row.shown["session"]]
     assert set(rows) == {row.id for row in shown} != set()
@@ -441,12 +426,12 @@ def test_results_are_made_again_from_a_dataset_that_changed(database, server):
 
     size = own(Size)
     try:
-        sync(server)
+        server.sync()
         size.populate()
         changed, other, *_ = (row for row in server.base.rows("datasets"))
         server.base.edit("datasets", changed.id, hash="c" * 32, auto_datetime="2026-04-01T10:00:00")
         server.base.edit("datasets", other.id, qc="FAIL", auto_datetime="2026-04-01T10:00:00")
-        report = sync(server)
+        report = server.sync()
         assert report.outdated == {"ownwork.__size": 1}
         assert "ownwork.__size: 1 results to be made again" in str(report)
         size.populate()
@@ -464,7 +449,7 @@ def test_what_passes_does_no_harm(database, server, apart):
     kinds = ["500", "502", "503", "504", "429", "drop", "cut", "slow", "token"]
     for kind in kinds:
         server.fail(kind, after=apart, retry_after=0, seconds=0.3)
-    report = sync(server)
+    report = server.sync()
     assert report.exit_code == 0 and server.faults_left == 0
     assert all_wrong(server.base) == []
 
@@ -472,18 +457,18 @@ def test_what_passes_does_no_harm(database, server, apart):
 def test_an_expired_token_is_renewed(database, server):
     count = itertools.count()
     server.on_request = lambda request: server.expire_token() if next(count) == 15 else None
-    assert sync(server).exit_code == 0
+    assert server.sync().exit_code == 0
     assert all_wrong(server.base) == []
     assert len(server.requests("auth-token")) == 2
 
 
 @pytest.mark.parametrize("kind", ["500", "html", "bad_json", "cut"])
 def test_what_stays_broken_fails_alone_and_is_repeated(database, server, kind):
-    sync(server)
+    server.sync()
     server.advance()
     cursors = alyx.SyncCursor().to_dicts(order_by="resource")
     server.fail(kind, 10_000, match=r"/datasets\?.*limit=1000")
-    report = sync(server)
+    report = server.sync()
     assert report.exit_code == 1
     assert set(vanished("datasets").values()) == {None}
     kept = [row for row in alyx.SyncCursor().to_dicts(order_by="resource") if row["resource"] == "datasets"]
@@ -491,19 +476,19 @@ def test_what_stays_broken_fails_alone_and_is_repeated(database, server, kind):
     assert [line for line in wrong(server.base, "weighings") if "should not be there" not in line] == []
     server.forgive()
     populate.retry()
-    assert sync(server).exit_code == 0
+    assert server.sync().exit_code == 0
     assert all_wrong(server.base) == []
 
 
 def test_a_server_that_goes_away_harms_nothing(database, server):
-    sync(server)
+    server.sync()
     server.advance()
     server.fail("drop", 10_000, match="/(sessions|datasets|files)")
     with contextlib.suppress(LabweaveError):
-        assert sync(server).exit_code == 1
+        assert server.sync().exit_code == 1
     assert set(vanished("sessions").values()) == set(vanished("files").values()) == {None}
     server.forgive()
-    assert sync(server).exit_code == 0
+    assert server.sync().exit_code == 0
     assert all_wrong(server.base) == []
 
 
@@ -523,20 +508,20 @@ def test_rows_that_come_and_go_during_a_pull_are_right_after_the_next(database, 
             base.remove("sessions", next(iter(base.resources["sessions"])))
 
     server.on_request = meddle
-    sync(server)
+    server.sync()
     server.on_request = lambda request: None
-    assert sync(server).exit_code == 0
+    assert server.sync().exit_code == 0
     assert all_wrong(base) == []
 
 
 def test_when_too_much_is_gone_the_sync_asks_first(database, server):
-    sync(server)
+    server.sync()
     gone = list(server.base.resources["sessions"])[:12]
     for row_id in gone:
         server.base.remove("sessions", row_id)
     report = None
     with contextlib.suppress(LabweaveError):
-        report = sync(server)
+        report = server.sync()
     assert report is None or report.exit_code == 1
     assert set(vanished("sessions").values()) == set(vanished("datasets").values()) == {None}
 
@@ -544,39 +529,39 @@ def test_when_too_much_is_gone_the_sync_asks_first(database, server):
 def test_a_subject_that_the_server_cannot_show_fails_alone(database, server):
     weighing = next(iter(server.base.rows("weighings")))
     server.base.edit("weighings", weighing.id, date_time=None)
-    report = sync(server)
+    report = server.sync()
     assert report.exit_code == 1
     held = {row["subject_uuid"] for row in present(subject.Subject)}
     mouse = next(row.id for row in server.base.rows("subjects") if row.shown["nickname"] == "NL_001")
     assert {row.id for row in server.base.rows("subjects")} - held <= {mouse}
     server.base.edit("weighings", weighing.id, date_time="2026-02-01T09:00:00")
-    assert sync(server).exit_code == 0
+    assert server.sync().exit_code == 0
     assert all_wrong(server.base) == []
 
 
 def test_a_record_that_was_broken_is_read_when_it_heals(database, server):
-    sync(server)
+    server.sync()
     broken, other = list(server.base.resources["datasets"])[:2]
     server.base.edit("datasets", broken, hash="a" * 32, auto_datetime="2026-04-01T10:00:00")
     server.base.edit("datasets", other, hash="b" * 32, auto_datetime="2026-04-02T10:00:00")
     server.broken = {broken}
-    assert sync(server).exit_code == 1
+    assert server.sync().exit_code == 1
     assert (dataset.Dataset & {"dataset_id": other}).fetch1("hash") == "b" * 32
     server.broken = set()
-    assert sync(server).exit_code == 0
+    assert server.sync().exit_code == 0
     assert all_wrong(server.base) == []
 
 
 def test_a_list_that_fails_on_everything_is_soon_given_up(database, server):
     server.broken = set(server.base.resources["weighings"])
-    report = sync(server)
+    report = server.sync()
     assert report.exit_code == 1 and report.failed_parts == 1
     assert len(server.requests("weighings")) < 60
     message = next(row["error_message"] for row in alyx.SyncPage().jobs.to_dicts() if row["status"] == "error")
     assert "each of" in message and "records that were asked for fails with status 500" in message
     server.broken = set()
     populate.retry()
-    assert sync(server).exit_code == 0
+    assert server.sync().exit_code == 0
     assert all_wrong(server.base) == []
 
 
@@ -584,12 +569,12 @@ def test_files_of_a_dataset_that_the_server_cannot_show_say_so(database, server)
     file = next(row for row in server.base.rows("files"))
     owner = last_part(file.shown["dataset"])
     server.broken = {owner}
-    report = sync(server)
+    report = server.sync()
     assert report.exit_code == 1
     (message,) = [item.message for item in report.failures if item.path == f"files/{file.id}"]
     assert f"dataset.Dataset {owner} can't be read: the server fails on it" in message
     server.broken = set()
-    assert sync(server).exit_code == 0
+    assert server.sync().exit_code == 0
     assert all_wrong(server.base) == []
 
 
@@ -601,7 +586,7 @@ def test_the_token_goes_to_no_other_server(database, server, attack):
         else:
             server.next_origin = other.url
         with contextlib.suppress(LabweaveError):
-            sync(server)
+            server.sync()
         assert not [request for request in other.log if request.authorized]
 
 

@@ -533,7 +533,7 @@ def channel(record: Mapping[str, Any], _: Facts) -> Mapped:
 
 
 def dataset(record: Mapping[str, Any], facts: Facts) -> Mapped:
-    """Map ``/datasets``; its file records have a list of their own."""
+    """Map ``/datasets``; its file records have a list of their own, the number is that of its session."""
     key = tail(record["url"])
     row = {
         "dataset_id": key,
@@ -583,7 +583,7 @@ _DATASET_FIELDS = (
         "version",
     ),
     *("qc", "default_dataset", "created_by", "created_datetime", "auto_datetime", "tags", "file_records"),
-    *("protected", "public"),
+    *("protected", "public", "experiment_number"),
 )
 
 

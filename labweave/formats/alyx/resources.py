@@ -313,7 +313,7 @@ _LISTED = (
         records.dataset,
         stamp="auto_datetime",
         stamp_field="auto_datetime",
-        volatile=("url", "file_records", "protected", "public"),
+        volatile=("url", "file_records", "protected", "public", "experiment_number"),
         subject_path="session__subject__",
         session_path="session__",
     ),
