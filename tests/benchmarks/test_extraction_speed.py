@@ -119,8 +119,10 @@ def compare(texts: dict[str, str]) -> str:
     theirs, ours = texts["bluepyefe"].replace("NaN", "null"), texts["labweave"].replace("NaN", "null")
     if theirs == ours:
         return "identical to the last digit"
-    pairs = list(zip(theirs.splitlines(), ours.splitlines(), strict=False))
-    return f"differ in {sum(one != other for one, other in pairs)} of {len(pairs)} lines"
+    pairs = list(zip(theirs.splitlines(), ours.splitlines(), strict=True))
+    names = [other.split('"')[1] for one, other in pairs if one != other]
+    assert set(names) <= {"amp", "thresh_perc"}
+    return f"differ in {len(names)} of {len(pairs)} lines: {', '.join(sorted(set(names)))}"
 
 
 def test_two_processes(cells, tmp_path):
