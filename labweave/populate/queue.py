@@ -221,12 +221,16 @@ def _process_lives(pid: int, reserved_for: dt.timedelta) -> bool:
 
 
 def _session_ids(connection: Any) -> set[int]:
-    sql = (
-        "select id from information_schema.processlist"
-        if connection.adapter.backend == "mysql"
-        else "select pid from pg_stat_activity"
-    )
-    return {int(row[0]) for row in connection.query(sql).fetchall()}
+    if connection.adapter.backend == "postgresql":
+        queries = ["select pid from pg_stat_activity"]
+    elif connection.is_mariadb:
+        queries = ["select id from information_schema.processlist"]
+    else:  # the first is empty where it is switched off, the second fails while any session's statement has an emoji
+        queries = [f"select id from {place}_schema.processlist" for place in ("performance", "information")]
+    for query in queries:
+        if found := {int(row[0]) for row in connection.query(query).fetchall()}:
+            return found
+    return set()
 
 
 def host_name() -> str:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 
@@ -19,6 +20,8 @@ from simulated import OPTIONS, sweeps_of, write_cell, write_cells
 
 from labweave import ingest, populate
 from labweave.database import upsert
+from labweave.database.connection import LabConnection
+from labweave.database.url import parse_url
 from labweave.ingest.targets import add_cell_group, add_target_set
 from labweave.populate import queue
 from labweave.populate.worker import Heartbeat
@@ -255,6 +258,21 @@ with labweave.connect():
 """
 
 
+@contextmanager
+def emoji_in_another_session(url):
+    """Let another session of the server run a statement that MySQL's information_schema can't show."""
+    other = LabConnection(parse_url(url), "unused_")
+    sleep = "pg_sleep(4)" if other.adapter.backend == "postgresql" else "sleep(4)"
+    thread = threading.Thread(target=lambda: other.query(f"select {sleep}, '🐭\\\\é'").fetchall())
+    thread.start()
+    time.sleep(0.3)
+    try:
+        yield
+    finally:
+        thread.join()
+        other.close()
+
+
 def test_datajoints_own_populate_works_beside_ours(blocked, database_url):
     path, kept = blocked
     with started(database_url, "-c", BARE, program=()) as bare:
@@ -263,7 +281,8 @@ def test_datajoints_own_populate_works_beside_ours(blocked, database_url):
             "a job of DataJoint's own",
         )
         wait_for_reader()
-        report = populate.run()
+        with emoji_in_another_session(database_url):
+            report = populate.run()
         assert report.failed == 0 and len(rheobase.Rheobase()) == 0, "the sweep that is being read is waited for"
         assert [row["recording"] for row in jobs("reserved")] == ["s3#sweep_000"]
         with path.open("wb") as pipe:
