@@ -117,7 +117,11 @@ class History:
                 self._shared.append(shared)
             else:
                 shared.chunk()
-        if self._watcher is not None or n_rows < WAITING or not are_kept_elsewhere(self.waiting[1 : 2 * n_rows : 2 * EVERY]):
+        if (
+            self._watcher is not None
+            or n_rows < WAITING
+            or not are_kept_elsewhere(self.waiting[1 : 2 * n_rows : 2 * EVERY])
+        ):
             return False
         rows = self.waiting[1 : 2 * n_rows : 2]
         if countOf(map(len, rows), len(self.fields)) != n_rows:
