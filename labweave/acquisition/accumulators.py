@@ -106,7 +106,6 @@ class DataFrameAccumulator(Accumulator):
         self.fps_calc_points = fps_calc_points
         self._header_dict: dict[str, int] | None = None
         self._halves: tuple[list[float], list[Any]] = ([], [])
-        self._index = pd.Index(["t"])
         self._journal: Journal | None = None
         self._earlier: list[History] = []
 
@@ -134,8 +133,10 @@ class DataFrameAccumulator(Accumulator):
         """
         first = type(data) is not self._history.row_type and self._take_type(type(data))
         history = self._history
-        history.waiting += t, data
-        if len(history.waiting) >= FULL:
+        waiting = history.waiting
+        waiting.append(t)
+        waiting.append(data)
+        if len(waiting) >= FULL:
             history.settle()
         return first
 
@@ -172,7 +173,6 @@ class DataFrameAccumulator(Accumulator):
 
     def _begin_table(self, row_type: Any) -> None:
         self._history = History(row_type)
-        self._index = pd.Index([*row_type._fields, "t"])
         self._header_dict = None
         if self._journal is not None:
             self._journal.follow(self._history)
@@ -315,7 +315,8 @@ class DataFrameAccumulator(Accumulator):
         TypeError
             It is no integer.
         """
-        n_rows = len(self._history)
+        history = self._history
+        n_rows = len(history)
         if n is not None:
             if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
                 raise RefusedType(f"get_last_n takes a number of rows, not {n!r}.")
@@ -324,11 +325,13 @@ class DataFrameAccumulator(Accumulator):
             n_rows = min(int(n), n_rows)
         if not n_rows:
             return None
-        floats = self._history.last_floats(n_rows)
+        if history.index is None:  # made when it is wanted: it takes as long as a thousand rows
+            history.index = pd.Index([*history.fields, "t"])
+        floats = history.last_floats(n_rows)
         if floats is not None:
-            return pd.DataFrame(floats.T, columns=self._index, copy=False)
-        frame = pd.DataFrame(dict(enumerate(self._columns(self._history, n_rows))))
-        frame.columns = self._index
+            return pd.DataFrame(floats.T, columns=history.index, copy=False)
+        frame = pd.DataFrame(dict(enumerate(self._columns(history, n_rows))))
+        frame.columns = history.index
         return frame
 
     def get_last_t(self, t):
@@ -496,7 +499,8 @@ class QueueDataAccumulator(DataFrameAccumulator):
                 history = state.history
                 if type(data) is history.row_type:  # as append does, without its call
                     waiting = history.waiting
-                    waiting += seconds, data
+                    waiting.append(seconds)
+                    waiting.append(data)
                     if len(waiting) >= FULL:
                         history.settle()
                 else:
@@ -551,7 +555,9 @@ class DynamicLog(DataFrameAccumulator):
         """
         history = self._state.history
         waiting = history.waiting
-        waiting += time, tuple(map(data.get, history.fields, _MISSING))
+        row = tuple(map(data.get, history.fields, _MISSING))
+        waiting.append(time)
+        waiting.append(row)
         if len(waiting) >= FULL:
             history.settle()
 
@@ -586,7 +592,8 @@ class EstimatorLog(DataFrameAccumulator):
         history = state.history
         if type(data) is history.row_type:  # as append does, without its call
             waiting = history.waiting
-            waiting += t, data
+            waiting.append(t)
+            waiting.append(data)
             if len(waiting) >= FULL:
                 history.settle()
         elif self.append(t, data):

@@ -38,16 +38,18 @@ class History:
     Attributes
     ----------
     waiting : list
-        What is not in columns yet, as time, row, time, row: one list, so that both are added in one step, which
-        nothing interrupts, and at half the cost of two.
+        What is not in columns yet: append a time, then its row. One list takes two thirds of the time of two.
     fields : tuple of str
         Columns of a row, without its time.
+    index : pandas.Index or None
+        The same and ``t``, once a table was made.
     """
 
     def __init__(self, row_type: Any = None):
         self.row_type = row_type
         self.fields: tuple[str, ...] = row_type._fields if row_type else ()
         self.waiting: list[Any] = []
+        self.index: Any = None
         self.lock = threading.RLock()
         self._chunks: list[Chunk | SharedRows] = []
         self._shared: deque[SharedRows] = deque()
@@ -75,9 +77,15 @@ class History:
             A time is no number, or a row has another length. Only such rows are dropped.
         """
         with self.lock:
-            n_waiting = len(self.waiting) // 2
+            n_waiting = self._count_waiting()
             for start in range(0, n_waiting, CHUNK_ROWS):
                 self._take(min(CHUNK_ROWS, n_waiting - start))
+
+    def _count_waiting(self) -> int:
+        """Return how many rows wait, without a time whose row never came because Ctrl-C was pressed in between."""
+        while (n_rows := len(self.waiting) // 2) and not isinstance(self.waiting[2 * n_rows - 1], tuple):
+            del self.waiting[next(at for at in range(0, 2 * n_rows, 2) if not isinstance(self.waiting[at + 1], tuple))]
+        return n_rows
 
     def _take(self, n_rows: int) -> None:
         """Move the first waiting rows into the last chunk, or into a new one where they don't fit."""
@@ -217,7 +225,7 @@ class History:
         """Return the values of one row; negative counts from the end."""
         with self.lock:
             behind = self._behind(index)
-            waiting = len(self.waiting) // 2
+            waiting = self._count_waiting()
             if behind <= waiting:
                 return list(self.waiting[2 * (waiting - behind) + 1])
             return next(chunk.row(chunk.n_rows - left) for chunk, left in self._from_end(behind - waiting))
@@ -226,7 +234,7 @@ class History:
         """Return the time of one row, in s; negative counts from the end."""
         with self.lock:
             behind = self._behind(index)
-            waiting = len(self.waiting) // 2
+            waiting = self._count_waiting()
             if behind <= waiting:
                 return float(self.waiting[2 * (waiting - behind)])
             return next(float(chunk.times()[chunk.n_rows - left]) for chunk, left in self._from_end(behind - waiting))

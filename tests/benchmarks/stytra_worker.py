@@ -215,6 +215,8 @@ def main(program, n_rows, folder):
 
     application = QCoreApplication([])
     bench = Bench(collectors_of(program), int(n_rows), folder)
+    gc.collect()
+    gc.freeze()  # or collecting before a round would walk through all that was imported, and leave that in the caches
     print(json.dumps(bench.bytes_a_row), flush=True)
     tasks = {}
     for line in sys.stdin:
