@@ -18,12 +18,23 @@ import numpy as np
 import pandas as pd
 
 from labweave.acquisition.errors import MissingPath, NoSuchRow, RefusedType, RefusedValue
-from labweave.acquisition.history import WAITING, History
+from labweave.acquisition.history import FULL, History
 from labweave.acquisition.journaling import Journal
 from labweave.acquisition.qt import QObject, pyqtSignal
 from labweave.formats.stytra.logs import FORMATS, UnknownFormat, earlier_path, write_log
 
 _HALF_MICROSECOND = 0.5e-6
+_MISSING = repeat(math.nan)
+
+
+class _State:
+    """What a row needs of its collector when it comes: reading an attribute of a QObject takes ten times as long."""
+
+    __slots__ = ("exp", "history")
+
+    def __init__(self, experiment: Any):
+        self.exp = experiment
+        self.history = History()
 
 
 class Accumulator(QObject):
@@ -40,9 +51,19 @@ class Accumulator(QObject):
 
     def __init__(self, experiment, name="", max_history_if_not_running=1000):
         super().__init__()
+        self._state = _State(experiment)
         self.name = name
         self.exp = experiment
         self.max_history_if_not_running = max_history_if_not_running
+
+    @property
+    def exp(self) -> Any:
+        """The experiment; another may be set at any time."""
+        return self._state.exp
+
+    @exp.setter
+    def exp(self, experiment: Any) -> None:
+        self._state.exp = experiment
 
     def _seconds(self, time: dt.datetime) -> float:
         try:
@@ -84,8 +105,7 @@ class DataFrameAccumulator(Accumulator):
         self.plot_columns = monitored_headers
         self.fps_calc_points = fps_calc_points
         self._header_dict: dict[str, int] | None = None
-        self._history = History()
-        self._index = pd.Index(["t"])
+        self._halves: tuple[list[float], list[Any]] = ([], [])
         self._journal: Journal | None = None
         self._earlier: list[History] = []
 
@@ -113,11 +133,20 @@ class DataFrameAccumulator(Accumulator):
         """
         first = type(data) is not self._history.row_type and self._take_type(type(data))
         history = self._history
-        history.times.append(t)
-        history.rows.append(data)
-        if len(history.rows) >= WAITING:
+        waiting = history.waiting
+        waiting.append(t)
+        waiting.append(data)
+        if len(waiting) >= FULL:
             history.settle()
         return first
+
+    @property
+    def _history(self) -> History:
+        return self._state.history
+
+    @_history.setter
+    def _history(self, history: History) -> None:
+        self._state.history = history
 
     def _take_type(self, row_type: Any) -> bool:
         """Take over the type of a row; say whether a table begins with it."""
@@ -144,7 +173,6 @@ class DataFrameAccumulator(Accumulator):
 
     def _begin_table(self, row_type: Any) -> None:
         self._history = History(row_type)
-        self._index = pd.Index([*row_type._fields, "t"])
         self._header_dict = None
         if self._journal is not None:
             self._journal.follow(self._history)
@@ -239,7 +267,7 @@ class DataFrameAccumulator(Accumulator):
             self._earlier = []
             if self._journal is not None:
                 self._journal.restart()
-        self._history, self._header_dict = History(), None
+        self._history, self._header_dict, self._halves = History(), None, ([], [])
 
     def trim_data(self):
         """Keep the last ``max_history_if_not_running`` rows, once there are half as many more and no protocol runs."""
@@ -287,7 +315,8 @@ class DataFrameAccumulator(Accumulator):
         TypeError
             It is no integer.
         """
-        n_rows = len(self._history)
+        history = self._history
+        n_rows = len(history)
         if n is not None:
             if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
                 raise RefusedType(f"get_last_n takes a number of rows, not {n!r}.")
@@ -296,11 +325,13 @@ class DataFrameAccumulator(Accumulator):
             n_rows = min(int(n), n_rows)
         if not n_rows:
             return None
-        floats = self._history.last_floats(n_rows)
+        if history.index is None:  # made when it is wanted: it takes as long as a thousand rows
+            history.index = pd.Index([*history.fields, "t"])
+        floats = history.last_floats(n_rows)
         if floats is not None:
-            return pd.DataFrame(floats.T, columns=self._index, copy=False)
-        frame = pd.DataFrame(dict(enumerate(self._columns(self._history, n_rows))))
-        frame.columns = self._index
+            return pd.DataFrame(floats.T, columns=history.index, copy=False)
+        frame = pd.DataFrame(dict(enumerate(self._columns(history, n_rows))))
+        frame.columns = history.index
         return frame
 
     def get_last_t(self, t):
@@ -454,7 +485,8 @@ class QueueDataAccumulator(DataFrameAccumulator):
         TypeError
             An item is no row with a time. It is kept in `refused_items`; the items behind it wait in the queue.
         """
-        get, t0, is_running = self.data_queue.get, self.exp.t0, self.exp.protocol_runner.running
+        state = self._state
+        get, t0, is_running = self.data_queue.get, state.exp.t0, state.exp.protocol_runner.running
         while True:
             try:
                 item = get(False)
@@ -464,11 +496,12 @@ class QueueDataAccumulator(DataFrameAccumulator):
             try:
                 time, data = item
                 seconds = (time - t0).total_seconds()
-                history = self._history
+                history = state.history
                 if type(data) is history.row_type:  # as append does, without its call
-                    history.times.append(seconds)
-                    history.rows.append(data)
-                    if len(history.rows) >= WAITING:
+                    waiting = history.waiting
+                    waiting.append(seconds)
+                    waiting.append(data)
+                    if len(waiting) >= FULL:
                         history.settle()
                 else:
                     first = self._take(seconds, data)
@@ -503,7 +536,6 @@ class DynamicLog(DataFrameAccumulator):
     def __init__(self, stimuli, **kwargs):
         super().__init__(**kwargs)
         self._names: tuple[str, ...] = ()
-        self._missing: tuple = ()
         self.update_stimuli(stimuli)
 
     @property
@@ -521,10 +553,12 @@ class DynamicLog(DataFrameAccumulator):
         data : mapping
             Parameter -> value. Those that it lacks are NaN; others are left out.
         """
-        history = self._history
-        history.times.append(time)
-        history.rows.append(tuple(map(data.get, self._names, self._missing)))
-        if len(history.rows) >= WAITING:
+        history = self._state.history
+        waiting = history.waiting
+        row = tuple(map(data.get, history.fields, _MISSING))
+        waiting.append(time)
+        waiting.append(row)
+        if len(waiting) >= FULL:
             history.settle()
 
     def update_stimuli(self, stimuli):
@@ -534,7 +568,6 @@ class DynamicLog(DataFrameAccumulator):
         )
         row_type = row_type_of(names)
         self._names = self._fields_of(row_type)
-        self._missing = tuple(repeat(math.nan, len(self._names)))
         self._dynamic_type = row_type
         self.reset()
 
@@ -555,16 +588,17 @@ class EstimatorLog(DataFrameAccumulator):
             s from ``experiment.t0``.
         data : namedtuple
         """
-        history = self._history
-        if type(data) is not history.row_type:
-            if self.append(t, data):
-                self.sig_acc_init.emit()
-        else:  # as append does, without its call: an attribute of a QObject takes ten times as long as one of ours
-            history.times.append(t)
-            history.rows.append(data)
-            if len(history.rows) >= WAITING:
+        state = self._state
+        history = state.history
+        if type(data) is history.row_type:  # as append does, without its call
+            waiting = history.waiting
+            waiting.append(t)
+            waiting.append(data)
+            if len(waiting) >= FULL:
                 history.settle()
-        if not self.exp.protocol_runner.running:
+        elif self.append(t, data):
+            self.sig_acc_init.emit()
+        if not state.exp.protocol_runner.running:
             self.trim_data()
 
 
@@ -653,13 +687,12 @@ class _Rows(Sequence):
     def append(self, value: Any) -> None:
         """Add a time, then a row, as subclasses written for Stytra do; `DataFrameAccumulator.append` takes both."""
         accumulator = self._accumulator
-        if self._times:
-            accumulator._history.times.append(value)
-            return
-        history = accumulator._history
-        if type(value) is not history.row_type and accumulator._take_type(type(value)):
-            accumulator._history.times.extend(history.times[len(history.rows) :])
-        accumulator._history.rows.append(value)
+        if not self._times and type(value) is not accumulator._history.row_type:
+            accumulator._take_type(type(value))
+        times, rows = accumulator._halves
+        (times if self._times else rows).append(value)
+        if times and rows:
+            DataFrameAccumulator.append(accumulator, times.pop(0), rows.pop(0))
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._last(len(self._history)))

@@ -12,6 +12,7 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from operator import countOf
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from labweave.acquisition.chunks import EVERY, Chunk, SharedRows, are_kept_elsew
 from labweave.acquisition.errors import RefusedType
 
 WAITING = 512
+FULL = 2 * WAITING  # length of the list in which rows and their times wait
 CHUNK_ROWS = 4096
 
 
@@ -35,17 +37,19 @@ class History:
 
     Attributes
     ----------
-    rows, times : list
-        What waits: append to ``times``, then to ``rows``.
+    waiting : list
+        What is not in columns yet: append a time, then its row. One list takes two thirds of the time of two.
     fields : tuple of str
         Columns of a row, without its time.
+    index : pandas.Index or None
+        The same and ``t``, once a table was made.
     """
 
     def __init__(self, row_type: Any = None):
         self.row_type = row_type
         self.fields: tuple[str, ...] = row_type._fields if row_type else ()
-        self.rows: list[tuple] = []
-        self.times: list[float] = []
+        self.waiting: list[Any] = []
+        self.index: Any = None
         self.lock = threading.RLock()
         self._chunks: list[Chunk | SharedRows] = []
         self._shared: deque[SharedRows] = deque()
@@ -54,7 +58,7 @@ class History:
         self._watcher: Callable[[Chunk, int, int], None] | None = None
 
     def __len__(self) -> int:
-        return self._n_kept - self._n_dropped + min(len(self.rows), len(self.times))
+        return self._n_kept - self._n_dropped + len(self.waiting) // 2
 
     def watch(self, watcher: Callable[[Chunk, int, int], None] | None) -> None:
         """Have a function called with chunk, start and stop of all rows, and of those that come."""
@@ -73,9 +77,15 @@ class History:
             A time is no number, or a row has another length. Only such rows are dropped.
         """
         with self.lock:
-            n_waiting = min(len(self.rows), len(self.times))
+            n_waiting = self._count_waiting()
             for start in range(0, n_waiting, CHUNK_ROWS):
                 self._take(min(CHUNK_ROWS, n_waiting - start))
+
+    def _count_waiting(self) -> int:
+        """Return how many rows wait, without a time whose row never came because Ctrl-C was pressed in between."""
+        while (n_rows := len(self.waiting) // 2) and not isinstance(self.waiting[2 * n_rows - 1], tuple):
+            del self.waiting[next(at for at in range(0, 2 * n_rows, 2) if not isinstance(self.waiting[at + 1], tuple))]
+        return n_rows
 
     def _take(self, n_rows: int) -> None:
         """Move the first waiting rows into the last chunk, or into a new one where they don't fit."""
@@ -83,15 +93,17 @@ class History:
         try:
             if self._share(n_rows):
                 done = n_rows
+                return
+            times, rows = self.waiting[: 2 * n_rows : 2], self.waiting[1 : 2 * n_rows : 2]
             while done < n_rows:
                 chunk = self._chunks[-1] if self._chunks else None
                 if chunk is None or chunk.kinds is None:
-                    self._check(self.rows[:n_rows], self.times[:n_rows], 0)
-                    chunk = self._open_chunk(kinds_of(self.rows[:n_rows]))
+                    self._check(rows, times, 0)
+                    chunk = self._open_chunk(kinds_of(rows))
                 elif isinstance(chunk, SharedRows) or chunk.n_rows == chunk.capacity:
                     chunk = self._open_chunk(chunk.kinds)
                 stop = min(n_rows, done + chunk.capacity - chunk.n_rows)
-                part, moments = self.rows[done:stop], self.times[done:stop]
+                part, moments = rows[done:stop], times[done:stop]
                 try:
                     chunk.add(part, moments)
                 except (struct.error, OverflowError, TypeError, ValueError):
@@ -103,7 +115,7 @@ class History:
                 if self._watcher is not None:
                     self._watcher(chunk, chunk.n_rows - len(part), chunk.n_rows)
         finally:
-            del self.rows[:done], self.times[:done]
+            del self.waiting[: 2 * done]
 
     def _share(self, n_rows: int) -> bool:
         """Refer to the first waiting rows, if something else keeps them and no reader or journal wants them now."""
@@ -113,13 +125,17 @@ class History:
                 self._shared.append(shared)
             else:
                 shared.chunk()
-        if self._watcher is not None or n_rows < WAITING or not are_kept_elsewhere(self.rows[:n_rows:EVERY]):
+        if (
+            self._watcher is not None
+            or n_rows < WAITING
+            or not are_kept_elsewhere(self.waiting[1 : 2 * n_rows : 2 * EVERY])
+        ):
             return False
-        rows = self.rows[:n_rows]
-        if set(map(len, rows)) != {len(self.fields)}:
+        rows = self.waiting[1 : 2 * n_rows : 2]
+        if countOf(map(len, rows), len(self.fields)) != n_rows:
             return False
         try:
-            shared = SharedRows(rows, self.times[:n_rows], self._chunks[-1].kinds if self._chunks else None)
+            shared = SharedRows(rows, self.waiting[: 2 * n_rows : 2], self._chunks[-1].kinds if self._chunks else None)
         except (struct.error, OverflowError):
             return False
         self._close_chunk()
@@ -151,7 +167,7 @@ class History:
         if not wrong:
             return
         for index in reversed(wrong):
-            del self.rows[start + index], self.times[start + index]
+            del self.waiting[2 * (start + index) : 2 * (start + index + 1)]
         row, time = rows[wrong[0]], times[wrong[0]]
         which = f"Row {self._n_kept - self._n_dropped + wrong[0]}"
         if len(wrong) > 1:
@@ -168,7 +184,7 @@ class History:
             if excess >= kept:
                 self._chunks, self._n_kept, self._n_dropped = [], 0, 0
                 self._shared.clear()
-                del self.rows[: excess - kept], self.times[: excess - kept]
+                del self.waiting[: 2 * (excess - kept)]
                 return
             self._n_dropped += max(excess, 0)
             while self._chunks and self._n_dropped >= self._chunks[0].n_rows:
@@ -209,18 +225,18 @@ class History:
         """Return the values of one row; negative counts from the end."""
         with self.lock:
             behind = self._behind(index)
-            waiting = min(len(self.rows), len(self.times))
+            waiting = self._count_waiting()
             if behind <= waiting:
-                return list(self.rows[waiting - behind])
+                return list(self.waiting[2 * (waiting - behind) + 1])
             return next(chunk.row(chunk.n_rows - left) for chunk, left in self._from_end(behind - waiting))
 
     def time(self, index: int) -> float:
         """Return the time of one row, in s; negative counts from the end."""
         with self.lock:
             behind = self._behind(index)
-            waiting = min(len(self.rows), len(self.times))
+            waiting = self._count_waiting()
             if behind <= waiting:
-                return float(self.times[waiting - behind])
+                return float(self.waiting[2 * (waiting - behind)])
             return next(float(chunk.times()[chunk.n_rows - left]) for chunk, left in self._from_end(behind - waiting))
 
     def _behind(self, index: int) -> int:

@@ -285,6 +285,56 @@ def test_what_comes_back_is_what_pandas_makes_of_the_rows(experiment, n_rows):
     assert log.stored_data[n_rows // 2] == rows[n_rows // 2]
 
 
+@pytest.mark.parametrize("n_before", [0, 1, WAITING - 1, WAITING + 5])
+def test_a_time_whose_row_never_came_shifts_no_other(experiment, n_before):
+    """As Ctrl-C between the two leaves it."""
+    log, x = EstimatorLog(experiment=experiment), [-1.0, *range(n_before), *range(1000, 1003 + WAITING)]
+    log.update_list(-1.0, Row(-1.0, 0))
+    for n in range(n_before):
+        log.update_list(float(n), Row(float(n), 0))
+    log._history.waiting.append(0.5)
+    for n in range(1000, 1003 + WAITING):
+        log.update_list(float(n), Row(float(n), 0))
+        assert (log.times[-1], log.stored_data[-1]) == (n, Row(n, 0))
+    assert log["x"].tolist() == log.t.tolist() == x
+    assert len(log.stored_data) == len(x)
+
+
+def test_another_experiment_may_be_set(log, experiment):
+    class Other:
+        t0 = experiment.t0 + 10 * S
+
+        class protocol_runner:
+            running = False
+
+    log.max_history_if_not_running = 10
+    log.exp = Other
+    log.update_list(2.0, Row(20.0, 5.0))
+    assert log.exp is Other
+    assert log.t.tolist() == [n / 10 for n in range(11, 21)]
+    assert log.values_at_abs_time(Other.t0 + 1.2 * S) == Row(12.0, 3.0)
+
+
+def test_a_subclass_may_override_how_rows_come(experiment):
+    class Doubled(EstimatorLog):
+        def update_list(self, t, data):
+            super().update_list(2 * t, data)
+
+    log = Doubled(experiment=experiment)
+    inits = heard(log.sig_acc_init)
+    for n in range(3):
+        log.update_list(n, Row(n, n))
+    assert (log.t.tolist(), len(inits)) == ([0, 2, 4], 1)
+
+
+def test_a_row_that_is_no_mapping_leaves_no_time(experiment):
+    log = DynamicLog([Stimulus("a")], experiment=experiment)
+    with pytest.raises(AttributeError):
+        log.update_list(0.5, None)
+    log.update_list(1.0, {"a": 7.0})
+    assert (log.t.tolist(), log["a"].tolist()) == ([1.0], [7.0])
+
+
 def test_a_subclass_may_append_as_in_stytra(experiment):
     class Own(DataFrameAccumulator):
         def update(self, t, row):
@@ -295,6 +345,13 @@ def test_a_subclass_may_append_as_in_stytra(experiment):
     for index in range(3):
         log.update(index, Row(index, index))
     assert log.get_dataframe()["t"].tolist() == [0, 1, 2]
+    log.stored_data.append(Row(3, 3))  # the row first: it counts when its time is there
+    assert len(log.times) == len(log.stored_data) == 3
+    log.times.append(3)
+    log.times.append(4)
+    log.reset()  # drops the time that is alone, too
+    log.update(5, Row(5, 5))
+    assert (log.t.tolist(), log["x"].tolist()) == ([5], [5])
     assert Own(experiment).append(0.5, Row(1, 2)) is True
 
 

@@ -1,7 +1,8 @@
-"""One program's collectors at work: ``stytra_worker.py stytra|labweave N_ROWS FOLDER TASK...`` prints their times.
+"""One program's collectors at work, a round at a time: ``stytra_worker.py stytra|labweave N_ROWS FOLDER``.
 
-Run by the Python that the program is installed in. Printed is JSON: task -> wall and CPU time, in s, and what was
-counted; tasks that take much less than a second are repeated, and the time is that of one.
+Run by the Python that the program is installed in. It prints the bytes a row that a collector takes, then reads names of
+tasks, a line each, and answers with JSON: wall and CPU time of one call, in s, and what was counted. So two programs can
+be asked in turn. What takes much less than a millisecond is called many times in a round.
 """
 
 import collections
@@ -50,26 +51,21 @@ def rows(n_rows):
         yield number / RATE_HZ, Row(*[value + number / 7 for value in start])
 
 
-def timed(work, prepare=lambda: None, rounds=5):
-    """Return wall and CPU time of the best of some rounds, each on what `prepare` gives."""
-    taken = []
-    for _ in range(rounds):
-        prepared = prepare()
+class Task:
+    """Something to measure: `work` is called `n_calls` times with what `prepare` gives; `after` gives what was counted."""
+
+    def __init__(self, work, prepare=tuple, n_calls=1, after=list):
+        self.work, self.prepare, self.n_calls, self.after = work, prepare, n_calls, after
+
+    def round(self):
+        """Return wall and CPU time of one call, and what was counted; what it leaves is freed afterwards."""
+        arguments, work = self.prepare(), self.work
         gc.collect()
         wall_s, cpu_s = time.perf_counter(), time.process_time()
-        work(prepared) if prepared is not None else work()
-        taken.append([time.perf_counter() - wall_s, time.process_time() - cpu_s])
-    return [min(times) for times in zip(*taken, strict=True)]
-
-
-def timed_often(work, n_times):
-    """Return wall and CPU time of one of many calls, in the best of some rounds."""
-
-    def repeat():
-        for _ in range(n_times):
-            work()
-
-    return [seconds / n_times for seconds in timed(repeat)]
+        for _ in range(self.n_calls):
+            work(*arguments)
+        wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
+        return [wall_s / self.n_calls, cpu_s / self.n_calls, *self.after()]
 
 
 def memory_bytes():
@@ -82,12 +78,11 @@ class Bench:
 
     def __init__(self, collectors, n_rows, folder):
         self.collectors, self.n_rows, self.folder = collectors, n_rows, folder
-        self.rounds = 5 if n_rows <= 100_000 else 1
         gc.collect()
         before = memory_bytes()
         self.log = collectors.EstimatorLog(experiment=Experiment)
         self._fill(self.log)
-        self.found = {"memory": (memory_bytes() - before) / n_rows}
+        self.bytes_a_row = (memory_bytes() - before) / n_rows
         self.some = list(rows(min(n_rows, 10_000)))
 
     def _fill(self, log):
@@ -96,15 +91,15 @@ class Bench:
             update(time_s, row)
 
     def _estimator_log(self):
-        return self.collectors.EstimatorLog(experiment=Experiment)
+        return (self.collectors.EstimatorLog(experiment=Experiment),)
 
     def collect(self):
         """Append rows as they come, each with memory of its own."""
-        return timed(self._fill, self._estimator_log, self.rounds)
+        return Task(self._fill, self._estimator_log)
 
     def append(self):
         """Append rows that something else holds too: in the end, both programs refer to them."""
-        return timed(self._fill_with_held, self._estimator_log, self.rounds)
+        return Task(self._fill_with_held, self._estimator_log)
 
     def append_and_read(self):
         """Append such rows, and have all as a table: all that was put off is done."""
@@ -113,7 +108,7 @@ class Bench:
             self._fill_with_held(log)
             assert len(log.get_dataframe()) == self.n_rows
 
-        return timed(fill, self._estimator_log, self.rounds)
+        return Task(fill, self._estimator_log)
 
     def _fill_with_held(self, log):
         update = log.update_list
@@ -128,9 +123,9 @@ class Bench:
             log = self.collectors.QueueDataAccumulator(queue.Queue(), experiment=Experiment)
             for time_s, row in self.some:
                 log.data_queue.put((Experiment.t0 + dt.timedelta(seconds=time_s), row))
-            return log
+            return (log,)
 
-        return timed(lambda log: log.update_list(), prepare)
+        return Task(lambda log: log.update_list(), prepare)
 
     def process_queue(self):
         """Append from the queue that rows of other processes come by."""
@@ -140,13 +135,13 @@ class Bench:
             for time_s, row in self.some:
                 source.put(Experiment.t0 + dt.timedelta(seconds=time_s), row)
             time.sleep(1)
-            return self.collectors.QueueDataAccumulator(source, experiment=Experiment)
+            return (self.collectors.QueueDataAccumulator(source, experiment=Experiment),)
 
         def drain(log):
             while len(log.stored_data) < len(self.some):
                 log.update_list()
 
-        return timed(drain, prepare, 3)
+        return Task(drain, prepare)
 
     def dynamic(self):
         """Append to a log of stimuli."""
@@ -156,38 +151,40 @@ class Bench:
             for time_s, row in values:
                 log.update_list(time_s, row)
 
-        return timed(fill, lambda: self.collectors.DynamicLog([Stimulus], experiment=Experiment))
+        return Task(fill, lambda: (self.collectors.DynamicLog([Stimulus], experiment=Experiment),))
 
     def journaled(self):
         """Append rows as they come while a journal is written."""
 
         def prepare():
-            log = self._estimator_log()
+            (log,) = self._estimator_log()
             log.open_journal(os.path.join(self.folder, "journaled"))
-            return log
+            return (log,)
 
         def fill(log):
             self._fill(log)
             log.close_journal()
 
-        taken = timed(fill, prepare, self.rounds)
-        os.remove(os.path.join(self.folder, "journaled.journal"))
-        return taken
+        def after():
+            os.remove(os.path.join(self.folder, "journaled.journal"))
+            return []
+
+        return Task(fill, prepare, after=after)
 
     def get_last_n(self):
         assert len(self.log.get_last_n(500)) == 500
-        return timed_often(lambda: self.log.get_last_n(500), 100)
+        return Task(lambda: self.log.get_last_n(500), n_calls=100)
 
     def get_last_10(self):
-        return timed_often(lambda: self.log.get_last_n(10), 100)
+        return Task(lambda: self.log.get_last_n(10), n_calls=100)
 
     def get_last_t(self):
         assert 1000 <= len(self.log.get_last_t(1)) <= 1112  # Stytra takes its rate for a ninth higher than it is
-        return timed_often(lambda: self.log.get_last_t(1), 50)
+        return Task(lambda: self.log.get_last_t(1), n_calls=50)
 
     def get_dataframe(self):
         assert len(self.log.get_dataframe()) == self.n_rows
-        return timed(self.log.get_dataframe, rounds=self.rounds)
+        return Task(self.log.get_dataframe)
 
     def csv(self):
         return self._save("csv")
@@ -203,21 +200,30 @@ class Bench:
 
     def _save(self, format):
         path = os.path.join(self.folder, "140709_behavior_log")
-        times = timed(lambda: self.log.save(path, format), rounds=self.rounds)
-        size = os.path.getsize(f"{path}.{format}")
-        os.remove(f"{path}.{format}")
-        return [*times, size]
+
+        def after():
+            size = os.path.getsize(f"{path}.{format}")
+            os.remove(f"{path}.{format}")
+            return [size]
+
+        return Task(lambda: self.log.save(path, format), after=after)
 
 
-def main(program, n_rows, folder, *tasks):
+def main(program, n_rows, folder):
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     from PyQt5.QtCore import QCoreApplication
 
     application = QCoreApplication([])
     bench = Bench(collectors_of(program), int(n_rows), folder)
-    for task in tasks:
-        bench.found[task] = getattr(bench, task)()
-    print(json.dumps(bench.found))
+    gc.collect()
+    gc.freeze()  # or collecting before a round would walk through all that was imported, and leave that in the caches
+    print(json.dumps(bench.bytes_a_row), flush=True)
+    tasks = {}
+    for line in sys.stdin:
+        name = line.strip()
+        if name not in tasks:
+            tasks = {name: getattr(bench, name)()}
+        print(json.dumps(tasks[name].round()), flush=True)
     del application
 
 
