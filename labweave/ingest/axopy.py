@@ -70,10 +70,29 @@ class AxopyAdapter(Adapter):
             if zipfile.is_zipfile(self.location):
                 yield Unit(self.location.name, (self.location.name,))
             return
+        self._check_level()
         for subject_folder in self._folders(self.root):
             for folder in self._folders(subject_folder):
                 path = f"{subject_folder.name}/{folder.name}"
                 yield Unit(path, tuple(f"{path}/{name}" for name in _files(folder)), journal_state(folder))
+
+    def _check_level(self) -> None:
+        """Refuse a folder above or below a data root, where tasks would be taken for subjects, or subjects for tasks.
+
+        Raises
+        ------
+        SourceError
+            There are tables of trials, but none of them in a folder of a folder.
+        """
+        root = self.root.resolve()
+        if next(root.glob(f"*/*/{TABLE}"), None):
+            return
+        for pattern in (f"*/*/*/{TABLE}", f"*/{TABLE}", TABLE):
+            if table := min(root.glob(pattern), default=None):
+                raise SourceError(
+                    f"{self.location} is no data root: a table of trials is in ROOT/subject/task/{TABLE}, and there is "
+                    f"{table}. Ingest {table.parents[2]} instead."
+                )
 
     def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row]:
         """Yield subject, session, task, run, trials, arrays and pickles of one unit."""

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from labweave import ingest
-from labweave.errors import ReadError, SchemaError
+from labweave.errors import ReadError, SchemaError, SourceError
 from labweave.formats.axopy import Storage, TaskReader, Trial, recover, storage_to_zip, write_hdf5
 from labweave.formats.axopy.arrays import ArrayFile
 from labweave.formats.axopy.journal import Change, Journal
@@ -71,6 +71,13 @@ def test_an_experiment_goes_into_the_tables(database, root):
     assert (task.TrialArray & {"array_name": "events", "trial": 2}).fetch1("trial_array").tolist() == [0, 1]
     again = run(root)
     assert (again.new, again.changed, again.unchanged, again.rows) == (0, 0, 1, {})
+
+
+@pytest.mark.parametrize("place", ["..", "p0", "p0/reaching"])
+def test_a_folder_above_or_below_a_data_root_is_refused(database, root, place):
+    with pytest.raises(SourceError, match=f"Ingest {root} instead"):
+        run(root / place)
+    assert len(subject.Subject()) == len(task.TaskRun()) == 0
 
 
 def test_the_database_holds_only_where_an_array_is(database, root):
