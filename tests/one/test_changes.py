@@ -101,3 +101,5 @@ def test_aggregates(database, tmp_path):
     with pytest.raises(ALFObjectNotFound):
         one.load_aggregate("subjects", "ZM_1150", "no.such")
     assert len(one.list_datasets(S1)) == 27, "aggregates are of no session"
+    record = one.path2record(f"{tmp_path}/{paths[0].removesuffix('.npy')}.{ids[0]}.npy")
+    assert str(record.name) == ids[0] and record.rel_path == paths[0]
