@@ -148,7 +148,7 @@ class Ids(ApiBase):
             record = {name: getattr(row, name) for name in ("lab", "subject", "date", "number", "task_protocol")}
             return pd.Series({**record, "projects": ",".join(row.projects)}, name=UUID(eid), dtype=object)
         row = self._dataset_at(path)
-        return None if row is None else datasets_frame([row], with_eid=True).iloc[0]
+        return None if row is None else datasets_frame([row], with_eid=row.eid is not None).iloc[0]
 
     def _dataset_at(self, path: Any) -> DatasetRow | None:
         name = str(path).rpartition("/")[2]

@@ -201,6 +201,8 @@ class Loads(ApiBase):
 
     def _exactly(self, rows: list[DatasetRow], path: str) -> DatasetRow:
         """Return the dataset at a path below the session; a name without folders is one in the root."""
+        if listed := [row for row in rows if row.rel_path == path and row.severity <= matching.QC["FAIL"]]:
+            return matching.only_one(listed)
         folder, revision, name = split_rel_path(path)
         found = matching.find(
             rows, matching.with_extension(name, self.wildcards), folder, revision, wildcards=self.wildcards

@@ -304,7 +304,7 @@ class Core:
         revision = revision or matching.default_revision()
         name = matching.with_extension(dataset, wildcards)
         if is_path:
-            return self._by_path(rows, name, wildcards)
+            return self._by_path(rows, str(dataset), wildcards)
         found = matching.find(rows, name, collection, wildcards=wildcards)
         plain = isinstance(name, str) and isinstance(dataset, str) and not matching.has_magic(dataset)
         if not found and plain and wildcards:
@@ -324,7 +324,7 @@ class Core:
         """Return the dataset at a path, its revision as it is there."""
         if exact := [row for row in rows if row.rel_path == path and row.severity <= matching.QC["FAIL"]]:
             return matching.only_one(exact)
-        found = matching.find(rows, path, wildcards=wildcards)
+        found = matching.find(rows, matching.with_extension(path, wildcards), wildcards=wildcards)
         if not found:
             raise ALFObjectNotFound(f'Dataset "{path}" not found.')
         matching.only_collection(found)

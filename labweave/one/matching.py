@@ -197,9 +197,16 @@ def find(
     ignore_qc_not_set : bool
         Leave out datasets that have had no quality control.
     """
-    fits, most = path_pattern(filename, collection, revision, wildcards=wildcards).match, severity(max_qc)
-    least = 1 if ignore_qc_not_set else 0
+    most, least = severity(max_qc), 1 if ignore_qc_not_set else 0
+    is_any = filename is None and collection is None and revision is None
+    fits = _is_alf if is_any else path_pattern(filename, collection, revision, wildcards=wildcards).match
     return [row for row in rows if least <= row.severity <= most and fits(row.rel_path)]
+
+
+@lru_cache(maxsize=20_000)
+def _is_alf(rel_path: str) -> bool:
+    """Say whether a path is listed where no pattern is given; sessions have the same ones again and again."""
+    return path_pattern(None, None, None, wildcards=True).match(rel_path) is not None
 
 
 def with_extension(name: Any, wildcards: bool) -> Any:

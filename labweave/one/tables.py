@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import labweave.database
+from labweave.database.connection import LabConnection
 from labweave.database.finding import Finder, FoundCopy, FoundDataset, FoundInsertion, FoundSession, Wanted
 from labweave.formats.alf.names import join_rel_path
 from labweave.one import warm
@@ -130,9 +131,15 @@ def session_folder(lab: str | None, subject: str | None, date: dt.date | None, n
 class Tables:
     """Questions to the open database of this process."""
 
+    def __init__(self) -> None:
+        self._last: tuple[LabConnection, Finder] | None = None
+
     @property
     def _finder(self) -> Finder:
-        return Finder(labweave.database.current().connection)
+        connection = labweave.database.current().connection
+        if self._last is None or self._last[0] is not connection:
+            self._last = connection, Finder(connection)
+        return self._last[1]
 
     # -- sessions
 
@@ -236,11 +243,8 @@ class Tables:
             path = f"#{revision}#/{name}" if revision else name
             path = f"{folder}/{path}" if folder else path
             id, size, hash, exists = more or ("", 0, "", 1)
-            found.append(
-                PathRow(
-                    path, folder, revision, QC[qc], is_default in _TRUE, qc, eid, id, int(size), hash, exists in _TRUE
-                )
-            )
+            parts = path, folder, revision, QC[qc], is_default in _TRUE, qc, eid, id, int(size), hash, exists in _TRUE
+            found.append(tuple.__new__(PathRow, parts))  # as its _make, without looking at the length
         return found
 
     def datasets_with(self, ids: Sequence[str]) -> dict[str, DatasetRow]:
@@ -324,24 +328,18 @@ def datasets_frame(rows: Sequence[DatasetRow | PathRow], *, with_eid: bool = Fal
     import pandas as pd
 
     text, qc, names = _frame_types()
-    n = len(rows)
-    uuids = make_uuids("".join([row.id for row in rows]))
-    ids: Any = pd.Index(_objects(uuids), dtype=object, name="id", copy=False)
+    ids = _index([row.id for row in rows], "id")
     if with_eid:
-        eids = make_uuids("".join([row.eid or "" for row in rows]))
-        ids = pd.MultiIndex.from_arrays([pd.Index(eids, dtype=object), ids], names=["eid", "id"])
-    sizes = np.fromiter((row.size or 0 for row in rows), np.uint64, n)
-    codes = np.fromiter((_CODES[row.qc] for row in rows), np.int8, n)
-    columns = (
-        _texts([row.rel_path for row in rows], text),
-        pd.arrays.IntegerArray(sizes, np.zeros(n, dtype=bool)),
-        _texts([row.hash or None for row in rows], text),
-        np.fromiter((row.exists for row in rows), bool, n),
-        np.fromiter((row.is_default for row in rows), bool, n),
-        pd.Categorical.from_codes(codes, dtype=qc, validate=False),
+        ids = pd.MultiIndex.from_arrays([_index([row.eid or "" for row in rows], "eid"), ids])
+    flags = np.array([[row.exists for row in rows], [row.is_default for row in rows]], bool)
+    parts = (
+        (_texts([row.rel_path for row in rows], text), [0]),
+        (pd.arrays.IntegerArray(np.array([row.size or 0 for row in rows], np.uint64), np.zeros(len(rows), bool)), [1]),
+        (_texts([row.hash or None for row in rows], text), [2]),
+        (flags, [3, 4]),
+        (pd.Categorical.from_codes(np.array([_CODES[row.qc] for row in rows], np.int8), dtype=qc, validate=False), [5]),
     )
-    # The constructor would look at each column again, which takes longer than all of the above.
-    return pd.DataFrame._from_arrays(columns, names.view(), ids, verify_integrity=False)  # type: ignore[attr-defined]
+    return _frame(parts, ids, names)
 
 
 _CODES = {qc: code for code, qc in enumerate(QC)}
@@ -359,8 +357,35 @@ def _frame_types() -> tuple[Any, Any, Any]:
 def _texts(values: list[str | None], kind: Any) -> Any:
     import pandas as pd
 
-    # Before pandas 3, text has no type of its own.
-    return pd.array(values, dtype=kind) if isinstance(kind, pd.api.extensions.ExtensionDtype) else _objects(values)
+    if not isinstance(kind, pd.StringDtype):  # before pandas 3, text has no type of its own
+        return _objects(values)
+    if kind.storage != "pyarrow":
+        return pd.array(values, dtype=kind)
+    import pyarrow as pa
+
+    return pd.arrays.ArrowStringArray(pa.array(values, pa.large_string()), dtype=kind)  # twice as fast
+
+
+def _index(ids: Sequence[str], name: str) -> Any:
+    """Return UUIDs, given as texts, as an index; its constructor would look at each of them."""
+    import pandas as pd
+
+    return pd.Index._simple_new(_objects(make_uuids("".join(ids))), name)  # type: ignore[attr-defined]
+
+
+def _frame(parts: Iterable[tuple[Any, list[int]]], index: Any, names: Any) -> pd.DataFrame:
+    """Return a frame of arrays, each with the places of its columns, as pandas keeps them: which is sooner done."""
+    import numpy as np
+    import pandas as pd
+
+    try:
+        from pandas.api.internals import create_dataframe_from_blocks
+    except ImportError:  # before pandas 3
+        columns: dict[int, Any] = {}
+        for values, places in parts:
+            columns.update(zip(places, values if len(places) > 1 else [values], strict=True))
+        return pd.DataFrame(columns, index=index).set_axis(names, axis=1)
+    return create_dataframe_from_blocks([(values, np.array(at)) for values, at in parts], index, names.view())
 
 
 def _objects(values: Sequence[Any]) -> Any:

@@ -104,7 +104,7 @@ QUESTIONS = [
     search(100, datasets=["_ibl_trials.table.pqt", "spikes.times.npy"]),
     search(100, datasets="_ibl_trials.table.pqt", dataset_qc_lte="PASS"),
     Question("list_datasets(eid)", lambda one, lab, i: one.list_datasets(lab.eids[i]), 1),
-    Question("list_datasets(eid, details)", lambda one, lab, i: one.list_datasets(lab.eids[i], details=True), 1),
+    Question("list_datasets(eid, details)", lambda one, lab, i: one.list_datasets(lab.eids[i], details=True), 1.1),
     Question(
         "list_datasets(eid, patterns)",
         lambda one, lab, i: one.list_datasets(lab.eids[i], "*spikes*", collection="alf/probe00*"),

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import inspect
+import sys
 import uuid
 
 import numpy as np
@@ -13,6 +14,8 @@ from one_lab import DATA_URL, HOT, OLD, PIDS, S1, S2, S3, S4, S5, S7, S8, SESSIO
 import labweave
 from labweave.formats.alf.exceptions import ALFMultipleCollectionsFound, ALFObjectNotFound, ALFWarning
 from labweave.one.api import One
+from labweave.one.matching import QC
+from labweave.one.tables import PathRow, datasets_frame
 
 SORTED = "alf/probe00/pykilosort"
 
@@ -113,6 +116,41 @@ def test_frames_are_those_of_one_api(one, one_lab):
         theirs.list_datasets(None, "*times*", collection="alf")
     )
     assert one.list_datasets(S4, default_revisions_only=True) == theirs.list_datasets(S4, default_revisions_only=True)
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+@pytest.mark.parametrize("is_old", [False, True])
+def test_frames_are_those_of_the_constructor(n, is_old, monkeypatch):
+    if is_old:  # pandas before 3 has no such function
+        monkeypatch.setitem(sys.modules, "pandas.api.internals", None)
+    ids = [str(uuid.uuid4()) for _ in range(n)]
+    rows = [
+        PathRow(
+            f"alf/a.b{i}.npy", "alf", "", 0, i == 1, ("PASS", "FAIL", "NOT_SET")[i], S4, ids[i], i or None, "ab" * i
+        )
+        for i in range(n)
+    ]
+    frame = datasets_frame(rows)
+    expected = pd.DataFrame(
+        {
+            "rel_path": pd.Series([f"alf/a.b{i}.npy" for i in range(n)], dtype="str"),
+            "file_size": pd.array(range(n), dtype="UInt64"),
+            "hash": pd.Series([None, "ab", "abab"][:n], dtype="str"),
+            "exists": np.ones(n, dtype=bool),
+            "default_revision": np.arange(n) == 1,
+            "qc": pd.Categorical(["PASS", "FAIL", "NOT_SET"][:n], categories=list(QC), ordered=True),
+        }
+    ).set_index(pd.Index([uuid.UUID(each) for each in ids], name="id", dtype=object))
+    if isinstance(pd.api.types.pandas_dtype("str"), pd.StringDtype):
+        pd.testing.assert_frame_equal(frame, expected)
+    else:
+        assert frame.equals(expected.where(expected.notna(), None).astype(frame.dtypes))
+    frame.loc[:, "exists"] = False
+    frame.loc[frame.index[:1], "hash"] = "x"
+    assert (
+        not frame.exists.any() and frame.default_revision.sum() == (n > 1) and list(frame.hash[:1]) == ["x"] * (n > 0)
+    )
+    assert list(datasets_frame(rows, with_eid=True).index) == [(uuid.UUID(S4), uuid.UUID(each)) for each in ids]
 
 
 def test_contents_are_those_of_the_files(one):

@@ -101,3 +101,23 @@ def test_aggregates(database, tmp_path):
     with pytest.raises(ALFObjectNotFound):
         one.load_aggregate("subjects", "ZM_1150", "no.such")
     assert len(one.list_datasets(S1)) == 27, "aggregates are of no session"
+    record = one.path2record(f"{tmp_path}/{paths[0].removesuffix('.npy')}.{ids[0]}.npy")
+    assert str(record.name) == ids[0] and record.rel_path == paths[0]
+
+
+def test_what_is_listed_is_loaded_by_its_path_whatever_its_name(database, tmp_path):
+    one_lab.write_files(tmp_path)
+    one_lab.fill(tmp_path)
+    names = ["notes.txt", "spike_train.npy", "a-b.c.npy"]
+    upsert(
+        dataset.Dataset,
+        [{"dataset_id": str(uuid.uuid4()), "eid": S1, "collection": "alf", "dataset_name": name} for name in names],
+    )
+    one = One(tmp_path)
+    session = one.eid2path(S1)
+    for name in names:
+        (session / "alf" / name).write_bytes(b"1")
+    found = [path for name in names for path in one.list_datasets(S1, name)]
+    assert found == [f"alf/{name}" for name in names]
+    assert one.load_datasets(S1, found, download_only=True)[0] == [session / path for path in found]
+    assert [one.load_dataset(S1, path, download_only=True) for path in found] == [session / path for path in found]
