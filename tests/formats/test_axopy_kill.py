@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from labweave.formats.axopy import TaskReader, TaskWriter, Trial, storage_to_zip
-from labweave.formats.axopy.arrays import GrowingArrayFile
+from labweave.formats.axopy.growing import GrowingArrayFile
 from labweave.formats.axopy.journal import NAME, Journal, pending_changes, recover
 
 WRITER = """
