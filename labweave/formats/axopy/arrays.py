@@ -190,7 +190,9 @@ class ArrayFile:
 
     def _describe_alike(self, dataset: str) -> tuple[tuple[int, ...], str, str] | None:
         address = self._hard_links.get(dataset.encode())
-        for known in self._headers if address is not None else ():
+        if address is None:
+            return None
+        for known in self._headers:
             place = len(known.before)
             header = self._bytes_at(address, place + 8 + len(known.after))
             if not header.startswith(known.before) or header[place + 8 :] != known.after:
