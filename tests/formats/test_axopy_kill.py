@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from labweave.formats.axopy import TaskReader, TaskWriter, Trial, storage_to_zip
-from labweave.formats.axopy.arrays import GrowingArrayFile
+from labweave.formats.axopy.growing import GrowingArrayFile
 from labweave.formats.axopy.journal import NAME, Journal, pending_changes, recover
 
 WRITER = """
@@ -32,7 +32,7 @@ for n in range(10**6):
     writer.write(trial)
     os.write(1, b"%d\\n" % n)
 """
-SEED, KILLS, N_TRIALS = 6, 6, 400
+SEED, KILLS, N_TRIALS = 6, 6, 700
 
 
 def check_trials(folder, at_least):
@@ -63,6 +63,24 @@ def test_a_killed_writer_loses_nothing_that_it_wrote(tmp_path):
             process.send_signal(signal.SIGKILL)
             seen += process.stdout.read()
         check_trials(folder, int(seen.split()[-1]) + 1)
+
+
+def test_a_writer_that_is_killed_late_leaves_files_that_other_programs_read(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER.replace("== 17", "== -1"), str(tmp_path)], stdout=subprocess.PIPE
+    ) as process:
+        for _ in range(2500):
+            seen = process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        seen += process.stdout.read()
+    n_trials = check_trials(tmp_path, int(seen.split()[-1]) + 1)
+    recover(tmp_path)
+    assert len((tmp_path / "trials.csv").read_text().splitlines()) == n_trials + 1
+    for name, value in (("full", lambda n: np.full((3, 40), n)), ("ragged", lambda n: np.full(n % 7, n, "f4"))):
+        with h5py.File(tmp_path / f"{name}.hdf5") as file:
+            assert list(file) == sorted(map(str, range(n_trials)))
+            for n in range(n_trials):
+                np.testing.assert_array_equal(file[str(n)][()], value(n))
 
 
 def one(n):
@@ -106,7 +124,7 @@ def test_between_any_two_pieces_h5py_alone_reads_every_trial(tmp_path):
     growing, chance = GrowingArrayFile(path), random.Random(SEED)
     for n in range(N_TRIALS):
         change = growing.add(str(n), np.full(3, n))
-        grows = any(piece[:4] == b"TREE" for _, piece in change.pieces)
+        grows = any(piece[:4] in (b"TREE", b"HEAP") for _, piece in change.pieces)
         look_at = range(n) if n < 30 else chance.sample(range(n), 6) if grows else ()
         for position, piece in change.pieces:
             with path.open("r+b") as file:

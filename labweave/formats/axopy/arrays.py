@@ -8,24 +8,19 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
 from labweave.errors import ReadError
-from labweave.formats.axopy.journal import JournaledFile, open_file
+from labweave.formats.axopy.growing import FORMAT
+from labweave.formats.axopy.journal import open_file
 from labweave.formats.axopy.names import StorageError
-from labweave.formats.writing import sync, whole_file
 
 SUFFIX = ".hdf5"
-_FORMAT = ("earliest", "v110")  # that of the older programs which read these files
-_CACHE_BYTES = 32 * 1024
-_HEAP_HEADER = 32
-_NO_FREE_SPACE = (1).to_bytes(8, "little")
 _HEADER_BYTES = 1024
 _READ_AHEAD_BYTES = 2**18
 _MAX_HEADERS = 16
@@ -35,8 +30,7 @@ _ATTEMPTS = 20
 _DAMAGED = (OSError, RuntimeError, KeyError, TypeError, ValueError)
 
 
-@dataclass(frozen=True)
-class ArrayFacts:
+class ArrayFacts(NamedTuple):
     """What an array is, without the array: `sha256` is of its bytes in C order."""
 
     row: int
@@ -195,10 +189,13 @@ class ArrayFile:
         return block[:end] if block[:1] == b"\x01" and 16 < end <= len(block) else b""
 
     def _describe_alike(self, dataset: str) -> tuple[tuple[int, ...], str, str] | None:
-        header = self._header_of(dataset) if self._headers else b""
+        address = self._hard_links.get(dataset.encode())
+        if address is None:
+            return None
         for known in self._headers:
             place = len(known.before)
-            if header[:place] != known.before or header[place + 8 :] != known.after:
+            header = self._bytes_at(address, place + 8 + len(known.after))
+            if not header.startswith(known.before) or header[place + 8 :] != known.after:
                 continue
             offset = int.from_bytes(header[place : place + 8], "little")
             if offset + known.n_bytes > self._size:
@@ -212,9 +209,9 @@ class ArrayFile:
         start = position - self._window_start
         if not 0 <= start <= len(self._window) - n_bytes:
             follows_on = 0 <= start <= len(self._window) + _HEADER_BYTES
-            n_read = max(n_bytes, _READ_AHEAD_BYTES) if follows_on else n_bytes
-            self._window, self._window_start = os.pread(self._stream.fileno(), n_read, position), position
-            start = 0
+            self._stream.seek(position)
+            self._window = self._stream.read(max(n_bytes, _READ_AHEAD_BYTES) if follows_on else n_bytes)
+            self._window_start, start = position, 0
         return self._window[start : start + n_bytes]
 
     def _learn_header(self, dataset: str) -> None:
@@ -296,64 +293,6 @@ class ArrayFile:
         return ReadError(self.path, f"the file is damaged ({error})", "Copy it again.")
 
 
-class GrowingArrayFile:
-    """One array file that gets a dataset per trial, written through a journal.
-
-    Parameters
-    ----------
-    path : Path
-        Made when it is missing.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        if not path.exists():
-            with whole_file(path, durable=True) as new, h5py.File(new, "w", libver=_FORMAT):
-                pass
-        file = path.open("r+b", buffering=0)
-        sync(file)
-        self._stream = JournaledFile(file)
-        try:
-            self._file = h5py.File(self._stream, "r+", libver=_FORMAT)
-        except OSError as error:
-            self._stream.close()
-            raise ReadError(path, f"not a complete HDF5 file ({error})", "Use another array name or task.") from None
-        cache = self._file.id.get_mdc_config()  # each flush looks at all that is in it, so it must not grow
-        cache.set_initial_size, cache.incr_mode, cache.flash_incr_mode, cache.decr_mode = True, 0, 0, 0
-        cache.initial_size = cache.min_size = cache.max_size = _CACHE_BYTES
-        self._file.id.set_mdc_config(cache)
-
-    def add(self, dataset: str, data: np.ndarray) -> Any:
-        """Add a dataset and return the `journal.Change` that makes it count."""
-        _create(self._file.id, dataset, data, self.path)
-        h5f.flush(self._file.id)
-        return self._stream.take_change(self.path.name, _arrange)
-
-    def close(self) -> None:
-        """Close the file as it is committed."""
-        self._stream.freeze()
-        self._file.close()
-        self._stream.close()
-
-
-def _arrange(piece: bytes, before: Callable[[], bytes]) -> list[tuple[int, bytes]]:
-    """Order the pieces of a new dataset so that programs which know no journal meet a sound file between any two.
-
-    First the length of the file; the heap of names, without its list of free space until that is right again; what
-    nothing points to yet; the tree from its root down, which may lead to a node too early but not too late; the
-    nodes; at last the list of free space.
-    """
-    mark = piece[:4]
-    if mark == b"\x89HDF":
-        return [(0, piece)]
-    if mark == b"HEAP":
-        without_free = piece[:16] + _NO_FREE_SPACE + piece[24:]
-        return [(1, without_free), (600, piece)] if len(piece) == _HEAP_HEADER else [(1, piece)]
-    if mark not in (b"TREE", b"SNOD") or before()[:4] != mark:
-        return [(2, piece)]
-    return [(300 - piece[5] if mark == b"TREE" else 500, piece)]  # a tree's level; 0 leads to nodes
-
-
 def storable(data: Any, name: str) -> np.ndarray:
     """Return `data` as an array that HDF5 can hold: text in UTF-8, dates as opaque bytes that h5py knows.
 
@@ -397,7 +336,7 @@ def write_hdf5(filepath, data, dataset="data"):
         The folder is missing.
     """
     array = storable(data, dataset)
-    with h5py.File(filepath, "a", libver=_FORMAT) as file:
+    with h5py.File(filepath, "a", libver=FORMAT) as file:
         _create(file.id, dataset, array, filepath)
 
 
@@ -427,9 +366,9 @@ def read_hdf5(filepath, dataset="data"):
 
 
 def _create(place: Any, name: str, array: np.ndarray, path: Any) -> None:
-    """Write a dataset as h5py does, contiguous and without times; by its inner functions, for speed."""
-    space = _space(array.shape)
-    kind = _number_type(array.dtype) if array.dtype.kind in "iufcb" else h5t.py_create(array.dtype, logical=True)
+    """Write a dataset as h5py does, contiguous and without times."""
+    space = h5s.create_simple(array.shape) if array.shape else h5s.create(h5s.SCALAR)
+    kind = h5t.py_create(array.dtype, logical=True)
     try:
         created = h5d.create(place, name.encode(), kind, space, _PROPERTIES, _MAKE_GROUPS)
     except ValueError as error:
@@ -438,16 +377,6 @@ def _create(place: Any, name: str, array: np.ndarray, path: Any) -> None:
         raise StorageError(f"{path} has a dataset {name} already. Write to another name or file.") from error
     if array.size:
         created.write(h5s.ALL, h5s.ALL, array, kind)
-
-
-@lru_cache(maxsize=64)
-def _space(shape: tuple[int, ...]) -> Any:
-    return h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
-
-
-@lru_cache(maxsize=64)
-def _number_type(dtype: np.dtype) -> Any:
-    return h5t.py_create(dtype, logical=True)
 
 
 _ACCESS = h5p.create(h5p.FILE_ACCESS)

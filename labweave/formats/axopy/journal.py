@@ -16,12 +16,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
-
-import numpy as np
 
 from labweave.formats.writing import sync, sync_folder
 
@@ -35,9 +32,6 @@ _WRITTEN_SINCE_S = 60
 _ATTEMPTS = 10
 _HEAD = 32 + 32 + 8
 _NO_RECORD = bytes(_HEAD)
-
-
-Arrange = Callable[[bytes, Callable[[], bytes]], list[tuple[int, bytes]]]
 
 
 class Change(NamedTuple):
@@ -79,23 +73,18 @@ class Change(NamedTuple):
 
 
 class JournaledFile(io.RawIOBase):
-    """A file whose overwritten pieces are held back, or read from a journal.
+    """A file with the pieces that a journal has of it; for reading.
 
     Parameters
     ----------
     file : binary file
-        Seekable; for writing, opened ``r+b``.
-    change : Change, optional
-        Pieces to read instead of what is in the file.
+        Seekable.
+    change : Change
     """
 
-    def __init__(self, file: BinaryIO, change: Change | None = None):
+    def __init__(self, file: BinaryIO, change: Change):
         self._file, self._position = file, 0
-        self._end = change.after if change else file.seek(0, io.SEEK_END)
-        self.committed = self._length = self._end
-        self.pieces = list(change.pieces) if change else []
-        self._frozen = False
-        self._error: OSError | None = None
+        self._end, self._pieces = change.after, change.pieces
 
     def readable(self) -> bool:
         """Say that it can be read."""
@@ -104,10 +93,6 @@ class JournaledFile(io.RawIOBase):
     def seekable(self) -> bool:
         """Say that it has positions."""
         return True
-
-    def writable(self) -> bool:
-        """Say whether the file below can be written."""
-        return self._file.writable()
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a position."""
@@ -129,100 +114,15 @@ class JournaledFile(io.RawIOBase):
         while got < len(view) and (more := self._file.readinto(view[got:])):  # type: ignore[attr-defined]
             got += more
         view[got:] = bytes(len(view) - got)
-        for offset, piece in self.pieces:
+        for offset, piece in self._pieces:
             first, last = max(offset, start), min(offset + len(piece), start + len(view))
             if first < last:
                 view[first - start : last - start] = piece[first - offset : last - offset]
         self._position += len(view)
         return len(view)
 
-    def write(self, data: Any) -> int:
-        """Write what lies behind the old end; hold back the rest."""
-        data, start = memoryview(data), self._position
-        if not self._frozen:
-            n_held = min(len(data), max(0, self.committed - start))
-            if n_held:
-                self._hold(start, data[:n_held])
-            if n_held < len(data):
-                self._extend(start + n_held, data[n_held:])
-            self._end = max(self._end, start + len(data))
-        self._position += len(data)
-        return len(data)
-
-    def truncate(self, size: int | None = None) -> int:
-        """Set the length."""
-        size = self._position if size is None else size
-        if not self._frozen:
-            if size != self._length and size >= self.committed:
-                self._extend(size)
-            self._end = size
-        return size
-
-    def take_change(self, name: str, arrange: Arrange) -> Change:
-        """Return what was held back since the last time; raise what the disk refused.
-
-        Parameters
-        ----------
-        name : str
-            Of the file.
-        arrange : callable
-            Takes each piece, and a function that gives the bytes in its place; returns (rank, piece) pairs to
-            write instead, which are done in the order of rank.
-        """
-        if self._error is not None:
-            raise self._error
-        ranked = []
-        for position, piece in self.pieces:
-            before = partial(self._read_below, position, len(piece))
-            ranked += [(rank, position, new) for rank, new in arrange(piece, before)]
-        ranked.sort(key=lambda item: item[0])
-        behind = b""
-        if self._end - self.committed > _MAX_BEHIND:
-            sync(self._file)
-        else:
-            behind = self._read_below(self.committed, self._end - self.committed)
-        change = Change(name, self.committed, self._end, [item[1:] for item in ranked], self._file, behind)
-        self.pieces, self.committed = [], self._end
-        return change
-
-    def _read_below(self, position: int, n_bytes: int) -> bytes:
-        self._file.seek(position)
-        return self._file.read(n_bytes)
-
-    def _extend(self, position: int, data: memoryview | None = None) -> None:
-        """Write behind the old end, or set the length; HDF5, which calls this, is told of no error: it can't go on."""
-        try:
-            if data is None:
-                self._file.truncate(position)
-                self._length = position
-            else:
-                self._file.seek(position)
-                _write_all(self._file, data)
-                self._length = max(self._length, position + len(data))
-        except OSError as error:
-            self._error = error
-
-    def _hold(self, start: int, data: memoryview) -> None:
-        """Hold back a piece; of a long one, only what changes."""
-        if len(data) >= 1024:
-            position, self._position = self._position, start
-            old = self.read(len(data))
-            self._position = position
-            differs = np.flatnonzero(np.frombuffer(old, np.uint8) != np.frombuffer(data, np.uint8))
-            if not len(differs):
-                return
-            first, last = int(differs[0]), int(differs[-1]) + 1
-            start, data = start + first, data[first:last]
-        self.pieces.append((start, bytes(data)))
-
-    def freeze(self) -> None:
-        """Take no further writes; what was not taken as a change is lost."""
-        self._frozen, self.pieces = True, []
-
     def close(self) -> None:
-        """Close the file below, without what was written but not taken."""
-        if self._frozen:
-            self._file.truncate(self.committed)
+        """Close the file below."""
         self._file.close()
         super().close()
 
@@ -459,6 +359,19 @@ def _merged(pieces: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         offset = position - spans[at][0]
         joined[at][offset : offset + len(piece)] = piece
     return [(first, bytes(content)) for (first, _), content in zip(spans, joined, strict=True)]
+
+
+def write_behind(file: BinaryIO, position: int, data: bytes) -> bytes:
+    """Write behind the end what nothing points to yet; return what of it a journal must hold.
+
+    That is nothing when there was so much that it has been brought to the disk.
+    """
+    file.seek(position)
+    _write_all(file, data)
+    if len(data) <= _MAX_BEHIND:
+        return data
+    sync(file)
+    return b""
 
 
 def _write_all(file: BinaryIO, data: Any) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from labweave.errors import SourceError
-from labweave.formats.axopy.arrays import SUFFIX, GrowingArrayFile, storable
+from labweave.formats.axopy.arrays import SUFFIX, storable
+from labweave.formats.axopy.growing import GrowingArrayFile
 from labweave.formats.axopy.journal import Change, Journal, open_file
 from labweave.formats.axopy.names import StorageError, check_name
 from labweave.formats.axopy.trials import cell_text, line_of
