@@ -18,12 +18,15 @@ warnings.filterwarnings("ignore", message="No datajoint.json found", category=Us
 
 def __getattr__(name: str) -> Any:
     """Load the database layer when it is first asked for: the science code works without it."""
-    if name in {"Database", "connect"}:
-        from labweave import database
+    from labweave.garbage import no_collection
 
-        return getattr(database, name)
-    if name == "ONE":
-        from labweave.one.api import ONE
+    with no_collection():  # importing DataJoint is most of what a short program waits for
+        if name in {"Database", "connect"}:
+            from labweave import database
 
-        return ONE
+            return getattr(database, name)
+        if name == "ONE":
+            from labweave.one.api import ONE
+
+            return ONE
     raise AttributeError(f"module 'labweave' has no attribute {name!r}")

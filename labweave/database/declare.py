@@ -25,6 +25,7 @@ from datajoint.user_tables import AutoPopulate, Part
 
 from labweave.database.connection import LabConnection
 from labweave.errors import ConfigError, DatabaseError, SchemaError
+from labweave.garbage import no_collection
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ class Drift:
 
 def schema_modules() -> list[ModuleType]:
     """Return the modules of `labweave.schemas`, parents first."""
-    return [importlib.import_module(f"labweave.schemas.{name}") for name in MODULES]
+    with no_collection():
+        return [importlib.import_module(f"labweave.schemas.{name}") for name in MODULES]
 
 
 def table_classes(module: ModuleType) -> list[Any]:

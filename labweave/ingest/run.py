@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import functools
-import gc
 import getpass
 import hashlib
 import itertools
@@ -28,6 +26,7 @@ from labweave.database.declare import schema_modules, table_classes
 from labweave.database.reads import rows_among, rows_in_order
 from labweave.database.writes import Changed, write_rows
 from labweave.errors import ConfigError, LabweaveError, ServerUnavailable, SourceError
+from labweave.garbage import no_collection
 from labweave.ingest.base import NO_HASH, Adapter, Refused, Row, Service, Unit
 from labweave.ingest.registry import find_adapter
 from labweave.ingest.report import IngestFailure, IngestReport
@@ -258,7 +257,7 @@ class _Ingest:
     def _ingest(self, unit: Unit) -> None:
         """Look at one unit, and write it whole or not at all: now, or together with the next ones."""
         self.report.seen += 1
-        with _no_garbage_collection():
+        with no_collection():
             self._ingest_unit(unit)
 
     def _ingest_unit(self, unit: Unit) -> None:
@@ -523,18 +522,6 @@ class _Pending:
     files: Mapping[str, Mapping[str, Any]]
     rows: list[Row]
     is_new: bool
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Look for no unreachable cycles meanwhile: among the millions of rows of a unit that takes long."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _names_in(folder: Path) -> frozenset[str] | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from itertools import repeat
 from struct import iter_unpack
 from uuid import UUID, SafeUUID
+
+from labweave.garbage import no_collection
 
 FEW = 500
 """So many are made before the garbage collector would look."""
@@ -24,22 +24,9 @@ def make_uuids(text: str) -> list[UUID]:
     """Return the UUIDs of a text that holds nothing but them, as `uuid.UUID`."""
     raw = bytes.fromhex(text.replace("-", ""))
     numbers = [int.from_bytes(each, "big") for (each,) in iter_unpack("16s", raw)]
-    with _no_collection() if len(numbers) > FEW else nullcontext():
+    with no_collection() if len(numbers) > FEW else nullcontext():
         found = list(map(object.__new__, repeat(UUID, len(numbers))))
     # The class is immutable by its own __setattr__; its slots are set as its constructor sets them.
     any(map(UUID.int.__set__, found, numbers))  # type: ignore[attr-defined]
     any(map(UUID.is_safe.__set__, found, repeat(SafeUUID.unknown)))  # type: ignore[attr-defined]
     return found
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep the garbage collector from looking through objects that are only being made."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

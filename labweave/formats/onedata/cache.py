@@ -7,7 +7,7 @@ from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import numpy as np
-from scipy import sparse
+import scipy
 
 DENSE = ":dense"
 """Behind the file name of a sparse variable: its dense form."""
@@ -73,7 +73,7 @@ def frozen(value: Any) -> Any:
             value = value.view()
             value.flags.writeable = False
         return value
-    if sparse.issparse(value):
+    if scipy.sparse.issparse(value):
         for part in (value.data, value.indices, value.indptr):  # type: ignore[attr-defined]
             part.flags.writeable = False
         return value
@@ -96,8 +96,8 @@ def shared(value: Any) -> Any:
             for index in range(source.size):
                 flat[index] = shared(source[index])
         return copy
-    if isinstance(value, sparse.csc_array):
-        copy = sparse.csc_array(value.shape, dtype=value.dtype)
+    if isinstance(value, scipy.sparse.csc_array):
+        copy = scipy.sparse.csc_array(value.shape, dtype=value.dtype)
         copy.data, copy.indices, copy.indptr = value.data, value.indices, value.indptr
         copy.has_canonical_format = True
         return copy
@@ -113,7 +113,7 @@ def n_bytes(value: Any) -> int:
     if isinstance(value, np.ndarray):
         inside = sum(n_bytes(item) for item in value.reshape(-1)) if value.dtype == object else 0
         return value.nbytes + inside
-    if sparse.issparse(value):
+    if scipy.sparse.issparse(value):
         return sum(part.nbytes for part in (value.data, value.indices, value.indptr))  # type: ignore[attr-defined]
     if isinstance(value, dict):
         return 64 * len(value) + sum(n_bytes(item) for item in value.values())

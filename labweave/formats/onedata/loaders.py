@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-from scipy.sparse import csc_array
+import scipy
 
 from labweave.errors import FileMissing, ReadError
 from labweave.formats.onedata import suite2p
@@ -64,12 +64,13 @@ def load_sparse(session: OneDataSession, file: str, index: Index | None = None) 
     return _dense_part(read_sparse(path), path, index)
 
 
-def _dense_part(array: csc_array, path: Path, index: Index | None) -> np.ndarray:
+def _dense_part(array: scipy.sparse.csc_array, path: Path, index: Index | None) -> np.ndarray:
     if index is None:
         return to_dense(array, path)
     wanted = full_index(index, 2)
     part = array[tuple(one if isinstance(one, slice) else slice(one, one + 1 or None) for one in wanted)]
-    return to_dense(csc_array(part), path)[tuple(slice(None) if isinstance(one, slice) else 0 for one in wanted)]
+    kept = tuple(slice(None) if isinstance(one, slice) else 0 for one in wanted)
+    return to_dense(scipy.sparse.csc_array(part), path)[kept]
 
 
 @register_loader("hdf5", lazy=True)

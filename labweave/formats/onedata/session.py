@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from scipy import sparse as sparse_arrays
+import scipy
 
 from labweave.errors import FileMissing, LabweaveError
 from labweave.formats.onedata.cache import DENSE, ArrayCache, frozen, shared
@@ -210,9 +210,9 @@ class SessionData(ABC):
             self.one_recipes.pop(file_name, None)
         elif sparse:
             file_name = _sparse_name(file_name)
-            if convert and sparse_arrays.issparse(data):
-                data = sparse_arrays.csc_array(data)
-            if type(data) is not sparse_arrays.csc_array:
+            if convert and scipy.sparse.issparse(data):
+                data = scipy.sparse.csc_array(data)
+            if type(data) is not scipy.sparse.csc_array:
                 raise ValueError(
                     f"{file_name}: sparse data must be a scipy.sparse.csc_array, this is a {type(data).__name__}. "
                     "Other sparse arrays are converted with convert=True."

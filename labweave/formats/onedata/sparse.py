@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from scipy import sparse
+import scipy
 
 from labweave.errors import FileMissing, ReadError
 from labweave.formats.onedata.errors import BadFile
@@ -52,7 +52,7 @@ def open_npz(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise BadFile(path, f"no complete archive of arrays ({error})", _COPY_AGAIN) from None
 
 
-def read_sparse(path: str | os.PathLike[str]) -> sparse.csc_array:
+def read_sparse(path: str | os.PathLike[str]) -> scipy.sparse.csc_array:
     """Read a sparse array.
 
     Returns
@@ -78,7 +78,7 @@ def read_sparse(path: str | os.PathLike[str]) -> sparse.csc_array:
             raise BadFile(path, f"a sparse array of the form {form!r:.20}", "Convert it to csc and save it anew.")
         parts = [arrays[name] for name in ("data", "indices", "indptr")]
         shape = tuple(arrays["shape"].tolist())
-    kind = sparse.csc_array if form == "csc" else sparse.csr_array
+    kind = scipy.sparse.csc_array if form == "csc" else scipy.sparse.csr_array
     try:
         if any(part.dtype.kind not in "iu" for part in parts[1:]):
             raise ValueError("its indices are no integers")
@@ -86,17 +86,17 @@ def read_sparse(path: str | os.PathLike[str]) -> sparse.csc_array:
         array.check_format(full_check=True)  # scipy writes where the indices say, also outside the array
     except (ValueError, TypeError, IndexError) as error:
         raise BadFile(path, f"a damaged sparse array ({error})", _COPY_AGAIN) from None
-    array = sparse.csc_array(array)
+    array = scipy.sparse.csc_array(array)
     array.sum_duplicates()
     return array
 
 
-def shape_of(array: sparse.csc_array) -> tuple[int, int]:
+def shape_of(array: scipy.sparse.csc_array) -> tuple[int, int]:
     """Return rows and columns."""
     return array.shape  # type: ignore[return-value] - scipy's annotations lack it
 
 
-def to_dense(array: sparse.csc_array, path: str | os.PathLike[str]) -> np.ndarray:
+def to_dense(array: scipy.sparse.csc_array, path: str | os.PathLike[str]) -> np.ndarray:
     """Return the dense form of a sparse array.
 
     Raises
@@ -110,7 +110,7 @@ def to_dense(array: sparse.csc_array, path: str | os.PathLike[str]) -> np.ndarra
     return array.toarray()
 
 
-def write_sparse(path: str | os.PathLike[str], array: sparse.csc_array) -> None:
+def write_sparse(path: str | os.PathLike[str], array: scipy.sparse.csc_array) -> None:
     """Write a sparse array, compressed, whole or not at all."""
     with whole_file(path) as half_made, half_made.open("wb") as file:
-        sparse.save_npz(file, array)
+        scipy.sparse.save_npz(file, array)
