@@ -13,7 +13,6 @@ from labweave.ephys.notices import UnknownFeature
 from labweave.ephys.recording import Recording
 from labweave.ephys.spikes import interp_step
 
-DEFAULT_EFEL_SETTINGS = {"strict_stiminterval": True, "Threshold": -20.0, "interp_step": 0.025}
 _WINDOW_KEYS = ("stim_start", "stim_end")
 _MULTIPLE_DECAY = "multiple_decay_time_constant_after_stim"
 

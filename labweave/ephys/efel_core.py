@@ -24,6 +24,7 @@ import numpy as np
 
 from labweave.ephys.interpolation import Grid
 
+DEFAULT_EFEL_SETTINGS = {"strict_stiminterval": True, "Threshold": -20.0, "interp_step": 0.025}
 _LOCK = threading.RLock()
 _depth = 0
 _is_ready = False

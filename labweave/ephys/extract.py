@@ -19,8 +19,8 @@ from typing import Any
 from labweave.ephys.auto_targets import AutoTarget, auto_targets_from_presets, choose_auto_targets, default_auto_targets
 from labweave.ephys.cell import Cell, set_efeatures
 from labweave.ephys.ecodes import find_ecode
-from labweave.ephys.efeatures import DEFAULT_EFEL_SETTINGS, validate_efeatures
-from labweave.ephys.efel_core import efel_session
+from labweave.ephys.efeatures import validate_efeatures
+from labweave.ephys.efel_core import DEFAULT_EFEL_SETTINGS, efel_session
 from labweave.ephys.notices import FeatureWarning, ReadingWarning
 from labweave.ephys.protocols import (
     EFeatureTarget,
