@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -32,6 +33,12 @@ def pytest_addoption(parser):
         action="store_true",
         help="leave out the tests that never touch the database under test: they need no second backend",
     )
+
+
+def pytest_configure():
+    """Let Ctrl-C reach what the tests start, also where a shell has started them in the background, without it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):
