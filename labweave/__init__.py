@@ -18,15 +18,13 @@ warnings.filterwarnings("ignore", message="No datajoint.json found", category=Us
 
 def __getattr__(name: str) -> Any:
     """Load the database layer when it is first asked for: the science code works without it."""
+    if name not in __all__:
+        raise AttributeError(f"module 'labweave' has no attribute {name!r}")
     from labweave.garbage import no_collection
 
-    with no_collection():  # importing DataJoint is most of what a short program waits for
-        if name in {"Database", "connect"}:
-            from labweave import database
-
-            return getattr(database, name)
+    with no_collection(lasting=True):  # importing DataJoint is most of what a short program waits for
         if name == "ONE":
-            from labweave.one.api import ONE
-
-            return ONE
-    raise AttributeError(f"module 'labweave' has no attribute {name!r}")
+            from labweave.one import api as module
+        else:
+            from labweave import database as module
+    return globals().setdefault(name, getattr(module, name))

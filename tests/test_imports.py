@@ -57,6 +57,43 @@ def test_modules_import_without_extras_and_without_a_database():
     assert result.returncode == 0, result.stderr
 
 
+READ_NOTHING = """
+import sys
+import labweave
+labweave.connect, labweave.ONE
+from labweave.database import declare
+declare.schema_modules()
+wrong = {"efel", "scipy", "h5py", "PyQt5", "labweave.formats.onedata", "labweave.database.backup"} & sys.modules.keys()
+assert not wrong, wrong
+"""
+
+
+def test_a_query_imports_no_reader_of_files():
+    subprocess.run([sys.executable, "-c", READ_NOTHING], cwd=ROOT, check=True)
+
+
+LOOK = """
+import gc
+{before}
+import labweave
+labweave.connect
+print(gc.isenabled(), gc.get_freeze_count() > 0, len(gc.get_objects(generation=0)) > 50_000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ("", "True False False"),  # what was imported is not the first to be looked through
+        ("gc.freeze()", "True True False"),  # a program's own frozen objects stay frozen
+        ("gc.disable()", "False False False"),
+    ],
+)
+def test_importing_leaves_the_collector_as_it_was(before, expected):
+    program = [sys.executable, "-c", LOOK.format(before=before)]
+    assert subprocess.check_output(program, cwd=ROOT, text=True).strip() == expected
+
+
 def test_imports_keep_the_contracts():
     result = subprocess.run(
         [sys.executable, "-c", LINT_IMPORTS, "--no-cache"],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import datajoint as dj
 
 from labweave import __version__
-from labweave.database import backup, declare
+from labweave.database import declare
 from labweave.database.connection import LabConnection, TransientError
 from labweave.database.migrations import MIGRATIONS, Migration
 from labweave.database.url import DatabaseUrl, parse_url
@@ -20,6 +20,8 @@ from labweave.settings import check_prefix, load_settings
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from labweave.database.backup import Target
 
 __all__ = ["Database", "TransientError", "UpsertCounts", "check_names", "connect", "current", "restore", "upsert"]
 
@@ -179,6 +181,8 @@ class Database:
         DatabaseError
             The file is there already and `overwrite` is False, or the dump failed.
         """
+        from labweave.database import backup
+
         backup.backup(_target(self.connection), Path(path), self.schemas(), prefix=self.prefix, overwrite=overwrite)
 
     def check(self) -> list[declare.Drift]:
@@ -290,6 +294,8 @@ def restore(path: str | Path, url: str | None = None, *, replace: bool = False) 
     DatabaseError
         A damaged file, one of another kind of server, or schemas that are in the way.
     """
+    from labweave.database import backup
+
     if _open is not None:
         raise ConfigError(f"{_open.url} is open in this process. Close it before restoring a backup.")
     source = parse_url(url or load_settings().database.url.get_secret_value())
@@ -300,10 +306,12 @@ def restore(path: str | Path, url: str | None = None, *, replace: bool = False) 
         connection.close()
 
 
-def _target(connection: LabConnection) -> backup.Target:
+def _target(connection: LabConnection) -> Target:
     """Return what the backup programs need to know of a connection."""
+    from labweave.database.backup import Target
+
     info = connection.conn_info
-    return backup.Target(
+    return Target(
         connection.adapter.backend,
         info["host"],
         info["port"],

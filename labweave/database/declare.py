@@ -9,6 +9,7 @@ the next run repairs them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import inspect
@@ -60,9 +61,10 @@ class Drift:
     advice: str
 
 
+@functools.cache
 def schema_modules() -> list[ModuleType]:
     """Return the modules of `labweave.schemas`, parents first."""
-    with no_collection():
+    with no_collection(lasting=True):
         return [importlib.import_module(f"labweave.schemas.{name}") for name in MODULES]
 
 

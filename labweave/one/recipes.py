@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from labweave.formats.onedata import FOLDERS
 from labweave.one.tables import DatasetRow
 from labweave.schemas import onedata
 
 
 def recipes_among(rows: Iterable[DatasetRow]) -> set[str]:
     """Return the ids of the datasets that are recipes in the database alone."""
-    candidates = {
-        (row.eid, row.name): row.id
-        for row in rows
-        if not row.exists and row.eid and row.collection == FOLDERS[0] and row.name.endswith(".npy")
-    }
+    missing = [row for row in rows if not row.exists and row.eid and row.name.endswith(".npy")]
+    if not missing:
+        return set()
+    from labweave.formats.onedata.names import FOLDERS
+
+    candidates = {(row.eid, row.name): row.id for row in missing if row.collection == FOLDERS[0]}
     if not candidates:
         return set()
     recipes = onedata.recipes_alone() & [{"eid": eid} for eid in {eid for eid, _ in candidates}]

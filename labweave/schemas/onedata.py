@@ -4,15 +4,8 @@ from functools import cached_property
 from pathlib import Path
 
 import datajoint as dj
-import numpy as np
 
-from labweave.errors import FileMissing, LabweaveError, SchemaError
-from labweave.formats import onedata
-from labweave.formats.hashing import sha256_of_file
-from labweave.formats.onedata.describe import dtype_text
-from labweave.formats.onedata.recipe import from_json
-from labweave.formats.onedata.registry import loaders, transforms
-from labweave.formats.onedata.transforms import split_call
+from labweave.errors import SchemaError
 from labweave.schemas.ingestion import Source
 from labweave.schemas.session import Session
 
@@ -121,18 +114,16 @@ class RecipeCheck(dj.Computed):
 
     @cached_property
     def _recipes(self):
-        """Recipes with all that `_open` needs, joined once: that takes longer than the question."""
+        """Recipes with all that opening one needs, joined once: that takes longer than the question."""
         return Recipe * _sessions()
 
     def make_fetch(self, key):
         return tuple((self._recipes & key).to_dicts())
 
     def make_compute(self, key, recipe):
-        opened = _open(recipe, cache_bytes=0)
-        with onedata.sources_opened() as paths:
-            result = _check(opened, recipe)
-        root = Path(recipe["location"]).resolve()
-        sources = [_source_row(path, root) for path in sorted(set(paths))]
+        from labweave.schemas import following
+
+        result, sources = following.check(recipe)
         if any(len(row["source_path"]) > PATH_LENGTH for row in sources):
             sources, result = [], {"recipe_state": "refused", "reason": f"A path is longer than {PATH_LENGTH}."}
         return result, sources
@@ -144,6 +135,8 @@ class RecipeCheck(dj.Computed):
     @classmethod
     def stale(cls):
         """Return the keys of rows whose sources changed, came or went, or whose loader is known by now."""
+        from labweave.schemas import following
+
         names = cls.primary_key
         places = {
             row["eid"]: (Path(row["location"]) if Path(row["location"]).is_dir() else None)
@@ -152,11 +145,11 @@ class RecipeCheck(dj.Computed):
         stale = {}
         for row in cls.SourceFile().to_dicts():
             root = places[row["eid"]]  # None: a disk that is not mounted changes nothing
-            if root and (row["source_size"], row["source_mtime_ns"]) != _stat(root / row["source_path"]):
+            if root and (row["source_size"], row["source_mtime_ns"]) != following.stat(root / row["source_path"]):
                 stale[tuple(row[name] for name in names)] = True
         unknown = cls & "recipe_state in ('unknown_loader', 'unknown_transform')"
         for row in (Recipe & unknown.proj()).to_dicts():
-            if row["loader_type"] in loaders() and all(_is_known(name) for name in row["transforms"]):
+            if following.is_known(row):
                 stale[tuple(row[name] for name in names)] = True
         return [dict(zip(names, key, strict=True)) for key in stale]
 
@@ -180,14 +173,16 @@ def session(eid, **options):
     SchemaError
         The session has no onedata.
     """
+    from labweave.schemas import following
+
     found = (_sessions() & {"eid": str(eid)}).to_dicts()
     if not found:
         raise SchemaError(
             f"The session {eid} has no onedata. Ingest its data root: labweave ingest onedata FOLDER --lab LAB"
         )
-    opened = _open(found[0], **options)
+    opened = following.open_session(found[0], **options)
     for row in (Recipe & recipes_alone().proj() & {"eid": str(eid)}).to_dicts():
-        opened.one_recipes[f"{row['one_name']}.npy"] = _recipe(row)
+        opened.one_recipes[f"{row['one_name']}.npy"] = following.recipe_of(row)
     return opened
 
 
@@ -218,74 +213,5 @@ def recipes_alone():
 
 
 def _sessions():
-    """Return sessions with all that `_open` needs."""
+    """Return sessions with all that opening one needs."""
     return OneSession * Session.proj("subject", "session_date") * Source.proj("location")
-
-
-def _open(one, **options):
-    """Return the session object of a row of `_sessions`."""
-    root = one["location"]
-    names = (one["subject"], one["session_date"], one["one_session_id"] or None)
-    options.setdefault("trust_pickles", bool(one["one_trusts_pickles"]))
-    opened = onedata.OneDataSession(*names, folder=Path(root) / one["one_folder"], root=root, **options)
-    opened.opts = from_json(one["one_options"]) or {}
-    opened.preprocessing = from_json(one["one_preprocessing"]) or []
-    vars(opened.values).clear()
-    vars(opened.values).update(from_json(one["one_values"]) or {})
-    return opened
-
-
-def _recipe(row):
-    """Return the recipe of a row."""
-    kwargs = from_json(row["kwargs"])
-    return onedata.LoadingRecipe(row["loader_type"], row["source_arg"], row["transforms"], **kwargs)
-
-
-def _check(opened, recipe):
-    """Follow a recipe, and return what `RecipeCheck` says of it."""
-    try:
-        value = opened.follow(_recipe(recipe), f"{recipe['one_name']}.npy", mmap=True)
-    except onedata.RecipeError as error:
-        return {"recipe_state": error.state, "reason": str(error)[:2000]}
-    except FileMissing as error:
-        return {"recipe_state": "missing_source", "reason": str(error)[:2000]}
-    except onedata.UnsafeFile as error:
-        return {"recipe_state": "refused", "reason": str(error)[:2000]}
-    except LabweaveError as error:
-        return {"recipe_state": "failed", "reason": str(error)[:2000]}
-    except Exception as error:  # loaders are the lab's own functions
-        return {"recipe_state": "failed", "reason": f"{type(error).__name__}: {error}"[:2000]}
-    if isinstance(value, (list, tuple)):
-        return {"recipe_state": "resolved", "result_shape": [len(value)], "result_dtype": "list"}
-    if not isinstance(value, np.ndarray):
-        value = np.asarray(value)
-    dtype = dtype_text(value.dtype)
-    facts = {"result_shape": list(value.shape), "result_dtype": dtype if len(dtype) <= 255 else "structured"}
-    return {"recipe_state": "resolved", **facts, "result_size": value.nbytes}
-
-
-def _source_row(path, root):
-    """Return what `RecipeCheck.SourceFile` says of a file."""
-    size, mtime_ns = _stat(path)
-    shown = path.relative_to(root) if path.is_relative_to(root) else path
-    is_file = size is not None and path.is_file()
-    return {
-        "source_path": shown.as_posix(),
-        "source_size": size,
-        "source_mtime_ns": mtime_ns,
-        "source_sha256": sha256_of_file(path) if is_file else "",
-        "n_rows": onedata.leading_length(path) if is_file and path.suffix == ".npy" else None,
-    }
-
-
-def _stat(path):
-    """Return size and time of change of a file, None for one that is missing."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None, None
-    return found.st_size, found.st_mtime_ns
-
-
-def _is_known(text):
-    return text in transforms() or split_call(text)[0] in transforms()
