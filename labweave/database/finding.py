@@ -7,13 +7,16 @@ slow for. Text is compared by code point on every server. What plans the servers
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from labweave.database.connection import LabConnection
+from labweave.errors import DatabaseError
 
 NAMES = {
     "lab": "select l.lab from {lab} l union select s.path_lab from {session} s where s.path_lab > ''",
@@ -35,6 +38,8 @@ LAB = "case when s.path_lab <> '' then s.path_lab else s.lab end"
 
 SEPARATOR = "\x1f"
 """Between values that come as one text; where one of them has it, they come as rows."""
+
+_plan_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,7 @@ class Finder:
     def __init__(self, connection: LabConnection):
         self._connection = connection
         self._is_mysql = connection.adapter.backend == "mysql"
+        self._plans: tuple[Any, dict[str, str]] = None, {}
         name, quote = connection.adapter.make_full_table_name, connection.adapter.quote_identifier
         places = {
             "lab": "lab project",
@@ -298,7 +304,7 @@ class Finder:
             "from {dataset} d where d.eid = %s and d.dataset_vanished is null"
             " and exists (select 1 from {session} s where s.eid = %s and s.session_vanished is null)"
         )
-        found = self._at_once(columns, source, (eid, eid)) if self._is_mysql else None
+        found = self._at_once(columns, source, (eid, eid))
         if found is None:
             found = self._rows(f"select {', '.join(columns)} {source}", (eid, eid))
         return sorted(found, key=itemgetter(0, 1, 2))
@@ -306,7 +312,11 @@ class Finder:
     def _at_once(self, columns: Sequence[str], source: str, values: Sequence[Any]) -> list[tuple[str, ...]] | None:
         """Return rows as text, which come as one value: the driver takes long for each row. None if they can't."""
         fields = f", '{SEPARATOR}', ".join(columns)
-        [(text, n)] = self._rows(f"select group_concat({fields} separator '{SEPARATOR}'), count(*) {source}", values)
+        if self._is_mysql:
+            text = f"group_concat({fields} separator '{SEPARATOR}')"
+        else:
+            text = f"string_agg(concat({fields}), '{SEPARATOR}')"
+        [(text, n)] = self._planned(f"select {text}, count(*) {source}", values)
         parts = (text or "").split(SEPARATOR) if n else []
         return list(zip(*[iter(parts)] * len(columns), strict=True)) if len(parts) == n * len(columns) else None
 
@@ -334,7 +344,7 @@ class Finder:
             + " union all select (select min(dataset_name) from {dataset} where dataset_name > names.name" + until
             + ") from names where names.name is not null) select name from names where name is not null"
         )  # fmt: skip
-        return [row[0] for row in self._rows(sql, values)]
+        return [row[0] for row in self._planned(sql, values)]
 
     def copies(self, dataset_ids: Sequence[str]) -> list[FoundCopy]:
         """Return where copies of datasets are: for each dataset servers first, by name."""
@@ -388,6 +398,28 @@ class Finder:
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple]:
         return list(self._connection.query(sql.format_map(self._tables), tuple(values)).fetchall())
+
+    def _planned(self, sql: str, values: Sequence[Any]) -> list[tuple]:
+        """Return the rows of a statement that is asked often: PostgreSQL plans it once, half of the time it takes."""
+        if self._is_mysql:
+            return self._rows(sql, values)
+        session = self._connection._conn
+        if self._plans[0] is not session:
+            self._plans = session, {}
+        names = self._plans[1]
+        if sql not in names:
+            name = f"labweave_{next(_plan_numbers)}"
+            marks = iter(range(1, len(values) + 1))
+            self._connection.query(
+                f"prepare {name} as " + re.sub("%s", lambda _: f"${next(marks)}", sql.format_map(self._tables))
+            )
+            names[sql] = name
+        try:
+            return self._rows(f"execute {names[sql]} ({', '.join(['%s'] * len(values))})", values)
+        except DatabaseError:
+            if self._connection._conn is session:
+                raise
+        return self._planned(sql, values)  # the session was lost, and its plans with it
 
     def _order(self, nulls: str = " nulls last") -> str:
         """Newest first, by the clock of the lab, then as ONE-api sorts; missing values last."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from labweave.database.finding import Holding, Wanted
@@ -107,7 +108,7 @@ def modern(tables: Tables, filters: Mapping[str, Any], *, wildcards: bool) -> Wa
         if column == "task_protocol" and (not wildcards or all(map(_PLAIN.fullmatch, texts))):
             wanted["containing"][column] = texts
             continue
-        wanted[whole] = tables.names(column, _finds(term, texts, wildcards), to_search=True)
+        wanted[whole] = tables.names(column, _finder(term, texts, wildcards), to_search=True)
     outcomes = _outcomes(given.get("dataset_qc_lte", "FAIL"))
     holding = [
         Holding(names=names_like(tables, str(name)), outcomes=outcomes) for name in as_list(given.get("datasets"))
@@ -117,14 +118,15 @@ def modern(tables: Tables, filters: Mapping[str, Any], *, wildcards: bool) -> Wa
     return Wanted(**wanted, **_shared(given, holding), **_days(given.get("date_range"), is_legacy=False))
 
 
-def _finds(term: str, texts: list[str], wildcards: bool) -> Callable[[str], Any]:
+def _finder(term: str, texts: list[str], wildcards: bool) -> Callable[[Collection[str]], set[str]]:
+    """Return what takes from names those in which one of the texts is found."""
     if not wildcards or all(map(_PLAIN.fullmatch, texts)):
-        return lambda name: any(text in name for text in texts)
+        return lambda names: {name for text in texts for name in names if text in name}
     try:
         expressions = [re.compile(text) for text in texts]
     except re.error as error:
         raise ValueError(f"{term}={texts!r} is not a regular expression: {error}.") from None
-    return lambda name: any(each.search(name) for each in expressions)
+    return lambda names: {name for each in expressions for name in filter(each.search, names)}
 
 
 def names_like(tables: Tables, pattern: str) -> tuple[str, ...]:
@@ -178,15 +180,17 @@ def legacy(tables: Tables, filters: Mapping[str, Any]) -> Wanted:
         texts = [str(each).casefold() for each in as_list(given.get(term))]
         if not texts or "" in texts:
             continue
-        is_whole = column in ("subject", "lab")
-        wanted[whole] = tables.names(
-            column, lambda name, t=texts, w=is_whole: _is_like(name.casefold(), t, w), to_search=True
-        )
+        take = _equal_to if column in ("subject", "lab") else _with_part
+        wanted[whole] = tables.names(column, partial(take, texts), to_search=True)
     return Wanted(**wanted, **_shared(given, []), **_days(given.get("date_range"), is_legacy=True))
 
 
-def _is_like(name: str, texts: list[str], is_whole: bool) -> bool:
-    return name in texts if is_whole else any(text in name for text in texts)
+def _equal_to(texts: list[str], names: Collection[str]) -> list[str]:
+    return [name for name in names if name.casefold() in texts]
+
+
+def _with_part(texts: list[str], names: Collection[str]) -> list[str]:
+    return [name for name in names if any(text in name.casefold() for text in texts)]
 
 
 # --- both

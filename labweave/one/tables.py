@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -205,10 +205,17 @@ class Tables:
             found.setdefault((row.subject, row.date, row.number), []).append(_session(row))  # type: ignore[arg-type]
         return found
 
-    def names(self, column: str, fits: Callable[[str], Any] | None = None, *, to_search: bool = False) -> list[str]:
-        """Return the distinct values of a column that fit, sorted; see `labweave.database.finding.NAMES`.
+    def names(
+        self,
+        column: str,
+        take: Callable[[Collection[str]], Iterable[str]] | None = None,
+        *,
+        to_search: bool = False,
+    ) -> list[str]:
+        """Return the distinct values of a column, or what to `take` of them, sorted.
 
-        Those that no session has may be left out where they are only searched by.
+        The columns are those of `labweave.database.finding.NAMES`. Values that no session has may be left out where
+        they are only searched by.
         """
         kept_column = {"subject_with_sessions": "subject", "task_protocol": "task_protocol"}.get(column)
         if to_search and column in ("lab", "subject", "project"):
@@ -218,7 +225,7 @@ class Tables:
             lambda kept: kept.names(str(kept_column)),
             lambda: self._finder.names(column),
         )
-        return sorted(name for name in found if fits is None or fits(name))
+        return sorted(found if take is None else take(found))
 
     def _ask(self, can_be_kept: bool, of_kept: Callable[[warm.Sessions], Any], of_server: Callable[[], Any]) -> Any:
         """Return the answer of the sessions in memory, else that of the server."""
@@ -288,7 +295,7 @@ class Tables:
         return self._finder.insertions(wanted, **given)
 
 
-_TRUE = (1, "1")
+_TRUE = (1, "1", "t")
 """As a value and in a text."""
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -49,7 +49,7 @@ class _Names:
         numbers: defaultdict[Any, int] = defaultdict()
         numbers.default_factory = numbers.__len__  # the next one
         self.codes = np.fromiter(map(numbers.__getitem__, values), dtype=np.int32, count=len(values))
-        self.names = list(numbers)
+        self.names, self._numbers = list(numbers), dict(numbers)
 
     def at(self, index: Any) -> list[Any]:
         """Return the names of some sessions."""
@@ -60,6 +60,15 @@ class _Names:
         rank = np.empty(len(self.names), dtype=np.int64)
         rank[sorted(range(len(self.names)), key=self.names.__getitem__)] = np.arange(len(self.names))
         return rank[self.codes]
+
+    def among(self, given: Iterable[Any]) -> np.ndarray:
+        """Return which sessions have one of these names."""
+        numbers = [self._numbers[name] for name in given if name in self._numbers]
+        if len(numbers) == 1:
+            return self.codes == numbers[0]
+        is_given = np.zeros(len(self.names), dtype=bool)
+        is_given[numbers] = True
+        return is_given[self.codes]
 
     def fitting(self, fits: Callable[[Any], Any]) -> np.ndarray:
         """Return which sessions have a name that fits."""
@@ -205,7 +214,7 @@ class Sessions:
             (self._protocol, wanted.protocols),
         ):
             if given is not None:
-                masks.append(names.fitting(set(given).__contains__))
+                masks.append(names.among(given))
         if (texts := wanted.containing.get("task_protocol")) is not None:
             masks.append(self._protocol.fitting(lambda name: any(text in name for text in texts)))
         if wanted.projects is not None:

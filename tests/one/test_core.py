@@ -8,12 +8,15 @@ import pytest
 from one_lab import EIDS, HOT, OLD, S1, S2, S3, S4, S5, S6, S7, S8, UNKNOWN
 
 import labweave
+from labweave.database import upsert
+from labweave.database.connection import LabConnection
 from labweave.database.finding import Finder, Holding, Wanted
 from labweave.formats.alf.exceptions import ALFObjectNotFound, ALFWarning, ReferenceNotFound
 from labweave.one import searching
 from labweave.one.core import Core, find_anywhere
 from labweave.one.tables import Tables
 from labweave.one.uuids import make_uuids, split_eids
+from labweave.schemas import dataset
 
 ALL = [S7, S3, S2, S1, S5, S8, S4, S6]
 
@@ -179,3 +182,43 @@ def test_sessions_come_in_the_order_asked_for(core):
     assert core.session(S4).projects == ("brainwide", "practice")
     with pytest.raises(ALFObjectNotFound, match=UNKNOWN):
         core.session(UNKNOWN)
+
+
+def fetched(eid):
+    """Return what a whole list of datasets shows, from DataJoint's own fetch."""
+    return {
+        row["dataset_id"]: (
+            row["collection"], row["revision"] or "", row["dataset_qc"] or "NOT_SET", row["file_size"] or 0, row["hash"],
+            bool(row["is_present"]), bool(row["is_default"]), row["dataset_name"],
+        )
+        for row in (dataset.Dataset & {"eid": eid, "dataset_vanished": None}).to_dicts()
+    }  # fmt: skip
+
+
+def listed(tables, eid):
+    return {
+        row.id: (
+            row.collection, row.revision, row.qc, row.size, row.hash, row.exists, row.is_default,
+            row.rel_path.rpartition("/")[2],
+        )
+        for row in tables.listed(eid, whole=True)
+    }  # fmt: skip
+
+
+def test_a_list_is_right_with_a_separator_in_a_name_and_after_the_session_was_lost(one_lab):
+    tables, connection = Tables(), labweave.database.current().connection
+    for eid in EIDS:
+        assert listed(tables, eid) == fetched(eid)
+    other = LabConnection(connection.url, connection.prefix)
+    if connection.adapter.backend == "postgresql":
+        [own] = connection.query("select pg_backend_pid()").fetchone()
+        other.query("select pg_terminate_backend(%s)", (own,))
+    else:
+        [own] = connection.query("select connection_id()").fetchone()
+        other.query(f"kill {own}")
+    other.close()
+    assert listed(tables, S4) == fetched(S4) != {}
+    [row] = (dataset.Dataset & {"eid": S1}).to_dicts(limit=1)
+    upsert(dataset.Dataset, [{**row, "dataset_id": str(uuid.uuid4()), "dataset_name": "a\x1fb.npy"}])
+    assert listed(tables, S1) == fetched(S1)
+    assert "a\x1fb.npy" in {name for *_, name in listed(tables, S1).values()}
