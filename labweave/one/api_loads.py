@@ -170,7 +170,11 @@ class Loads(ApiBase):
         rows, chosen, missing = self._core.datasets(text), [], []
         for name, folder, version in zip(asked, folders, versions, strict=True):
             try:
-                chosen.append(self._exactly(rows, name) if exact else self._one(rows, name, folder, version))
+                if exact:
+                    row = self._exactly(rows, name)
+                else:
+                    row = self._core.choose_dataset(rows, name, folder, version, wildcards=self.wildcards)
+                chosen.append(row)
             except ALFObjectNotFound:
                 chosen.append(None)
                 missing.append("/".join(filter(None, (folder, version and f"#{version}#", str(name)))))
@@ -195,9 +199,6 @@ class Loads(ApiBase):
             if (path := fetched[row.id]) is not None:
                 contents[row.id] = load_file(path, trust_pickles=self.trust_pickles)
         return [None if row is None else contents.get(row.id) for row in chosen], records
-
-    def _one(self, rows: list[DatasetRow], name: Any, collection: Any, revision: Any) -> DatasetRow:
-        return self._core.choose_dataset(rows, name, collection or None, revision, wildcards=self.wildcards)
 
     def _exactly(self, rows: list[DatasetRow], path: str) -> DatasetRow:
         """Return the dataset at a path below the session; a name without folders is one in the root."""

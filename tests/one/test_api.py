@@ -174,6 +174,10 @@ def test_load_datasets_with_a_collection_for_each(one):
         S4, ["spikes.times", "spikes.times"], collections=["alf/probe01", SORTED], revisions=[None, OLD]
     )
     assert [each.size for each in found] == [120, 10]
+    [path], _ = one.load_datasets(S1, ["root.file.npy"], collections="", download_only=True)
+    assert path == one.eid2path(S1) / "root.file.npy"
+    with pytest.raises(ALFObjectNotFound):
+        one.load_datasets(S1, ["_ibl_trials.choice.npy"], collections=[""])
     for wrong in ({"collections": ["alf"]}, {"revisions": ["a", "b", "c"]}):
         with pytest.raises(ValueError, match="items for 2"):
             one.load_datasets(S4, ["spikes.times", "spikes.amps"], **wrong)
