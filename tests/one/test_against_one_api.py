@@ -408,9 +408,11 @@ def is_wanted_difference(method, arguments, options, theirs, ours, frame):
     if is_path and all(map(str.endswith, ours[1], arguments[1])):
         return "a path means that file, not those with more parts in their names"
     name = options.get("filename")
-    if isinstance(name, dict) and name.get("namespace") == "" and method == "list_datasets" and theirs[0] == "answer":
-        more = [path for path in theirs[1] if path not in ours[1]]
-        if len(more) + len(ours[1]) == len(theirs[1]) and all(path.rpartition("/")[2][0] == "_" for path in more):
+    if isinstance(name, dict) and name.get("namespace") == "" and theirs[0] == ours[0] == "answer":
+        more = [each for each in theirs[1] if each not in ours[1]]
+        named = frame[frame.name.str.startswith("_")]
+        places = {"list_datasets": named.rel_path, "list_collections": named.collection.fillna("")}.get(method, [])
+        if len(more) + len(ours[1]) == len(theirs[1]) and set(more) <= set(places):
             return "no namespace means none, also where a pattern of the object would take it in"
     return ""
 
