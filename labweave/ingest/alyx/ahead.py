@@ -68,9 +68,11 @@ def take(url: str, name: str, scope: Mapping[str, Any]) -> Pulled | None:
 
 
 def forget() -> None:
-    """Drop what nobody has taken."""
+    """Drop what nobody has taken, once it has come: two threads may not use one connection."""
     global _request
-    _request = None
+    request, _request = _request, None
+    if request is not None:
+        request.join()
     _kept.clear()
 
 
