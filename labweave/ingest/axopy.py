@@ -85,10 +85,15 @@ class AxopyAdapter(Adapter):
             There are tables of trials, but none of them in a folder of a folder.
         """
         root = self.root.resolve()
-        if next(root.glob(f"*/*/{TABLE}"), None):
+
+        def tables(depth: int) -> Iterator[Path]:
+            found = root.glob("*/" * depth + TABLE)
+            return (path for path in found if "/." not in f"/{path.relative_to(root).as_posix()}")
+
+        if next(tables(2), None):
             return
-        for pattern in (f"*/*/*/{TABLE}", f"*/{TABLE}", TABLE):
-            if table := min(root.glob(pattern), default=None):
+        for depth in (3, 1, 0):
+            if table := min(tables(depth), default=None):
                 raise SourceError(
                     f"{self.location} is no data root: a table of trials is in ROOT/subject/task/{TABLE}, and there is "
                     f"{table}. Ingest {table.parents[2]} instead."

@@ -80,6 +80,14 @@ def test_a_folder_above_or_below_a_data_root_is_refused(database, root, place):
     assert len(subject.Subject()) == len(task.TaskRun()) == 0
 
 
+def test_a_root_without_a_table_yet_is_none_the_worse_for_a_hidden_copy(database, root):
+    (root / "p0").rename(root / "kept")
+    shutil.copytree(root / "kept", root / ".copies" / "p0")
+    (root / "kept" / "reaching" / "trials.csv").unlink()
+    report = run(root)
+    assert report.failed == 0 and not len(task.Trial())
+
+
 def test_the_database_holds_only_where_an_array_is(database, root):
     run(root)
     table, quote = task.TrialArray.full_table_name, database.connection.adapter.quote_identifier
