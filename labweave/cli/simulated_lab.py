@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
 
+from labweave import processes
 from labweave.ephys.simulation import PROTOCOLS, example_cells, simulate_protocol, true_rheobase
 from labweave.errors import ComputeError, ReadError
 from labweave.formats.recordings.hdf5 import describe_recordings, write_recordings
@@ -67,22 +66,18 @@ def write_missing(
             progress(done, len(missing))
             write_cell(folder, index)
         return len(missing)
-    context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(target=_write_cells, args=(folder, missing[start::workers]), daemon=True)
-        for start in range(min(workers, len(missing)))
+    writers = [
+        processes.start(_write_cells, folder, missing[first::workers]) for first in range(min(workers, len(missing)))
     ]
-    for process in processes:
-        process.start()
-    running = {process.sentinel for process in processes}
+    running = {writer.sentinel for writer in writers}
     while running:
         running -= set(wait(list(running), timeout=0.2))
         progress(sum(_path(folder, index).exists() for index in missing), len(missing))
-    for process in processes:
-        process.join()
-        if process.exitcode:
+    for writer in writers:
+        writer.join()
+        if writer.exitcode:
             raise ComputeError(
-                f"A process that simulates cells ended with exit code {process.exitcode}. "
+                f"A process that simulates cells ended with exit code {writer.exitcode}. "
                 "Run with one worker to see why: labweave --debug demo --workers 1"
             )
     return len(missing)
@@ -112,8 +107,7 @@ def write_cell(folder: Path, index: int) -> Path:
 
 
 def _write_cells(folder: Path, indices: Sequence[int]) -> None:
-    """Write some cells, in a process of its own; Ctrl-C is for the one that started it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Write some cells, in a process of its own."""
     for index in indices:
         write_cell(folder, index)
 

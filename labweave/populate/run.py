@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from labweave import processes
 from labweave.database import Database, current
 from labweave.errors import ComputeError, ConfigError
 from labweave.populate import queue, worker
@@ -171,7 +172,6 @@ class _Crew:
     """Worker processes; one that dies is replaced and its job taken up by another."""
 
     def __init__(self, database: Database, workers: int):
-        self._context = multiprocessing.get_context("spawn")
         self._database, self._size = database, workers
         self._members: dict[Connection, Any] = {}
         self._deaths: dict[tuple, int] = {}
@@ -179,12 +179,9 @@ class _Crew:
             self._hire()
 
     def _hire(self) -> Connection:
-        ours, theirs = self._context.Pipe()
+        ours, theirs = multiprocessing.Pipe()
         source = self._database.connection.url
-        process = self._context.Process(
-            target=worker.serve, args=(source, self._database.prefix, theirs), name="labweave worker", daemon=True
-        )
-        process.start()
+        process = processes.start(worker.serve, source, self._database.prefix, theirs)
         theirs.close()
         self._members[ours] = process
         return ours

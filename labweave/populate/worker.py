@@ -177,7 +177,6 @@ def serve(url: DatabaseUrl, prefix: str, pipe: Any) -> None:
     """
     import labweave
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with (
             labweave.connect(url, prefix=prefix) as database,

@@ -208,6 +208,28 @@ def test_a_stopped_run_leaves_no_job_reserved_or_failed(blocked, database_url, w
     assert len(Worker()) == 0
 
 
+SLOW_START = """
+import pathlib, sys, time
+if "spawn_main" in " ".join(sys.orig_argv):
+    pathlib.Path(__file__).with_name(f"{{time.monotonic_ns()}}.began").touch()
+    time.sleep({seconds})
+"""
+
+
+def test_ctrl_c_reaches_no_worker_that_is_just_starting(blocked, database_url, tmp_path):
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "sitecustomize.py").write_text(SLOW_START.format(seconds=60))
+    with started(database_url, "populate", "--workers", "2", PYTHONPATH=str(tmp_path / "slow")) as process:
+        until(lambda: len(list((tmp_path / "slow").glob("*.began"))) == 2, "two workers that start")
+        children = descendants(process)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=50)
+        until(lambda: not any(map(runs, children)), "the end of the workers")
+    assert process.returncode == 130, out + err
+    assert "Traceback" not in err and "stopped" in err
+    assert jobs("reserved") == [] and len(Worker()) == 0
+
+
 def test_a_run_that_was_killed_is_taken_up_by_the_next(blocked, database_url):
     path, kept = blocked
     with started(database_url, "populate", "--workers", "2") as process:

@@ -1,0 +1,34 @@
+"""Processes that work for this one: stopped by it, never by Ctrl-C, which reaches a whole terminal."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable
+from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+_CAN_BLOCK = hasattr(signal, "pthread_sigmask")
+
+
+def start(target: Callable[..., Any], *args: Any) -> BaseProcess:
+    """Start a process that calls `target`, deaf to Ctrl-C from its first moment: its imports take a second."""
+    process = multiprocessing.get_context("spawn").Process(target=_call, args=(target, *args), daemon=True)
+    if not _CAN_BLOCK:
+        process.start()
+        return process
+    resource_tracker.ensure_running()  # started by the process, it would let Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return process
+
+
+def _call(target: Callable[..., Any], *args: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if _CAN_BLOCK:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    target(*args)
