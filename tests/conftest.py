@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,23 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.setenv("USERPROFILE", str(folder))
     return folder
+
+
+def kill_session(database) -> None:
+    """End the server's side of the open session, as a restarted server or a router would, and wait until it is gone."""
+    connection = database.connection
+    other = LabConnection(connection.url, connection.prefix)
+    try:
+        if database.backend == "mysql":
+            [number] = connection.query("select connection_id()").fetchone()
+            other.query(f"kill {int(number)}")
+            while number in {row[0] for row in other.query("show processlist").fetchall()}:
+                time.sleep(0.01)
+        else:
+            [number] = connection.query("select pg_backend_pid()").fetchone()
+            assert other.query("select pg_terminate_backend(%s, 10000)", (number,)).fetchone()[0]
+    finally:
+        other.close()
 
 
 def is_embedded(url: str) -> bool:

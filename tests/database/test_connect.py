@@ -10,7 +10,7 @@ import numpy as np
 import psycopg2
 import pymysql
 import pytest
-from conftest import PREFIX, is_embedded
+from conftest import PREFIX, is_embedded, kill_session
 
 import labweave
 from labweave.database import connect, current, upsert
@@ -158,26 +158,10 @@ def test_a_user_without_rights_is_told_what_to_ask_for(database, database_url):
             )
 
 
-def _kill_session(database):
-    """End the server's side of the session, as a restarted server or a router would."""
-    connection = database.connection
-    helper = LabConnection(connection.url, connection.prefix)
-    try:
-        if database.backend == "mysql":
-            number = connection.query("select connection_id()").fetchone()[0]
-            helper.query(f"kill {int(number)}")
-        else:
-            number = connection.query("select pg_backend_pid()").fetchone()[0]
-            helper.query("select pg_terminate_backend(%s)", (number,))
-            time.sleep(0.1)
-    finally:
-        helper.close()
-
-
 def test_a_lost_session_comes_back_with_its_settings(database):
     upsert(lab.Lab, [{"lab": "a\\b"}])
     for _ in range(2):
-        _kill_session(database)
+        kill_session(database)
         assert len(lab.Lab()) == 1
         assert len(lab.Lab & {"lab": "a\\b"}) == 1
         shift = database.connection.query("select current_timestamp(6)").fetchone()[0].replace(tzinfo=None)
@@ -187,7 +171,7 @@ def test_a_lost_session_comes_back_with_its_settings(database):
 def test_a_session_lost_inside_a_transaction_loses_all_of_it_and_the_next_works(database):
     with pytest.raises(dj.errors.LostConnectionError), database.connection.transaction:
         lab.Lab.insert1({"lab": "a"})
-        _kill_session(database)
+        kill_session(database)
         lab.Lab.insert1({"lab": "b"})
     assert not database.connection.in_transaction
     assert len(lab.Lab()) == 0
@@ -202,7 +186,7 @@ def test_a_transaction_that_lost_its_session_is_run_again(database):
         tries.append(1)
         lab.Lab.insert1({"lab": "a"})
         if len(tries) == 1:
-            _kill_session(database)
+            kill_session(database)
         lab.Lab.insert1({"lab": "b"})
 
     database.connection.run_transaction(work)

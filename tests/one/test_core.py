@@ -5,11 +5,11 @@ import uuid
 
 import one_lab
 import pytest
+from conftest import kill_session
 from one_lab import EIDS, HOT, OLD, S1, S2, S3, S4, S5, S6, S7, S8, UNKNOWN
 
 import labweave
 from labweave.database import upsert
-from labweave.database.connection import LabConnection
 from labweave.database.finding import Finder, Holding, Wanted
 from labweave.formats.alf.exceptions import ALFObjectNotFound, ALFWarning, ReferenceNotFound
 from labweave.one import searching
@@ -206,17 +206,10 @@ def listed(tables, eid):
 
 
 def test_a_list_is_right_with_a_separator_in_a_name_and_after_the_session_was_lost(one_lab):
-    tables, connection = Tables(), labweave.database.current().connection
+    tables = Tables()
     for eid in EIDS:
         assert listed(tables, eid) == fetched(eid)
-    other = LabConnection(connection.url, connection.prefix)
-    if connection.adapter.backend == "postgresql":
-        [own] = connection.query("select pg_backend_pid()").fetchone()
-        other.query("select pg_terminate_backend(%s)", (own,))
-    else:
-        [own] = connection.query("select connection_id()").fetchone()
-        other.query(f"kill {own}")
-    other.close()
+    kill_session(labweave.database.current())
     assert listed(tables, S4) == fetched(S4) != {}
     [row] = (dataset.Dataset & {"eid": S1}).to_dicts(limit=1)
     upsert(dataset.Dataset, [{**row, "dataset_id": str(uuid.uuid4()), "dataset_name": "a\x1fb.npy"}])

@@ -6,6 +6,7 @@ import time
 import uuid
 
 import pytest
+from conftest import kill_session
 
 import labweave
 from labweave.database import columns, upsert
@@ -284,17 +285,12 @@ def test_an_open_transaction_is_asked_of_the_server(database):
     assert tables.eids(Wanted(), 1) == [eid]
 
 
-def test_a_new_session_reads_anew(database, other):
+def test_a_new_session_reads_anew(database):
     fill(10, 5)
-    tables, connection = Tables(), database.connection
+    tables = Tables()
     found = tables.eids(Wanted())
     hold(database)
-    if connection.adapter.backend == "postgresql":
-        [own] = connection.query("select pg_backend_pid()").fetchone()
-        other.query("select pg_terminate_backend(%s)", (own,))
-    else:
-        [own] = connection.query("select connection_id()").fetchone()
-        other.query(f"kill {own}")
+    kill_session(database)
     assert tables.eids(Wanted()) == found
     assert warm.keeper_of(database).sessions() is None
 
