@@ -145,6 +145,7 @@ class AlyxServer:
         self.user, self.password, self.token = user, password, token
         self.rate, self.rate_window_s, self.cost = rate, rate_window_s, cost
         self.log: list[Request] = []
+        self.clock: Callable[[], float] = time.monotonic
         self.on_request: Callable[[Request], object] = lambda request: None
         self.next_origin: str | None = None
         self.broken: set[str] = set()
@@ -326,7 +327,7 @@ class AlyxServer:
     def _throttle(self) -> Answer | None:
         if self.rate is None:
             return None
-        now = time.monotonic()
+        now = self.clock()
         with self._lock:
             self._accepted = [moment for moment in self._accepted if moment > now - self.rate_window_s]
             if len(self._accepted) < self.rate:

@@ -156,6 +156,7 @@ def _crew(database: Database, workers: int) -> Iterator[Drain]:
         return
     crew = _Crew(database, workers)
     try:
+        crew.complete()
         yield crew.drain
     except BaseException:
         crew.terminate()
@@ -175,22 +176,24 @@ class _Crew:
         self._database, self._size = database, workers
         self._members: dict[Connection, Any] = {}
         self._deaths: dict[tuple, int] = {}
-        for _ in range(workers):
+
+    def complete(self) -> None:
+        """Start the workers that are missing."""
+        while len(self._members) < self._size:
             self._hire()
 
     def _hire(self) -> Connection:
         ours, theirs = multiprocessing.Pipe()
         source = self._database.connection.url
-        process = processes.start(worker.serve, source, self._database.prefix, theirs)
+        with worker.undisturbed():  # a process that is started is a member, to be ended with the others
+            self._members[ours] = processes.start(worker.serve, source, self._database.prefix, theirs)
         theirs.close()
-        self._members[ours] = process
         return ours
 
     def drain(self, table: Any, restriction: Restriction) -> Iterator[Outcome]:
         """Have the queue of one table emptied, and yield what becomes of each job."""
         order = (queue.label(table), restriction)
-        while len(self._members) < self._size:
-            self._hire()
+        self.complete()
         busy: set[Connection] = set()
         for pipe in list(self._members):
             yield from self._send(pipe, order, table, busy)

@@ -90,7 +90,6 @@ def _make(table: Any, key: dict[str, Any]) -> Outcome | None:
             error = status[1]
         if _Stop.number is not None or isinstance(error, (KeyboardInterrupt, SystemExit)):
             _leave(table, key)
-            # What a library made of the exception of the signal does not matter.
             raise error if _Stop.number is None else _Stop.exception()
         if isinstance(error, DuplicateError) and table & key:
             _leave(table, key)  # somebody who does not ask the queue was faster
@@ -116,7 +115,7 @@ def _may_pass_again(error: BaseException) -> bool:
 def _leave(table: Any, key: Mapping[str, Any]) -> None:
     """Put a job back that this process had, whatever state its session is in."""
     connection = table.connection
-    with _undisturbed():
+    with undisturbed():
         if connection.in_transaction:
             with contextlib.suppress(LostConnectionError):
                 connection.cancel_transaction()
@@ -160,7 +159,7 @@ class Heartbeat:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        with _undisturbed():
+        with undisturbed():
             self._stop.set()
             self._thread.join()
             try:
@@ -230,6 +229,10 @@ def stoppable(connection: LabConnection, numbers: Sequence[int]) -> Iterator[Non
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
+    except Exception:
+        if _Stop.number is None:
+            raise
+        raise _Stop.exception() from None  # what a library made of it does not matter
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -237,7 +240,7 @@ def stoppable(connection: LabConnection, numbers: Sequence[int]) -> Iterator[Non
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Put off `stop` until the end of the block."""
     before = _Stop.number
     _Stop.shields += 1

@@ -135,13 +135,15 @@ class RecipeCheck(dj.Computed):
     @classmethod
     def stale(cls):
         """Return the keys of rows whose sources changed, came or went, or whose loader is known by now."""
-        from labweave.schemas import following
-
-        names = cls.primary_key
         places = {
             row["eid"]: (Path(row["location"]) if Path(row["location"]).is_dir() else None)
             for row in (OneSession * Source.proj("location")).proj("location").to_dicts()
         }
+        if not places:
+            return []
+        from labweave.schemas import following
+
+        names = cls.primary_key
         stale = {}
         for row in cls.SourceFile().to_dicts():
             root = places[row["eid"]]  # None: a disk that is not mounted changes nothing

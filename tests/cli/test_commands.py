@@ -431,7 +431,7 @@ def test_ingest_that_is_interrupted_says_so(database, database_url, tmp_path):
             time.sleep(0.02)
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 130 and err.strip() == "stopped"

@@ -100,7 +100,7 @@ def user_process(folder, code=USER_PROCESS, **options):
 
 
 def leave(process):
-    process.communicate("\n", timeout=30)
+    process.communicate("\n", timeout=120)
     assert process.returncode == 0
 
 
@@ -108,7 +108,7 @@ def status(folder):
     return EmbeddedServer(folder).status()
 
 
-def wait_until(condition, timeout_s=20):
+def wait_until(condition, timeout_s=60):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
@@ -273,7 +273,7 @@ def test_a_busy_backend_of_a_killed_server_is_ended_before_the_next_starts(data_
     wait_until(lambda: "DO" in Path(f"/proc/{backend}/cmdline").read_text())
     kill_server(server)
     assert ask(server.acquire(), "SELECT 1") == [(1,)]
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     assert not thread.is_alive()
     server.release()
     server.release()

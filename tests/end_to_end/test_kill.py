@@ -78,7 +78,7 @@ def end(process):
     everyone = [process.pid, *(child.pid for child in descendants(process))]
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in everyone):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -206,11 +206,12 @@ def test_a_run_stopped_at_any_moment_leaves_no_job_reserved_or_failed(database_u
             process.wait(seconds[n_workers] * (0.45 + 0.5 * ((number // 2 * 0.618) % 1.0)))
             seconds[n_workers] = min(seconds[n_workers], time.monotonic() - began)
         process.send_signal(signal.SIGTERM if number % 4 < 2 else signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         met += process.returncode in (130, 143)
         assert process.returncode in (0, 130, 143, -signal.SIGTERM, -signal.SIGINT), (number, out + err)
-        # Python itself says so when the signal comes within a weakref callback, or before the command's first line.
-        is_pythons = "Exception ignored" in err or process.returncode == -signal.SIGINT
+        # Python itself says so when the signal comes within a weakref callback, before the command's first line, or after its last.
+        said = ("Exception ignored", "Error in atexit")
+        is_pythons = any(text in err for text in said) or process.returncode == -signal.SIGINT
         assert "Traceback" not in err or is_pythons, (number, out + err)
         left = contents((database_url, lab.prefix))
         states = {
