@@ -22,7 +22,7 @@ from labweave.database.finding import FoundInsertion, Wanted
 from labweave.errors import ConfigError
 from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFMultipleObjectsFound, ALFObjectNotFound, ALFWarning, ReferenceNotFound
-from labweave.formats.alf.path import alf_path
+from labweave.formats.alf.path import alf_path, paths_below
 from labweave.one import matching
 from labweave.one.tables import DatasetRow, PathRow, SessionRow, Tables
 
@@ -177,8 +177,7 @@ class Core:
 
     def session_paths(self, eids: Sequence[str | UUID]) -> list[Any]:
         """Return the path of each session below the cache folder, None for an unknown one; in one query."""
-        root = alf_path(str(self.cache_dir))
-        return [None if folder is None else root / folder for folder in self.tables.folders(eids)]
+        return paths_below(str(self.cache_dir), self.tables.folders(eids))
 
     def session(self, eid: str) -> SessionRow:
         """Return one session with its projects.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from labweave.errors import LabweaveError
 from labweave.formats.alf import exceptions, names
-from labweave.formats.alf.path import OwnPath
+from labweave.formats.alf.path import OwnPath, alf_path, paths_below
 
 ID = "a976e418-c8b8-4d24-be47-d05120b18341"
 
@@ -339,3 +339,28 @@ def test_errors_are_labweaves_with_the_builtin_ones_clients_catch():
     assert str(exceptions.ALFError("a", 1)) == '"a", "1"'
     assert str(exceptions.ALFObjectNotFound("No x.", terse=True)) == "No x."
     assert str(exceptions.ALFMultipleRevisionsFound("Two.")) == "Two. Give the revision."
+
+
+PART = st.one_of(
+    st.text("ab1-é ", min_size=1, max_size=4), st.sampled_from(["", ".", "..", "a.b", "\\", "ñ/x", "2020-01-31"])
+)
+FOLDER = st.lists(PART, min_size=1, max_size=5).map("/".join)
+
+
+@given(st.sampled_from(["/data/lab one", "/", "cache", "."]), st.lists(st.none() | FOLDER, max_size=4))
+def test_paths_made_together_are_those_made_one_by_one(root, folders):
+    found, expected = (
+        paths_below(root, folders),
+        [folder if folder is None else alf_path(root, folder) for folder in folders],
+    )
+    assert found == expected and list(map(hash, found)) == list(map(hash, expected))
+    for path, other in zip(found, expected, strict=True):
+        assert type(path) is type(other) and str(path) == str(other)
+        if path is not None:
+            assert path.parts == other.parts and path.parent == other.parent and path / "x.npy" == other / "x.npy"
+
+
+def test_a_session_without_odd_parts_is_below_the_root():
+    [path, none] = paths_below("/data", ["lab/Subjects/KS005/2020-01-31/001", None])
+    assert none is None and path == Path("/data/lab/Subjects/KS005/2020-01-31/001") and path.name == "001"
+    assert (path.lab, path.subject, path.date, path.sequence) == ("lab", "KS005", "2020-01-31", "001")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from functools import cache
 from os import PathLike
 from pathlib import Path
@@ -169,3 +171,14 @@ def alf_path(*parts: str | PathLike[str]) -> Any:
     and extra.
     """
     return path_class()(*parts)
+
+
+def paths_below(root: str | PathLike[str], folders: Sequence[str | None]) -> list[Any]:
+    """Return ``alf_path(root, folder)`` for each folder, None for None."""
+    start = alf_path(root)
+    text = "/".join(["", *(folder for folder in folders if folder is not None), ""])
+    if sys.version_info >= (3, 12) or os.name != "posix" or "//" in text or "/./" in text:
+        return [None if folder is None else start / folder for folder in folders]
+    # Until Python 3.12 a path is parsed when it is made, which takes longer than to find the session.
+    make, parts = type(start)._from_parsed_parts, start._parts
+    return [None if folder is None else make(start._drv, start._root, parts + folder.split("/")) for folder in folders]
