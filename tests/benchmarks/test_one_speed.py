@@ -35,6 +35,7 @@ import pytest
 from conftest import name_of
 
 import labweave
+from labweave.database import embedded
 from labweave.one import warm
 from labweave.one.api import One
 from labweave.schemas import dataset, session
@@ -47,7 +48,7 @@ KEPT_PREFIX = os.environ.get("LABWEAVE_BENCH_ONE_PREFIX")
 IS_FULL = N_SESSIONS >= 100_000
 ROUNDS, SECONDS, SLOW_S = 5, 1.5, 4.0
 POOL_BYTES = 2 << 30
-"""Of memory for the tables: what ONE-api takes for them, and MySQL's and MariaDB's own 128 MiB can't hold."""
+"""Of memory for the tables: what ONE-api takes for them, and the servers' own 128 MiB can't hold."""
 
 FIRST_ANSWER = """
 import re, time
@@ -164,8 +165,10 @@ def asked(theirs, tables):
 
 
 @pytest.fixture
-def ours(database_url, tables, new_prefix):
+def ours(database_url, tables, new_prefix, monkeypatch):
     """labweave on the same lab in a database."""
+    if IS_FULL:
+        monkeypatch.setitem(embedded.SETTINGS, "shared_buffers", f"{POOL_BYTES >> 20}MB")
     with labweave.connect(database_url, prefix=KEPT_PREFIX or new_prefix()) as database:
         if not len(session.Session()):
             one_base.load(tables, database)
@@ -178,9 +181,21 @@ def ours(database_url, tables, new_prefix):
 
 @contextlib.contextmanager
 def tables_in_memory(database):
-    """Give a MySQL or MariaDB server the memory for a large lab meanwhile, and have it read the datasets."""
+    """Give a MySQL or MariaDB server the memory for a large lab meanwhile, as the embedded one; have datasets read."""
     connection = database.connection
-    if database.backend == "postgresql" or not IS_FULL:
+    if not IS_FULL:
+        yield
+        return
+    if database.backend == "postgresql":
+        print(
+            f"\n{name_of(database)}: shared_buffers {connection.query('show shared_buffers').fetchone()[0]} meanwhile"
+        )
+        connection.query("create extension if not exists pg_prewarm")
+        connection.query(
+            "select pg_prewarm(c.oid::regclass) from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+            " where n.nspname = %s and c.relkind in ('r', 'i')",
+            (dataset.schema.database,),
+        ).fetchall()
         yield
         return
     [before] = connection.query("select @@global.innodb_buffer_pool_size").fetchone()
