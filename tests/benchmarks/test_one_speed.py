@@ -192,9 +192,9 @@ def tables_in_memory(database):
         )
         connection.query("create extension if not exists pg_prewarm")
         connection.query(
-            "select pg_prewarm(c.oid::regclass) from pg_class c join pg_namespace n on n.oid = c.relnamespace"
-            " where n.nspname = %s and c.relkind in ('r', 'i')",
-            (dataset.schema.database,),
+            "select pg_prewarm(i.indexrelid::regclass), pg_prewarm(i.indrelid::regclass) from pg_index i"
+            " where i.indrelid = %s::regclass",
+            (dataset.Dataset.full_table_name,),
         ).fetchall()
         yield
         return
