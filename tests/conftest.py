@@ -14,8 +14,8 @@ from commands import Commands
 import labweave.database
 from labweave.database import declare
 from labweave.database.connection import LabConnection
-from labweave.database.embedded import EmbeddedServer
 from labweave.database.url import parse_url
+from labweave.embedded.server import EmbeddedServer
 from labweave.schemas import dataset
 
 PREFIX = f"lwtest{os.getpid()}_"

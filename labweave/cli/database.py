@@ -29,8 +29,8 @@ embedded:///path, mysql://user:password@host:port (MySQL or MariaDB), postgresql
 
 def _server() -> Any:
     """Return the embedded server that the settings choose."""
-    from labweave.database.embedded import EmbeddedServer
     from labweave.database.url import parse_url
+    from labweave.embedded.server import EmbeddedServer
     from labweave.settings import load_settings
 
     source = parse_url(load_settings().database.url.get_secret_value())

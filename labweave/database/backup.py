@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from labweave import __version__
-from labweave.database._users import programs
+from labweave.embedded.users import programs
 from labweave.errors import (
     AccessDenied,
     ConfigError,

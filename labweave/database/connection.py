@@ -27,9 +27,9 @@ from datajoint.connection import Connection
 from datajoint.errors import DataJointError, LostConnectionError
 from datajoint.settings import _create_config
 
-from labweave.database.embedded import EmbeddedServer
 from labweave.database.errors import TransientError
 from labweave.database.url import DatabaseUrl
+from labweave.embedded.server import EmbeddedServer
 from labweave.errors import AccessDenied, ConfigError, LabweaveError, ServerUnavailable
 
 log = logging.getLogger(__name__)

@@ -20,16 +20,6 @@ if TYPE_CHECKING:
         validate_efeatures,
     )
     from labweave.ephys.efel_core import DEFAULT_EFEL_SETTINGS, efel_session
-    from labweave.ephys.notices import (
-        EphysWarning,
-        FeatureWarning,
-        ReadingWarning,
-        RheobaseWarning,
-        StimulusError,
-        StimulusWarning,
-        UnknownFeature,
-        UnknownProtocol,
-    )
     from labweave.ephys.protocols import (
         EFeatureTarget,
         Protocol,
@@ -52,7 +42,17 @@ if TYPE_CHECKING:
     )
     from labweave.ephys.spikes import auto_threshold, spike_times, spikecount
     from labweave.ephys.targets import Target, complete_settings, convert_legacy_targets, settings_key, value_key
-    from labweave.ephys.units import to_ms, to_mv, to_na
+    from labweave.formats.recordings.notices import (
+        EphysWarning,
+        FeatureWarning,
+        ReadingWarning,
+        RheobaseWarning,
+        StimulusError,
+        StimulusWarning,
+        UnknownFeature,
+        UnknownProtocol,
+    )
+    from labweave.formats.recordings.units import to_ms, to_mv, to_na
 
 __all__ = [
     "DEFAULT_EFEL_SETTINGS",

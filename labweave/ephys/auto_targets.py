@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from labweave.ephys.notices import FeatureWarning
 from labweave.errors import ConfigError
+from labweave.formats.recordings.notices import FeatureWarning
 
 
 @dataclass

@@ -21,8 +21,8 @@ from labweave.ephys.detection import (
     detect_waveform,
     noise_threshold,
 )
-from labweave.ephys.notices import StimulusError, UnknownProtocol
 from labweave.ephys.stimulus import BASE_SAMPLES, Sweep, check_order, check_ton, median, outside
+from labweave.formats.recordings.notices import StimulusError, UnknownProtocol
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 from labweave.ephys.array_features import array_efeatures
 from labweave.ephys.efel_core import call_efel, known_efeatures
 from labweave.ephys.interpolation import efel_grid
-from labweave.ephys.notices import UnknownFeature
 from labweave.ephys.recording import Recording
 from labweave.ephys.spikes import interp_step
+from labweave.formats.recordings.notices import UnknownFeature
 
 _WINDOW_KEYS = ("stim_start", "stim_end")
 _MULTIPLE_DECAY = "multiple_decay_time_constant_after_stim"

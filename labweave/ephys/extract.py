@@ -21,7 +21,6 @@ from labweave.ephys.cell import Cell, set_efeatures
 from labweave.ephys.ecodes import find_ecode
 from labweave.ephys.efeatures import validate_efeatures
 from labweave.ephys.efel_core import DEFAULT_EFEL_SETTINGS, efel_session
-from labweave.ephys.notices import FeatureWarning, ReadingWarning
 from labweave.ephys.protocols import (
     EFeatureTarget,
     Protocol,
@@ -34,6 +33,7 @@ from labweave.ephys.recording import Recording, read_recordings_of_file
 from labweave.ephys.rheobase import DEFAULT_RHEOBASE_PROTOCOLS, find_rheobase, validate_settings
 from labweave.ephys.targets import Target, complete_settings, convert_legacy_targets, settings_key
 from labweave.errors import LabweaveError
+from labweave.formats.recordings.notices import FeatureWarning, ReadingWarning
 from labweave.formats.writing import whole_file
 
 __all__ = [

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from labweave.ephys.ecodes import ECode, find_ecode
-from labweave.ephys.notices import FeatureWarning
 from labweave.ephys.targets import Target, complete_settings, value_key
 from labweave.errors import ComputeError
+from labweave.formats.recordings.notices import FeatureWarning
 
 MODES = {"mean": np.nanmean, "median": np.nanmedian, "min": np.nanmin, "max": np.nanmax}
 

@@ -12,8 +12,8 @@ from labweave.ephys.ecodes import find_ecode
 from labweave.ephys.interpolation import Grid
 from labweave.ephys.spikes import auto_threshold, interp_step, is_strict, spike_times, spikes_on_grid
 from labweave.ephys.stimulus import Sweep
-from labweave.ephys.units import to_ms, to_mv, to_na
 from labweave.errors import ReadError, SourceError
+from labweave.formats.recordings.units import to_ms, to_mv, to_na
 
 
 class Recording:

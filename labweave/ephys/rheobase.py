@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from labweave.ephys.notices import RheobaseWarning
 from labweave.errors import ConfigError
+from labweave.formats.recordings.notices import RheobaseWarning
 
 DEFAULT_RHEOBASE_PROTOCOLS = (
     "IV", "Step", "FirePattern", "IDrest", "IDRest", "IDthresh", "IDThresh", "IDThres", "IDthres",

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from labweave.ephys.notices import StimulusError, StimulusWarning
 from labweave.errors import ConfigError
+from labweave.formats.recordings.notices import StimulusError, StimulusWarning
 
 TIMING_KEYS = ("ton", "tmid", "tmid2", "t1", "t2", "t3", "t4", "toff")
 WINDOW = 85  # samples of the median filter that removes noise from the current

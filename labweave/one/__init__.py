@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labweave.one.info import SessionDataInfo
-    from labweave.one.legacy import ONE, Listable, OneAbstract, OneAlyx, OneOffline, parse_id
+    from labweave.one.legacy.face import ONE, Listable, OneAbstract, OneAlyx, OneOffline, parse_id
+    from labweave.one.legacy.info import SessionDataInfo
 
 __all__ = ["ONE", "Listable", "OneAbstract", "OneAlyx", "OneOffline", "SessionDataInfo", "parse_id"]
 
@@ -18,11 +18,11 @@ __all__ = ["ONE", "Listable", "OneAbstract", "OneAlyx", "OneOffline", "SessionDa
 def __getattr__(name: str) -> Any:
     """Load the front end when it is first asked for: `labweave.one.api` does without it."""
     if name == "SessionDataInfo":
-        from labweave.one.info import SessionDataInfo
+        from labweave.one.legacy.info import SessionDataInfo
 
         return SessionDataInfo
     if name in __all__:
-        from labweave.one import legacy
+        from labweave.one.legacy import face as legacy
 
         return getattr(legacy, name)
     raise AttributeError(f"module 'labweave.one' has no attribute {name!r}")

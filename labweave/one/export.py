@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labweave.database.finding import Wanted
 from labweave.errors import SourceError
 from labweave.formats.alf.names import fits, is_uuid
 from labweave.formats.writing import whole_file
-from labweave.one.matching import QC
-from labweave.one.tables import DatasetRow, SessionRow, Tables
+from labweave.one.search.matching import QC
+from labweave.one.search.questions import Wanted
+from labweave.one.search.tables import DatasetRow, SessionRow, Tables
 from labweave.schemas.dataset import Dataset
 from labweave.schemas.ingestion import Run
 

@@ -121,7 +121,7 @@ class RecipeCheck(dj.Computed):
         return tuple((self._recipes & key).to_dicts())
 
     def make_compute(self, key, recipe):
-        from labweave.schemas import following
+        from labweave.formats.onedata import checking as following
 
         result, sources = following.check(recipe)
         if any(len(row["source_path"]) > PATH_LENGTH for row in sources):
@@ -141,7 +141,7 @@ class RecipeCheck(dj.Computed):
         }
         if not places:
             return []
-        from labweave.schemas import following
+        from labweave.formats.onedata import checking as following
 
         names = cls.primary_key
         stale = {}
@@ -175,7 +175,7 @@ def session(eid, **options):
     SchemaError
         The session has no onedata.
     """
-    from labweave.schemas import following
+    from labweave.formats.onedata import checking as following
 
     found = (_sessions() & {"eid": str(eid)}).to_dicts()
     if not found:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from labweave.one.files import Copy, Files, Wanted
+from labweave.one.files.files import Copy, Files, Wanted
 
 FILE_SERVER = Path(__file__).resolve().parents[1] / "one" / "file_server.py"
 FOLDER = "s1/2020-01-31/001/alf"

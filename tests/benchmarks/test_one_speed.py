@@ -35,9 +35,9 @@ import pytest
 from conftest import name_of
 
 import labweave
-from labweave.database import embedded
-from labweave.one import warm
+from labweave.embedded import server as embedded
 from labweave.one.api import One
+from labweave.one.search import warm
 from labweave.schemas import dataset, session
 
 peer = pytest.importorskip("one.api", reason="ONE-api is not installed: pip install ONE-api")

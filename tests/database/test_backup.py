@@ -19,7 +19,7 @@ import pytest
 
 from labweave.database import backup as backup_module
 from labweave.database.backup import BackupInfo, Target, backup, read_info, restore
-from labweave.database.embedded import EmbeddedServer
+from labweave.embedded.server import EmbeddedServer
 from labweave.errors import (
     AccessDenied,
     ConfigError,

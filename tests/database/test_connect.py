@@ -346,7 +346,7 @@ def test_the_embedded_server_stops_when_the_last_connection_closes_also_after_a_
     import tempfile
     from pathlib import Path
 
-    from labweave.database.embedded import EmbeddedServer
+    from labweave.embedded.server import EmbeddedServer
 
     with tempfile.TemporaryDirectory(prefix="labweave-tests-") as folder:
         Path(folder).chmod(0o711)

@@ -16,8 +16,9 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from labweave.database import _users, embedded
-from labweave.database.embedded import EmbeddedServer, default_data_dir
+from labweave.embedded import server as embedded
+from labweave.embedded import users as _users
+from labweave.embedded.server import EmbeddedServer, default_data_dir
 from labweave.errors import AccessDenied, ConfigError, ServerUnavailable, VersionError
 
 pytestmark = pytest.mark.slow
@@ -26,7 +27,7 @@ REPOSITORY = Path(embedded.__file__).parents[2]
 
 USER_PROCESS = """
 import sys, time
-from labweave.database.embedded import EmbeddedServer
+from labweave.embedded.server import EmbeddedServer
 server = EmbeddedServer(sys.argv[1], durable=False)
 address = server.acquire()
 print(address.host, flush=True)

@@ -10,7 +10,7 @@ import labweave
 from labweave.formats.alf.exceptions import ALFObjectNotFound, ALFWarning
 from labweave.formats.onedata import LoadingRecipe
 from labweave.ingest.onedata import save_recipe
-from labweave.one.legacy import ONE
+from labweave.one.legacy.face import ONE
 from labweave.schemas import session
 
 

@@ -14,8 +14,8 @@ from one_lab import DATA_URL, HOT, OLD, PIDS, S1, S2, S3, S4, S5, S7, S8, SESSIO
 import labweave
 from labweave.formats.alf.exceptions import ALFMultipleCollectionsFound, ALFObjectNotFound, ALFWarning
 from labweave.one.api import One
-from labweave.one.matching import QC
-from labweave.one.tables import PathRow, datasets_frame
+from labweave.one.search.matching import QC
+from labweave.one.search.tables import PathRow, datasets_frame
 
 SORTED = "alf/probe00/pykilosort"
 

@@ -9,11 +9,11 @@ from one_lab import S1, S2, S3, S4, S5, S6, S7, S8, UNKNOWN
 
 import labweave
 from labweave.database import upsert
-from labweave.database.finding import Finder, Holding, Wanted
 from labweave.formats.alf.exceptions import ALFMultipleObjectsFound, ALFObjectNotFound
 from labweave.one.api import One
-from labweave.one.core import Core
-from labweave.one.uuids import split_eids
+from labweave.one.search.core import Core
+from labweave.one.search.questions import Finder, Holding, Wanted
+from labweave.one.search.uuids import split_eids
 from labweave.schemas import dataset, session
 
 

@@ -10,12 +10,12 @@ from one_lab import EIDS, HOT, OLD, S1, S2, S3, S4, S5, S6, S7, S8, UNKNOWN
 
 import labweave
 from labweave.database import upsert
-from labweave.database.finding import Finder, Holding, Wanted
 from labweave.formats.alf.exceptions import ALFObjectNotFound, ALFWarning, ReferenceNotFound
-from labweave.one import searching
-from labweave.one.core import Core, find_anywhere
-from labweave.one.tables import Tables
-from labweave.one.uuids import make_uuids, split_eids
+from labweave.one.search import searching
+from labweave.one.search.core import Core, find_anywhere
+from labweave.one.search.questions import Finder, Holding, Wanted
+from labweave.one.search.tables import Tables
+from labweave.one.search.uuids import make_uuids, split_eids
 from labweave.schemas import dataset
 
 ALL = [S7, S3, S2, S1, S5, S8, S4, S6]

@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 
 from labweave.errors import ConfigError
 from labweave.formats.alf.exceptions import ALFWarning
-from labweave.one import download as download_module
-from labweave.one import sources
-from labweave.one.files import Copy, Files, PathEscapes, Wanted, path_of_url
-from labweave.one.sources import DataLogin, DownloadError, HostUnreachable, WrongContent
+from labweave.one.files import download as download_module
+from labweave.one.files import sources
+from labweave.one.files.files import Copy, Files, PathEscapes, Wanted, path_of_url
+from labweave.one.files.sources import DataLogin, DownloadError, HostUnreachable, WrongContent
 from labweave.settings import OneSettings, load_settings
 
 SESSION = "cortexlab/Subjects/KS005/2019-04-11/001"
@@ -551,7 +551,7 @@ def test_a_disk_that_fills_up_keeps_what_came(server, files):
 
 GET = """
 import sys
-from labweave.one.files import Copy, Files, Wanted
+from labweave.one.files.files import Copy, Files, Wanted
 cache, id, path, size, hash, *copy = sys.argv[1:]
 print(*Files(cache, silent=True).get([Wanted(id, path, int(size), hash, (Copy(*copy),))]))
 """

@@ -25,7 +25,7 @@ from labweave.errors import LabweaveError
 from labweave.formats.alf.bunch import AlfBunch
 from labweave.formats.alf.exceptions import ALFMultipleCollectionsFound, ALFObjectNotFound, ALFWarning
 from labweave.one import ONE, Listable, OneAbstract, OneAlyx, OneOffline, SessionDataInfo, parse_id
-from labweave.one.settings_file import write_table
+from labweave.one.legacy.settings_file import write_table
 from labweave.settings import load_settings
 
 SEED = {

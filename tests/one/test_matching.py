@@ -11,7 +11,7 @@ from labweave.formats.alf.exceptions import (
     ALFWarning,
 )
 from labweave.formats.alf.names import split_rel_path
-from labweave.one import matching
+from labweave.one.search import matching
 
 
 class Row(NamedTuple):

@@ -8,10 +8,10 @@ import pytest
 from file_server import Fault, FileServer
 
 from labweave.errors import ConfigError, FileMissing, ReadError
-from labweave.one import download as download_module
-from labweave.one.files import Files
-from labweave.one.partial import ChunkMissing, NotChunked, download_chunks, download_raw_partial
-from labweave.one.sources import DownloadError
+from labweave.one.files import download as download_module
+from labweave.one.files.files import Files
+from labweave.one.files.partial import ChunkMissing, NotChunked, download_chunks, download_raw_partial
+from labweave.one.files.sources import DownloadError
 
 mtscomp = pytest.importorskip("mtscomp", reason="mtscomp makes the recordings: pip install mtscomp")
 

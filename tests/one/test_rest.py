@@ -13,8 +13,8 @@ from conftest import PREFIX, empty, find_shared
 import labweave
 from labweave import ingest
 from labweave.errors import LabweaveError
-from labweave.one.alyx_records import RECORDS
-from labweave.one.rest import Client, Parameters
+from labweave.one.alyx.records import RECORDS
+from labweave.one.alyx.rest import Client, Parameters
 
 ORIGIN = "http://alyx.example.org"
 RECORDINGS = find_shared() / "data" / "alyx_rest" if find_shared() else None

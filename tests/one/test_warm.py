@@ -9,15 +9,15 @@ import pytest
 from conftest import kill_session
 
 import labweave
-from labweave.database import columns, upsert
+from labweave.database import upsert
 from labweave.database.connection import LabConnection
-from labweave.database.finding import Finder, Wanted
 from labweave.database.url import parse_url
-from labweave.one import warm
 from labweave.one.api import One
-from labweave.one.legacy import ONE
-from labweave.one.tables import Tables
-from labweave.one.uuids import split_eids
+from labweave.one.legacy.face import ONE
+from labweave.one.search import columns, warm
+from labweave.one.search.questions import Finder, Wanted
+from labweave.one.search.tables import Tables
+from labweave.one.search.uuids import split_eids
 from labweave.schemas import lab, session, subject
 
 LABS = ["cortexlab", "mainenlab", "z lab"]

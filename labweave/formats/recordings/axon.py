@@ -11,7 +11,6 @@ import struct
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from labweave.ephys.units import to_ms
 from labweave.errors import ConfigError, ReadError
 from labweave.formats.recordings.files import (
     file_size,
@@ -21,6 +20,7 @@ from labweave.formats.recordings.files import (
     quantity_of,
     recording_path,
 )
+from labweave.formats.recordings.units import to_ms
 
 _BLOCK, _SECTIONS_START, _N_SECTIONS = 512, 76, 18
 

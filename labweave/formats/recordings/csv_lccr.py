@@ -10,10 +10,10 @@ import warnings
 
 import numpy as np
 
-from labweave.ephys.notices import EphysWarning
-from labweave.ephys.units import to_ms
 from labweave.errors import ReadError
 from labweave.formats.recordings.files import as_list, file_size, numbered_sweeps, pick_sweeps, recording_path
+from labweave.formats.recordings.notices import EphysWarning
+from labweave.formats.recordings.units import to_ms
 
 NEEDED = ("dt", "t_unit", "v_unit", "i_unit", "amplitudes", "hypamp", "ton", "toff")
 _ABSENT = ("-", "")

@@ -11,10 +11,9 @@ import warnings
 
 import numpy as np
 
-from labweave.ephys.notices import EphysWarning
-from labweave.ephys.units import to_ms, to_na
 from labweave.errors import ReadError, SourceError
 from labweave.formats.recordings.files import as_list, need, open_hdf5, pick_sweeps, read_samples, recording_path
+from labweave.formats.recordings.notices import EphysWarning
 from labweave.formats.recordings.nwb_layouts import (
     TRT,
     VU,
@@ -24,6 +23,7 @@ from labweave.formats.recordings.nwb_layouts import (
     text,
     vu_description,
 )
+from labweave.formats.recordings.units import to_ms, to_na
 
 VU_SETTLING_S = 0.09
 _VU_UNSETTLED = ("CCSteps", "X1PS", "X4PS")

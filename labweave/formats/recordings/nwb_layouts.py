@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from labweave.ephys.notices import EphysWarning
 from labweave.errors import ReadError
+from labweave.formats.recordings.notices import EphysWarning
 
 RESPONSES, OLD_RESPONSES, STIMULI = "acquisition", "acquisition/timeseries", "stimulus/presentation"
 ICEPHYS_TABLE = "general/intracellular_ephys/intracellular_recordings"

@@ -37,7 +37,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from labweave.database._users import Account, give_to, programs, server_account
+from labweave.embedded.users import Account, give_to, programs, server_account
 from labweave.errors import AccessDenied, ConfigError, DatabaseError, ServerUnavailable, VersionError
 
 if sys.platform != "win32":  # where EmbeddedServer says that it can't

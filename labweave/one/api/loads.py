@@ -12,12 +12,12 @@ from labweave.formats.alf.bunch import AlfBunch
 from labweave.formats.alf.exceptions import ALFError, ALFObjectNotFound, ALFWarning
 from labweave.formats.alf.load import load_file, load_object
 from labweave.formats.alf.names import split_rel_path
-from labweave.one import matching
-from labweave.one.api_base import ApiBase
-from labweave.one.core import id_argument, object_of
-from labweave.one.matching import Texts
-from labweave.one.recipes import contents_of
-from labweave.one.tables import DatasetRow, datasets_frame
+from labweave.one.api.base import ApiBase
+from labweave.one.files.recipes import contents_of
+from labweave.one.search import matching
+from labweave.one.search.core import id_argument, object_of
+from labweave.one.search.matching import Texts
+from labweave.one.search.tables import DatasetRow, datasets_frame
 
 if TYPE_CHECKING:
     pass

@@ -10,11 +10,11 @@ from uuid import UUID
 
 import labweave.database
 from labweave.database.connection import LabConnection
-from labweave.database.finding import Finder, FoundCopy, FoundDataset, FoundInsertion, FoundSession, Wanted
 from labweave.formats.alf.names import join_rel_path
-from labweave.one import warm
-from labweave.one.matching import QC
-from labweave.one.uuids import make_uuids, split_eids
+from labweave.one.search import warm
+from labweave.one.search.matching import QC
+from labweave.one.search.questions import Finder, FoundCopy, FoundDataset, FoundInsertion, FoundSession, Wanted
+from labweave.one.search.uuids import make_uuids, split_eids
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -214,7 +214,7 @@ class Tables:
     ) -> list[str]:
         """Return the distinct values of a column, or what to `take` of them, sorted.
 
-        The columns are those of `labweave.database.finding.NAMES`. Values that no session has may be left out where
+        The columns are those of `labweave.one.search.questions.NAMES`. Values that no session has may be left out where
         they are only searched by.
         """
         kept_column = {"subject_with_sessions": "subject", "task_protocol": "task_protocol"}.get(column)

@@ -6,14 +6,14 @@ import logging
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from labweave.database.finding import Wanted
 from labweave.formats.alf.bunch import AlfBunch
 from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.formats.alf.names import is_session_path, is_uuid_string, parse_session, without_session
-from labweave.one import references
-from labweave.one.api_base import ApiBase, as_uuid, one_or_many, uuid_text
-from labweave.one.core import id_argument
-from labweave.one.tables import DatasetRow, SessionRow, datasets_frame
+from labweave.one.api import references
+from labweave.one.api.base import ApiBase, as_uuid, one_or_many, uuid_text
+from labweave.one.search.core import id_argument
+from labweave.one.search.questions import Wanted
+from labweave.one.search.tables import DatasetRow, SessionRow, datasets_frame
 
 if TYPE_CHECKING:
     pass

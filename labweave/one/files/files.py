@@ -20,9 +20,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from labweave.errors import SourceError
 from labweave.formats.alf.exceptions import ALFWarning
 from labweave.formats.alf.names import is_uuid_string, with_uuid, without_uuid
-from labweave.one.download import download
-from labweave.one.integrity import Checked, Expected, state_of
-from labweave.one.sources import (
+from labweave.one.files.download import download
+from labweave.one.files.integrity import Checked, Expected, state_of
+from labweave.one.files.sources import (
     DataLogin,
     DownloadError,
     HostUnreachable,

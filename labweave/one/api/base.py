@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from labweave.database.finding import Wanted
 from labweave.formats.alf.bunch import AlfBunch
 from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.formats.alf.load import load_file
-from labweave.one import matching
-from labweave.one.core import Core, is_uuid_text
-from labweave.one.recipes import contents_of
-from labweave.one.tables import DatasetRow, SessionRow, datasets_frame
+from labweave.one.files.recipes import contents_of
+from labweave.one.search import matching
+from labweave.one.search.core import Core, is_uuid_text
+from labweave.one.search.questions import Wanted
+from labweave.one.search.tables import DatasetRow, SessionRow, datasets_frame
 
 if TYPE_CHECKING:
-    from labweave.one.rest import Client
+    from labweave.one.alyx.rest import Client
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class ApiBase:
         self._loaded: dict[UUID, UUID | None] = {}
         login = None
         if settings.data_user:
-            from labweave.one.sources import DataLogin
+            from labweave.one.files.sources import DataLogin
 
             login = DataLogin.of(settings)
         self._core = Core(cache_dir or settings.cache_dir, login=login, silent=silent)
@@ -75,7 +75,7 @@ class ApiBase:
     def alyx(self) -> Client:
         """What clients ask an Alyx server, answered from the tables."""
         if self._client is None:
-            from labweave.one.rest import client_of
+            from labweave.one.alyx.rest import client_of
 
             self._client = client_of(self._core)
         return self._client

@@ -13,10 +13,10 @@ from typing import Any
 from uuid import UUID
 
 from labweave import __version__
-from labweave.one.api_ids import Ids
-from labweave.one.api_lists import Lists
-from labweave.one.api_loads import Loads
-from labweave.one.api_types import Types
+from labweave.one.api.ids import Ids
+from labweave.one.api.lists import Lists
+from labweave.one.api.loads import Loads
+from labweave.one.api.types import Types
 
 __all__ = ["ONE", "One"]
 

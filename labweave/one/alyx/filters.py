@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from labweave.one.alyx_models import MODELS, restrict, split
+from labweave.one.alyx.models import MODELS, restrict, split
 from labweave.schemas import dataset, lab
 
 Filter = Callable[[Any, Any], Any]

@@ -20,14 +20,14 @@ import requests
 
 from labweave.errors import LabweaveError
 from labweave.formats.hashing import sha256_and_md5_of_file
-from labweave.one.alyx_filters import FILTERS, TOGETHER, by_dataset, filter_names
-from labweave.one.alyx_models import MODELS, django
-from labweave.one.alyx_records import DETAILS, RECORDS
-from labweave.one.files import Files
+from labweave.one.alyx.filters import FILTERS, TOGETHER, by_dataset, filter_names
+from labweave.one.alyx.models import MODELS, django
+from labweave.one.alyx.records import DETAILS, RECORDS
+from labweave.one.files.files import Files
 from labweave.settings import load_settings
 
 if TYPE_CHECKING:
-    from labweave.one.core import Core
+    from labweave.one.search.core import Core
 
 log = logging.getLogger(__name__)
 

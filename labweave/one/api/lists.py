@@ -8,13 +8,13 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from labweave.database.finding import Wanted
-from labweave.one import matching, searching
-from labweave.one.api_base import ApiBase
-from labweave.one.core import id_argument
-from labweave.one.matching import Names, Texts
-from labweave.one.tables import datasets_frame
-from labweave.one.uuids import make_uuids
+from labweave.one.api.base import ApiBase
+from labweave.one.search import matching, searching
+from labweave.one.search.core import id_argument
+from labweave.one.search.matching import Names, Texts
+from labweave.one.search.questions import Wanted
+from labweave.one.search.tables import datasets_frame
+from labweave.one.search.uuids import make_uuids
 
 if TYPE_CHECKING:
     pass
@@ -29,7 +29,7 @@ class Lists(ApiBase):
         """Return what `search` can be asked by; with an `endpoint`, what `search_insertions` can."""
         if endpoint in (None, "sessions") and (query_type or self.mode) != "remote":
             return searching.TERMS
-        from labweave.one.alyx_filters import filter_names
+        from labweave.one.alyx.filters import filter_names
 
         names = filter_names(endpoint or "sessions")
         if endpoint not in (None, "sessions"):
@@ -106,7 +106,7 @@ class Lists(ApiBase):
         TypeError
             ``dataset`` is a list.
         """
-        from labweave.one.alyx_filters import filter_names
+        from labweave.one.alyx.filters import filter_names
 
         terms = (*filter_names("insertions"), "dataset", "laboratory", "number")
         given = {

@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from labweave.database.finding import Holding, Wanted
-from labweave.one.matching import QC, as_list, severity
-from labweave.one.tables import Tables
+from labweave.one.search.matching import QC, as_list, severity
+from labweave.one.search.questions import Holding, Wanted
+from labweave.one.search.tables import Tables
 
 LEGACY_TERMS = {
     "dataset_types": ("data", "dataset", "datasets", "dataset-types", "dataset_type"),

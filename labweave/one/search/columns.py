@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from labweave.database.finding import LAB, Finder
+from labweave.one.search.questions import LAB, Finder
 
 MISSING = -(2**63)
 """What stands for no value in a column of numbers; numpy's NaT."""

@@ -20,8 +20,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from labweave.one.integrity import Expected, state_of
-from labweave.one.sources import (
+from labweave.one.files.integrity import Expected, state_of
+from labweave.one.files.sources import (
     CannotContinue,
     DownloadError,
     HostUnreachable,

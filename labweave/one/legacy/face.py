@@ -1,6 +1,6 @@
 """ONE as it first was (`oneibl.one`): its names, arguments and results, with texts as eids.
 
-The answers come from the tables, in `labweave.one.core`; offline only means that no file server is asked.
+The answers come from the tables, in `labweave.one.search.core`; offline only means that no file server is asked.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import labweave.database
 from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.formats.alf.load import load_file, load_object
-from labweave.one import searching
-from labweave.one.core import Core, find_anywhere, is_uuid_text
-from labweave.one.files import Folder, Wanted, path_of_url
-from labweave.one.info import SessionDataInfo
-from labweave.one.partial import download_raw_partial
-from labweave.one.recipes import contents_of, recipes_among
-from labweave.one.rest import Client, client_of
-from labweave.one.settings_file import ask_settings
-from labweave.one.sources import DataLogin
-from labweave.one.tables import DatasetRow, SessionRow
+from labweave.one.alyx.rest import Client, client_of
+from labweave.one.files.files import Folder, Wanted, path_of_url
+from labweave.one.files.partial import download_raw_partial
+from labweave.one.files.recipes import contents_of, recipes_among
+from labweave.one.files.sources import DataLogin
+from labweave.one.legacy.info import SessionDataInfo
+from labweave.one.legacy.settings_file import ask_settings
+from labweave.one.search import searching
+from labweave.one.search.core import Core, find_anywhere, is_uuid_text
+from labweave.one.search.tables import DatasetRow, SessionRow
 from labweave.settings import load_settings
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 from labweave.errors import ConfigError, FileMissing, ReadError, SourceError
 from labweave.formats.alf.names import without_uuid
 from labweave.formats.writing import whole_file
-from labweave.one.download import locked
-from labweave.one.files import Files, Folder, path_of_url
+from labweave.one.files.download import locked
+from labweave.one.files.files import Files, Folder, path_of_url
 
 
 class NotChunked(SourceError, AssertionError):

@@ -31,7 +31,7 @@ DEFAULT_MAX_QC = "FAIL"
 
 
 class Entry(Protocol):
-    """What is matched: `labweave.one.tables.DatasetRow`, or anything like it."""
+    """What is matched: `labweave.one.search.tables.DatasetRow`, or anything like it."""
 
     @property
     def rel_path(self) -> str:

@@ -21,10 +21,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from labweave.database import Database
-from labweave.database.columns import MISSING, Columns, SessionColumns
 from labweave.database.connection import LabConnection
-from labweave.database.finding import FoundSession, Wanted
-from labweave.one.uuids import make_uuids, split_eids
+from labweave.one.search.columns import MISSING, Columns, SessionColumns
+from labweave.one.search.questions import FoundSession, Wanted
+from labweave.one.search.uuids import make_uuids, split_eids
 
 MOST_SESSIONS = 1_000_000
 FEW = 50

@@ -1,7 +1,7 @@
 """ONE's core: ids, lists and files of sessions, answered from the tables for every front end.
 
 Ids are texts of lower-case UUIDs here; a front end turns them into what its users expect. Datasets are
-`labweave.one.tables.DatasetRow`, chosen by the rules of `labweave.one.matching`.
+`labweave.one.search.tables.DatasetRow`, chosen by the rules of `labweave.one.search.matching`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import labweave.database
-from labweave.database.finding import FoundInsertion, Wanted
 from labweave.errors import ConfigError
 from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFMultipleObjectsFound, ALFObjectNotFound, ALFWarning, ReferenceNotFound
 from labweave.formats.alf.path import alf_path, paths_below
-from labweave.one import matching
-from labweave.one.tables import DatasetRow, PathRow, SessionRow, Tables
+from labweave.one.search import matching
+from labweave.one.search.questions import FoundInsertion, Wanted
+from labweave.one.search.tables import DatasetRow, PathRow, SessionRow, Tables
 
 if TYPE_CHECKING:
-    from labweave.one.files import DataLogin, Files
+    from labweave.one.files.files import DataLogin, Files
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Core:
     def files(self) -> Files:
         """What brings files here; made when it is first needed."""
         if self._files is None:
-            from labweave.one.files import Files
+            from labweave.one.files.files import Files
 
             self._files = Files(self.cache_dir, offline=self.offline, login=self.login, silent=self.silent)
         return self._files
@@ -367,7 +367,7 @@ class Core:
         ----------
         rows : sequence of DatasetRow
         **options
-            See `labweave.one.files.Files.get`.
+            See `labweave.one.files.files.Files.get`.
         """
         return [None if path is None else alf_path(path) for path in self.files.get(self.wanted(rows), **options)]
 
@@ -382,7 +382,7 @@ class Core:
 
     def wanted(self, rows: Sequence[DatasetRow]) -> list[Any]:
         """Return datasets as `Files` wants them, with where their copies are."""
-        from labweave.one.files import Copy, Wanted
+        from labweave.one.files.files import Copy, Wanted
 
         copies = self.tables.copies([row.id for row in rows])
         return [

@@ -11,11 +11,11 @@ from uuid import UUID
 
 from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.formats.alf.names import split_rel_path
-from labweave.one import matching
-from labweave.one.api_base import ApiBase
-from labweave.one.core import id_argument, is_uuid_text
-from labweave.one.matching import Names, Texts
-from labweave.one.tables import DatasetRow, datasets_frame
+from labweave.one.api.base import ApiBase
+from labweave.one.search import matching
+from labweave.one.search.core import id_argument, is_uuid_text
+from labweave.one.search.matching import Names, Texts
+from labweave.one.search.tables import DatasetRow, datasets_frame
 
 if TYPE_CHECKING:
     import pandas as pd

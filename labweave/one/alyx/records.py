@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from labweave.one.alyx_models import MODELS, QC
+from labweave.one.alyx.models import MODELS, QC
 from labweave.schemas import dataset, lab, session, subject
 
 Record = dict[str, Any]

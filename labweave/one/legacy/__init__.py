@@ -1,0 +1,1 @@
+"""The names of the first ONE (`oneibl.one`) over the lab's tables."""
