@@ -110,8 +110,11 @@ __all__ = [
 ]
 
 _PARTS = (
-    "notices", "units", "rheobase", "efel_core", "spikes", "targets", "protocols", "recording", "ecodes", "efeatures",
-    "cell", "auto_targets", "simulation",
+    "labweave.formats.recordings.notices", "labweave.formats.recordings.units",
+    *(f"labweave.ephys.{part}" for part in (
+        "rheobase", "efel_core", "spikes", "targets", "protocols", "recording", "ecodes", "efeatures", "cell",
+        "auto_targets", "simulation",
+    )),
 )  # fmt: skip
 
 
@@ -119,7 +122,7 @@ def __getattr__(name: str) -> Any:
     """Load the part that has a name when it is first asked for: the tables need few of them."""
     if name in __all__:
         for part in _PARTS:
-            module = importlib.import_module(f"{__name__}.{part}")
+            module = importlib.import_module(part)
             if name in vars(module):
                 return globals().setdefault(name, vars(module)[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
