@@ -258,7 +258,7 @@ def test_other_archives_are_unreadable(tmp_path):
 
 
 def test_archives_that_swell_are_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("labweave.formats.onedata.sparse.MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("labweave.formats.onedata.arrays.MAX_BYTES", 1 << 20)
     path = tmp_path / "x.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("data.npy", bytes(2 << 20))
@@ -269,7 +269,7 @@ def test_archives_that_swell_are_not_unpacked(tmp_path, monkeypatch):
     with pytest.raises(ValueError):
         one.loadone("wide", sparse=True)
     assert "when unpacked" in str(onedata.describe(one.one_path / "wide.npz").problem)
-    monkeypatch.setattr("labweave.formats.onedata.sparse.MAX_BYTES", 16 << 30)
+    monkeypatch.setattr("labweave.formats.onedata.arrays.MAX_BYTES", 16 << 30)
     with pytest.raises(ValueError, match="keep_sparse=True"):
         one.loadone("wide", sparse=True)
     assert one.loadone("wide", sparse=True, keep_sparse=True).shape == (10**6, 10**6)

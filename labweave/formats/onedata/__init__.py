@@ -4,6 +4,8 @@ The names, arguments and files are those of vrAnalysis, both ways: it reads what
 Nothing is unpickled unless the session is opened with ``trust_pickles=True``.
 """
 
+import labweave.formats.onedata.loaders  # noqa: F401 - registers the loaders and transforms that every session has
+from labweave.formats.onedata.arrays import leading_length, read_npy
 from labweave.formats.onedata.cache import ArrayCache
 from labweave.formats.onedata.describe import OneFile, describe
 from labweave.formats.onedata.errors import (
@@ -17,10 +19,8 @@ from labweave.formats.onedata.errors import (
     UnknownTransform,
     UnsafeFile,
 )
-from labweave.formats.onedata.following import sources_opened
 from labweave.formats.onedata.names import FOLDERS, SessionFolder, saved_files, split_folder, split_name
-from labweave.formats.onedata.npy import leading_length, read_npy
-from labweave.formats.onedata.recipe import LoadingRecipe
+from labweave.formats.onedata.recipe import LoadingRecipe, sources_opened
 from labweave.formats.onedata.registry import register_loader, register_transform
 from labweave.formats.onedata.session import SessionData
 from labweave.formats.onedata.vr import B2Session, OneDataSession, load_file

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from labweave.errors import FileMissing, ReadError
+from labweave.formats.onedata.arrays import read_npy, read_sparse, shape_of
 from labweave.formats.onedata.errors import RecipeRefused, UnsafeFile
-from labweave.formats.onedata.npy import read_npy
 from labweave.formats.onedata.recipe import LoadingRecipe, plain_recipe
-from labweave.formats.onedata.sparse import read_sparse, shape_of
 from labweave.formats.plain import plain_json
 
 BLOCK = 1 << 20

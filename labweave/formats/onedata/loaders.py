@@ -12,13 +12,11 @@ import scipy
 
 from labweave.errors import FileMissing, ReadError
 from labweave.formats.onedata import suite2p
+from labweave.formats.onedata.arrays import MAX_OBJECT_BYTES, open_npz, read_npy, read_sparse, to_dense
 from labweave.formats.onedata.errors import NotSaved, RecipeRefused
-from labweave.formats.onedata.following import note_source
 from labweave.formats.onedata.names import check_part
-from labweave.formats.onedata.npy import MAX_OBJECT_BYTES, read_npy
-from labweave.formats.onedata.recipe import LoadingRecipe
+from labweave.formats.onedata.recipe import LoadingRecipe, note_source
 from labweave.formats.onedata.registry import register_loader
-from labweave.formats.onedata.sparse import open_npz, read_sparse, to_dense
 from labweave.formats.onedata.transforms import Index, full_index
 
 if TYPE_CHECKING:
@@ -68,8 +66,8 @@ def _dense_part(array: scipy.sparse.csc_array, path: Path, index: Index | None) 
     if index is None:
         return to_dense(array, path)
     wanted = full_index(index, 2)
-    part = array[tuple(one if isinstance(one, slice) else slice(one, one + 1 or None) for one in wanted)]
-    kept = tuple(slice(None) if isinstance(one, slice) else 0 for one in wanted)
+    part = array[tuple(axis if isinstance(axis, slice) else slice(axis, axis + 1 or None) for axis in wanted)]
+    kept = tuple(slice(None) if isinstance(axis, slice) else 0 for axis in wanted)
     return to_dense(scipy.sparse.csc_array(part), path)[kept]
 
 

@@ -1,14 +1,20 @@
-"""Loading recipes: instructions to load a variable from where its data already is."""
+"""Recipes: instructions to load a variable from where its data already is, and what is noted while one is followed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from labweave.formats.onedata.errors import RecipeRefused
+
+_following: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("_following", default=())
+_opened: ContextVar[list[Path] | None] = ContextVar("_opened", default=None)
 
 
 class LoadingRecipe:
@@ -24,6 +30,20 @@ class LoadingRecipe:
         Names of what is done to the result, from left to right, some with arguments: ``transpose``, ``index(:, 1)``.
     **kwargs
         Arguments for the loader.
+
+    Examples
+    --------
+    >>> from labweave.formats.onedata import LoadingRecipe, OneDataSession
+    >>> recipe = LoadingRecipe("numpy", "raw.npy", ["transpose", "index(0:2)"])
+    >>> recipe
+    LoadingRecipe('numpy', 'raw.npy', ['transpose', 'index(0:2)'])
+    >>> session = OneDataSession("CR01", "2026-03-01", "701", root="data")
+    >>> session.data_path.mkdir(parents=True)
+    >>> np.save(session.data_path / "raw.npy", np.arange(6).reshape(2, 3))
+    >>> session.saveone(recipe, "mpci", "part")
+    >>> session.loadone("mpci", "part")
+    array([[0, 3],
+           [1, 4]])
     """
 
     RECIPE_MARKER: ClassVar[str] = "__LOADING_RECIPE__"
@@ -87,7 +107,7 @@ def plain_recipe(data: Mapping[str, Any], where: str) -> LoadingRecipe:
     Raises
     ------
     RecipeRefused
-        Says what of it is something else.
+        A part is missing or has another type; the message names it.
     """
     missing = [name for name in ("loader_type", "source_arg", "transforms", "kwargs") if name not in data]
     if missing:
@@ -147,3 +167,43 @@ def from_json(value: Any) -> Any:
     if isinstance(value, list):
         return [from_json(item) for item in value]
     return value
+
+
+# --- while a recipe is followed
+
+
+@contextmanager
+def sources_opened() -> Iterator[list[Path]]:
+    """Collect the files that recipes name while the block runs, also those that are missing, and folders they list."""
+    paths: list[Path] = []
+    token = _opened.set(paths)
+    try:
+        yield paths
+    finally:
+        _opened.reset(token)
+
+
+def note_source(path: Path) -> None:
+    """Add a path to those that `sources_opened` collects, if it does."""
+    opened = _opened.get()
+    if opened is not None and path not in opened:
+        opened.append(path)
+
+
+@contextmanager
+def entered(folder: Path, name: str, where: str) -> Iterator[None]:
+    """Follow a recipe in the block.
+
+    Raises
+    ------
+    RecipeRefused
+        It is being followed already.
+    """
+    chain, key = _following.get(), (str(folder), name)
+    if key in chain:
+        raise RecipeRefused(f"{where}: the recipe leads back to itself. Point it to the data.")
+    token = _following.set((*chain, key))
+    try:
+        yield
+    finally:
+        _following.reset(token)

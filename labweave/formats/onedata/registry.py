@@ -41,6 +41,16 @@ def register_loader(name: str, *, lazy: bool = False) -> Callable[[Function], Fu
     ------
     ConfigError
         Another function has this name.
+
+    Examples
+    --------
+    >>> from labweave.formats.onedata import LoadingRecipe, OneDataSession, register_loader
+    >>> @register_loader("ramp")
+    ... def load_ramp(session, length, step=1):
+    ...     return np.arange(0, int(length) * step, step)
+    >>> session = OneDataSession("CR02", "2026-03-01")
+    >>> session.follow(LoadingRecipe("ramp", "4", step=10))
+    array([ 0, 10, 20, 30])
     """
 
     def register(function: Function) -> Function:
@@ -69,6 +79,16 @@ def register_transform(name: str) -> Callable[[Function], Function]:
     ------
     ConfigError
         Another function has this name.
+
+    Examples
+    --------
+    >>> from labweave.formats.onedata import LoadingRecipe, OneDataSession, register_transform
+    >>> @register_transform("clip_at")
+    ... def clip_at(data, largest):
+    ...     return np.minimum(data, float(largest))
+    >>> session = OneDataSession("CR03", "2026-03-01")
+    >>> session.follow(LoadingRecipe("constant", None, ["clip_at(0.5)"], value=1.0, shape=[2]))
+    array([0.5, 0.5])
     """
 
     def register(function: Function) -> Function:
@@ -104,10 +124,7 @@ def _add(table: dict[str, Callable[..., Any]], what: str, name: str, function: C
 
 @cache
 def _load_packages() -> None:
-    """Import labweave's own loaders, and the modules that other packages name."""
-    import labweave.formats.onedata.loaders
-    import labweave.formats.onedata.transforms  # noqa: F401
-
+    """Import the modules that other packages name; labweave's own are imported with `labweave.formats.onedata`."""
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
             entry.load()

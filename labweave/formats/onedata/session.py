@@ -16,6 +16,7 @@ import numpy as np
 import scipy
 
 from labweave.errors import FileMissing, LabweaveError
+from labweave.formats.onedata.arrays import MAX_VARIABLE_BYTES, read_npy, read_sparse, to_dense, write_sparse
 from labweave.formats.onedata.cache import DENSE, ArrayCache, frozen, shared
 from labweave.formats.onedata.errors import (
     NotSaved,
@@ -24,11 +25,8 @@ from labweave.formats.onedata.errors import (
     UnknownLoader,
     UnknownTransform,
 )
-from labweave.formats.onedata.following import entered, note_source
 from labweave.formats.onedata.names import FOLDERS, format_date, one_filename, saved_files
-from labweave.formats.onedata.npy import MAX_VARIABLE_BYTES, read_npy
-from labweave.formats.onedata.recipe import LoadingRecipe, plain_recipe
-from labweave.formats.onedata.sparse import read_sparse, to_dense, write_sparse
+from labweave.formats.onedata.recipe import LoadingRecipe, entered, note_source, plain_recipe
 from labweave.formats.onedata.transforms import Index, split_call, split_index
 from labweave.formats.writing import whole_file
 

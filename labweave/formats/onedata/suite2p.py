@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from labweave.formats.onedata.arrays import MAX_OBJECT_BYTES, read_npy
 from labweave.formats.onedata.errors import RecipeRefused, SourceNotAvailable
-from labweave.formats.onedata.following import note_source
-from labweave.formats.onedata.npy import MAX_OBJECT_BYTES, read_npy
+from labweave.formats.onedata.recipe import note_source
 from labweave.formats.onedata.transforms import Index, full_index
 
 if TYPE_CHECKING:

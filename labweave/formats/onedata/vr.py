@@ -14,12 +14,11 @@ import numpy as np
 
 from labweave.errors import ReadError
 from labweave.formats.onedata import registry, suite2p
+from labweave.formats.onedata.arrays import read_npy, read_sparse, to_dense
 from labweave.formats.onedata.errors import NotRegistered
 from labweave.formats.onedata.names import check_part, split_folder
-from labweave.formats.onedata.npy import read_npy
 from labweave.formats.onedata.recipe import LoadingRecipe, plain_recipe
 from labweave.formats.onedata.session import SessionData
-from labweave.formats.onedata.sparse import read_sparse, to_dense
 from labweave.formats.writing import whole_file
 
 OPTIONS, PREPROCESSING, VALUES = (f"vrExperiment{name}.json" for name in ("Options", "Preprocessing", "Values"))
@@ -65,6 +64,16 @@ class OneDataSession(SessionData):
         Options of the registration.
     preprocessing : list
         Steps of it that are done.
+
+    Examples
+    --------
+    >>> from labweave.formats.onedata import OneDataSession
+    >>> session = OneDataSession("CR04", "2026-03-01", "701", root="data")
+    >>> session.saveone([0.0, 0.5, 1.0], "mpci", "times")
+    >>> session.print_saved_one()
+    ['mpci.times']
+    >>> session.timestamps
+    array([0. , 0.5, 1. ])
     """
 
     root: Path | str = field(default=".", kw_only=True, repr=False)
