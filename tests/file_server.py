@@ -1,6 +1,6 @@
 """A data server to test against: real HTTP, ranges, and every fault that a download can meet.
 
-Run as a program it serves invented files until its input ends: ``python tests/one/file_server.py N BYTES LATENCY_S``.
+Run as a program it serves invented files until its input ends: ``python tests/file_server.py N BYTES LATENCY_S``.
 """
 
 from __future__ import annotations

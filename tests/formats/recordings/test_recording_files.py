@@ -22,7 +22,7 @@ from labweave.formats.recordings import (
     write_recordings,
 )
 
-SHARED = Path(os.environ.get("LABWEAVE_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "data/ephys"
+SHARED = Path(os.environ.get("LABWEAVE_SHARED", Path(__file__).resolve().parents[4] / "shared")) / "data/ephys"
 V_FILE, I_FILE = SHARED / "B6/B6_Ch3_IDRest_181.ibw", SHARED / "B6/B6_Ch0_IDRest_181.ibw"
 needs_shared = pytest.mark.skipif(
     not SHARED.is_dir(), reason=f"real recordings are not at {SHARED}; set LABWEAVE_SHARED"
