@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -181,32 +183,64 @@ def drop_schemas(url: str, prefix: str) -> None:
     connection.close()
 
 
-def empty(database) -> None:
-    """Delete every row but the default contents of lookups."""
-    connection = database.connection
+def tables_of(database) -> list[str]:
+    """Return the quoted names of every table of the lab that has rows."""
+    connection, quote = database.connection, database.connection.adapter.quote_identifier
     schemas = tuple(declare.schema_name(connection, module) for module in declare.schema_modules())
     rows = connection.query(
         f"select table_schema, table_name from information_schema.tables where table_schema in ({', '.join(['%s'] * len(schemas))})",
         schemas,
     ).fetchall()
-    names = [(s, t) for s, t in rows if not t.startswith(("#", "~lineage"))]
-    quote = "`" if database.backend == "mysql" else '"'
-    places = [f"{quote}{schema}{quote}.{quote}{table}{quote}" for schema, table in names]
+    places = [f"{quote(schema)}.{quote(table)}" for schema, table in sorted(rows) if not table.startswith("~lineage")]
     parts = [f"(select {n} from {place} limit 1)" for n, place in enumerate(places)]
-    filled = {row[0] for row in connection.query(" union all ".join(parts)).fetchall()}
-    off, on = ("foreign_key_checks = 0", "foreign_key_checks = 1")
-    if database.backend == "postgresql":
-        off, on = ("session_replication_role = replica", "session_replication_role = origin")
-    connection.query(f"set {off}")
-    for n in sorted(filled):
-        connection.query(f"delete from {places[n]}")
-    connection.query(f"set {on}")
+    return [places[row[0]] for row in connection.query(" union all ".join(parts)).fetchall()]
+
+
+@contextmanager
+def unchecked(connection):
+    """Let no foreign key be checked meanwhile: all rows of a table may go, or come, in any order."""
+    name, off, on = "foreign_key_checks", "0", "1"
+    if connection.adapter.backend == "postgresql":
+        name, off, on = "session_replication_role", "replica", "origin"
+    connection.query(f"set {name} = {off}")
+    yield
+    connection.query(f"set {name} = {on}")
+
+
+def empty(database) -> None:
+    """Delete every row but the default contents of lookups."""
+    connection = database.connection
+    with unchecked(connection):
+        for table in tables_of(database):
+            if not re.search(r"\W#\w+\W$", table):
+                connection.query(f"delete from {table}")
     for module in declare.schema_modules():
         for cls in declare.table_classes(module):
             contents = list(getattr(cls, "contents", ()))
             if contents and len(cls()) != len(contents):
                 connection.query(f"delete from {cls.full_table_name}")
                 cls().insert(contents)
+
+
+class SavedRows:
+    """The rows of a lab as they are now, to be put back after a test has changed them."""
+
+    def __init__(self, database):
+        self.database, self.schema = database, f"{database.prefix}saved"
+        connection = database.connection
+        connection.query(f"create schema {self.schema}")
+        self.copies = {table: f"{self.schema}.t{n}" for n, table in enumerate(tables_of(database))}
+        for table, copy in self.copies.items():
+            connection.query(f"create table {copy} as select * from {table}")
+
+    def restore(self) -> None:
+        """Put them back; what came later goes."""
+        connection = self.database.connection
+        with unchecked(connection):
+            for table in {*tables_of(self.database), *self.copies}:
+                connection.query(f"delete from {table}")
+            for table, copy in self.copies.items():
+                connection.query(f"insert into {table} select * from {copy}")
 
 
 @pytest.fixture(scope="session")

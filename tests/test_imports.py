@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import pkgutil
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -103,3 +106,39 @@ def test_imports_keep_the_contracts():
         encoding="utf-8",
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NO_PATHS = {"labweave.toml", "labweave.adapters", "labweave.onedata"}  # a file, and groups of entry points
+
+
+def python_of(page: Path) -> list[ast.Module]:
+    """Return the blocks of Python on a page, and what its text says in one line: `import labweave`."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^ *```python\n(.*?)^ *```", text, flags=re.MULTILINE | re.DOTALL)
+    lines = re.findall(r"`((?:from|import) labweave[^`\n]*)`", text)
+    return [ast.parse(textwrap.dedent(code)) for code in [*blocks, *lines]]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_imports_is_there_with_the_parts_it_uses(page):
+    names = {}
+    for block in python_of(page):
+        nodes = list(ast.walk(block))
+        for node in nodes:
+            if isinstance(node, ast.Import | ast.ImportFrom) and "labweave" in ast.unparse(node):
+                exec(compile(ast.Module([node], []), str(page), "exec"), names)
+        for node in nodes:
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
+                assert hasattr(names[node.value.id], node.attr), f"{node.value.id} has no {node.attr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_names_by_its_path_is_there(page):
+    for name in set(re.findall(r"`(labweave(?:\.[A-Za-z]\w*)+)[`(]", page.read_text(encoding="utf-8"))) - NO_PATHS:
+        parts = name.split(".")[1:]
+        found = labweave
+        for depth, part in enumerate(parts, 2):
+            if not hasattr(found, part):
+                importlib.import_module(".".join(name.split(".")[:depth]))
+            found = getattr(found, part)
