@@ -8,6 +8,9 @@ from pathlib import Path
 
 from labweave.errors import ReadError
 
+NO_HASH = "0" * 64
+"""In place of the sha256 of what must still be read: a file that no run has read, a record to be written again."""
+
 
 def sha256_of_file(path: str | Path) -> str:
     """Return the sha256 of a file's bytes, as 64 hexadecimal digits.

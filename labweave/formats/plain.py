@@ -6,10 +6,16 @@ import datetime as dt
 import decimal
 import math
 import os
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+
+def tidy(name: Any) -> str:
+    """Return a name as the tables have it: stripped and NFC-normalised."""
+    return unicodedata.normalize("NFC", str(name)).strip()
 
 
 def plain_json(value: Any) -> Any:

@@ -20,7 +20,7 @@ from labweave.formats.axopy.names import check_name
 from labweave.formats.axopy.reader import TaskReader, TaskState
 from labweave.formats.axopy.trials import tells_more, type_column
 from labweave.formats.axopy.writer import TABLE
-from labweave.formats.plain import plain_json
+from labweave.formats.plain import plain_json, tidy
 from labweave.ingest.base import (
     NAMESPACE,
     Adapter,
@@ -31,7 +31,6 @@ from labweave.ingest.base import (
     inside,
     make_eid,
     make_subject_uuid,
-    tidy,
 )
 from labweave.schemas import dataset, session, subject, task
 from labweave.schemas import lab as lab_schema

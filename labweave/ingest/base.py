@@ -7,7 +7,6 @@ failures, dry runs and the report are `labweave.ingest.run`'s.
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from labweave.ingest.report import IngestReport
 
 NAMESPACE = uuid.uuid3(uuid.NAMESPACE_DNS, "labweave")
-NO_HASH = "0" * 64
-"""In place of the sha256 of a file that no run has read yet."""
 
 
 @dataclass(frozen=True)
@@ -218,11 +215,6 @@ def inside(root: Path, path: str) -> str:
     if pure.is_absolute() or ".." in pure.parts:
         return real.relative_to(real_root).as_posix()
     return pure.as_posix()
-
-
-def tidy(name: str) -> str:
-    """Return an identifier stripped and NFC-normalised."""
-    return unicodedata.normalize("NFC", str(name)).strip()
 
 
 def check_case(table: Any, parent: Mapping[str, Any], attribute: str, name: str) -> None:

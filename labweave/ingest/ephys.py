@@ -21,8 +21,9 @@ from labweave.database.values import to_json
 from labweave.ephys import EphysWarning
 from labweave.errors import ReadError, SourceError
 from labweave.formats import recordings
+from labweave.formats.plain import tidy
 from labweave.formats.recordings.files import as_list
-from labweave.ingest.base import Adapter, Options, Row, Unit, check_case, inside, make_eid, make_subject_uuid, tidy
+from labweave.ingest.base import Adapter, Options, Row, Unit, check_case, inside, make_eid, make_subject_uuid
 from labweave.schemas import lab as lab_schema
 from labweave.schemas import recording, session, subject
 

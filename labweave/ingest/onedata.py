@@ -20,11 +20,11 @@ from labweave.formats.hashing import sha256_and_md5_of_file
 from labweave.formats.onedata.names import check_part
 from labweave.formats.onedata.recipe import plain_recipe, to_json
 from labweave.formats.onedata.vr import OPTIONS, PREPROCESSING, VALUES
-from labweave.formats.plain import plain_json
+from labweave.formats.plain import plain_json, tidy
 from labweave.ingest.alf.adapter import stored_datasets
 from labweave.ingest.alf.rows import Found, Kinds, Repository, Stored, dataset_rows, make_dataset_id, plan_datasets
 from labweave.ingest.alf.sessions import Subjects, find_session, new_session
-from labweave.ingest.base import NAMESPACE, Adapter, Options, Row, Unit, inside, make_eid, tidy
+from labweave.ingest.base import NAMESPACE, Adapter, Options, Row, Unit, inside, make_eid
 from labweave.schemas import dataset, onedata, session, task
 
 log = logging.getLogger(__name__)

@@ -26,8 +26,9 @@ from labweave.database.declare import schema_modules, table_classes
 from labweave.database.reads import rows_among, rows_in_order
 from labweave.database.writes import Changed, write_rows
 from labweave.errors import ConfigError, LabweaveError, ServerUnavailable, SourceError
+from labweave.formats.hashing import NO_HASH
 from labweave.garbage import no_collection
-from labweave.ingest.base import NO_HASH, Adapter, Refused, Row, Service, Unit
+from labweave.ingest.base import Adapter, Refused, Row, Service, Unit
 from labweave.ingest.registry import find_adapter
 from labweave.ingest.report import IngestFailure, IngestReport
 from labweave.ingest.results import delete_results, results_of

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from labweave.errors import ReadError, SourceError
 from labweave.formats.columns import kind_of
-from labweave.formats.plain import plain_json
+from labweave.formats.plain import plain_json, tidy
 from labweave.formats.stytra.logs import Log, open_log
 from labweave.formats.stytra.metadata import Metadata, base_name, read_metadata
 from labweave.formats.stytra.sessions import SessionFiles, find_sessions, fish_of_folder
@@ -26,7 +26,6 @@ from labweave.ingest.base import (
     check_case,
     inside,
     make_subject_uuid,
-    tidy,
 )
 from labweave.schemas import lab as lab_schema
 from labweave.schemas import session, subject, task

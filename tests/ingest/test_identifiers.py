@@ -10,8 +10,8 @@ from simulated import write_cell
 
 from labweave import ingest
 from labweave.errors import SourceError
+from labweave.formats.plain import tidy as _tidy
 from labweave.ingest.base import inside, make_eid, make_subject_uuid
-from labweave.ingest.base import tidy as _tidy
 from labweave.ingest.ephys import _recording_name
 from labweave.schemas import recording, subject
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-import unicodedata
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from labweave.formats.plain import tidy
 
 VERSION = 1
 """Counts up when the same record gives other rows, so that every record is written again."""
@@ -97,13 +98,6 @@ def row_key(resource: str, record_id: str) -> tuple[str, ...]:
         lab, _, name = record_id.partition("/")
         return tidy(lab), tidy(name)
     return (tidy(record_id),)
-
-
-@functools.lru_cache(maxsize=10_000, typed=True)
-def tidy(name: Any) -> str:
-    """Return a name stripped and NFC-normalised."""
-    text = str(name)
-    return (text if text.isascii() else unicodedata.normalize("NFC", text)).strip()
 
 
 def _text(value: Any) -> str:

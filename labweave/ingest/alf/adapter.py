@@ -14,13 +14,14 @@ from pydantic import Field
 from labweave.database.reads import rows_among
 from labweave.errors import SourceError
 from labweave.formats.alf.names import is_uuid, split_rel_path, without_uuid
-from labweave.formats.hashing import sha256_and_md5_of_file
+from labweave.formats.hashing import NO_HASH, sha256_and_md5_of_file
+from labweave.formats.plain import tidy
 from labweave.ingest.alf.rows import STORED, Found, Kinds, Plan, Repository, Stored, dataset_rows, plan_datasets
 from labweave.ingest.alf.sessions import Subjects, check_lab, find_session, new_session
 from labweave.ingest.alf.tables import CacheTables
 from labweave.ingest.alf.tree import SessionFolder, find_datasets, find_session_folders, folder_problem
 from labweave.ingest.alf.trials import trial_rows
-from labweave.ingest.base import NO_HASH, Adapter, Options, Refused, Row, Unit, make_eid, tidy
+from labweave.ingest.base import Adapter, Options, Refused, Row, Unit, make_eid
 from labweave.schemas import dataset, task
 
 log = logging.getLogger(__name__)

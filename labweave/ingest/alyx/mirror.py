@@ -15,6 +15,7 @@ from labweave.database.writes import Changed, record_changes, set_values, write_
 from labweave.errors import RowError
 from labweave.formats.alyx import Resource
 from labweave.formats.alyx.records import Mapped, row_key
+from labweave.formats.hashing import NO_HASH
 from labweave.ingest.results import delete_results, results_of
 from labweave.schemas.alyx import SourceRecord
 from labweave.schemas.ingestion import Failure
@@ -29,8 +30,6 @@ INPUTS = {
 from files, of which the adapters of the files know when they change."""
 
 CHUNK = 1000
-NO_HASH = "0" * 64
-"""That of a record which must be written again."""
 
 Key = tuple[Any, ...]
 Batch = dict[str, tuple[dict[str, Any], Mapped]]

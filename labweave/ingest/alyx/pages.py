@@ -11,7 +11,8 @@ from labweave.database.connection import LabConnection
 from labweave.database.reads import rows_among, rows_between
 from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
 from labweave.formats.alyx.client import PAGE_ROWS, REQUESTS_PER_MINUTE, Page
-from labweave.formats.alyx.records import Facts, Mapped, Postponed, tidy
+from labweave.formats.alyx.records import Facts, Mapped, Postponed
+from labweave.formats.plain import tidy
 from labweave.garbage import no_collection
 from labweave.ingest.alyx import ahead
 from labweave.ingest.alyx.login import find_login

@@ -12,8 +12,8 @@ from typing import Any
 import datajoint as dj
 
 from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
+from labweave.formats.hashing import NO_HASH
 from labweave.ingest.alyx import ahead
-from labweave.ingest.alyx.mirror import NO_HASH
 from labweave.ingest.alyx.pages import (
     LAST_ID,
     UNASKABLE,

@@ -9,10 +9,10 @@ from __future__ import annotations
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+from labweave.formats.alf.names import with_uuid
 from labweave.one.alyx.models import MODELS, QC
 from labweave.schemas import dataset, lab, session, subject
 
@@ -55,12 +55,6 @@ def _grouped(rows: Iterable[Record], first: str, *more: str) -> dict[Any, list[R
 
 def _names(rows: Iterable[Record], by: str, name: str) -> dict[Any, list[str]]:
     return {key: sorted(row[name] for row in group) for key, group in _grouped(rows, by).items()}
-
-
-def with_uuid(path: str, dataset_id: str) -> str:
-    """Return a path with the id of its dataset before the extension."""
-    posix = PurePosixPath(path)
-    return str(posix.with_name(f"{posix.stem}.{dataset_id}{posix.suffix}"))
 
 
 # sessions
