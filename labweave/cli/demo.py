@@ -119,7 +119,7 @@ def _simulate(folder: Path, workers: int) -> None:
 def _ingest(folder: Path) -> bool:
     """Ingest the files and say what is wanted of them; False when a file failed."""
     from labweave import ingest
-    from labweave.ingest import targets
+    from labweave.analysis import targets
     from labweave.schemas.session import Session
 
     began = time.monotonic()
@@ -207,9 +207,9 @@ def _rounded(value: float | None, factor: float = 1, digits: int = 0) -> float |
 
 def _draw(path: Path) -> None:
     """Draw a cell in the middle at twice its rheobase, and every cell's firing rates."""
+    from labweave.analysis import read_recording
     from labweave.cli.figures import draw_cells
     from labweave.schemas import recording, rheobase
-    from labweave.schemas.ingestion import Source
     from labweave.schemas.session import Session
 
     rheobases = _by_cell(rheobase.Rheobase & {"rheobase_method": METHOD}, "rheobase")
@@ -220,8 +220,8 @@ def _draw(path: Path) -> None:
         curves[cell] = {"amp": amp, "rate": 1000 * spikes / (toff - ton), "rheobase": threshold}
     shown = (_values_at_target("mean_frequency") & {"cell": sorted(curves)[len(curves) // 2 - 1]}).fetch1()
     key = {name: shown[name] for name in recording.Recording.primary_key}
-    row = (recording.Recording * recording.RecordingStimulus & key).fetch1()
-    sweep = recording.read_recording(row, (Source & {"source": row["source"]}).fetch1("location"))
+    row = (recording.RecordingStimulus & key).fetch1()
+    sweep = read_recording(key)
     percent = 100 * row["amp"] / shown["rheobase"]
     draw_cells(
         path,

@@ -168,8 +168,7 @@ def _chosen(named: Mapping[str, str]) -> list[dict[str, str]]:
     known.sort(key=lambda key: tuple(key.values()))
     if not known:
         raise ConfigError(
-            "There is no extraction yet. Add targets and a cell group (labweave.ingest.targets), "
-            "then run: labweave populate"
+            "There is no extraction yet. Add targets and a cell group (labweave.analysis), then run: labweave populate"
         )
     fitting = [key for key in known if all(key[name] == value for name, value in named.items())]
     if not fitting:
@@ -202,10 +201,12 @@ def _stored(key: Mapping[str, str]) -> Contents:
 
 def _each_cell(key: Mapping[str, str]) -> Iterator[tuple[str, Contents, list[str]]]:
     """Yield each cell of an extraction with its contents when it is grouped alone, and the notes."""
-    from labweave.schemas import efeature
+    from labweave import ephys
+    from labweave.schemas.efeature import Extraction
 
-    for cell in efeature.gather(key).values():
-        features, protocols, currents, notes = efeature.group(key, [cell])
+    inputs = Extraction.fetch_inputs(key)
+    for cell in ephys.cells_of_rows(inputs).values():
+        features, protocols, currents, notes = ephys.group_cells(inputs, [cell])
         yield cell.name, (features, protocols, currents), notes
 
 

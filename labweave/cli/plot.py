@@ -137,7 +137,6 @@ def _find_sweeps(key: dict[str, str], protocols: Sequence[str]) -> list[dict[str
 def _read_sweeps(drawn: Any, rows: Sequence[dict[str, Any]]) -> list[str]:
     """Read the sweeps from their files, with the stimulus and spikes that the tables have; return what failed."""
     from labweave import ephys
-    from labweave.schemas.recording import read_recording
 
     failures: list[str] = []
     bars: dict[str, Any] = {}
@@ -145,7 +144,7 @@ def _read_sweeps(drawn: Any, rows: Sequence[dict[str, Any]]) -> list[str]:
         warnings.simplefilter("ignore", ephys.StimulusWarning)  # the figure says it
         for row in rows:
             try:
-                recording = read_recording(row, row["location"], ephys.DEFAULT_EFEL_SETTINGS)
+                recording = ephys.read_stored_recording(row, row["location"], ephys.DEFAULT_EFEL_SETTINGS)
             except LabweaveError as error:
                 failures.append(f"{row['protocol']} {row['recording']}: {error}")
                 continue

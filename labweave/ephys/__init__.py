@@ -41,6 +41,13 @@ if TYPE_CHECKING:
         true_rheobase,
     )
     from labweave.ephys.spikes import auto_threshold, spike_times, spikecount
+    from labweave.ephys.stored import (
+        ExtractionInputs,
+        cells_of_rows,
+        group_cells,
+        hash_of_cells,
+        read_stored_recording,
+    )
     from labweave.ephys.targets import Target, complete_settings, convert_legacy_targets, settings_key, value_key
     from labweave.formats.recordings.notices import (
         EphysWarning,
@@ -65,6 +72,7 @@ __all__ = [
     "ECode",
     "EFeatureTarget",
     "EphysWarning",
+    "ExtractionInputs",
     "FeatureWarning",
     "Protocol",
     "ReadingWarning",
@@ -80,6 +88,7 @@ __all__ = [
     "UnknownProtocol",
     "auto_targets_from_presets",
     "auto_threshold",
+    "cells_of_rows",
     "choose_auto_targets",
     "complete_settings",
     "compute_efeatures",
@@ -92,10 +101,13 @@ __all__ = [
     "example_cells",
     "find_ecode",
     "find_rheobase",
+    "group_cells",
     "group_efeatures",
+    "hash_of_cells",
     "holding_and_threshold_currents",
     "is_match",
     "read_recordings_of_file",
+    "read_stored_recording",
     "settings_key",
     "simulate",
     "simulate_protocol",
@@ -113,7 +125,7 @@ _PARTS = (
     "labweave.formats.recordings.notices", "labweave.formats.recordings.units",
     *(f"labweave.ephys.{part}" for part in (
         "rheobase", "efel_core", "spikes", "targets", "protocols", "recording", "ecodes", "efeatures", "cell",
-        "auto_targets", "simulation",
+        "auto_targets", "simulation", "stored",
     )),
 )  # fmt: skip
 

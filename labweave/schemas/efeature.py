@@ -1,6 +1,5 @@
 """Efeatures: numbers that eFEL computes from sweeps, and their statistics at targets."""
 
-import hashlib
 import warnings
 from math import isnan
 
@@ -9,7 +8,7 @@ import datajoint as dj
 from labweave import ephys
 from labweave.formats.plain import plain_json
 from labweave.schemas.ingestion import Source
-from labweave.schemas.recording import Cell, Protocol, Recording, RecordingStimulus, read_recording
+from labweave.schemas.recording import Cell, Protocol, Recording, RecordingStimulus
 from labweave.schemas.rheobase import Rheobase, RheobaseMethod
 
 schema = dj.Schema()
@@ -87,7 +86,9 @@ class RecordingEFeatures(dj.Computed):
     def make_compute(self, key, recording, location, names, settings):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ephys.StimulusWarning)  # RecordingStimulus.timing says it
-            values = ephys.compute_efeatures(read_recording(recording, location, settings), names, settings)
+            values = ephys.compute_efeatures(
+                ephys.read_stored_recording(recording, location, settings), names, settings
+            )
         rows = []
         for name, array in values.items():
             mean = ephys.efeature_mean(array)
@@ -204,14 +205,15 @@ class Extraction(dj.Computed):
         return every - no_rheobase.proj() - (waiting & no_values).proj()
 
     def make(self, key):
-        cells = gather(key)
-        features, protocols, currents, notes = group(key, list(cells.values()))
+        inputs = self.fetch_inputs(key)
+        cells = ephys.cells_of_rows(inputs)
+        features, protocols, currents, notes = ephys.group_cells(inputs, list(cells.values()))
         self.insert1(
             {
                 **key,
                 "currents": plain_json(currents),
                 "notes": {"left_out": notes},
-                "inputs_sha256": _inputs_sha256(key),
+                "inputs_sha256": ephys.hash_of_cells(cells),
             }
         )
         entries = [(stimulus, entry) for stimulus, places in features.items() for entry in places["soma"]]
@@ -245,121 +247,29 @@ class Extraction(dj.Computed):
             for (eid, cell), one in cells.items()
         )
 
+    @staticmethod
+    def fetch_inputs(key):
+        """Return the rows that an extraction is made from, as `labweave.ephys.ExtractionInputs`."""
+        target_set = (TargetSet & {"target_set": key["target_set"]}).fetch1()
+        targets = TargetSet.Target * FeatureSet * EFelSettings & {"target_set": key["target_set"]}
+        targets = targets.to_dicts(order_by="target")
+        members = (CellGroup.Member & {"cell_group": key["cell_group"]}).to_dicts(order_by="cell, eid")
+        method = {"rheobase_method": key["rheobase_method"]}
+        used = [{"feature_set": name} for name in dict.fromkeys(row["feature_set"] for row in targets)]
+        return ephys.ExtractionInputs(
+            target_set,
+            targets,
+            members,
+            (Rheobase & method & members).to_dicts(),
+            (RecordingStimulus & members).to_dicts(order_by="protocol, recording"),
+            (RecordingEFeatures.Value & members & used).to_dicts(),
+        )
+
     @classmethod
     def stale(cls):
         """Return the keys of rows whose cells, rheobases or values are others than when they were made."""
         return [
             {name: row[name] for name in cls().primary_key}
             for row in cls().to_dicts()
-            if row["inputs_sha256"] != _inputs_sha256(row)
+            if row["inputs_sha256"] != ephys.hash_of_cells(ephys.cells_of_rows(cls.fetch_inputs(row)))
         ]
-
-
-def _targets(key):
-    """Return the targets of a set, each with the name of its feature set, in order."""
-    rows = (TargetSet.Target * FeatureSet * EFelSettings & {"target_set": key["target_set"]}).to_dicts(
-        order_by="target"
-    )
-    return [
-        (
-            ephys.Target(
-                row["efeature"],
-                row["protocol"],
-                int(row["amplitude"]) if row["amplitude"].is_integer() else row["amplitude"],  # it names the stimulus
-                row["tolerance"],
-                row["settings"],
-                row["efeature_name"],
-            ),
-            row["feature_set"],
-        )
-        for row in rows
-    ]
-
-
-def gather(key):
-    """Return the cells of an extraction's group by eid and name, each with its rheobase and summaries of its sweeps."""
-    absolute = (TargetSet & {"target_set": key["target_set"]}).fetch1("absolute_amplitude")
-    members = (CellGroup.Member & {"cell_group": key["cell_group"]}).to_dicts(order_by="cell, eid")
-    names = [row["cell"] for row in members]
-    method = {"rheobase_method": key["rheobase_method"]}
-    found = {(row["eid"], row["cell"]): row["rheobase"] for row in (Rheobase & method & members).to_dicts()}
-    cells = {}
-    for row in members:
-        place = (row["eid"], row["cell"])
-        label = row["cell"] if names.count(row["cell"]) == 1 else f"{row['cell']} {row['eid']}"
-        cells[place] = ephys.Cell(label, rheobase=found.get(place))
-    settings = {name: target.efel_settings for target, name in _targets(key)}
-    sweeps = {}
-    for row in (RecordingStimulus & members).to_dicts(order_by="protocol, recording"):
-        cell = cells[row["eid"], row["cell"]]
-        sweep = ephys.RecordingSummary(
-            row["protocol"], dict(row["params"]), row["amp"], row["hypamp"], row["auto_threshold"], [row["recording"]]
-        )
-        if cell.rheobase and not absolute:
-            sweep.compute_relative_amp(cell.rheobase)
-        cell.recordings.append(sweep)
-        sweeps[row["eid"], row["cell"], row["protocol"], row["recording"]] = sweep
-    values = RecordingEFeatures.Value & members & [{"feature_set": name} for name in settings]
-    for row in values.to_dicts() if settings else []:
-        value = float("nan") if row["value"] is None else row["value"]
-        sweep = sweeps[row["eid"], row["cell"], row["protocol"], row["recording"]]
-        sweep.efeature_values[ephys.value_key(row["efeature"], settings[row["feature_set"]])] = value
-    return cells
-
-
-def group(key, cells):
-    """Group cells at the targets of an extraction.
-
-    Parameters
-    ----------
-    key : dict
-        Of the extraction.
-    cells : list of Cell
-        Some or all of `gather`.
-
-    Returns
-    -------
-    features, protocols, currents : dict
-        As `labweave.ephys.describe_protocols`.
-    notes : list of str
-        What was left out, and why.
-    """
-    target_set = (TargetSet & {"target_set": key["target_set"]}).fetch1()
-    absolute = bool(target_set["absolute_amplitude"])
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ephys.FeatureWarning)
-        protocols = ephys.group_efeatures(
-            cells,
-            [target for target, _ in _targets(key)],
-            absolute_amplitude=absolute,
-            protocol_mode=target_set["protocol_mode"],
-        )
-        results = ephys.describe_protocols(
-            cells,
-            protocols,
-            threshold_nvalue_save=target_set["min_values"],
-            default_std_value=target_set["default_std"],
-            absolute_amplitude=absolute,
-        )
-    notes = [str(note.message) for note in caught if issubclass(note.category, ephys.FeatureWarning)]
-    return (*results, notes)
-
-
-def _inputs_sha256(key):
-    """Return one hash of everything an extraction is made from."""
-    inputs = [
-        (
-            place,
-            cell.rheobase,
-            sorted(
-                (sweep.protocol_name, sweep.files, sweep.amp, sweep.hypamp, *map(sorted, _items(sweep)))
-                for sweep in cell.recordings
-            ),
-        )
-        for place, cell in sorted(gather(key).items())
-    ]
-    return hashlib.sha256(repr(inputs).encode()).hexdigest()
-
-
-def _items(sweep):
-    return sweep.params.items(), sweep.efeature_values.items()

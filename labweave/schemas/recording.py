@@ -1,13 +1,10 @@
 """Recordings: patched cells, their sweeps, and the stimulus found in each sweep."""
 
 import warnings
-from pathlib import Path
 
 import datajoint as dj
 
 from labweave import ephys
-from labweave.errors import ComputeError
-from labweave.formats.hashing import sha256_of_file
 from labweave.formats.plain import plain_json
 from labweave.schemas.ingestion import Source
 from labweave.schemas.session import Session
@@ -53,53 +50,6 @@ class Recording(dj.Manual):
     """
 
 
-def read_recording(recording, location, efel_settings=None):
-    """Read one row of `Recording` from its files.
-
-    Parameters
-    ----------
-    recording : dict
-        A row of `Recording`.
-    location : str
-        Of its source.
-    efel_settings : dict, optional
-        To count spikes with.
-
-    Returns
-    -------
-    ephys.Recording
-
-    Raises
-    ------
-    ComputeError
-        A file is not the one that was ingested.
-    ReadError
-        A file can't be read.
-    """
-    root = Path(location)
-    root = root if root.is_dir() else root.parent
-    metadata = dict(recording["metadata"])
-    for role, file in recording["files"].items():
-        path = root / file["path"]
-        if (found := sha256_of_file(path)) != file["sha256"]:
-            raise ComputeError(
-                f"{path} is not the file that was ingested (sha256 {found[:12]}..., then {file['sha256'][:12]}...). "
-                f"Ingest its source again: labweave ingest ephys {location}"
-            )
-        metadata[role] = str(path)
-    if recording["sweep"]:
-        metadata["sweep"] = recording["sweep"]
-    sweeps = ephys.read_recordings_of_file(
-        recording["protocol"], metadata, reader=recording["reader"], efel_settings=efel_settings
-    )
-    if len(sweeps) != 1:
-        raise ComputeError(
-            f"{', '.join(f['path'] for f in recording['files'].values())}: found {len(sweeps)} sweeps "
-            f"for {recording['recording']!r}, expected 1. Ingest the source again."
-        )
-    return sweeps[0]
-
-
 @schema
 class RecordingStimulus(dj.Imported):
     definition = """
@@ -128,7 +78,7 @@ class RecordingStimulus(dj.Imported):
     def make_compute(self, key, recording, location):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ephys.StimulusWarning)  # `timing` says it
-            sweep = read_recording(recording, location, ephys.DEFAULT_EFEL_SETTINGS)
+            sweep = ephys.read_stored_recording(recording, location, ephys.DEFAULT_EFEL_SETTINGS)
         row = {name: getattr(sweep, name) for name in ("timing", "dt", "ton", "toff", "tend", "amp", "hypamp")}
         row |= {"ecode": sweep.ecode.name, "n_samples": len(sweep.t), "auto_threshold": sweep.auto_threshold}
         row |= {"n_spikes": sweep.spikecount, "spike_times": sweep.peak_time}

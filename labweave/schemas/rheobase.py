@@ -6,7 +6,7 @@ import datajoint as dj
 
 from labweave import ephys
 from labweave.schemas.ingestion import Source
-from labweave.schemas.recording import Cell, Recording, RecordingStimulus, read_recording
+from labweave.schemas.recording import Cell, Recording, RecordingStimulus
 
 schema = dj.Schema()
 
@@ -106,4 +106,4 @@ def _count_spikes(sweep, efel_settings):
     """Count a sweep's spikes by other eFEL settings than those it was read with."""
     recording = (Recording & {name: sweep[name] for name in Recording.primary_key}).fetch1()
     location = (Source & {"source": recording["source"]}).fetch1("location")
-    return read_recording(recording, location, efel_settings).spikecount
+    return ephys.read_stored_recording(recording, location, efel_settings).spikecount

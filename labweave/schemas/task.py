@@ -1,16 +1,11 @@
 """Tasks: what subjects did, trial by trial, and the arrays and logs recorded meanwhile."""
 
 import hashlib
-import json
-import zipfile
-from collections.abc import Mapping
-from pathlib import Path
 
 import datajoint as dj
-import pandas as pd
 
-from labweave.errors import ReadError, SchemaError, SourceError
-from labweave.formats.columns import attribute_columns, merge_kinds, typed_column
+from labweave.errors import ReadError
+from labweave.formats.places import CHANGED, GONE, find_stored
 from labweave.schemas.ingestion import Source
 from labweave.schemas.session import Session
 
@@ -39,41 +34,16 @@ class HDF5ArrayCodec(dj.Codec):
         """Return the array."""
         from labweave.formats.axopy.arrays import ArrayFile
 
-        folder, name = _open_place(stored)
+        folder, name = find_stored(stored, (Source & {"source": stored["source"]}).fetch1("location"))
         try:
             with ArrayFile(folder, name) as file:
                 array = file.read(stored["dataset"])
         except FileNotFoundError:
-            raise ReadError(
-                folder / name, "the file is gone", "Is its disk mounted? Else ingest its source again."
-            ) from None
-        if array_sha256(array) != stored["sha256"]:
-            raise ReadError(
-                folder / name,
-                f"the dataset {stored['dataset']} is not the one that was ingested",
-                "Ingest its source again.",
-            )
+            raise ReadError(folder / name, "the file is gone", GONE) from None
+        if hashlib.sha256(array.tobytes()).hexdigest() != stored["sha256"]:
+            found = f"the dataset {stored['dataset']} is not the one that was ingested"
+            raise ReadError(folder / name, found, CHANGED)
         return array
-
-
-def array_sha256(array):
-    """Return the sha256 of an array's bytes in C order, as 64 hexadecimal digits."""
-    return hashlib.sha256(array.tobytes()).hexdigest()
-
-
-def _open_place(stored):
-    """Return folder and name of the file of a stored array."""
-    location = Path((Source & {"source": stored["source"]}).fetch1("location"))
-    root = (location if location.is_dir() else location.parent).resolve()
-    path = (root / stored["path"]).resolve()
-    if not path.is_relative_to(root):
-        raise SourceError(f"{stored['path']} leaves the source's folder {root}. Ingest the source again.")
-    if "member" not in stored:
-        return path.parent, path.name
-    if not path.is_file():
-        raise ReadError(path, "the archive is gone", "Is its disk mounted? Else ingest its source again.")
-    folder, _, name = stored["member"].rpartition("/")
-    return zipfile.Path(path, f"{folder}/"), name
 
 
 @schema
@@ -147,106 +117,3 @@ class EventLog(dj.Manual):
     log_columns         : json              # list of names
     log_file            : json              # path below the source's location, format, sha256
     """
-
-
-def read_event_log(restriction=True):
-    """Read one event log from its file.
-
-    Parameters
-    ----------
-    restriction : mapping, str or query, default: True
-        Which log, for example ``{"eid": eid, "log_name": "behavior"}``; exactly one.
-
-    Returns
-    -------
-    DataFrame
-        Columns in the order of the file; the time, in s from the start of the run, is ``t``.
-
-    Raises
-    ------
-    SchemaError
-        There is no such log, or several.
-    ReadError
-        The file is gone, or not the one that was ingested.
-    """
-    from labweave.formats.hashing import sha256_of_file
-    from labweave.formats.stytra import read_log
-
-    found = (EventLog & restriction).to_dicts()
-    if len(found) != 1:
-        raise SchemaError(f"{len(found)} event logs are like {restriction}. Restrict to one by eid, task and log_name.")
-    stored = found[0]["log_file"]
-    folder, name = _open_place(stored)
-    path = folder / name
-    if not path.is_file():
-        raise ReadError(path, "the file is gone", "Is its disk mounted? Else ingest its source again.")
-    if sha256_of_file(path) != stored["sha256"]:
-        raise ReadError(path, "it is not the one that was ingested", "Ingest its source again.")
-    return read_log(path)
-
-
-FIXED_COLUMNS = {"eid": "text", "task": "text", "trial": "int", "block": "int", "block_trial": "int"}
-FIXED_COLUMNS |= {"trial_start": "float", "trial_stop": "float", "outcome": "text"}
-
-
-def trials_frame(restriction=True):
-    """Return trials as a table with a column per attribute.
-
-    Parameters
-    ----------
-    restriction : mapping, str or query, default: True
-        Which trials; a mapping may also name attributes of `TaskRun` and `Session`, for example
-        ``{"task": "reaching", "subject": "p00"}``.
-
-    Returns
-    -------
-    DataFrame
-        In the order of eid, task and trial, with these as columns, then what `Trial` knows, then the attributes in
-        the order of their file: int64 (Int64 where some are missing), float64, bool (boolean), text. An attribute
-        named like an earlier column gets ``_attribute`` behind its name. Trials that vanished from their files are
-        left out.
-
-    Raises
-    ------
-    SchemaError
-        A mapping names what is no attribute.
-    """
-    trials = _restrict(restriction) & {"trial_vanished": False}
-    kinds = {}
-    for run in (TaskRun & trials).proj("run_columns").to_dicts():
-        for name, kind in run["run_columns"] or ():
-            kinds.setdefault(name, set()).add(kind)
-    wanted = trials.proj(
-        *list(FIXED_COLUMNS)[3:], attribute_json="concat(trial_attributes, '')", text_json="concat(trial_text, '')"
-    )
-    order = [*FIXED_COLUMNS, "attribute_json", "text_json"]
-    place = [wanted.heading.names.index(name) for name in order]
-    rows = (wanted & dj.Top(limit=None, order_by="KEY")).cursor().fetchall()
-    fetched = list(zip(*rows, strict=True)) if rows else [()] * len(order)
-    columns = dict(zip(order, (list(fetched[index]) for index in place), strict=True))
-    attributes, texts = (_parse(columns.pop(name)) for name in ("attribute_json", "text_json"))
-    frame = {name: typed_column(values, FIXED_COLUMNS[name]) for name, values in columns.items()}
-    merged = {name: merge_kinds(found) for name, found in kinds.items()}
-    for name, values in attribute_columns(attributes, texts, merged).items():
-        frame[f"{name}_attribute" if name in frame else name] = values
-    return pd.DataFrame(frame)
-
-
-def _restrict(restriction):
-    """Return `Trial`, restricted also by attributes of its run and session."""
-    if not isinstance(restriction, Mapping):
-        return Trial & restriction
-    trials, runs = Trial(), TaskRun * Session
-    own = {name: value for name, value in restriction.items() if name in trials.heading.names}
-    others = {name: value for name, value in restriction.items() if name not in own}
-    if unknown := [name for name in others if name not in runs.heading.names]:
-        raise SchemaError(
-            f"Trial, TaskRun and Session have no attribute {', '.join(unknown)}. "
-            f"They have: {', '.join(dict.fromkeys([*trials.heading.names, *runs.heading.names]))}."
-        )
-    return trials & own & (runs & others).proj() if others else trials & own
-
-
-def _parse(texts):
-    """Return the values of JSON texts, None for those that are missing or empty."""
-    return json.loads(f"[{','.join([text or 'null' for text in texts])}]")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from labweave import ingest
+from labweave.analysis import trials_frame
 from labweave.formats import axopy as ours
-from labweave.schemas import task
 
 N_TRIALS = int(os.environ.get("LABWEAVE_BENCH_TRIALS", 1000))
 ROUNDS = int(os.environ.get("LABWEAVE_BENCH_ROUNDS", 3))
@@ -127,7 +127,7 @@ def test_trials_frame(database, server_name, tmp_path):
             file.write(f"right,{x!r},{n},True,{-x!r},fine,{n // 50},{n % 50}\n")
     ingest.run("axopy", tmp_path, lab="bench")
     wall_s, cpu_s = time.perf_counter(), time.process_time()
-    frame = task.trials_frame({"task": "t"})
+    frame = trials_frame({"task": "t"})
     wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
     assert len(frame) == N_FRAME
     print(f"\n{server_name}: trials_frame of {N_FRAME:,} trials: wall {wall_s:.2f} s, CPU {cpu_s:.2f} s")

@@ -9,12 +9,12 @@ from simulated import OPTIONS, rheobase_na, spikes, sweeps_of, write_cell, write
 from typer.testing import CliRunner
 
 from labweave import ingest, populate
+from labweave.analysis import add_cell_group, add_rheobase_method, add_target_set
 from labweave.cli.app import app
 from labweave.cli.export import export_features
 from labweave.database.connection import LabConnection
 from labweave.database.url import parse_url
 from labweave.errors import ConfigError
-from labweave.ingest.targets import add_cell_group, add_rheobase_method, add_target_set
 from labweave.schemas import efeature, recording
 
 FILES = ("features.json", "protocols.json", "holding_threshold_currents.json")

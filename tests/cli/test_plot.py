@@ -11,10 +11,10 @@ from simulated import AMPLITUDES, OPTIONS, rheobase_na, spikes, sweeps_of, write
 from typer.testing import CliRunner
 
 from labweave import ingest, populate
+from labweave.analysis import add_cell_group, add_target_set
 from labweave.cli import plot
 from labweave.cli.app import app
 from labweave.ephys import plots
-from labweave.ingest.targets import add_cell_group, add_target_set
 from labweave.schemas import efeature, recording, session
 
 pytestmark = pytest.mark.slow

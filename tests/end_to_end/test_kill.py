@@ -14,7 +14,7 @@ from simulated import LAB, contents, sweeps_of, write_cell
 
 import labweave
 from labweave import populate
-from labweave.ingest.targets import add_cell_group, add_target_set
+from labweave.analysis import add_cell_group, add_target_set
 from labweave.schemas import recording, rheobase
 
 AMPLITUDES = (-40.0, 40.0, 80.0, 120.0, 160.0, 200.0, 240.0, 280.0)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from labweave import ingest
+from labweave.analysis import trials_frame
 from labweave.database import upsert
 from labweave.schemas import session, subject, task
 
@@ -49,7 +50,7 @@ def test_trials_have_their_types(database, root):
         "choice": 1, "rewarded": True, "goCue_times": None, "position_0": 4.0, "position_1": 5.0,
     }  # fmt: skip
     assert rows[2]["trial_text"] == {"goCue_times": "inf"} and rows[1]["trial_text"] is None
-    frame = task.trials_frame({"task": "trials", "subject": "m1"})
+    frame = trials_frame({"task": "trials", "subject": "m1"})
     assert frame["choice"].dtype == np.int64 and frame["rewarded"].dtype == bool
     assert frame["goCue_times"].tolist()[::2] == [0.1, math.inf] and math.isnan(frame["goCue_times"][1])
     again = run(root)
@@ -67,7 +68,7 @@ def test_changed_shorter_and_damaged_files(database, root):
     assert (one["n_run_trials"], one["run_status"]) == (2, "half_written")
     assert "position_0 has 3 rows, most others have 2" in one["run_problems"]
     gone = task.Trial().to_arrays("trial_vanished", order_by="trial").astype(bool).tolist()
-    assert gone == [False, False, True] and len(task.trials_frame({"task": "trials"})) == 2
+    assert gone == [False, False, True] and len(trials_frame({"task": "trials"})) == 2
     (root / SESSION / "alf/_ibl_trials.choice.npy").write_bytes(b"rubbish")
     assert run(root).failed == 0
     one = task.TaskRun().fetch1()

@@ -16,6 +16,8 @@ import pandas as pd
 import pytest
 
 from labweave import ingest
+from labweave.analysis import trials_frame
+from labweave.analysis.trials import FIXED_COLUMNS
 from labweave.errors import ReadError, SchemaError, SourceError
 from labweave.formats.axopy import Storage, TaskReader, Trial, recover, storage_to_zip, write_hdf5
 from labweave.formats.axopy.arrays import ArrayFile
@@ -136,7 +138,7 @@ def test_a_task_that_was_overwritten_keeps_what_it_was(database, tmp_path):
         True,
         True,
     ]
-    assert task.trials_frame({"task": "t"})["target"].tolist() == ["middle", "middle"]
+    assert trials_frame({"task": "t"})["target"].tolist() == ["middle", "middle"]
     old = [row["old_values"] for row in (ingestion.Change & {"table_name": "task.Trial"}).to_dicts()]
     assert {"trial_attributes": {"target": "right", "x": 0.0, "hit": False}} in old
     with pytest.raises(ReadError, match="no dataset 3"):
@@ -300,7 +302,7 @@ def test_results_are_made_again_of_trials_that_changed_and_of_no_others(database
         doubled.populate()
         assert (doubled & {"trial": 0}).fetch1("doubled") == 10
         assert task.TaskRun().fetch1("n_run_trials") == 2
-        assert len(task.trials_frame({"task": "reaching"})) == 2
+        assert len(trials_frame({"task": "reaching"})) == 2
     finally:
         own.drop(prompt=False)
 
@@ -331,13 +333,13 @@ def test_an_archive_is_ingested_in_place(database, root, tmp_path):
     (root / "p0" / "empty").mkdir()
     archive = storage_to_zip(str(root), str(tmp_path / "archive.zip"))
     run(root)
-    in_folder = task.trials_frame()
+    in_folder = trials_frame()
     eids = session.Session().to_arrays("eid").tolist()
     shutil.rmtree(root)
     report = run(archive)
     assert (report.seen, report.new, report.failed) == (1, 1, 0)
     assert session.Session().to_arrays("eid").tolist() == eids
-    pd.testing.assert_frame_equal(task.trials_frame(), in_folder)
+    pd.testing.assert_frame_equal(trials_frame(), in_folder)
     assert (task.TrialArray & {"array_name": "emg", "trial": 2}).fetch1("trial_array").tolist() == [[2] * 3] * 2
     assert len(task.TaskRun & {"run_status": "empty"}) == 1
     assert run(archive).unchanged == 1
@@ -369,7 +371,7 @@ def test_another_experiment_in_a_root_of_the_same_name_overwrites_nothing(databa
     (moved / "p0" / "reaching" / "trials.csv").write_text("target,x,hit,block,trial\nleft,7.5,True,0,0\n")
     report = run(moved, source="elsewhere")
     assert "another experiment" in report.failures[0].message
-    assert task.trials_frame()["x"].tolist() == [0, 1 / 3, 2 / 3]
+    assert trials_frame()["x"].tolist() == [0, 1 / 3, 2 / 3]
     assert run(moved, source="elsewhere", session_date="2026-01-02").failed == 0
     assert len(task.TaskRun()) == 2
 
@@ -392,9 +394,9 @@ def test_types_and_texts_of_attributes(database, tmp_path):
         encoding="utf-8",
     )
     run(tmp_path)
-    frame = task.trials_frame({"lab": LAB, "subject": "p", "task": "t"})
+    frame = trials_frame({"lab": LAB, "subject": "p", "task": "t"})
     names = ["zeros", "na", "whole", "holes", "real", "logic", "some", "text", "none", "big"]
-    assert list(frame.columns) == [*task.FIXED_COLUMNS, *names]
+    assert list(frame.columns) == [*FIXED_COLUMNS, *names]
     assert frame["zeros"].tolist() == ["007", "008", "009"]
     assert frame["na"].tolist() == ["NA", "nan", "x"]
     assert frame["big"].tolist() == ["123456789012345678901", "1", "2"]
@@ -422,20 +424,20 @@ def test_frames_of_several_tasks_and_none(database, root):
     folder = root / "p1" / "other"
     folder.mkdir(parents=True)
     (folder / "trials.csv").write_text("x,task,eid\n1,a,\n2,b,\n")
-    assert len(task.trials_frame()) == 0
+    assert len(trials_frame()) == 0
     run(root)
-    frame = task.trials_frame()
+    frame = trials_frame()
     assert (len(frame), str(frame["x"].dtype)) == (5, "float64")
-    both = task.trials_frame("task = 'other'")
+    both = trials_frame("task = 'other'")
     assert (both["x"].tolist(), both["task_attribute"].tolist(), both["task"].tolist()) == (
         [1, 2],
         ["a", "b"],
         ["other"] * 2,
     )
-    assert len(task.trials_frame({"subject": "p1", "trial": 1})) == 1
-    assert len(task.trials_frame({"run_status": "half_written"})) == 0
+    assert len(trials_frame({"subject": "p1", "trial": 1})) == 1
+    assert len(trials_frame({"run_status": "half_written"})) == 0
     with pytest.raises(SchemaError, match="no attribute subjct"):
-        task.trials_frame({"subjct": "p1"})
+        trials_frame({"subjct": "p1"})
 
 
 def test_real_experiments(database, shared, tmp_path):
@@ -453,7 +455,7 @@ def test_real_experiments(database, shared, tmp_path):
             key = {"eid": (session.Session & {"subject": subject_name}).fetch1("eid"), "task": name}
             one = (task.TaskRun & key).fetch1()
             assert (one["run_status"], one["n_run_trials"]) == (facts["status"], facts["n_trials"])
-            frame = task.trials_frame(key)
+            frame = trials_frame(key)
             for column, total in facts.get("numeric_sums", {}).items():
                 found = frame["block_trial" if column == "trial" else column]
                 assert float(pd.to_numeric(found).sum()) == pytest.approx(total, rel=1e-12)

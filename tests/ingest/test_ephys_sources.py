@@ -15,6 +15,7 @@ import yaml
 from simulated import LAB, OPTIONS, contents, differences, sweeps_of, write_cell, write_cells
 
 from labweave import ingest, populate
+from labweave.analysis import read_recording
 from labweave.ephys import EphysWarning, StimulusWarning
 from labweave.errors import ConfigError, SourceError
 from labweave.schemas import ingestion, lab, recording, session, subject
@@ -372,10 +373,9 @@ def names_of(cell, protocol):
 
 def stimulus_of(cell, **key):
     """Let the tables read one sweep from its file, the way populate does."""
-    row = (recording.Recording & {"cell": cell, **key}).fetch1()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StimulusWarning)
-        return recording.read_recording(row, ingestion.Source().fetch1("location"))
+        return read_recording({"cell": cell, **key})
 
 
 def table_of_voltages(path):

@@ -17,6 +17,7 @@ from typer import Exit
 
 import labweave
 from labweave import ingest, populate
+from labweave.analysis import trials_frame
 from labweave.errors import SchemaError
 from labweave.formats.onedata import LoadingRecipe, OneDataSession, RecipeRefused, load_file
 from labweave.formats.onedata.describe import content_sha256
@@ -98,7 +99,7 @@ def test_trials_of_a_session(database, tmp_path):
         {"active_licking": False, "reward_sample": None, "room_length": None},
         {"active_licking": True, "reward_sample": 30, "room_length": 200.0},
     ]
-    frame = task.trials_frame({"task": "vr", "subject": "M1"})
+    frame = trials_frame({"task": "vr", "subject": "M1"})
     assert frame["active_licking"].tolist() == [True, False, True]
     assert frame["reward_sample"].isna().tolist() == [False, True, False]
     one.saveone(np.zeros(4), "trials.movementGain")

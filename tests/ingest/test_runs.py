@@ -11,11 +11,11 @@ from simulated import LAB, OPTIONS, contents, damage, differences, rheobase_na, 
 from typer.testing import CliRunner
 
 from labweave import ingest, populate
+from labweave.analysis import add_feature_set
 from labweave.cli.app import app
 from labweave.database import UpsertCounts
 from labweave.errors import ConfigError, SourceError
 from labweave.ingest.base import Options
-from labweave.ingest.targets import add_feature_set
 from labweave.schemas import efeature, ingestion, lab, recording, rheobase
 
 N_SWEEPS = len(sweeps_of(0))

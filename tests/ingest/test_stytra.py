@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from labweave import ingest
+from labweave.analysis import read_event_log, trials_frame
 from labweave.errors import ReadError, SchemaError, SourceError
 from labweave.formats.stytra import JournalWriter, read_log, recover_log, write_log
 from labweave.schemas import ingestion, session, subject, task
@@ -76,7 +77,7 @@ def test_a_session_goes_into_the_tables(database, tmp_path):
     assert facts["metadata"]["general"]["program_version"]["name"] == facts["program"]["script"] == "run.py"
     animal = (subject.Subject & {"lab": LAB}).fetch1()
     assert (animal["species"], animal["subject_json"]["stytra"]["genotype"]) == ("Danio rerio", "TL")
-    trials = task.trials_frame({"task": "okr"})
+    trials = trials_frame({"task": "okr"})
     assert trials["trial_start"].tolist()[:2] == [0.5, 1.5]
     assert trials["trial_stop"].isna().tolist() == [False, False, True]
     assert trials["name"].tolist()[:2] == ["pause", "gratings"]
@@ -94,20 +95,20 @@ def test_logs_are_read_from_their_files(database, tmp_path):
     folder = write_session(tmp_path)
     run(tmp_path)
     pd.testing.assert_frame_equal(
-        task.read_event_log({"log_name": "behavior"}), read_log(folder / "140709_behavior_log.csv")
+        read_event_log({"log_name": "behavior"}), read_log(folder / "140709_behavior_log.csv")
     )
     with pytest.raises(SchemaError, match="0 event logs"):
-        task.read_event_log({"log_name": "estimator"})
+        read_event_log({"log_name": "estimator"})
     with (folder / "140709_behavior_log.csv").open("a") as file:
         file.write("5;1.0;0.4\n")
     with pytest.raises(ReadError, match="not the one that was ingested"):
-        task.read_event_log({"log_name": "behavior"})
+        read_event_log({"log_name": "behavior"})
     report = run(tmp_path)
     assert (report.changed, report.rows["task.EventLog"]) == (1, (0, 1, 0))
-    assert len(task.read_event_log({"log_name": "behavior"})) == 6
+    assert len(read_event_log({"log_name": "behavior"})) == 6
     (folder / "140709_behavior_log.csv").unlink()
     with pytest.raises(ReadError, match="gone"):
-        task.read_event_log({"log_name": "behavior"})
+        read_event_log({"log_name": "behavior"})
 
 
 def test_a_crash_leaves_a_journal(database, tmp_path):
@@ -125,14 +126,14 @@ def test_a_crash_leaves_a_journal(database, tmp_path):
         "7",
     )
     assert any("not saved" in problem for problem in found["run_problems"])
-    assert task.read_event_log()["x"].tolist() == [0, 1, 2, 3]
+    assert read_event_log()["x"].tolist() == [0, 1, 2, 3]
     journal.write("f", [np.arange(4.0)], np.arange(4) / 10 + 1)  # the program was not dead: it saves now
     journal.close()
     (folder / "140709_behavior_log.journal").unlink()
     write_session(tmp_path)
     assert run(tmp_path).failed == 0
     found = one_run()
-    assert (found["run_status"], found["run_problems"], len(task.read_event_log())) == ("complete", None, 5)
+    assert (found["run_status"], found["run_problems"], len(read_event_log())) == ("complete", None, 5)
 
 
 def test_an_experiment_that_was_killed(database, tmp_path):
@@ -144,15 +145,13 @@ def test_an_experiment_that_was_killed(database, tmp_path):
     assert (run(tmp_path).new, run(tmp_path).unchanged) == (1, 1)
     found = one_run()
     assert (found["run_status"], found["start_time"], found["subject"]) == ("half_written", START, "7")
-    rows = task.read_event_log({"log_name": "estimator"})
+    rows = read_event_log({"log_name": "estimator"})
     assert rows["n"].tolist() == list(range(experiment["N_ROWS"]))
     assert (rows["label"][1], rows["vigor"][2], rows["t"][2999]) == ("σ1", 2 / 3, 2.999)
     recover_log(folder / "140709_estimator_log.journal", "hdf5")
     assert (run(tmp_path).failed, len(task.TaskRun())) == (0, 1)
     assert task.EventLog().fetch1("log_file")["format"] == "hdf5"
-    pd.testing.assert_frame_equal(
-        task.read_event_log().drop(columns="label"), rows.drop(columns="label"), check_exact=True
-    )
+    pd.testing.assert_frame_equal(read_event_log().drop(columns="label"), rows.drop(columns="label"), check_exact=True)
 
 
 def test_sessions_without_their_metadata_get_them_later(database, tmp_path):
@@ -221,7 +220,7 @@ def test_copies_are_seen(database, tmp_path, caplog):
         file.write(b"new, so that it is read again")
     run(tmp_path / "server")
     assert one_run()["eid"] == eid
-    assert task.read_event_log()["x"].tolist() == (np.arange(5) / 3).tolist()
+    assert read_event_log()["x"].tolist() == (np.arange(5) / 3).tolist()
     write_session(tmp_path / "server" / "converted", format="json")
     run(tmp_path / "server")
     runs = task.TaskRun().to_dicts(order_by="run_path")

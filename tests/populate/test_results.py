@@ -7,9 +7,9 @@ import pytest
 from simulated import OPTIONS, damage, rheobase_na, spikes, sweeps_of, write_cell, write_cells
 
 from labweave import ephys, ingest, populate
+from labweave.analysis import add_cell_group, add_feature_set, add_target_set
 from labweave.ephys import extract
 from labweave.errors import ConfigError, SchemaError
-from labweave.ingest.targets import add_cell_group, add_feature_set, add_target_set
 from labweave.schemas import efeature, recording, rheobase
 
 pytestmark = pytest.mark.slow

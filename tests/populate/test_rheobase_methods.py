@@ -4,9 +4,9 @@ import pytest
 from simulated import AMPLITUDES, OPTIONS, spikes, sweeps_of, write_cell, write_cells
 
 from labweave import ephys, ingest, populate
+from labweave.analysis import add_auto_targets, add_cell_group, add_rheobase_method
 from labweave.ephys.auto_targets import AutoTarget
 from labweave.errors import ConfigError, SchemaError
-from labweave.ingest.targets import add_auto_targets, add_cell_group, add_rheobase_method
 from labweave.schemas import efeature, rheobase
 
 

@@ -19,10 +19,10 @@ from conftest import PREFIX
 from simulated import OPTIONS, sweeps_of, write_cell, write_cells
 
 from labweave import ingest, populate
+from labweave.analysis import add_cell_group, add_target_set
 from labweave.database import upsert
 from labweave.database.connection import LabConnection
 from labweave.database.url import parse_url
-from labweave.ingest.targets import add_cell_group, add_target_set
 from labweave.populate import queue
 from labweave.populate.worker import Heartbeat
 from labweave.schemas import efeature, recording, rheobase
