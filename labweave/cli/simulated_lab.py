@@ -13,7 +13,7 @@ import numpy as np
 from labweave import processes
 from labweave.ephys.simulation import PROTOCOLS, example_cells, simulate_protocol, true_rheobase
 from labweave.errors import ComputeError, ReadError
-from labweave.formats.recordings.hdf5 import describe_recordings, write_recordings
+from labweave.formats import recordings
 
 STEP_PA = 20.0
 AMPLITUDES_PA = {
@@ -94,7 +94,7 @@ def write_cell(folder: Path, index: int) -> Path:
     sweeps = []
     for number, (name, amplitudes) in enumerate(AMPLITUDES_PA.items()):
         sweeps += simulate_protocol(cell, name, amplitudes_pa=amplitudes, seed=100 * index + number)
-    return write_recordings(
+    return recordings.write_recordings(
         _path(folder, index),
         sweeps,
         cell=cell.name,
@@ -118,7 +118,7 @@ def _path(folder: Path, index: int) -> Path:
 
 def _is_complete(path: Path) -> bool:
     try:
-        described = describe_recordings(path)
+        file = recordings.open(path)
     except ReadError:
         return False
-    return len(described["sweeps"]) == N_SWEEPS and "model_threshold_pa" in described
+    return len(file.sweeps) == N_SWEEPS and "model_threshold_pa" in file.facts

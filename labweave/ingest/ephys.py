@@ -8,9 +8,8 @@ import hashlib
 import io
 import json
 import math
-import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,12 +31,7 @@ MAPPING_NAMES = tuple(
 )
 FILE_ROLES = ("filepath", "v_file", "i_file")
 TEXT_COLUMNS = (*FILE_ROLES, "sweep", "reader", "protocol_name", "amplitudes")
-ONE_FILE_SUFFIXES = {".h5", ".hdf5", ".nwb"}
-FOLDER_SUFFIXES = {".ibw", ".bwav", ".abf"}
 CELL_FIELDS = ("subject", "species", "sex", "session_date", "session_number", "cell_type", "ljp")
-IGOR_NAME = re.compile(
-    r"(?P<start>.+?)_(?:[cC]h(?P<a>\d+)_(?P<p>[^_]+)|(?P<q>[^_]+)_[cC]h(?P<b>\d+))_(?P<number>\d+)\.(?:ibw|bwav)$"
-)
 
 
 class EphysOptions(Options):
@@ -79,23 +73,24 @@ class EphysAdapter(Adapter):
     unit_table = recording.Cell
 
     def discover(self) -> Iterator[Unit]:
-        """Yield one unit per cell of a mapping, per HDF5 or NWB file, or per folder of Igor and Axon files."""
+        """Yield one unit per cell of a mapping, per file that names its cell, or per folder of a cell's files."""
         mapping = self._mapping_file()
         if mapping is not None:
             yield from self._discover_mapping(mapping)
             return
         if self.location.is_file():
-            yield self._unsaid(self.location.name) or Unit(self.location.name, (self.location.name,))
+            name = self.location.name
+            yield self._unsaid(name) or Unit(name, (name,))
             return
         folders: dict[str, list[str]] = {}
         for path in sorted(self.root.rglob("*")):
             relative = path.relative_to(self.root).as_posix()
             if not path.is_file() or any(part.startswith(".") for part in Path(relative).parts):
                 continue
-            suffix = path.suffix.lower()
-            if suffix in ONE_FILE_SUFFIXES:
+            cell_from = _cell_from(path)
+            if cell_from == "file":
                 yield Unit(relative, (relative,))
-            elif suffix in FOLDER_SUFFIXES:
+            elif cell_from == "folder":
                 folders.setdefault(path.parent.relative_to(self.root).as_posix(), []).append(relative)
             elif (unit := self._unsaid(relative)) is not None:
                 yield unit
@@ -108,25 +103,18 @@ class EphysAdapter(Adapter):
             raise SourceError(unit.content)
         if unit.content is not None:
             cells = [(name, facts, self._expand(name, sweeps)) for name, facts, sweeps in unit.content]
-        elif Path(unit.files[0]).suffix.lower() in FOLDER_SUFFIXES:
-            cells = self._read_folder(unit)
-        elif (reader := recordings.find_reader(unit.files[0])) == "nwb":
-            cells = self._read_nwb(unit)
-        elif reader == "hdf5":
-            cells = self._read_hdf5(unit)
         else:
-            raise SourceError(self._needs_mapping(unit.files[0]))
+            cells = self._read_files(unit)
         for name, facts, sweeps in cells:
             yield from self._rows(tidy(name), facts, sweeps, sha256)
 
     def _unsaid(self, relative: str) -> Unit | None:
         """Return a unit that fails, for a recording whose file does not say whose it is; None for other files."""
         path = self.root / relative
-        suffix = path.suffix.lower()
+        if _cell_from(path) != "mapping":
+            return None
         try:
-            told = (suffix == ".txt" and recordings.is_csv_lccr(path)) or (
-                suffix == ".mat" and recordings.has_traces(path)
-            )
+            told = recordings.find_reader(path).holds_recordings(path)
         except ReadError as error:
             return Unit(relative, (), str(error))
         return Unit(relative, (), self._needs_mapping(relative)) if told else None
@@ -184,8 +172,8 @@ class EphysAdapter(Adapter):
             named = as_list(item.get("sweep"))
             if not named:
                 located = {role: str(self.root / item[role]) for role in _roles(item)}
-                listed = recordings.list_sweeps({"protocol_name": protocol, **item, **located}, item.get("reader"))
-                named = [sweep["sweep"] for sweep in _of_cell(cell, listed, item)]
+                file = recordings.open({"protocol_name": protocol, **item, **located}, item.get("reader"))
+                named = [sweep.name for sweep in _of_cell(cell, file.sweeps, item)]
             if not named:
                 absent.append(f"{protocol} in {item.get('filepath') or item['v_file']}")
             expanded += [(protocol, {**item, "sweep": str(name)} if name is not None else item) for name in named]
@@ -199,91 +187,42 @@ class EphysAdapter(Adapter):
             warnings.warn(message, EphysWarning, stacklevel=2)
         return expanded
 
-    def _read_hdf5(self, unit: Unit) -> list[tuple[str, dict[str, Any], list[tuple[str, dict[str, Any]]]]]:
-        path = unit.files[0]
-        described = recordings.describe_recordings(self.root / path)
-        facts = {
-            name: value for name, value in described.items() if name not in {"format", "version", "sweeps", "cell"}
-        }
-        ljp = {"ljp": facts["ljp"]} if facts.get("ljp") is not None else {}
-        return [
-            (
-                described["cell"],
-                facts,
-                [
-                    (sweep["protocol"], {"filepath": path, "sweep": sweep["name"], **ljp})
-                    for sweep in described["sweeps"]
-                ],
-            )
-        ]
-
-    def _read_nwb(self, unit: Unit) -> list[tuple[str, dict[str, Any], list[tuple[str, dict[str, Any]]]]]:
-        path = unit.files[0]
-        facts = recordings.describe_nwb(self.root / path)
+    def _read_files(self, unit: Unit) -> list[tuple[str, dict[str, Any], list[tuple[str, dict[str, Any]]]]]:
+        """Return the cells of files that say what they hold: facts that the files agree on, and sweeps."""
+        path = self.root / unit.files[0]
+        if _cell_from(path) == "mapping":
+            raise SourceError(self._needs_mapping(unit.files[0]))
+        in_folder = _cell_from(path) == "folder" and not self.location.is_file()
+        unnamed = Path(unit.path).name if in_folder else Path(unit.path).stem
+        facts: dict[str, list[Any]] = {}
         cells: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-        for sweep in facts.pop("sweeps"):
-            cell = sweep["cell"] or Path(path).stem
-            cells.setdefault(cell, []).append((sweep["protocol"], {"filepath": path, "sweep": sweep["sweep"]}))
+        for item in self._recordings_among(unit.files):
+            file = recordings.open({role: self.root / path for role, path in item.items()})
+            for name, value in file.facts.items():
+                if value not in (known := facts.setdefault(name, [])):
+                    known.append(value)
+            ljp = {"ljp": file.facts["ljp"]} if file.facts.get("ljp") is not None else {}
+            for sweep in file.sweeps:
+                if sweep.protocol is None:
+                    raise SourceError(
+                        f"{file.path}: its header names no protocol. "
+                        "List it with one in a mapping (docs: ephys recordings)."
+                    )
+                named = {} if sweep.name is None else {"sweep": sweep.name}
+                cells.setdefault(sweep.cell or unnamed, []).append((sweep.protocol, {**item, **named, **ljp}))
         if not cells:
-            raise SourceError(
-                f"{self.root / path}: no current-clamp sweep with voltage and current is in it. Leave the file out."
-            )
-        return [(cell, facts, sweeps) for cell, sweeps in cells.items()]
+            raise SourceError(f"{path}: no current-clamp sweep with voltage and current is in it. Leave the file out.")
+        agreed = {name: values[0] for name, values in facts.items() if len(values) == 1}
+        return [(cell, agreed, sweeps) for cell, sweeps in cells.items()]
 
-    def _read_folder(self, unit: Unit) -> list[tuple[str, dict[str, Any], list[tuple[str, dict[str, Any]]]]]:
-        """Return the one cell of a folder of Igor pairs and Axon files."""
-        axon = [path for path in unit.files if recordings.find_reader(path) == "axon"]
-        facts, sweeps = self._axon_sweeps(axon)
-        sweeps += self._igor_sweeps([path for path in unit.files if path not in axon])
-        return [(Path(unit.path).stem if self.location.is_file() else Path(unit.path).name, facts, sweeps)]
-
-    def _axon_sweeps(self, paths: list[str]) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
-        """Return the day of the recordings, if it is one, and the sweeps."""
-        sweeps, days = [], set()
+    def _recordings_among(self, paths: Sequence[str]) -> Iterator[dict[str, str]]:
+        """Yield the files of each recording, by role, one format after the other."""
+        by_reader: dict[type[recordings.RecordingFile], list[Path]] = {}
         for path in paths:
-            described = recordings.describe_axon(self.root / path)
-            if described["protocol"] is None:
-                raise SourceError(
-                    f"{self.root / path}: its header names no protocol. "
-                    "List it with one in a mapping (docs: ephys recordings)."
-                )
-            if described["start_time"] is not None:
-                days.add(described["start_time"].date())
-            listed = recordings.list_sweeps({"filepath": self.root / path})
-            sweeps += [(described["protocol"], {"filepath": path, "sweep": sweep["sweep"]}) for sweep in listed]
-        return ({"session_date": days.pop()} if len(days) == 1 else {}), sweeps
-
-    def _igor_sweeps(self, paths: list[str]) -> list[tuple[str, dict[str, Any]]]:
-        pairs: dict[tuple[str, str, int], dict[str, str]] = {}
-        for path in paths:
-            match = IGOR_NAME.match(Path(path).name)
-            if match is None:
-                raise SourceError(
-                    f"{self.root / path}: the name does not tell protocol, channel and number, "
-                    "as X_IDrest_ch0_326.ibw does. Rename it, or list the files in a mapping (docs: ephys recordings)."
-                )
-            described = recordings.describe_igor(self.root / path)
-            role = {"voltage": "v_file", "current": "i_file"}.get(described["quantity"])
-            if role is None:
-                raise SourceError(
-                    f"{self.root / path}: its notes have no unit of current or voltage. "
-                    "List the files with i_unit and v_unit in a mapping (docs: ephys recordings)."
-                )
-            key = (match["start"], match["p"] or match["q"], int(match["number"]))
-            if role in pairs.setdefault(key, {}):
-                raise SourceError(
-                    f"{self.root / path} and {pairs[key][role]} are both the {described['quantity']} of one sweep."
-                )
-            pairs[key][role] = path
-        sweeps = []
-        for (_, protocol, number), pair in sorted(pairs.items()):
-            if len(pair) != 2:
-                missing = "current" if "v_file" in pair else "voltage"
-                raise SourceError(
-                    f"{self.root / next(iter(pair.values()))}: sweep {number} has no file of its {missing}."
-                )
-            sweeps.append((protocol, dict(pair)))
-        return sweeps
+            by_reader.setdefault(recordings.find_reader(path), []).append(self.root / path)
+        for reader in sorted(by_reader, key=lambda reader: reader.reader):
+            for item in reader.recordings_among(by_reader[reader]):
+                yield {role: path.relative_to(self.root).as_posix() for role, path in item.items()}
 
     def _rows(
         self, cell: str, known: Mapping[str, Any], sweeps: list[tuple[str, dict[str, Any]]], sha256: Mapping[str, str]
@@ -381,7 +320,7 @@ class EphysAdapter(Adapter):
             "cell": cell,
             "protocol": protocol,
             "recording": _recording_name(main, sweep),
-            "reader": _reader(item),
+            "reader": _reader(item).reader,
             "files": files,
             "sweep": sweep,
             "metadata": metadata,
@@ -389,20 +328,26 @@ class EphysAdapter(Adapter):
         }
 
 
-def _reader(item: Mapping[str, Any]) -> str:
-    return recordings.reader_name(str(item.get("filepath") or item["v_file"]), item.get("reader"))
+def _cell_from(path: Path) -> str | None:
+    """Return where a file's cell is found: "file", "folder" or "mapping"; None for what is no recording."""
+    try:
+        return recordings.find_reader(path).cell_from
+    except ReadError:
+        return None
+
+
+def _reader(item: Mapping[str, Any]) -> type[recordings.RecordingFile]:
+    return recordings.find_reader(str(item.get("filepath") or item["v_file"]), item.get("reader"))
 
 
 def _roles(item: Mapping[str, Any]) -> tuple[str, ...]:
     """Return which values of an entry are files: both of an Igor pair, else the one that is read."""
-    if _reader(item) == "igor":
-        return tuple(role for role in FILE_ROLES if role in item)
-    return ("filepath",) if "filepath" in item else ("v_file",)
+    return _reader(item).roles(item)
 
 
-def _of_cell(cell: str, listed: list[dict[str, Any]], item: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _of_cell(cell: str, listed: list[recordings.ListedSweep], item: Mapping[str, Any]) -> list[recordings.ListedSweep]:
     """Return the sweeps of a cell, where a file holds several cells."""
-    cells = {sweep["cell"] for sweep in listed if sweep.get("cell")}
+    cells = {sweep.cell for sweep in listed if sweep.cell}
     if len(cells) < 2:
         return listed
     if cell not in cells:
@@ -410,7 +355,7 @@ def _of_cell(cell: str, listed: list[dict[str, Any]], item: Mapping[str, Any]) -
             f"{item['filepath']} holds the cells {', '.join(sorted(cells))}, none is called {cell!r}. "
             "Name the cell as the file does."
         )
-    return [sweep for sweep in listed if sweep["cell"] == cell]
+    return [sweep for sweep in listed if sweep.cell == cell]
 
 
 def _recording_name(path: str, sweep: str) -> str:

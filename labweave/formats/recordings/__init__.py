@@ -1,89 +1,110 @@
 """Patch-clamp recordings: one reader per file format, chosen by the suffix.
 
-A reader takes one ``file_metadata`` dict and returns one dict per sweep with ``voltage`` and
-``current`` (1-D arrays of equal length), ``dt``, ``t_unit``, ``v_unit``, ``i_unit`` and, where the
-file knows them, ``id``, ``repetition`` and ``metadata``. The values of ``metadata`` count like those
-a person writes in ``file_metadata`` (timings in ms, amplitudes in the current unit of the sweep);
+`open` says what a file holds, and reads the samples when they are asked for: one dict per sweep with
+``voltage`` and ``current`` (1-D arrays of equal length), ``dt``, ``t_unit``, ``v_unit``, ``i_unit`` and,
+where the file knows them, ``id``, ``repetition`` and ``metadata``. The values of ``metadata`` count like
+those a person writes in ``file_metadata`` (timings in ms, amplitudes in the current unit of the sweep);
 whatever ``file_metadata`` says wins. Timings at the top level of a sweep dict are sample indices,
 the rule for readers written by users.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
 
 from labweave.errors import LabweaveError, ReadError
-from labweave.formats.recordings.axon import describe_axon, list_axon, read_axon
-from labweave.formats.recordings.csv_lccr import is_csv_lccr, list_csv_lccr, read_csv_lccr
-from labweave.formats.recordings.files import recording_path
-from labweave.formats.recordings.hdf5 import describe_recordings, list_hdf5, read_hdf5, write_recordings
-from labweave.formats.recordings.igor import describe_igor, read_igor
-from labweave.formats.recordings.matlab import has_traces, list_matlab, read_matlab
-from labweave.formats.recordings.nwb import NWBInspectionError, describe_nwb, inspect_nwb, list_nwb, read_nwb
+from labweave.formats.recordings.base import ListedSweep, RecordingFile, recording_path
+from labweave.formats.recordings.hdf5 import write_recordings
+from labweave.formats.recordings.nwb import NWBInspectionError, inspect_nwb
 
 __all__ = [
     "READERS",
-    "SUFFIXES",
+    "ListedSweep",
     "NWBInspectionError",
-    "describe_axon",
-    "describe_igor",
-    "describe_nwb",
-    "describe_recordings",
+    "RecordingFile",
     "find_reader",
-    "has_traces",
     "inspect_nwb",
-    "is_csv_lccr",
-    "list_sweeps",
-    "read_axon",
-    "read_csv_lccr",
+    "open",
     "read_file",
-    "read_hdf5",
-    "read_igor",
-    "read_matlab",
-    "read_nwb",
-    "reader_name",
-    "recording_path",
     "write_recordings",
 ]
 
-READERS = {
-    "axon": read_axon,
-    "csv_lccr": read_csv_lccr,
-    "hdf5": read_hdf5,
-    "igor": read_igor,
-    "matlab": read_matlab,
-    "nwb": read_nwb,
-}
-SUFFIXES = {
-    ".abf": "axon",
-    ".bwav": "igor",
-    ".h5": "hdf5",
-    ".hdf5": "hdf5",
-    ".ibw": "igor",
-    ".mat": "matlab",
-    ".nwb": "nwb",
-    ".txt": "csv_lccr",
-}
-_LISTS = {
-    "axon": list_axon,
-    "csv_lccr": list_csv_lccr,
-    "hdf5": list_hdf5,
-    "matlab": list_matlab,
-    "nwb": list_nwb,
+# One line a format: the file in this folder, and the class in it.
+_CLASSES = (
+    "axon:AxonFile",
+    "csv_lccr:LCCRTable",
+    "hdf5:LabweaveFile",
+    "igor:IgorPair",
+    "matlab:MatlabFile",
+    "nwb:NWBFile",
+)
+READERS: dict[str, type[RecordingFile]] = {
+    each.reader: each for each in (resolve_name(f"{__name__}.{place}") for place in _CLASSES)
 }
 
 
-def find_reader(path) -> str:
-    """Name of the reader for the suffix of a path, in any case; ReadError for an unknown suffix."""
+def find_reader(path, reader: str | None = None) -> type[RecordingFile]:
+    """The reader of this name, else that for the suffix, both in any case; ReadError without one."""
+    if reader:
+        if reader.lower() not in READERS:
+            raise ReadError(path, f"there is no reader called {reader!r}", f"Use one of {', '.join(READERS)}")
+        return READERS[reader.lower()]
+    by_suffix = {suffix: each for each in READERS.values() for suffix in each.suffixes}
     suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
+    if suffix not in by_suffix:
         raise ReadError(
             path,
             f"no reader for the suffix {suffix!r}",
-            f"Known suffixes: {', '.join(sorted(SUFFIXES))}. Or name a reader: {', '.join(READERS)}",
+            f"Known suffixes: {', '.join(sorted(by_suffix))}. Or name a reader: {', '.join(READERS)}",
         )
-    return SUFFIXES[suffix]
+    return by_suffix[suffix]
+
+
+def open(file: str | Path | Mapping[str, Any], reader: str | None = None) -> RecordingFile:
+    """Open a file of recordings: which sweeps it has, and what it says of its cell.
+
+    Parameters
+    ----------
+    file : str, Path or dict
+        The file, or its ``file_metadata``: ``filepath`` (or ``v_file`` and ``i_file``) and what the reader
+        needs or what picks sweeps (``sweep``, ``protocol_name``).
+    reader : str, optional
+        A name of `READERS`; default: by suffix.
+
+    Returns
+    -------
+    RecordingFile
+        ``sweeps`` and ``facts`` are known, ``read()`` reads the samples. No file stays open.
+
+    Raises
+    ------
+    ReadError
+        The file is missing, truncated or foreign, the metadata lacks what its format needs, or no reader fits.
+    SourceError
+        No path in the metadata.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from labweave.formats import recordings
+    >>> units = {"dt": 0.1, "t_unit": "ms", "v_unit": "mV", "i_unit": "pA"}
+    >>> sweep = {"voltage": np.full(500, -70.0), "current": np.zeros(500), **units}
+    >>> path = recordings.write_recordings("cell1.h5", [sweep], cell="cell1", protocol="IDrest", subject="m12")
+    >>> file = recordings.open(path)
+    >>> file.facts
+    {'subject': 'm12'}
+    >>> file.sweeps
+    [ListedSweep(name='sweep_000', protocol='IDrest', cell='cell1', repetition=None)]
+    >>> file.read()[0]["voltage"].shape
+    (500,)
+    """
+    metadata = file if isinstance(file, Mapping) else {"filepath": file}
+    opened = find_reader(recording_path(metadata), reader)(metadata)
+    _ = opened.sweeps  # a file that can't be read is refused here
+    return opened
 
 
 def read_file(file_metadata, reader: str | Callable[[dict], list[dict]] | None = None) -> list[dict]:
@@ -92,8 +113,7 @@ def read_file(file_metadata, reader: str | Callable[[dict], list[dict]] | None =
     Parameters
     ----------
     file_metadata : dict
-        With ``filepath`` (or ``v_file`` and ``i_file``) as str or Path, and what the reader needs.
-        It is not changed.
+        As in `open`. It is not changed.
     reader : str or callable, optional
         A name of `READERS` or a function of one ``file_metadata``; default: by suffix.
 
@@ -110,46 +130,13 @@ def read_file(file_metadata, reader: str | Callable[[dict], list[dict]] | None =
         No path in the metadata.
     """
     path = recording_path(file_metadata)
-    if callable(reader):
-        try:
-            return list(reader(dict(file_metadata)))
-        except (LabweaveError, OSError):
-            raise
-        except Exception as error:
-            raise ReadError(
-                path, f"the reader {getattr(reader, '__name__', reader)!r} failed ({error!r})", "Correct one of them"
-            ) from error
-    return READERS[reader_name(path, reader)](file_metadata)
-
-
-def list_sweeps(file_metadata, reader: str | None = None) -> list[dict]:
-    """List the sweeps that `read_file` would read, without their samples.
-
-    Parameters
-    ----------
-    file_metadata : dict
-        As for `read_file`.
-    reader : str, optional
-        A name of `READERS`; default: by suffix.
-
-    Returns
-    -------
-    list of dict
-        ``sweep``, the name by which ``file_metadata["sweep"]`` picks it (None for Igor, whose files hold
-        one), and ``protocol``, as the file says it (None if it does not).
-
-    Raises
-    ------
-    ReadError
-        As for `read_file`; what the metadata lacks is noticed here.
-    """
-    name = reader_name(recording_path(file_metadata), reader)
-    return _LISTS[name](file_metadata) if name in _LISTS else [{"sweep": None, "protocol": None}]
-
-
-def reader_name(path, reader: str | None = None) -> str:
-    """Name of the reader that is asked for, else of that for the suffix; ReadError for an unknown one."""
-    name = reader.lower() if reader else find_reader(path)
-    if name not in READERS:
-        raise ReadError(path, f"there is no reader called {reader!r}", f"Use one of {', '.join(READERS)}")
-    return name
+    if not callable(reader):
+        return find_reader(path, reader)(file_metadata).read()
+    try:
+        return list(reader(dict(file_metadata)))
+    except (LabweaveError, OSError):
+        raise
+    except Exception as error:
+        raise ReadError(
+            path, f"the reader {getattr(reader, '__name__', reader)!r} failed ({error!r})", "Correct one of them"
+        ) from error

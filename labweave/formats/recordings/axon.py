@@ -8,37 +8,27 @@ from __future__ import annotations
 
 import math
 import struct
+from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from labweave.errors import ConfigError, ReadError
-from labweave.formats.recordings.files import (
-    file_size,
-    need,
-    numbered_sweeps,
-    pick_sweeps,
-    quantity_of,
-    recording_path,
-)
+from labweave.formats.recordings.base import ListedSweep, RecordingFile
+from labweave.formats.recordings.files import file_size, need, numbered_sweeps, quantity_of
 from labweave.formats.recordings.units import to_ms
 
 _BLOCK, _SECTIONS_START, _N_SECTIONS = 512, 76, 18
 
 
-def read_axon(file_metadata) -> list[dict]:
-    """Read sweeps of an Axon binary file.
+class AxonFile(RecordingFile):
+    """Sweeps of an Axon binary file.
 
-    Parameters
-    ----------
-    file_metadata : dict
-        ``filepath``; ``v_unit`` and ``i_unit`` replace what the file says; ``sweep`` (sweep_000 or several
-        such names) picks sweeps.
+    Metadata: ``v_unit`` and ``i_unit`` replace what the file says; ``sweep`` (sweep_000 or several such names)
+    picks sweeps. Voltage and current are float32 in the units of their channels, ``dt`` is in ``t_unit``, s
+    by default.
 
-    Returns
-    -------
-    list of dict
-        One per sweep: voltage and current as float32 in the units of their channels, ``dt`` in ``t_unit``,
-        which is s by default.
+    Units tell which channel is which. Where those of the file don't, ``v_unit`` and ``i_unit`` must be given,
+    and the first channel is the voltage.
 
     Raises
     ------
@@ -47,71 +37,45 @@ def read_axon(file_metadata) -> list[dict]:
         voltage and one of current; a unit is neither in the file nor in the metadata.
     ConfigError
         neo is not installed.
-
-    Notes
-    -----
-    Units tell which channel is which. Where those of the file don't, ``v_unit`` and ``i_unit`` must be
-    given, and the first channel is the voltage.
     """
-    path = recording_path(file_metadata)
-    file = _open(path)
-    (voltage, v_unit), (current, i_unit) = _channels(file_metadata, path, file)
-    t_unit = file_metadata.get("t_unit") or "s"
-    names = _names(file)
-    sweeps = []
-    for name in pick_sweeps(path, file_metadata, names):
-        samples = _samples(path, file, names.index(name))
-        sweeps.append(
-            {
+
+    reader = "axon"
+    suffixes = (".abf",)
+    cell_from = "folder"
+
+    @contextmanager
+    def opened(self):
+        """Yield the file as neo has parsed it."""
+        yield _parse(self.path)
+
+    def list_sweeps(self, handle) -> list[ListedSweep]:
+        """List all sweeps; their protocol is the protocol file's name without folder and suffix."""
+        _channels(self.metadata, self.path, handle)
+        protocol = _protocol(handle)
+        return [ListedSweep(name, protocol) for name in numbered_sweeps(handle.header["nb_segment"][0])]
+
+    def read_facts(self, handle) -> dict:
+        """Say the day of the recording, by the clock of the acquisition computer."""
+        started = handle._axon_info["rec_datetime"]
+        return {} if started is None else {"session_date": started.date().isoformat()}
+
+    def read_sweeps(self, handle, sweeps):
+        """Read the samples of each sweep by itself."""
+        (voltage, v_unit), (current, i_unit) = _channels(self.metadata, self.path, handle)
+        t_unit = self.metadata.get("t_unit") or "s"
+        for sweep in sweeps:
+            samples = _samples(self.path, handle, int(sweep.name.removeprefix("sweep_")))
+            yield {
                 "voltage": samples[:, voltage].copy(),
                 "current": samples[:, current].copy(),
-                "dt": _interval_s(file) * 1e3 / to_ms(t_unit),
+                "dt": _interval_s(handle) * 1e3 / to_ms(t_unit),
                 "t_unit": t_unit,
                 "v_unit": v_unit,
                 "i_unit": i_unit,
             }
-        )
-    return sweeps
 
 
-def list_axon(file_metadata) -> list[dict]:
-    """List the sweeps that `read_axon` would read, without their samples: ``sweep`` and ``protocol``."""
-    path = recording_path(file_metadata)
-    file = _open(path)
-    _channels(file_metadata, path, file)
-    protocol = _protocol(file)
-    return [{"sweep": name, "protocol": protocol} for name in pick_sweeps(path, file_metadata, _names(file))]
-
-
-def describe_axon(path) -> dict:
-    """What the header of an Axon file says.
-
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    dict
-        ``protocol`` (name of the protocol file without folder and suffix, or None), ``start_time``
-        (datetime by the clock of the acquisition computer, or None), ``channels`` (name and unit of
-        each) and ``n_sweeps``.
-
-    Raises
-    ------
-    ReadError, ConfigError
-        As in `read_axon`.
-    """
-    file = _open(path)
-    return {
-        "protocol": _protocol(file),
-        "start_time": file._axon_info["rec_datetime"],
-        "channels": _names_and_units(file),
-        "n_sweeps": len(_names(file)),
-    }
-
-
-def _open(path) -> Any:
+def _parse(path) -> Any:
     """The file with its header parsed; every way to fail becomes a ReadError."""
     try:
         from neo.rawio import AxonRawIO
@@ -189,10 +153,6 @@ def _channels(file_metadata, path, file) -> tuple[tuple[int, str], tuple[int, st
 
 def _names_and_units(file) -> list[tuple[str, str]]:
     return [(str(channel["name"]), str(channel["units"]).strip()) for channel in file.header["signal_channels"]]
-
-
-def _names(file) -> list[str]:
-    return numbered_sweeps(file.header["nb_segment"][0])
 
 
 def _protocol(file) -> str | None:

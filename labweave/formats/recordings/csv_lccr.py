@@ -7,11 +7,14 @@ and the current is rebuilt from them: a step on a holding current.
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
 from labweave.errors import ReadError
-from labweave.formats.recordings.files import as_list, file_size, numbered_sweeps, pick_sweeps, recording_path
+from labweave.formats.recordings.base import ListedSweep, RecordingFile
+from labweave.formats.recordings.files import as_list, file_size, numbered_sweeps
 from labweave.formats.recordings.notices import EphysWarning
 from labweave.formats.recordings.units import to_ms
 
@@ -20,77 +23,72 @@ _ABSENT = ("-", "")
 _YES_NO = {True: True, False: False, None: False, "": False, "true": True, "false": False, "yes": True, "no": False}
 
 
-def read_csv_lccr(file_metadata) -> list[dict]:
-    """Read sweeps of a table of voltages.
+class LCCRTable(RecordingFile):
+    """Sweeps of a table of voltages, as many as there are both amplitudes and columns.
 
-    Parameters
-    ----------
-    file_metadata : dict
-        ``filepath``; ``dt`` (in ``t_unit``), ``t_unit``, ``v_unit``, ``i_unit``; ``amplitudes`` of the steps, one
-        per column (numbers, or one text of numbers), and ``hypamp``, both in ``i_unit``; ``ton`` and
-        ``toff`` in ms; ``remove_last_100ms`` (default False); ``sweep`` (sweep_000, ...) picks columns.
-
-    Returns
-    -------
-    list of dict
-        One per pair of amplitude and column, the shorter of the two: voltage as in the file, the
-        current rebuilt, ``metadata`` with timings and amplitudes.
+    Metadata: ``dt`` (in ``t_unit``), ``t_unit``, ``v_unit``, ``i_unit``; ``amplitudes`` of the steps, one per column
+    (numbers, or one text of numbers), and ``hypamp``, both in ``i_unit``; ``ton`` and ``toff`` in ms;
+    ``remove_last_100ms`` (default False); ``sweep`` (sweep_000, ...) picks columns. The ``metadata`` of a sweep has
+    its timings and amplitudes. A sample written as ``-`` or left empty counts as 0, with a warning.
 
     Raises
     ------
     ReadError
         The file is missing, empty, truncated or no table of numbers; the metadata lacks something;
         the step ends after the file.
-
-    Notes
-    -----
-    A sample written as ``-`` or left empty counts as 0, with a warning.
     """
-    path = recording_path(file_metadata)
-    known = _known(path, file_metadata)
-    rows = _rows(path)
-    names = numbered_sweeps(min(len(known["amplitudes"]), len(rows[0])))
-    columns = [names.index(name) for name in pick_sweeps(path, file_metadata, names)]
-    voltage = _numbers(path, rows, columns)
-    n_samples, start, stop = _step(path, known, len(rows))
-    voltage = voltage[:n_samples]
-    sweeps = []
-    for position, column in enumerate(columns):
-        amplitude = known["amplitudes"][column]
-        current = np.full(len(voltage), known["hypamp"])
-        current[start:stop] += amplitude
-        sweeps.append(
-            {
+
+    reader = "csv_lccr"
+    suffixes = (".txt",)
+    cell_from = "mapping"
+
+    @contextmanager
+    def opened(self):
+        """Yield what the metadata says, as numbers, and the cells of the table, as text."""
+        yield _known(self.path, self.metadata), _rows(self.path)
+
+    def list_sweeps(self, handle) -> list[ListedSweep]:
+        """List all sweeps, whose protocol the file does not say."""
+        known, rows = handle
+        _numbers(self.path, rows[:1], range(len(rows[0])))
+        _step(self.path, known, len(rows))
+        return [ListedSweep(name) for name in numbered_sweeps(min(len(known["amplitudes"]), len(rows[0])))]
+
+    def read_sweeps(self, handle, sweeps):
+        """Read the voltages and rebuild the currents."""
+        known, rows = handle
+        columns = [int(sweep.name.removeprefix("sweep_")) for sweep in sweeps]
+        voltage = _numbers(self.path, rows, columns)
+        n_absent = sum(row[column].strip() in _ABSENT for row in rows for column in columns)
+        if n_absent == voltage.size:
+            raise ReadError(self.path, "no number is in it", "Check the file; it must hold numbers only")
+        if n_absent:
+            warnings.warn(f"{self.path}: {n_absent} missing samples count as 0.", EphysWarning, stacklevel=3)
+        n_samples, start, stop = _step(self.path, known, len(rows))
+        voltage = voltage[:n_samples]
+        for position, column in enumerate(columns):
+            amplitude = known["amplitudes"][column]
+            current = np.full(len(voltage), known["hypamp"])
+            current[start:stop] += amplitude
+            yield {
                 "voltage": np.ascontiguousarray(voltage[:, position]),
                 "current": current,
                 **{key: known[key] for key in ("dt", "t_unit", "v_unit", "i_unit")},
                 "metadata": {**{key: known[key] for key in ("ton", "toff", "hypamp")}, "amp": amplitude},
             }
-        )
-    return sweeps
 
-
-def list_csv_lccr(file_metadata) -> list[dict]:
-    """List the sweeps that `read_csv_lccr` would read: ``sweep`` and ``protocol``, which the file does not say."""
-    path = recording_path(file_metadata)
-    known, rows = _known(path, file_metadata), _rows(path)
-    _numbers(path, rows[:1], range(len(rows[0])))
-    _step(path, known, len(rows))
-    n_sweeps = min(len(known["amplitudes"]), len(rows[0]))
-    return [{"sweep": name, "protocol": None} for name in pick_sweeps(path, file_metadata, numbered_sweeps(n_sweeps))]
-
-
-def is_csv_lccr(path) -> bool:
-    """Say whether a text file starts with tab-separated numbers, and not with words; ReadError if it is closed."""
-    try:
-        with path.open("rb") as file:
-            cells = file.read(65536).split(b"\n")[0].strip().split(b"\t")
-    except OSError as error:
-        raise ReadError(path, f"can't be opened ({error.strerror})", "Check its permissions") from error
-    try:
-        return bool([float(cell) for cell in cells])
-    except ValueError:
-        return False
+    @classmethod
+    def holds_recordings(cls, path: Path) -> bool:
+        """Say whether a text file starts with tab-separated numbers, and not with words; ReadError if it is closed."""
+        try:
+            with path.open("rb") as file:
+                cells = file.read(65536).split(b"\n")[0].strip().split(b"\t")
+        except OSError as error:
+            raise ReadError(path, f"can't be opened ({error.strerror})", "Check its permissions") from error
+        try:
+            return bool([float(cell) for cell in cells])
+        except ValueError:
+            return False
 
 
 def _known(path, file_metadata) -> dict:
@@ -162,9 +160,4 @@ def _numbers(path, rows, columns) -> np.ndarray:
             voltage[number] = [0.0 if row[column].strip() in _ABSENT else float(row[column]) for column in columns]
         except ValueError as error:
             raise ReadError(path, f"line {number + 1}: {error}", "Check the file; it must hold numbers only") from error
-    n_absent = sum(row[column].strip() in _ABSENT for row in rows for column in columns)
-    if n_absent == voltage.size:
-        raise ReadError(path, "no number is in it", "Check the file; it must hold numbers only")
-    if n_absent:
-        warnings.warn(f"{path}: {n_absent} missing samples count as 0.", EphysWarning, stacklevel=3)
     return voltage

@@ -1,4 +1,4 @@
-"""What the readers share: the path, the opened file, units, and which sweeps are wanted."""
+"""What the readers share: opening a file, units, and which sweeps are wanted."""
 
 from __future__ import annotations
 
@@ -7,18 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from labweave.errors import FileMissing, ReadError, SourceError
-
-
-def recording_path(file_metadata) -> Path:
-    """Path of the recording: ``filepath``, else ``v_file``; SourceError when both are missing."""
-    path = file_metadata.get("filepath") or file_metadata.get("v_file")
-    if not path:
-        raise SourceError(
-            "A recording's metadata names no file: neither 'filepath' nor 'v_file' is there. "
-            "Add the path of the file (and 'i_file' for Igor pairs)."
-        )
-    return Path(path)
+from labweave.errors import FileMissing, ReadError
 
 
 def file_size(path) -> int:

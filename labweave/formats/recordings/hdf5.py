@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from labweave.errors import ReadError
-from labweave.formats.recordings.files import as_list, open_hdf5, pick_sweeps, read_samples, recording_path
+from labweave.formats.recordings.base import ListedSweep, RecordingFile
+from labweave.formats.recordings.files import as_list, open_hdf5, read_samples
 from labweave.formats.writing import whole_file
 
 FORMAT = "labweave-recordings"
@@ -71,21 +72,11 @@ def write_recordings(path, sweeps, *, cell, protocol=None, **attributes) -> Path
     return path
 
 
-def read_hdf5(file_metadata) -> list[dict]:
-    """Read sweeps of a labweave recordings file.
+class LabweaveFile(RecordingFile):
+    """Sweeps of a file of labweave's own, in the order of writing.
 
-    Parameters
-    ----------
-    file_metadata : dict
-        ``filepath``; ``sweep`` (a name or list of names) and ``protocol_name`` (str or list, any case)
-        pick sweeps; both are optional.
-
-    Returns
-    -------
-    list of dict
-        One per sweep in the order of writing: ``voltage``, ``current``, ``dt``, units, ``id`` (name of
-        the sweep), ``protocol``, ``repetition`` if known, and ``metadata`` with timings (ms), amplitudes
-        (in ``i_unit``) and ``ljp`` (mV). A protocol which is not in the file gives an empty list.
+    Metadata: ``sweep`` (a name or a list) and ``protocol_name`` (str or list, any case) pick sweeps. The
+    ``metadata`` of a sweep has timings (ms), amplitudes (in ``i_unit``) and ``ljp`` (mV).
 
     Raises
     ------
@@ -93,62 +84,43 @@ def read_hdf5(file_metadata) -> list[dict]:
         Missing, truncated or foreign file, a newer version, a sweep name which is not there, a
         sweep without a dataset or unit.
     """
-    path = recording_path(file_metadata)
-    with _open(path) as file:
-        groups = _sweeps(path, file)
-        return [
-            _read_sweep(path, sweep["sweep"], groups[sweep["sweep"]], file.attrs)
-            for sweep in _wanted(path, file_metadata, groups)
-        ]
 
+    reader = "hdf5"
+    suffixes = (".h5", ".hdf5")
 
-def list_hdf5(file_metadata) -> list[dict]:
-    """List the sweeps that `read_hdf5` would read, without their samples: ``sweep`` and ``protocol``."""
-    path = recording_path(file_metadata)
-    with _open(path) as file:
-        return _wanted(path, file_metadata, _sweeps(path, file))
+    @contextmanager
+    def opened(self):
+        """Yield the file, checked to be ours and of a version we know."""
+        with open_hdf5(self.path) as file:
+            if file.attrs.get("format") != FORMAT or "cell" not in file.attrs:
+                raise ReadError(
+                    self.path, "an HDF5 file, but not of labweave recordings", "Convert it, or name its reader"
+                )
+            version = _attributes(file).get("version")
+            if not isinstance(version, int) or version > VERSION:
+                raise ReadError(self.path, f"version {version} of the format", "Upgrade labweave")
+            yield file
 
+    def list_sweeps(self, handle) -> list[ListedSweep]:
+        """List all sweeps."""
+        cell = str(handle.attrs["cell"])
+        known = {name: _attributes(group) for name, group in _sweeps(self.path, handle).items()}
+        return [ListedSweep(name, of.get("protocol"), cell, of.get("repetition")) for name, of in known.items()]
 
-def describe_recordings(path) -> dict:
-    """What a recordings file contains, without reading its samples.
+    def pick(self, handle, sweeps):
+        """Choose the sweeps of the wanted names and protocols."""
+        protocols = {str(name).lower() for name in as_list(self.metadata.get("protocol_name"))}
+        named = super().pick(handle, sweeps)
+        return [sweep for sweep in named if not protocols or str(sweep.protocol).lower() in protocols]
 
-    Parameters
-    ----------
-    path : str or Path
+    def read_facts(self, handle) -> dict:
+        """Say what was written of the subject, the session and the cell."""
+        return {key: value for key, value in _attributes(handle).items() if key not in ("format", "version", "cell")}
 
-    Returns
-    -------
-    dict
-        The root attributes (format, version, cell, ...) and ``sweeps``: a list of dicts with ``name``,
-        ``protocol``, ``n_samples`` and ``attributes``.
-
-    Raises
-    ------
-    ReadError
-        As in `read_hdf5`.
-    """
-    with _open(path) as file:
-        description = _attributes(file)
-        description["sweeps"] = [
-            {
-                "name": name,
-                "protocol": _attributes(group).get("protocol"),
-                "n_samples": _dataset(path, name, group, "voltage").shape[0],
-                "attributes": _attributes(group),
-            }
-            for name, group in _sweeps(path, file).items()
-        ]
-    return description
-
-
-def _wanted(path, file_metadata, groups) -> list[dict]:
-    """Sweeps of the wanted names and protocols."""
-    protocols = {str(name).lower() for name in as_list(file_metadata.get("protocol_name"))}
-    found = [
-        {"sweep": name, "protocol": _attributes(groups[name]).get("protocol")}
-        for name in pick_sweeps(path, file_metadata, groups)
-    ]
-    return [sweep for sweep in found if not protocols or str(sweep["protocol"]).lower() in protocols]
+    def read_sweeps(self, handle, sweeps):
+        """Read the samples of each sweep by itself."""
+        for sweep in sweeps:
+            yield _read_sweep(self.path, sweep, handle["sweeps"][sweep.name], handle.attrs)
 
 
 def _prepare(sweeps, protocol) -> list[tuple[str, dict, dict]]:
@@ -185,7 +157,8 @@ def _samples(name, key, values) -> np.ndarray:
     return samples
 
 
-def _read_sweep(path, name, group, root_attributes) -> dict:
+def _read_sweep(path, sweep, group, root_attributes) -> dict:
+    name = sweep.name
     attributes = _attributes(group)
     absent = [key for key in UNIT_KEYS if key not in attributes]
     if absent:
@@ -205,8 +178,8 @@ def _read_sweep(path, name, group, root_attributes) -> dict:
         **samples,
         **{key: attributes[key] for key in UNIT_KEYS},
         "id": name,
-        "protocol": attributes.get("protocol"),
-        "repetition": attributes.get("repetition"),
+        "protocol": sweep.protocol,
+        "repetition": sweep.repetition,
         "metadata": metadata,
     }
 
@@ -228,18 +201,6 @@ def _dataset(path, name, group, key):
     if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 1 or dataset.dtype.kind not in "fiu":
         raise ReadError(path, f"sweep {name} has no usable dataset {key!r}", "Write the file again")
     return dataset
-
-
-@contextmanager
-def _open(path):
-    """The opened file, checked to be ours and of a version we know."""
-    with open_hdf5(path) as file:
-        if file.attrs.get("format") != FORMAT or "cell" not in file.attrs:
-            raise ReadError(path, "an HDF5 file, but not of labweave recordings", "Convert it, or name its reader")
-        version = _attributes(file).get("version")
-        if not isinstance(version, int) or version > VERSION:
-            raise ReadError(path, f"version {version} of the format", "Upgrade labweave")
-        yield file
 
 
 def _attributes(node) -> dict:

@@ -12,105 +12,111 @@ import warnings
 
 import numpy as np
 
-from labweave.errors import ReadError
+from labweave.errors import ReadError, SourceError
+from labweave.formats.recordings.base import ListedSweep, RecordingFile
 from labweave.formats.recordings.files import file_size, need, quantity_of
 
 _UNIT_IN_NOTES = re.compile(r"(?:^|[;\r\n])\s*(?:Y_?UNITS?|DATA_?UNITS?|UNITS?)\s*[:=]\s*([A-Za-zµ]+)", re.IGNORECASE)
 _X_UNIT_IN_NOTES = re.compile(r"(?:^|[;\r\n])\s*X_?UNITS?\s*[:=]\s*([A-Za-zµ]+)", re.IGNORECASE)
-_LABEL_IN_NOTES = re.compile(r"(?:^|[;\r\n])\s*(?:PATTERN|PROTOCOL|LABEL)\s*[:=]\s*([^;\r\n]+)", re.IGNORECASE)
+_NAME = re.compile(
+    r"(?P<start>.+?)_(?:[cC]h(?P<a>\d+)_(?P<p>[^_]+)|(?P<q>[^_]+)_[cC]h(?P<b>\d+))_(?P<number>\d+)\.(?:ibw|bwav)$"
+)
 
 
-def read_igor(file_metadata) -> list[dict]:
-    """Read one sweep from a pair of Igor waves.
+class IgorPair(RecordingFile):
+    """One sweep of a pair of Igor waves, ``v_file`` and ``i_file`` of the metadata.
 
-    Parameters
-    ----------
-    file_metadata : dict
-        ``v_file`` and ``i_file``; ``t_unit``, ``v_unit``, ``i_unit`` and ``dt`` replace or complete what
-        the waves say.
-
-    Returns
-    -------
-    list of dict
-        One dict: voltage and current in the dtype of the file and in its units, ``dt`` in ``t_unit``.
+    Metadata: ``t_unit``, ``v_unit``, ``i_unit`` and ``dt`` replace or complete what the waves say. Samples keep the
+    dtype of the file and its units, ``dt`` is in ``t_unit``. Files given the wrong way round, as their units
+    tell, are swapped with a warning.
 
     Raises
     ------
     ReadError
         A file is missing, empty, truncated or no Igor wave; the waves differ in length; a unit is
         neither in the wave nor in the metadata.
-
-    Notes
-    -----
-    Files given the wrong way round, as their units tell, are swapped with a warning.
     """
-    v_file = file_metadata.get("v_file") or file_metadata.get("filepath")
-    i_file = file_metadata.get("i_file")
-    if not v_file or not i_file:
-        raise ReadError(
-            v_file or i_file,
-            "an Igor recording needs two waves",
-            "Give both 'v_file' and 'i_file' in the metadata",
-        )
-    voltage, current = _load(v_file), _load(i_file)
-    if quantity_of(voltage["unit"]) == "current" and quantity_of(current["unit"]) == "voltage":
-        warnings.warn(
-            f"{v_file} is in {voltage['unit']} and {i_file} in {current['unit']}: "
-            "voltage and current files are swapped, read the other way round. Exchange v_file and i_file.",
-            UserWarning,
-            stacklevel=3,
-        )
-        voltage, current, v_file, i_file = current, voltage, i_file, v_file
-    if len(voltage["samples"]) != len(current["samples"]):
-        raise ReadError(
-            v_file,
-            f"{len(voltage['samples'])} samples, but {i_file} has {len(current['samples'])}",
-            "Pair waves of the same sweep",
-        )
-    return [
-        {
+
+    reader = "igor"
+    suffixes = (".ibw", ".bwav")
+    cell_from = "folder"
+
+    def list_sweeps(self, handle) -> list[ListedSweep]:
+        """List the one sweep, its protocol as the file's name tells it."""
+        named = _NAME.match(self.path.name)
+        return [ListedSweep(None, (named["p"] or named["q"]) if named else None)]
+
+    def pick(self, handle, sweeps):
+        """Choose the one sweep, which has no name."""
+        return sweeps
+
+    def read_sweeps(self, handle, sweeps):
+        """Read both waves."""
+        v_file = self.metadata.get("v_file") or self.metadata.get("filepath")
+        i_file = self.metadata.get("i_file")
+        if not v_file or not i_file:
+            raise ReadError(
+                v_file or i_file,
+                "an Igor recording needs two waves",
+                "Give both 'v_file' and 'i_file' in the metadata",
+            )
+        voltage, current = _load(v_file), _load(i_file)
+        if quantity_of(voltage["unit"]) == "current" and quantity_of(current["unit"]) == "voltage":
+            warnings.warn(
+                f"{v_file} is in {voltage['unit']} and {i_file} in {current['unit']}: "
+                "voltage and current files are swapped, read the other way round. Exchange v_file and i_file.",
+                UserWarning,
+                stacklevel=4,
+            )
+            voltage, current, v_file, i_file = current, voltage, i_file, v_file
+        if len(voltage["samples"]) != len(current["samples"]):
+            raise ReadError(
+                v_file,
+                f"{len(voltage['samples'])} samples, but {i_file} has {len(current['samples'])}",
+                "Pair waves of the same sweep",
+            )
+        yield {
             "voltage": voltage["samples"],
             "current": current["samples"],
             "dt": voltage["dt"],
-            "t_unit": need(file_metadata, "t_unit", voltage["t_unit"], v_file, "the wave"),
-            "v_unit": need(file_metadata, "v_unit", voltage["unit"], v_file, "the wave"),
-            "i_unit": need(file_metadata, "i_unit", current["unit"], i_file, "the wave"),
+            "t_unit": need(self.metadata, "t_unit", voltage["t_unit"], v_file, "the wave"),
+            "v_unit": need(self.metadata, "v_unit", voltage["unit"], v_file, "the wave"),
+            "i_unit": need(self.metadata, "i_unit", current["unit"], i_file, "the wave"),
         }
-    ]
 
+    @classmethod
+    def roles(cls, file_metadata) -> tuple[str, ...]:
+        """Name both files of the pair."""
+        return tuple(role for role in ("filepath", "v_file", "i_file") if role in file_metadata)
 
-def describe_igor(path) -> dict:
-    """What the header and notes of one wave say, to tell voltage from current in a folder.
-
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    dict
-        ``unit`` ("" if none), ``quantity`` ("voltage", "current" or None), ``t_unit``,
-        ``dt`` (in ``t_unit``), ``n_samples``, ``version``, ``wave_name``, ``label`` (stimulus pattern in
-        the notes, or None) and ``notes`` (dict of the NAME:VALUE pairs).
-
-    Raises
-    ------
-    ReadError
-        As in `read_igor`.
-    """
-    wave = _load(path)
-    label = _LABEL_IN_NOTES.search(wave["note"])
-    return {
-        "unit": wave["unit"],
-        "quantity": quantity_of(wave["unit"]),
-        "t_unit": wave["t_unit"],
-        "dt": wave["dt"],
-        "n_samples": len(wave["samples"]),
-        "version": wave["version"],
-        "wave_name": wave["wave_name"],
-        "label": label.group(1).strip() if label else None,
-        "notes": _pairs(wave["note"]),
-    }
+    @classmethod
+    def recordings_among(cls, paths) -> list[dict]:
+        """Pair the waves of a folder: by name the sweep, by unit which is the voltage."""
+        pairs: dict[tuple[str, str, int], dict] = {}
+        for path in paths:
+            named = _NAME.match(path.name)
+            if named is None:
+                raise SourceError(
+                    f"{path}: the name does not tell protocol, channel and number, "
+                    "as X_IDrest_ch0_326.ibw does. Rename it, or list the files in a mapping (docs: ephys recordings)."
+                )
+            quantity = quantity_of(_load(path)["unit"])
+            if quantity is None:
+                raise SourceError(
+                    f"{path}: its notes have no unit of current or voltage. "
+                    "List the files with i_unit and v_unit in a mapping (docs: ephys recordings)."
+                )
+            role = {"voltage": "v_file", "current": "i_file"}[quantity]
+            pair = pairs.setdefault((named["start"], named["p"] or named["q"], int(named["number"])), {})
+            if role in pair:
+                raise SourceError(f"{path} and {pair[role]} are both the {quantity} of one sweep.")
+            pair[role] = path
+        for (_, _, number), pair in pairs.items():
+            if len(pair) != 2:
+                (present,) = pair.values()
+                missing = "current" if "v_file" in pair else "voltage"
+                raise SourceError(f"{present}: sweep {number} has no file of its {missing}.")
+        return [pair for _, pair in sorted(pairs.items())]
 
 
 def _load(path) -> dict:
@@ -142,9 +148,6 @@ def _load(path) -> dict:
         "dt": float(scale),
         "unit": _text(header["dataUnits"]) or _text(wave.get("data_units", b"")) or _match(_UNIT_IN_NOTES, note),
         "t_unit": _text(x_units) or _match(_X_UNIT_IN_NOTES, note),
-        "note": note,
-        "version": int(loaded["version"]),
-        "wave_name": _text(header["bname"]),
     }
 
 
@@ -157,13 +160,3 @@ def _text(value) -> str:
 def _match(pattern, note) -> str:
     found = pattern.search(note)
     return found.group(1) if found else ""
-
-
-def _pairs(note) -> dict:
-    """NAME:VALUE pairs of the notes; a repeated name keeps its first value."""
-    pairs: dict[str, str] = {}
-    for item in re.split(r"[;\r\n]+", note):
-        name, separator, value = item.partition(":")
-        if separator:
-            pairs.setdefault(name.strip(), value.strip())
-    return pairs

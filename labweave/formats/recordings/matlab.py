@@ -13,23 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from labweave.errors import ReadError
-from labweave.formats.recordings.files import file_size, need, open_hdf5, pick_sweeps, read_samples, recording_path
+from labweave.formats.recordings.base import ListedSweep, RecordingFile
+from labweave.formats.recordings.files import file_size, need, open_hdf5, read_samples
 
 
-def read_matlab(file_metadata) -> list[dict]:
-    """Read sweeps of a MATLAB file.
+class MatlabFile(RecordingFile):
+    """Sweeps of a MATLAB file: each variable named ``*Trace*1`` has a current, its pair ``*Trace*2`` the voltage.
 
-    Parameters
-    ----------
-    file_metadata : dict
-        ``filepath``, ``t_unit``, ``v_unit``, ``i_unit``; ``sweep`` (the variable of the current, or several)
-        picks sweeps.
-
-    Returns
-    -------
-    list of dict
-        One per variable named ``*Trace*1``: its current, the voltage of its pair ``*Trace*2``, ``dt`` in
-        ``t_unit``, and the variable as ``id``.
+    Metadata: ``t_unit``, ``v_unit``, ``i_unit``; ``sweep`` (the variable of the current, or several) picks sweeps.
+    ``dt`` is in ``t_unit``, and ``id`` is the variable.
 
     Raises
     ------
@@ -37,33 +29,37 @@ def read_matlab(file_metadata) -> list[dict]:
         The file is missing, empty, truncated, foreign or has no such variables; a variable has no
         pair or another shape; a unit is not in the metadata.
     """
-    path = recording_path(file_metadata)
-    names = pick_sweeps(path, file_metadata, _currents(path))
-    units = _units(path, file_metadata)
-    variables = _load(path, [name[:-1] + channel for name in names for channel in "12"])
-    sweeps = []
-    for name in names:
-        current, voltage = (_channel(path, variables, name[:-1] + channel) for channel in "12")
-        dt = float(current[1, 0] - current[0, 0])
-        if len(current) != len(voltage) or not dt > 0:
-            raise ReadError(
-                path, f"{name} and its pair differ in length, or their time does not advance", "Export the file again"
-            )
-        sweeps.append({"voltage": voltage[:, 1].copy(), "current": current[:, 1].copy(), "dt": dt, **units, "id": name})
-    return sweeps
 
+    reader = "matlab"
+    suffixes = (".mat",)
+    cell_from = "mapping"
 
-def list_matlab(file_metadata) -> list[dict]:
-    """List the sweeps that `read_matlab` would read: ``sweep`` and ``protocol``, which the file does not say."""
-    path = recording_path(file_metadata)
-    names = pick_sweeps(path, file_metadata, _currents(path))
-    _units(path, file_metadata)
-    return [{"sweep": name, "protocol": None} for name in names]
+    def list_sweeps(self, handle) -> list[ListedSweep]:
+        """List all sweeps, whose protocol the file does not say."""
+        names = _currents(self.path)
+        _units(self.path, self.metadata)
+        return [ListedSweep(name) for name in names]
 
+    def read_sweeps(self, handle, sweeps):
+        """Read the variables of the sweeps."""
+        path, units = self.path, _units(self.path, self.metadata)
+        variables = _load(path, [sweep.name[:-1] + channel for sweep in sweeps for channel in "12"])
+        for sweep in sweeps:
+            current, voltage = (_channel(path, variables, sweep.name[:-1] + channel) for channel in "12")
+            dt = float(current[1, 0] - current[0, 0])
+            if len(current) != len(voltage) or not dt > 0:
+                raise ReadError(
+                    path,
+                    f"{sweep.name} and its pair differ in length, or their time does not advance",
+                    "Export the file again",
+                )
+            samples = {"voltage": voltage[:, 1].copy(), "current": current[:, 1].copy()}
+            yield {**samples, "dt": dt, **units, "id": sweep.name}
 
-def has_traces(path) -> bool:
-    """Say whether a MATLAB file has a variable of the layout; ReadError as in `read_matlab`."""
-    return any(_is_current(name) for name in _variables(Path(path)))
+    @classmethod
+    def holds_recordings(cls, path: Path) -> bool:
+        """Say whether a MATLAB file has a variable of the layout; ReadError for a damaged one."""
+        return any(_is_current(name) for name in _variables(path))
 
 
 def _units(path, file_metadata) -> dict:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 
 from labweave.errors import ReadError, SourceError
-from labweave.formats.recordings.files import as_list, need, open_hdf5, pick_sweeps, read_samples, recording_path
+from labweave.formats.recordings.base import RecordingFile
+from labweave.formats.recordings.files import as_list, need, open_hdf5, pick_sweeps, read_samples
 from labweave.formats.recordings.notices import EphysWarning
 from labweave.formats.recordings.nwb_layouts import (
     TRT,
     VU,
-    Layout,
     NWBSweep,
     find_layout,
     text,
@@ -28,6 +29,7 @@ from labweave.formats.recordings.units import to_ms, to_na
 VU_SETTLING_S = 0.09
 _VU_UNSETTLED = ("CCSteps", "X1PS", "X4PS")
 _SUBJECT = {"subject": "subject_id", "species": "species", "sex": "sex"}
+_UNKNOWN = ("unknown", "na", "n/a")
 _INSPECTED = ("nwb_version", "identifier", "session_description", "session_start_time")
 
 
@@ -35,79 +37,113 @@ class NWBInspectionError(ReadError):
     """An NWB file without sweeps that can be read."""
 
 
-def read_nwb(file_metadata) -> list[dict]:
-    """Read sweeps of an NWB file.
+class NWBFile(RecordingFile):
+    """Sweeps of an NWB file.
 
-    Parameters
-    ----------
-    file_metadata : dict
-        ``filepath``. Optional, to pick sweeps: ``protocol_name`` (str or list, the same case wins), ``sweep``
-        (name of the series, or several), ``repetition`` (int, text of one, or list) and ``v_file`` (name of the
-        file that a sweep was converted from, the last part of its ``description``). ``v_unit`` and ``i_unit``
-        replace or complete those of the file; ``toff`` (ms) drops VU sweeps that end before.
+    Metadata, to pick sweeps: ``protocol_name`` (str or list, the same case wins), ``sweep`` (name of the series, or
+    several), ``repetition`` (int, text of one, or list) and ``v_file`` (name of the file that a sweep was converted
+    from, the last part of its ``description``). ``v_unit`` and ``i_unit`` replace or complete those of the file;
+    ``toff`` (ms) drops VU sweeps that end before.
 
-    Returns
-    -------
-    list of dict
-        One per sweep: voltage and current as float32, ``dt`` and units, ``id`` (name of the series),
-        ``protocol``, and ``repetition`` where the file has it. A protocol which is not in the file gives an
-        empty list; a repetition which is not there, too, with a warning.
+    A protocol which is not in the file gives an empty list; a repetition which is not there, too, with a warning.
+    Voltage and current are float32, ``id`` is the name of the series.
+
+    VU sweeps are cut where their current becomes nan, get their ``bias_current`` (pA) added, and the
+    first 90 ms of CCSteps, X1PS and X4PS are replaced by the sample at their end. Volts and amperes that
+    TRT files have swapped are put right.
 
     Raises
     ------
     ReadError
         The file is missing, empty, truncated or no NWB file; a sweep name which is not there; a series
         without samples, rate or unit, or of another length than its pair.
-
-    Notes
-    -----
-    VU sweeps are cut where their current becomes nan, get their ``bias_current`` (pA) added, and the
-    first 90 ms of CCSteps, X1PS and X4PS are replaced by the sample at their end. Volts and amperes that
-    TRT files have swapped are put right.
     """
-    path = recording_path(file_metadata)
-    with open_hdf5(path) as file:
-        layout = _layout(path, file)
-        return _read(path, file, layout, list(layout.sweeps(file)), file_metadata)
 
+    reader = "nwb"
+    suffixes = (".nwb",)
 
-def list_nwb(file_metadata) -> list[dict]:
-    """List the sweeps that `read_nwb` would read, without their samples: ``sweep``, ``protocol`` and ``cell``."""
-    path = recording_path(file_metadata)
-    with open_hdf5(path) as file:
-        layout = _layout(path, file)
-        sweeps = _wanted(path, file, layout, list(layout.sweeps(file)), file_metadata)
+    @contextmanager
+    def opened(self):
+        """Yield the file and its layout."""
+        with open_hdf5(self.path) as file:
+            if not ("acquisition" in file or "stimulus" in file):
+                raise ReadError(
+                    self.path,
+                    "an HDF5 file, but without acquisition and stimulus",
+                    "Name its reader if it is no NWB",
+                )
+            yield file, find_layout(file)
+
+    def list_sweeps(self, handle) -> list[NWBSweep]:
+        """List all sweeps."""
+        file, layout = handle
+        return list(layout.sweeps(file))
+
+    def pick(self, handle, sweeps):
+        """Choose the sweeps by name, protocol, original file and repetition, in the order of the file."""
+        (file, layout), asked = handle, self.metadata
+        names = set(pick_sweeps(self.path, asked, [sweep.name for sweep in sweeps]))
+        sweeps = [sweep for sweep in sweeps if sweep.name in names]
+        protocols = [str(name) for name in as_list(asked.get("protocol_name"))]
+        sweeps = _of_protocols(self.path, layout, sweeps, protocols)
+        if asked.get("filepath") and (source := _basename(asked.get("v_file"))):
+            sweeps = [sweep for sweep in sweeps if _basename(text(file[sweep.voltage], "description")) == source]
+        sweeps = _of_repetitions(self.path, sweeps, asked.get("repetition"))
         for sweep in sweeps:
-            for series, key in ((sweep.voltage, "v_unit"), (sweep.current, "i_unit")):
-                _unit(path, file[series], key, file_metadata)
-        return [{"sweep": sweep.name, "protocol": sweep.protocol, "cell": sweep.cell} for sweep in sweeps]
+            self._unit(file[sweep.voltage], "v_unit")
+            self._unit(file[sweep.current], "i_unit")
+        return sweeps
 
-
-def describe_nwb(path) -> dict:
-    """What an NWB file says of its session and subject, and which sweeps it has.
-
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    dict
-        ``subject``, ``species``, ``sex``, ``session_date`` (ISO) as far as known, and ``sweeps`` as `list_nwb`
-        gives them.
-
-    Raises
-    ------
-    ReadError
-        As in `read_nwb`.
-    """
-    with open_hdf5(path) as file:
+    def read_facts(self, handle) -> dict:
+        """Say subject, species, sex and day, as far as the file knows them."""
+        file, _ = handle
         subject = file.get("general/subject")
         known = {} if subject is None else {key: text(subject, name) for key, name in _SUBJECT.items()}
         day = re.match(r"\d{4}-\d{2}-\d{2}", text(file, "session_start_time") or "")
         known["session_date"] = day[0] if day else None
-    told = {key: value for key, value in known.items() if value and value.lower() not in ("unknown", "na", "n/a")}
-    return {**told, "sweeps": list_nwb({"filepath": path})}
+        return {key: value for key, value in known.items() if value and value.lower() not in _UNKNOWN}
+
+    def read_sweeps(self, handle, sweeps):
+        """Read the samples of each sweep by itself."""
+        file, layout = handle
+        read = (self._read_sweep(file, layout, sweep) for sweep in sweeps)
+        return [sweep for sweep in read if sweep is not None]
+
+    def _read_sweep(self, file, layout, sweep) -> dict | None:
+        """Samples and units of one sweep; None for one that ends before ``toff``."""
+        voltage_series, current_series = file[sweep.voltage], file[sweep.current]
+        v_unit = self._unit(voltage_series, "v_unit")
+        i_unit = self._unit(current_series, "i_unit")
+        v_scale, i_scale = _scale(voltage_series), _scale(current_series)
+        if layout is TRT and (v_unit, i_unit, v_scale[0], i_scale[0]) == ("volts", "volts", 1e-12, 1e-3):
+            v_scale, i_scale, i_unit = i_scale, v_scale, "amperes"
+        voltage, current = _samples(self.path, voltage_series, v_scale), _samples(self.path, current_series, i_scale)
+        dt_s = _interval_s(self.path, voltage_series, self.metadata)
+        if layout is VU:
+            voltage, current = _settle_vu(voltage_series, current_series, voltage, current, i_unit, dt_s)
+            if float(self.metadata.get("toff") or 0.0) > len(voltage) * dt_s * 1e3:
+                return None
+        if len(voltage) != len(current) or len(voltage) == 0:
+            raise ReadError(
+                self.path,
+                f"{sweep.name} has {len(voltage)} voltage and {len(current)} current samples",
+                "Check the file",
+            )
+        t_unit = self.metadata.get("t_unit") or "seconds"
+        return {
+            "voltage": voltage,
+            "current": current,
+            "dt": dt_s * 1e3 / to_ms(t_unit),
+            "t_unit": t_unit,
+            "v_unit": v_unit,
+            "i_unit": i_unit,
+            "id": sweep.name,
+            "protocol": sweep.protocol,
+            "repetition": sweep.repetition,
+        }
+
+    def _unit(self, series, key) -> str:
+        return need(self.metadata, key, text(series["data"], "unit"), self.path, f"the series {series.name}")
 
 
 def inspect_nwb(filepath, protocol_names=None, repetition=None, v_file=None) -> dict:
@@ -119,12 +155,12 @@ def inspect_nwb(filepath, protocol_names=None, repetition=None, v_file=None) -> 
     protocol_names : str or list of str, optional
         Default: all.
     repetition, v_file
-        As in `read_nwb`.
+        As in `NWBFile`.
 
     Returns
     -------
     dict
-        ``reader`` (name of the layout), ``protocols`` (all in the file), ``traces`` (as `read_nwb` gives them)
+        ``reader`` (name of the layout), ``protocols`` (all in the file), ``traces`` (as `NWBFile` gives them)
         and ``metadata`` (nwb_version, identifier, session_description, session_start_time, as far as known).
 
     Raises
@@ -134,12 +170,12 @@ def inspect_nwb(filepath, protocol_names=None, repetition=None, v_file=None) -> 
     """
     metadata = {"filepath": filepath, "protocol_name": protocol_names, "repetition": repetition, "v_file": v_file}
     try:
-        with open_hdf5(filepath) as file:
-            layout = _layout(filepath, file)
+        nwb = NWBFile(metadata)
+        with nwb.opened() as (file, layout):
             sweeps = list(layout.sweeps(file))
-            protocols = list(dict.fromkeys(sweep.protocol for sweep in sweeps))
+            protocols = list(dict.fromkeys(str(sweep.protocol) for sweep in sweeps))
             known = {key: value for key in _INSPECTED if (value := text(file, key)) is not None}
-            traces = _read(filepath, file, layout, sweeps, metadata)
+            traces = nwb.read_sweeps((file, layout), nwb.pick((file, layout), sweeps))
     except ReadError as error:
         raise NWBInspectionError(error.path, error.found, error.advice) from error
     if not traces:
@@ -149,30 +185,6 @@ def inspect_nwb(filepath, protocol_names=None, repetition=None, v_file=None) -> 
             "Ask for one of them, or check which series the file has",
         )
     return {"reader": layout.name, "protocols": protocols, "traces": traces, "metadata": known}
-
-
-def _layout(path, file) -> Layout:
-    if not ("acquisition" in file or "stimulus" in file):
-        raise ReadError(path, "an HDF5 file, but without acquisition and stimulus", "Name its reader if it is no NWB")
-    return find_layout(file)
-
-
-def _read(path, file, layout, sweeps, file_metadata) -> list[dict]:
-    """Those of the sweeps that the metadata asks for, with their samples."""
-    wanted = _wanted(path, file, layout, sweeps, file_metadata)
-    read = [_read_sweep(path, file, layout, sweep, file_metadata) for sweep in wanted]
-    return [sweep for sweep in read if sweep is not None]
-
-
-def _wanted(path, file, layout, sweeps, file_metadata) -> list[NWBSweep]:
-    """Those of the sweeps that the metadata asks for."""
-    names = set(pick_sweeps(path, file_metadata, [sweep.name for sweep in sweeps]))
-    sweeps = [sweep for sweep in sweeps if sweep.name in names]
-    sweeps = _of_protocols(path, layout, sweeps, [str(name) for name in as_list(file_metadata.get("protocol_name"))])
-    source = file_metadata.get("v_file") if file_metadata.get("filepath") else None
-    if source:
-        sweeps = [sweep for sweep in sweeps if _basename(text(file[sweep.voltage], "description")) == _basename(source)]
-    return _of_repetitions(path, sweeps, file_metadata.get("repetition"))
 
 
 def _of_protocols(path, layout, sweeps, wanted) -> list[NWBSweep]:
@@ -216,42 +228,6 @@ def _of_repetitions(path, sweeps, repetition) -> list[NWBSweep]:
 
 def _basename(path) -> str:
     return re.split(r"[/\\]", str(path or "").strip())[-1]
-
-
-def _read_sweep(path, file, layout, sweep, file_metadata) -> dict | None:
-    """Samples and units of one sweep; None for one that ends before ``toff``."""
-    voltage_series, current_series = file[sweep.voltage], file[sweep.current]
-    v_unit = _unit(path, voltage_series, "v_unit", file_metadata)
-    i_unit = _unit(path, current_series, "i_unit", file_metadata)
-    v_scale, i_scale = _scale(voltage_series), _scale(current_series)
-    if layout is TRT and (v_unit, i_unit, v_scale[0], i_scale[0]) == ("volts", "volts", 1e-12, 1e-3):
-        v_scale, i_scale, i_unit = i_scale, v_scale, "amperes"
-    voltage, current = _samples(path, voltage_series, v_scale), _samples(path, current_series, i_scale)
-    dt_s = _interval_s(path, voltage_series, file_metadata)
-    if layout is VU:
-        voltage, current = _settle_vu(voltage_series, current_series, voltage, current, i_unit, dt_s)
-        if float(file_metadata.get("toff") or 0.0) > len(voltage) * dt_s * 1e3:
-            return None
-    if len(voltage) != len(current) or len(voltage) == 0:
-        raise ReadError(
-            path, f"{sweep.name} has {len(voltage)} voltage and {len(current)} current samples", "Check the file"
-        )
-    t_unit = file_metadata.get("t_unit") or "seconds"
-    return {
-        "voltage": voltage,
-        "current": current,
-        "dt": dt_s * 1e3 / to_ms(t_unit),
-        "t_unit": t_unit,
-        "v_unit": v_unit,
-        "i_unit": i_unit,
-        "id": sweep.name,
-        "protocol": sweep.protocol,
-        "repetition": sweep.repetition,
-    }
-
-
-def _unit(path, series, key, file_metadata) -> str:
-    return need(file_metadata, key, text(series["data"], "unit"), path, f"the series {series.name}")
 
 
 def _scale(series) -> tuple[float, float]:

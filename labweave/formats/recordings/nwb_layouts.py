@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from labweave.errors import ReadError
+from labweave.formats.recordings.base import ListedSweep
 from labweave.formats.recordings.notices import EphysWarning
 
 RESPONSES, OLD_RESPONSES, STIMULI = "acquisition", "acquisition/timeseries", "stimulus/presentation"
@@ -44,28 +45,11 @@ _VU_PROTOCOLS = (
 
 
 @dataclass(frozen=True)
-class NWBSweep:
-    """One pair of voltage and current in a file.
+class NWBSweep(ListedSweep):
+    """One pair of voltage and current in a file, and the paths of the two series in it."""
 
-    Attributes
-    ----------
-    name : str
-        Of the series that identifies the sweep; unique in its file.
-    protocol : str
-    voltage, current : str
-        Paths of the two series in the file.
-    cell : str or None
-        Where the file says it.
-    repetition : int or None
-        Where the file says it.
-    """
-
-    name: str
-    protocol: str
-    voltage: str
-    current: str
-    cell: str | None = None
-    repetition: int | None = None
+    voltage: str = ""
+    current: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +108,7 @@ def _bbp_sweeps(file) -> Iterator[NWBSweep]:
                 for _, traces in _groups(repetition):
                     for trace in traces:
                         if (pair := _bbp_pair(file, trace)) is not None:
-                            yield NWBSweep(trace, protocol, *pair, cell_name, int(number[0]) if number else None)
+                            yield NWBSweep(trace, protocol, cell_name, int(number[0]) if number else None, *pair)
 
 
 def _bbp_pair(file, trace) -> tuple[str, str] | None:
@@ -157,7 +141,7 @@ def _vu_sweeps(file) -> Iterator[NWBSweep]:
         description = vu_description(file[current])
         for pattern, protocol in _VU_PROTOCOLS:
             if re.fullmatch(pattern, description):
-                yield NWBSweep(name, protocol, voltage, current)
+                yield NWBSweep(name, protocol, voltage=voltage, current=current)
 
 
 def _is_aibs(file) -> bool:
@@ -169,7 +153,7 @@ def _aibs_sweeps(file) -> Iterator[NWBSweep]:
         voltage, current = f"{OLD_RESPONSES}/{name}", f"{STIMULI}/{name}"
         protocol = text(file[voltage], "aibs_stimulus_name")
         if protocol is not None and _has(file, current):
-            yield NWBSweep(name, protocol, voltage, current)
+            yield NWBSweep(name, protocol, voltage=voltage, current=current)
 
 
 def _is_trt(file) -> bool:
@@ -179,7 +163,7 @@ def _is_trt(file) -> bool:
 def _trt_sweeps(file) -> Iterator[NWBSweep]:
     for name in _names(file, RESPONSES):
         if (twin := _trt_twin(name)) is not None and _has(file, f"{STIMULI}/{twin}"):
-            yield NWBSweep(name, "Step", f"{RESPONSES}/{name}", f"{STIMULI}/{twin}")
+            yield NWBSweep(name, "Step", voltage=f"{RESPONSES}/{name}", current=f"{STIMULI}/{twin}")
 
 
 def _trt_twin(name) -> str | None:
@@ -211,7 +195,7 @@ def _scala_sweeps(file) -> Iterator[NWBSweep]:
         )
     repetitions = _scala_repetitions(file, [name for name, *_ in named], table)
     for name, protocol, voltage, current in named:
-        yield NWBSweep(name, protocol, voltage, current, repetition=repetitions.get(name))
+        yield NWBSweep(name, protocol, None, repetitions.get(name), voltage, current)
 
 
 def _scala_protocol(description) -> str:

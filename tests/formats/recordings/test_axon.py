@@ -11,7 +11,8 @@ from abf_files import CHANNELS, write_abf1, write_abf2
 
 from labweave.ephys import read_recordings_of_file
 from labweave.errors import ConfigError, ReadError
-from labweave.formats.recordings import describe_axon, list_sweeps, read_axon, read_file
+from labweave.formats import recordings
+from labweave.formats.recordings import read_file
 
 pytest.importorskip("neo")
 
@@ -33,16 +34,16 @@ def test_sweeps_come_in_the_units_of_their_channels(tmp_path, write):
 @WRITERS
 def test_one_sweep_is_read_by_its_name(tmp_path, write):
     path = write(tmp_path / "x.abf")
-    assert [sweep["sweep"] for sweep in list_sweeps({"filepath": path})] == ["sweep_000", "sweep_001", "sweep_002"]
-    (sweep,) = read_axon({"filepath": str(path), "sweep": "sweep_002"})
+    assert [sweep.name for sweep in recordings.open(path).sweeps] == ["sweep_000", "sweep_001", "sweep_002"]
+    (sweep,) = read_file({"filepath": str(path), "sweep": "sweep_002"})
     assert sweep["voltage"][0] == pytest.approx(100.0)
     with pytest.raises(ReadError, match=r"no sweep sweep_003\. The file has sweep_000"):
-        read_axon({"filepath": path, "sweep": "sweep_003"})
+        read_file({"filepath": path, "sweep": "sweep_003"})
 
 
 @WRITERS
 def test_units_choose_the_channels_in_any_order(tmp_path, write):
-    (sweep,) = read_axon({"filepath": write(tmp_path / "x.abf", 1, channels=CHANNELS[::-1])})
+    (sweep,) = read_file({"filepath": write(tmp_path / "x.abf", 1, channels=CHANNELS[::-1])})
     assert (sweep["current"][1], sweep["voltage"][1]) == (pytest.approx(2.0), pytest.approx(-0.5))
     assert (sweep["v_unit"], sweep["i_unit"]) == ("mV", "pA")
 
@@ -53,16 +54,16 @@ def test_units_that_the_file_lacks_come_from_the_metadata(tmp_path, write):
     channels = [("Vm", "", "voltage"), ("Im", "", "current")]
     path = write(tmp_path / "x.abf", 1, channels=channels)
     with pytest.raises(ReadError, match=r"don't tell voltage from current \(Vm in no unit, Im in no unit\)") as caught:
-        read_axon({"filepath": path, "t_unit": "s", "v_unit": "mV"})
+        read_file({"filepath": path, "t_unit": "s", "v_unit": "mV"})
     assert str(path) in str(caught.value) and "v_unit and i_unit" in str(caught.value)
-    (sweep,) = read_axon({"filepath": path, "v_unit": "mV", "i_unit": "nA"})
+    (sweep,) = read_file({"filepath": path, "v_unit": "mV", "i_unit": "nA"})
     assert (sweep["v_unit"], sweep["i_unit"], sweep["voltage"][1]) == ("mV", "nA", pytest.approx(0.5))
 
 
 @WRITERS
 def test_units_of_the_metadata_win(tmp_path, write):
     path = write(tmp_path / "x.abf", 1)
-    (sweep,) = read_axon({"filepath": path, "i_unit": "nA"})
+    (sweep,) = read_file({"filepath": path, "i_unit": "nA"})
     assert (sweep["v_unit"], sweep["i_unit"]) == ("mV", "nA")
 
 
@@ -70,8 +71,8 @@ def test_units_of_the_metadata_win(tmp_path, write):
 @pytest.mark.parametrize(("interval_us", "dt_s"), [(100.0, 1e-4), (30.0, 30e-6), (12.5, 12.5e-6)])
 def test_the_interval_is_that_of_a_channel(tmp_path, write, interval_us, dt_s):
     path = write(tmp_path / "x.abf", 1, interval_us=interval_us)
-    assert read_axon({"filepath": path})[0]["dt"] == pytest.approx(dt_s, rel=1e-6)
-    assert read_axon({"filepath": path, "t_unit": "ms"})[0]["dt"] == pytest.approx(1e3 * dt_s, rel=1e-6)
+    assert read_file({"filepath": path})[0]["dt"] == pytest.approx(dt_s, rel=1e-6)
+    assert read_file({"filepath": path, "t_unit": "ms"})[0]["dt"] == pytest.approx(1e3 * dt_s, rel=1e-6)
 
 
 @WRITERS
@@ -79,16 +80,17 @@ def test_the_interval_is_that_of_a_channel(tmp_path, write, interval_us, dt_s):
 def test_other_than_two_channels_are_refused(tmp_path, write, channels):
     path = write(tmp_path / "x.abf", channels=[*channels])
     with pytest.raises(ReadError, match=f"{len(channels)} channels"):
-        read_axon({"filepath": path})
+        read_file({"filepath": path})
 
 
 @WRITERS
 def test_the_header_is_described(tmp_path, write):
-    found = describe_axon(write(tmp_path / "x.abf"))
-    assert (found["protocol"], found["n_sweeps"]) == ("IDRest", 3)
-    assert found["channels"] == [("Vm", "mV"), ("Im", "pA")]
-    assert found["start_time"].isoformat() == "2020-01-02T01:00:00"
-    assert describe_axon(write(tmp_path / "y.abf", protocol="(untitled)"))["protocol"] is None
+    file = recordings.open(write(tmp_path / "x.abf"))
+    assert [sweep.protocol for sweep in file.sweeps] == ["IDRest"] * 3
+    assert file.facts == {"session_date": "2020-01-02"}
+    assert {(sweep["v_unit"], sweep["i_unit"]) for sweep in file.read()} == {("mV", "pA")}
+    untitled = recordings.open(write(tmp_path / "y.abf", protocol="(untitled)"))
+    assert [sweep.protocol for sweep in untitled.sweeps] == [None] * 3
 
 
 @WRITERS
@@ -99,7 +101,7 @@ def test_files_that_are_not_whole_are_named(tmp_path, write, how):
     path.unlink()
     if how != "missing":
         path.write_bytes({"empty": b"", "truncated": content[: len(content) * 2 // 3], "foreign": b"GIF89a" * 999}[how])
-    for read in (read_axon, list_sweeps, lambda metadata: describe_axon(metadata["filepath"])):
+    for read in (read_file, recordings.open):
         with pytest.raises(ReadError) as caught:
             read({"filepath": path})
         assert caught.value.path == str(path)
@@ -108,7 +110,7 @@ def test_files_that_are_not_whole_are_named(tmp_path, write, how):
 def test_without_neo_the_install_line_is_given(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "neo.rawio", None)
     with pytest.raises(ConfigError, match=r"pip install labweave\[abf\]"):
-        read_axon({"filepath": write_abf2(tmp_path / "x.abf")})
+        read_file({"filepath": write_abf2(tmp_path / "x.abf")})
 
 
 REFERENCE = [  # BluePyEfe 2.3.63: mean voltage in mV and mean current in pA of each sweep
@@ -134,7 +136,7 @@ REFERENCE = [  # BluePyEfe 2.3.63: mean voltage in mV and mean current in pA of 
 @pytest.mark.parametrize("units", [{}, {"i_unit": "pA", "v_unit": "mV", "t_unit": "s"}])
 def test_a_real_file_gives_the_samples_of_the_reference(shared, units):
     path = shared / "data/ephys/abf/2020_03_02_0000.abf"
-    found = read_axon({"filepath": path, **units})
+    found = read_file({"filepath": path, **units})
     means = [(s["voltage"].mean(dtype=float), s["current"].mean(dtype=float)) for s in found]
     np.testing.assert_allclose(means, REFERENCE, rtol=1e-8)
     assert {len(sweep["voltage"]) for sweep in found} == {20000}
@@ -160,4 +162,4 @@ def test_a_damaged_list_of_sections_is_refused(tmp_path):
     content[76 + 16 * 11 + 8 : 76 + 16 * 11 + 12] = b"\xff\xff\xff\x7f"
     path.write_bytes(content)
     with pytest.raises(ReadError, match="section 11 of its header is damaged"):
-        read_axon({"filepath": path})
+        read_file({"filepath": path})

@@ -9,7 +9,8 @@ import pytest
 
 from labweave.ephys import EphysWarning, read_recordings_of_file
 from labweave.errors import ReadError, SourceError
-from labweave.formats.recordings import is_csv_lccr, list_sweeps, read_csv_lccr, read_file
+from labweave.formats import recordings
+from labweave.formats.recordings import READERS, read_file
 
 METADATA = {
     "dt": 0.1, "t_unit": "ms", "v_unit": "mV", "i_unit": "pA", "amplitudes": [10, 20], "hypamp": -5, "ton": 0.2, "toff": 0.5,
@@ -41,45 +42,45 @@ def test_a_column_is_a_sweep_and_the_current_is_rebuilt(write):
 def test_line_ends_do_not_matter(write, ending):
     table = TABLE.rstrip("\n")
     table = table.replace("\n", "\r\n") if "\r" in ending else table
-    assert [len(sweep["voltage"]) for sweep in read_csv_lccr(write(table + ending))] == [10, 10]
+    assert [len(sweep["voltage"]) for sweep in read_file(write(table + ending))] == [10, 10]
 
 
 @pytest.mark.parametrize(("amplitudes", "n_sweeps"), [([1], 1), ([1, 2, 3], 2), ("10 -20", 2), (7.0, 1), ("7;8,9", 2)])
 def test_the_shorter_of_amplitudes_and_columns_counts(write, amplitudes, n_sweeps):
     """Row 74."""
     metadata = write(TABLE, amplitudes=amplitudes)
-    assert len(read_csv_lccr(metadata)) == len(list_sweeps(metadata)) == n_sweeps
+    assert len(read_file(metadata)) == len(recordings.open(metadata).sweeps) == n_sweeps
 
 
 def test_one_sweep_is_read_by_its_name(write):
     metadata = write(TABLE)
-    assert [sweep["sweep"] for sweep in list_sweeps(metadata)] == ["sweep_000", "sweep_001"]
-    (sweep,) = read_csv_lccr({**metadata, "sweep": "sweep_001"})
+    assert [sweep.name for sweep in recordings.open(metadata).sweeps] == ["sweep_000", "sweep_001"]
+    (sweep,) = read_file({**metadata, "sweep": "sweep_001"})
     assert (sweep["voltage"][0], sweep["metadata"]["amp"]) == (-10.0, 20.0)
     with pytest.raises(ReadError, match="no sweep sweep_002"):
-        read_csv_lccr({**metadata, "sweep": "sweep_002"})
+        read_file({**metadata, "sweep": "sweep_002"})
 
 
 @pytest.mark.parametrize("absent", ["-", "", " "])
 def test_missing_samples_count_as_zero_with_a_warning(write, absent):
     with pytest.warns(EphysWarning, match="1 missing samples count as 0"):
-        sweeps = read_csv_lccr(write(TABLE.replace("-3\t", f"{absent}\t", 1)))
+        sweeps = read_file(write(TABLE.replace("-3\t", f"{absent}\t", 1)))
     assert sweeps[0]["voltage"][3] == 0.0
 
 
 def test_an_empty_last_column_is_no_sweep(write):
-    assert len(read_csv_lccr(write(TABLE.replace("\n", "\t\n"), amplitudes=[1, 2, 3]))) == 2
+    assert len(read_file(write(TABLE.replace("\n", "\t\n"), amplitudes=[1, 2, 3]))) == 2
 
 
 @pytest.mark.parametrize("cut", [True, "true", "Yes"])
 def test_the_last_100_ms_can_be_left_out(write, cut):
-    sweeps = read_csv_lccr(write(TABLE, dt=50, ton=50, toff=150, remove_last_100ms=cut))
+    sweeps = read_file(write(TABLE, dt=50, ton=50, toff=150, remove_last_100ms=cut))
     assert sweeps[0]["current"].tolist() == [-5, 5, 5, -5, -5, -5, -5, -5]
     assert len(sweeps[0]["voltage"]) == 8
 
 
 def test_a_step_in_ms_fits_an_interval_in_s(write):
-    assert read_csv_lccr(write(TABLE, dt=1e-4, t_unit="s"))[0]["current"].tolist() == [
+    assert read_file(write(TABLE, dt=1e-4, t_unit="s"))[0]["current"].tolist() == [
         -5,
         -5,
         5,
@@ -96,7 +97,7 @@ def test_a_step_in_ms_fits_an_interval_in_s(write):
 @pytest.mark.parametrize("name", METADATA)
 def test_what_the_metadata_lacks_is_named(write, name):
     for nothing in (None, ""):
-        for read in (read_csv_lccr, list_sweeps):
+        for read in (read_file, recordings.open):
             with pytest.raises(ReadError, match=f"says nothing of {name}"):
                 read(write(TABLE, **{name: nothing}))
 
@@ -116,13 +117,13 @@ def test_what_the_metadata_lacks_is_named(write, name):
 )
 def test_metadata_that_contradicts_the_file(write, change, found):
     with pytest.raises(ReadError, match=found) as caught:
-        read_csv_lccr(write(TABLE, **change))
+        read_file(write(TABLE, **change))
     assert "x.txt" in str(caught.value)
 
 
 def test_an_unknown_time_unit_is_a_source_error(write):
     with pytest.raises(SourceError, match="Time unit 'min' is unknown"):
-        read_csv_lccr(write(TABLE, t_unit="min"))
+        read_file(write(TABLE, t_unit="min"))
 
 
 @pytest.mark.parametrize(
@@ -137,13 +138,13 @@ def test_an_unknown_time_unit_is_a_source_error(write):
 )
 def test_files_that_are_no_table_are_named(write, text, found):
     with pytest.raises(ReadError, match=found) as caught:
-        read_csv_lccr(write(text))
+        read_file(write(text))
     assert "x.txt" in caught.value.path
 
 
 def test_a_missing_file(tmp_path):
     with pytest.raises(ReadError, match="no such file") as caught:
-        read_csv_lccr({"filepath": tmp_path / "no.txt", **METADATA})
+        read_file({"filepath": tmp_path / "no.txt", **METADATA})
     assert isinstance(caught.value, FileNotFoundError)
 
 
@@ -152,7 +153,7 @@ def test_a_missing_file(tmp_path):
 )
 def test_tables_are_told_from_notes(tmp_path, text, expected):
     (tmp_path / "x.txt").write_text(text)
-    assert is_csv_lccr(tmp_path / "x.txt") == expected
+    assert READERS["csv_lccr"].holds_recordings(tmp_path / "x.txt") == expected
 
 
 def test_the_shared_table(shared):

@@ -8,7 +8,8 @@ import pytest
 import scipy.io
 
 from labweave.errors import ReadError
-from labweave.formats.recordings import has_traces, list_sweeps, read_file, read_matlab
+from labweave.formats import recordings
+from labweave.formats.recordings import READERS, read_file
 
 UNITS = {"t_unit": "s", "v_unit": "V", "i_unit": "A"}
 TIME = np.arange(5) * 1e-4
@@ -65,18 +66,18 @@ def test_pairs_of_variables_are_sweeps(tmp_path, write):
 @FORMATS
 def test_one_sweep_is_read_by_its_name(tmp_path, write):
     metadata = {"filepath": write(tmp_path / "x.mat", SWEEPS), **UNITS}
-    assert [sweep["sweep"] for sweep in list_sweeps(metadata)] == ["Trace_1_1_1_1", "Trace_1_1_2_1"]
-    (sweep,) = read_matlab({**metadata, "sweep": "Trace_1_1_2_1"})
+    assert [sweep.name for sweep in recordings.open(metadata).sweeps] == ["Trace_1_1_1_1", "Trace_1_1_2_1"]
+    (sweep,) = read_file({**metadata, "sweep": "Trace_1_1_2_1"})
     assert sweep["voltage"][0] == 4.0
     with pytest.raises(ReadError, match="no sweep Trace_9"):
-        read_matlab({**metadata, "sweep": "Trace_9"})
+        read_file({**metadata, "sweep": "Trace_9"})
 
 
 @FORMATS
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_missing_unit_is_named(tmp_path, write, unit):
     metadata = {"filepath": write(tmp_path / "x.mat", SWEEPS), **UNITS, unit: None}
-    for read in (read_matlab, list_sweeps):
+    for read in (read_file, recordings.open):
         with pytest.raises(ReadError, match=f"no {unit} in the file"):
             read(metadata)
 
@@ -95,7 +96,7 @@ def test_a_missing_unit_is_named(tmp_path, write, unit):
 def test_what_is_wrong_is_named(tmp_path, write, variables, found):
     path = write(tmp_path / "x.mat", variables)
     with pytest.raises(ReadError, match=found) as caught:
-        read_matlab({"filepath": path, **UNITS})
+        read_file({"filepath": path, **UNITS})
     assert caught.value.path == str(path)
 
 
@@ -108,11 +109,11 @@ def test_files_that_are_not_whole_are_named(tmp_path, write, how):
     if how != "missing":
         path.write_bytes({"empty": b"", "truncated": content[: len(content) * 2 // 3], "foreign": b"GIF89a" * 99}[how])
     with pytest.raises(ReadError) as caught:
-        read_matlab({"filepath": path, **UNITS})
+        read_file({"filepath": path, **UNITS})
     assert caught.value.path == str(path)
 
 
 @FORMATS
 def test_recordings_are_told_from_other_mat_files(tmp_path, write):
-    assert has_traces(write(tmp_path / "x.mat", SWEEPS))
-    assert not has_traces(write(tmp_path / "y.mat", {"x": np.eye(2)}))
+    assert READERS["matlab"].holds_recordings(write(tmp_path / "x.mat", SWEEPS))
+    assert not READERS["matlab"].holds_recordings(write(tmp_path / "y.mat", {"x": np.eye(2)}))

@@ -10,20 +10,18 @@ from nwb_files import ramp
 
 from labweave.ephys import EphysWarning, read_recordings_of_file
 from labweave.errors import ReadError, SourceError
+from labweave.formats import recordings
 from labweave.formats.recordings import (
     NWBInspectionError,
-    describe_nwb,
     inspect_nwb,
-    list_sweeps,
     read_file,
-    read_nwb,
 )
 
 PROTOCOLS = ["IDThresh", "IDRest", "IV", "Step", "SpikeRec", "PinkNoise", "Ramp", "SineSpec", "CapCheck"]
 
 
 def ids(path, **metadata):
-    return [sweep["id"] for sweep in read_nwb({"filepath": path, **metadata})]
+    return [sweep["id"] for sweep in read_file({"filepath": path, **metadata})]
 
 
 def check(sweep, start, bias_pa=0.0):
@@ -117,7 +115,7 @@ def test_the_original_file_picks_a_sweep(tmp_path, description, v_file, found):
 )
 def test_aibs_stimulus_names_in_any_case(tmp_path, name, expected):
     path = nwb_files.write_aibs(tmp_path / "x.nwb")
-    sweeps = read_nwb({"filepath": path, "protocol_name": name})
+    sweeps = read_file({"filepath": path, "protocol_name": name})
     assert [sweep["id"] for sweep in sweeps] == expected
     for sweep in sweeps:
         check(sweep, 100.0 * int(sweep["id"][-1]))
@@ -128,7 +126,7 @@ def test_aibs_stimulus_names_in_any_case(tmp_path, name, expected):
 def test_trt_pairs_and_swapped_units(tmp_path, swapped):
     path = nwb_files.write_trt(tmp_path / "x.nwb", swapped)
     for name in ("Step", "genericstep"):
-        sweeps = read_nwb({"filepath": path, "protocol_name": name})
+        sweeps = read_file({"filepath": path, "protocol_name": name})
         assert [sweep["id"] for sweep in sweeps] == ["index_00", "index_02", "index_10_0"]
         for sweep, start in zip(sweeps, (0.0, 100.0, 200.0), strict=True):
             check(sweep, start)
@@ -157,7 +155,7 @@ undescribed = pytest.mark.filterwarnings("ignore:.*without stimulus_description"
 def test_scala_descriptions(tmp_path, name, expected):
     """Row 76, and that all kinds of steps are Step."""
     path = nwb_files.write_scala(tmp_path / "x.nwb")
-    sweeps = read_nwb({"filepath": path, "protocol_name": name})
+    sweeps = read_file({"filepath": path, "protocol_name": name})
     assert [sweep["id"] for sweep in sweeps] == [f"CurrentClampSeries_{number}" for number in expected]
     for sweep in sweeps:
         check(sweep, 100.0 * (int(sweep["id"][-1]) - 1))
@@ -217,7 +215,7 @@ def pynwb_file(tmp_path):
 
 
 def test_tables_of_pynwb_pair_the_series(pynwb_file):
-    sweeps = read_nwb({"filepath": pynwb_file, "protocol_name": "IDRest"})
+    sweeps = read_file({"filepath": pynwb_file, "protocol_name": "IDRest"})
     assert [sweep["id"] for sweep in sweeps] == ["membrane 0", "membrane 1"]
     for sweep, start in zip(sweeps, (0.0, 100.0), strict=True):
         np.testing.assert_allclose(sweep["voltage"], ramp(start) * 1e-3, rtol=1e-6)
@@ -227,10 +225,9 @@ def test_tables_of_pynwb_pair_the_series(pynwb_file):
 
 
 def test_subject_and_day_are_told(pynwb_file):
-    found = describe_nwb(pynwb_file)
-    sweeps = found.pop("sweeps")
-    assert found == {"subject": "m12", "species": "Mus musculus", "sex": "F", "session_date": "2024-05-06"}
-    assert [sweep["sweep"] for sweep in sweeps] == ["membrane 0", "membrane 1"]
+    file = recordings.open(pynwb_file)
+    assert file.facts == {"subject": "m12", "species": "Mus musculus", "sex": "F", "session_date": "2024-05-06"}
+    assert [sweep.name for sweep in file.sweeps] == ["membrane 0", "membrane 1"]
 
 
 # --- VU ---------------------------------------------------------------------------------------------
@@ -268,21 +265,21 @@ def test_vu_sweeps_that_are_no_stimuli_are_skipped(tmp_path):
 
 
 def test_vu_bias_current_is_added(tmp_path):
-    for number, sweep in enumerate(read_nwb({"filepath": nwb_files.write_vu(tmp_path / "x.nwb")})):
+    for number, sweep in enumerate(read_file({"filepath": nwb_files.write_vu(tmp_path / "x.nwb")})):
         check(sweep, 100.0 * number, bias_pa=5.0)
 
 
 @pytest.mark.parametrize("description", ["CCSteps_DA_0", "X1PS_SubThresh_DA_0", "X4PS_SupraThresh_DA_0"])
 def test_vu_settling_is_held(tmp_path, description):
     """The sample is number 899, as the reference counts 90 ms at 10 kHz."""
-    sweep = read_nwb({"filepath": nwb_files.write_vu(tmp_path / "x.nwb", description)})[0]
+    sweep = read_file({"filepath": nwb_files.write_vu(tmp_path / "x.nwb", description)})[0]
     np.testing.assert_allclose(sweep["voltage"][:901], [*[0.899] * 900, 0.9], rtol=1e-6)
     np.testing.assert_allclose(sweep["current"][:901], [*[904e-12] * 900, 905e-12], rtol=1e-6)
 
 
 def test_vu_sweeps_end_where_the_current_does(tmp_path):
     path = nwb_files.write_vu(tmp_path / "x.nwb", "CCSteps_DA_0", nan_at=1500)
-    assert [len(sweep["voltage"]) for sweep in read_nwb({"filepath": path})] == [1500, 1500]
+    assert [len(sweep["voltage"]) for sweep in read_file({"filepath": path})] == [1500, 1500]
     assert len(ids(path, toff=140.0)) == 2
     assert ids(path, toff=160.0) == []  # 13.27: the reference goes on with the dropped sweep
 
@@ -337,12 +334,12 @@ def test_inspection_says_layout_and_protocols(tmp_path, reader):
 @pytest.mark.parametrize("reader", WRITERS)
 def test_listed_sweeps_can_be_read_one_by_one(tmp_path, reader):
     path = WRITERS[reader][0](tmp_path / "x.nwb")
-    whole = {sweep["id"]: sweep for sweep in read_nwb({"filepath": path})}
-    listed = list_sweeps({"filepath": path})
-    assert [(sweep["sweep"], sweep["protocol"]) for sweep in listed] == [(k, s["protocol"]) for k, s in whole.items()]
+    whole = {sweep["id"]: sweep for sweep in read_file({"filepath": path})}
+    listed = recordings.open(path).sweeps
+    assert [(sweep.name, sweep.protocol) for sweep in listed] == [(k, s["protocol"]) for k, s in whole.items()]
     for sweep in listed:
-        (alone,) = read_nwb({"filepath": path, "sweep": sweep["sweep"], "protocol_name": sweep["protocol"]})
-        np.testing.assert_array_equal(alone["voltage"], whole[sweep["sweep"]]["voltage"])
+        (alone,) = read_file({"filepath": path, "sweep": sweep.name, "protocol_name": sweep.protocol})
+        np.testing.assert_array_equal(alone["voltage"], whole[sweep.name]["voltage"])
 
 
 def test_inspection_of_what_can_not_be_read(tmp_path):
@@ -384,7 +381,7 @@ def test_metadata_completes_units_and_interval(tmp_path):
         del file["acquisition/ic__1/data"].attrs["unit"]
         del file["acquisition/ic__1/starting_time"]
     metadata = {"filepath": path, "sweep": "ic__1", "v_unit": "V", "dt": 0.1, "t_unit": "ms"}
-    (sweep,) = read_nwb(metadata)
+    (sweep,) = read_file(metadata)
     assert (sweep["v_unit"], sweep["dt"], sweep["t_unit"]) == ("V", pytest.approx(0.1), "ms")
     (recording,) = read_recordings_of_file("IDRest", {**metadata, "ton": 50.0, "toff": 100.0})
     assert recording.dt == pytest.approx(0.1)

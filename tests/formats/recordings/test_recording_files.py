@@ -12,13 +12,12 @@ import pytest
 
 from labweave.ephys import read_recordings_of_file
 from labweave.errors import ReadError, SourceError
+from labweave.formats import recordings
 from labweave.formats.recordings import (
-    describe_igor,
-    describe_recordings,
+    READERS,
+    ListedSweep,
     find_reader,
     read_file,
-    read_hdf5,
-    read_igor,
     write_recordings,
 )
 
@@ -71,7 +70,7 @@ def test_written_sweeps_come_back(file):
 
 def test_sweeps_are_picked_by_name_and_protocol(file):
     def names(**metadata):
-        return [sweep["id"] for sweep in read_hdf5({"filepath": file, **metadata})]
+        return [sweep["id"] for sweep in read_file({"filepath": file, **metadata})]
 
     assert names(sweep="s1") == ["s1"]
     assert names(sweep=["s2", "s0"]) == ["s2", "s0"]
@@ -83,27 +82,24 @@ def test_sweeps_are_picked_by_name_and_protocol(file):
 
 
 def test_timings_in_the_file_are_ms(file):
-    recordings = read_recordings_of_file("IDrest", {"filepath": file})
-    assert [(r.ton, r.toff, r.timing) for r in recordings] == [(pytest.approx(10.0), pytest.approx(40.0), "given")] * 2
-    assert recordings[0].voltage.mean() == pytest.approx(-84.0, abs=0.2)  # ljp of the file
+    found = read_recordings_of_file("IDrest", {"filepath": file})
+    assert [(r.ton, r.toff, r.timing) for r in found] == [(pytest.approx(10.0), pytest.approx(40.0), "given")] * 2
+    assert found[0].voltage.mean() == pytest.approx(-84.0, abs=0.2)  # ljp of the file
 
 
-def test_description_does_not_need_the_samples(file):
-    found = describe_recordings(file)
-    assert {key: found[key] for key in ("format", "version", "cell", "subject", "session_number")} == {
-        "format": "labweave-recordings",
-        "version": 1,
-        "cell": "c1",
-        "subject": "mouse 1",
-        "session_number": 2,
-    }
-    assert "lab" not in found
-    assert [(s["name"], s["protocol"], s["n_samples"]) for s in found["sweeps"]] == [
-        ("s0", "IV", 500),
-        ("s1", "IDrest", 500),
-        ("s2", "IDrest", 500),
+def test_what_a_file_holds_is_told_without_the_samples(file):
+    with h5py.File(file, "r+") as handle:
+        for sweep in handle["sweeps"].values():
+            del sweep["voltage"], sweep["current"]
+    opened = recordings.open(file)
+    assert opened.facts == {"subject": "mouse 1", "session_number": 2, "ljp": 14.0}
+    assert opened.sweeps == [
+        ListedSweep("s0", "IV", "c1"),
+        ListedSweep("s1", "IDrest", "c1"),
+        ListedSweep("s2", "IDrest", "c1"),
     ]
-    assert found["sweeps"][0]["attributes"]["start_time"] == "2026-01-02T03:04:05"
+    with pytest.raises(ReadError, match="no usable dataset 'voltage'"):
+        opened.read()
 
 
 @pytest.mark.parametrize(
@@ -143,7 +139,7 @@ def test_no_sweeps_are_refused(tmp_path):
     ],
 )
 def test_suffixes_choose_the_reader_in_any_case(name, reader):
-    assert find_reader(name) == find_reader(Path("x.zip") / name) == reader
+    assert find_reader(name) is find_reader(Path("x.zip") / name) is READERS[reader]
 
 
 @pytest.mark.parametrize("name", ["x.dat", "x", "x.h5.bak"])
@@ -173,7 +169,7 @@ def test_metadata_without_a_path():
 
 
 def broken(tmp_path, source: Path, how: str) -> Path:
-    path = tmp_path / f"broken{source.suffix}"
+    path = tmp_path / f"broken_IDrest_ch0_1{source.suffix}"
     content = source.read_bytes()
     if how == "missing":
         return path
@@ -186,7 +182,7 @@ def broken(tmp_path, source: Path, how: str) -> Path:
 @pytest.mark.parametrize("how", ["missing", "empty", "truncated", "foreign"])
 def test_broken_hdf5_files_are_read_errors(tmp_path, file, how):
     path = broken(tmp_path / "..", file, how) if how == "missing" else broken(tmp_path, file, how)
-    for read in (describe_recordings, lambda p: read_file({"filepath": p})):
+    for read in (recordings.open, lambda p: read_file({"filepath": p})):
         with pytest.raises(ReadError) as caught:
             read(path)
         assert (caught.value.path, bool(caught.value.advice)) == (str(path), True)
@@ -221,10 +217,10 @@ def test_incomplete_hdf5_files_are_read_errors(file, damage, found):
 def test_broken_igor_files_are_read_errors(tmp_path, how):
     path = broken(tmp_path, V_FILE, how)
     with pytest.raises(ReadError) as caught:
-        read_igor({"v_file": path, "i_file": I_FILE, "t_unit": "s"})
+        read_file({"v_file": path, "i_file": I_FILE, "t_unit": "s"})
     assert (caught.value.path, bool(caught.value.advice)) == (str(path), True)
     with pytest.raises(ReadError):
-        describe_igor(path)
+        READERS["igor"].recordings_among([path])
 
 
 # --- Igor -------------------------------------------------------------------------------------------
@@ -242,7 +238,7 @@ def test_igor_pair():
 def test_swapped_igor_files_are_swapped_back():
     """Row 73."""
     with pytest.warns(UserWarning, match="swapped"):
-        (sweep,) = read_igor({"v_file": I_FILE, "i_file": V_FILE, "t_unit": "s"})
+        (sweep,) = read_file({"v_file": I_FILE, "i_file": V_FILE, "t_unit": "s"})
     assert (sweep["v_unit"], sweep["i_unit"]) == ("mV", "pA")
     assert sweep["voltage"][0] == pytest.approx(-69.09038)
 
@@ -250,30 +246,25 @@ def test_swapped_igor_files_are_swapped_back():
 @needs_shared
 def test_an_igor_wave_without_a_time_unit_needs_it_in_the_metadata():
     with pytest.raises(ReadError, match="no t_unit"):
-        read_igor({"v_file": V_FILE, "i_file": I_FILE})
+        read_file({"v_file": V_FILE, "i_file": I_FILE})
     with pytest.raises(ReadError, match="two waves"):
-        read_igor({"v_file": V_FILE, "t_unit": "s"})
+        read_file({"v_file": V_FILE, "t_unit": "s"})
     version_2 = {
         "v_file": SHARED / "C060109A1-SR-C1/X_IV_ch1_266.ibw",
         "i_file": SHARED / "C060109A1-SR-C1/X_IV_ch0_266.ibw",
     }
-    assert read_igor(version_2)[0]["t_unit"] == "s"
+    assert read_file(version_2)[0]["t_unit"] == "s"
 
 
 @needs_shared
 def test_igor_waves_of_different_sweeps_are_refused():
     with pytest.raises(ReadError, match="12000 samples"):
-        read_igor({"v_file": V_FILE, "i_file": SHARED / "C060109A1-SR-C1/X_IV_ch0_266.ibw", "t_unit": "s"})
+        read_file({"v_file": V_FILE, "i_file": SHARED / "C060109A1-SR-C1/X_IV_ch0_266.ibw", "t_unit": "s"})
 
 
 @needs_shared
-def test_igor_headers_tell_voltage_from_current():
-    voltage, current = describe_igor(V_FILE), describe_igor(I_FILE)
-    assert (voltage["quantity"], voltage["unit"], current["quantity"], current["unit"]) == (
-        "voltage",
-        "mV",
-        "current",
-        "pA",
-    )
-    assert (voltage["label"], voltage["n_samples"], voltage["dt"], voltage["version"]) == ("IDRest", 12000, 0.00025, 5)
-    assert voltage["notes"]["CHAN#"] == "3"
+@pytest.mark.parametrize("paths", [[V_FILE, I_FILE], [I_FILE, V_FILE]])
+def test_igor_waves_are_paired_and_their_units_tell_voltage_from_current(paths):
+    (pair,) = READERS["igor"].recordings_among(paths)
+    assert pair == {"v_file": V_FILE, "i_file": I_FILE}
+    assert recordings.open(pair).sweeps == [ListedSweep(None, "IDRest")]

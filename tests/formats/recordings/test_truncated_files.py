@@ -14,7 +14,12 @@ from test_csv_lccr import METADATA, TABLE
 from test_matlab import SWEEPS, UNITS, write_v4, write_v5, write_v73
 
 from labweave.errors import ReadError
-from labweave.formats.recordings import list_sweeps, read_file, write_recordings
+from labweave.formats import recordings
+from labweave.formats.recordings import read_file, write_recordings
+
+
+def list_sweeps(metadata):
+    return recordings.open(metadata).sweeps
 
 
 def write_table(path):
