@@ -66,7 +66,7 @@ import labweave
 labweave.connect, labweave.ONE
 from labweave.database import declare
 declare.schema_modules()
-wrong = {"efel", "scipy", "h5py", "PyQt5", "labweave.formats.onedata", "labweave.database.backup"} & sys.modules.keys()
+wrong = {"efel", "scipy", "h5py", "PyQt5", "labweave.formats.onedata", "labweave.database.backup", "requests"} & sys.modules.keys()
 assert not wrong, wrong
 """
 

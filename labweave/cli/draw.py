@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from labweave.database.declare import schema_modules, table_classes
+from labweave.database.declare import schema_modules, short_name, table_classes
 from labweave.errors import ConfigError
 
 COLORS = {
@@ -45,7 +45,7 @@ def draw_tables(path: Path, modules: Sequence[str] | None = None) -> None:
 
     if path.suffix.lower() not in {".svg", ".png"}:
         raise ConfigError(f"{path}: a diagram is written as .svg or .png.")
-    known = {module.__name__.rpartition(".")[2]: module for module in schema_modules()}
+    known = {short_name(module): module for module in schema_modules()}
     if unknown := set(modules or ()) - set(known):
         raise ConfigError(f"No schema is called {', '.join(sorted(unknown))}. There are: {', '.join(known)}.")
     columns = {name: table_classes(module) for name, module in known.items() if not modules or name in modules}

@@ -30,21 +30,21 @@ from labweave.garbage import no_collection
 
 log = logging.getLogger(__name__)
 
-MODULES = (
-    "ingestion",
-    "work",
-    "lab",
-    "subject",
-    "session",
-    "dataset",
-    "task",
-    "onedata",
-    "alyx",
-    "recording",
-    "rheobase",
-    "efeature",
-)
-"""Modules of `labweave.schemas`, parents first."""
+MODULES = {
+    "ingestion": "labweave.schemas.ingestion",
+    "work": "labweave.schemas.work",
+    "lab": "labweave.schemas.lab",
+    "subject": "labweave.schemas.subject",
+    "session": "labweave.schemas.session",
+    "dataset": "labweave.schemas.dataset",
+    "task": "labweave.schemas.task",
+    "onedata": "labweave.schemas.onedata",
+    "alyx": "labweave.ingest.alyx.tables",
+    "recording": "labweave.schemas.recording",
+    "rheobase": "labweave.schemas.rheobase",
+    "efeature": "labweave.schemas.efeature",
+}
+"""Schema, without the prefix -> the module that holds its tables; parents first."""
 
 SCHEMA_VERSION = 2
 """Counts up with every migration."""
@@ -63,9 +63,14 @@ class Drift:
 
 @functools.cache
 def schema_modules() -> list[ModuleType]:
-    """Return the modules of `labweave.schemas`, parents first."""
+    """Return the modules that hold tables, parents first."""
     with no_collection(lasting=True):
-        return [importlib.import_module(f"labweave.schemas.{name}") for name in MODULES]
+        return [importlib.import_module(path) for path in MODULES.values()]
+
+
+def short_name(module: ModuleType) -> str:
+    """Return the name of a module's schema without the prefix, for example ``session``."""
+    return next(name for name, path in MODULES.items() if path == module.__name__)
 
 
 def table_classes(module: ModuleType) -> list[Any]:
@@ -85,8 +90,8 @@ def is_computed(cls: Any) -> bool:
 
 
 def schema_name(connection: LabConnection, module: ModuleType) -> str:
-    """Return the database name of a schema module, for example ``labweave_session``."""
-    return connection.prefix + module.__name__.rpartition(".")[2]
+    """Return the name of a module's schema in the database, for example ``labweave_session``."""
+    return connection.prefix + short_name(module)
 
 
 def bind(connection: LabConnection) -> None:

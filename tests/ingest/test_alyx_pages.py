@@ -8,8 +8,9 @@ import pytest
 
 from labweave.database import upsert
 from labweave.ingest.alyx import ahead
+from labweave.ingest.alyx import tables as alyx
 from labweave.ingest.alyx.pages import Pulled, compare, write
-from labweave.schemas import alyx, ingestion, lab, session, subject
+from labweave.schemas import ingestion, lab, session, subject
 
 SOURCE, RUN = "alyx", "00000000-0000-4000-8000-000000000001"
 WHOLE = {"range": ["00000000-0000-0000-0000-000000000000", ""], "complete": True}

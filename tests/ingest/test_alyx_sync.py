@@ -26,8 +26,9 @@ import labweave
 from labweave import ingest, populate
 from labweave.errors import LabweaveError
 from labweave.formats.alyx import client as alyx_client
+from labweave.ingest.alyx import tables as alyx
 from labweave.ingest.alyx.plan import DETAILS_PER_PART
-from labweave.schemas import alyx, dataset, ingestion, lab, session, subject
+from labweave.schemas import dataset, ingestion, lab, session, subject
 
 pytestmark = pytest.mark.slow
 

@@ -9,15 +9,15 @@ from typing import Any, cast
 
 from labweave.database import UpsertCounts, upsert
 from labweave.database.connection import LabConnection
-from labweave.database.declare import schema_modules, table_classes
+from labweave.database.declare import schema_modules, short_name, table_classes
 from labweave.database.values import Column, convert_rows, make_columns
 from labweave.database.writes import Changed, record_changes, set_values, write_rows
 from labweave.errors import RowError
 from labweave.formats.alyx import Resource
 from labweave.formats.alyx.records import Mapped, row_key
 from labweave.formats.hashing import NO_HASH
+from labweave.ingest.alyx.tables import SourceRecord
 from labweave.ingest.results import delete_results, results_of
-from labweave.schemas.alyx import SourceRecord
 from labweave.schemas.ingestion import Failure
 from labweave.schemas.presence import COPIES, DATASETS, with_presence
 
@@ -38,11 +38,7 @@ Batch = dict[str, tuple[dict[str, Any], Mapped]]
 @functools.cache
 def tables() -> dict[str, type]:
     """Return every table by its label, for example ``session.Session``, parents first."""
-    return {
-        f"{module.__name__.rpartition('.')[2]}.{cls.__name__}": cls
-        for module in schema_modules()
-        for cls in table_classes(module)
-    }
+    return {f"{short_name(module)}.{cls.__name__}": cls for module in schema_modules() for cls in table_classes(module)}
 
 
 class Mirror:

@@ -17,7 +17,7 @@ from labweave.garbage import no_collection
 from labweave.ingest.alyx import ahead
 from labweave.ingest.alyx.login import find_login
 from labweave.ingest.alyx.mirror import Mirror
-from labweave.schemas.alyx import SourceRecord
+from labweave.ingest.alyx.tables import SourceRecord
 from labweave.schemas.dataset import Dataset, DatasetTag
 from labweave.schemas.ingestion import Source
 from labweave.schemas.session import Procedure

@@ -27,7 +27,7 @@ from labweave.ingest.alyx.pages import (
     span,
     zone_of,
 )
-from labweave.schemas.alyx import SourceRecord, SyncCursor, SyncRun
+from labweave.ingest.alyx.tables import SourceRecord, SyncCursor, SyncRun
 from labweave.schemas.dataset import Dataset, DatasetTag, FileRecord, Repository, Tag
 from labweave.schemas.ingestion import Run
 from labweave.schemas.lab import Location

@@ -42,9 +42,9 @@ from labweave.ingest.alyx.plan import (
     unread_details,
 )
 from labweave.ingest.alyx.report import ResourceCounts, SyncReport
+from labweave.ingest.alyx.tables import SourceRecord, SyncCursor, SyncPage, SyncPart, SyncRun
 from labweave.ingest.report import IngestFailure
 from labweave.populate import queue
-from labweave.schemas.alyx import SourceRecord, SyncCursor, SyncPage, SyncPart, SyncRun
 from labweave.schemas.ingestion import Failure, Run, Source
 from labweave.schemas.work import Worker
 

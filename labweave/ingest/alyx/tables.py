@@ -1,4 +1,5 @@
 """Alyx: what a sync has planned and pulled, and how far it knows each server."""
+# pyright: reportAssignmentType=false
 
 import datajoint as dj
 
