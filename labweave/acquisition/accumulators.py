@@ -18,23 +18,13 @@ import numpy as np
 import pandas as pd
 
 from labweave.acquisition.errors import MissingPath, NoSuchRow, RefusedType, RefusedValue
-from labweave.acquisition.history import FULL, History
+from labweave.acquisition.history import History
 from labweave.acquisition.journaling import Journal
 from labweave.acquisition.qt import QObject, pyqtSignal
 from labweave.formats.stytra.logs import FORMATS, UnknownFormat, earlier_path, write_log
 
 _HALF_MICROSECOND = 0.5e-6
 _MISSING = repeat(math.nan)
-
-
-class _State:
-    """What a row needs of its collector when it comes: reading an attribute of a QObject takes ten times as long."""
-
-    __slots__ = ("exp", "history")
-
-    def __init__(self, experiment: Any):
-        self.exp = experiment
-        self.history = History()
 
 
 class Accumulator(QObject):
@@ -51,19 +41,9 @@ class Accumulator(QObject):
 
     def __init__(self, experiment, name="", max_history_if_not_running=1000):
         super().__init__()
-        self._state = _State(experiment)
         self.name = name
         self.exp = experiment
         self.max_history_if_not_running = max_history_if_not_running
-
-    @property
-    def exp(self) -> Any:
-        """The experiment; another may be set at any time."""
-        return self._state.exp
-
-    @exp.setter
-    def exp(self, experiment: Any) -> None:
-        self._state.exp = experiment
 
     def _seconds(self, time: dt.datetime) -> float:
         try:
@@ -105,6 +85,7 @@ class DataFrameAccumulator(Accumulator):
         self.plot_columns = monitored_headers
         self.fps_calc_points = fps_calc_points
         self._header_dict: dict[str, int] | None = None
+        self._history = History()
         self._halves: tuple[list[float], list[Any]] = ([], [])
         self._journal: Journal | None = None
         self._earlier: list[History] = []
@@ -131,22 +112,13 @@ class DataFrameAccumulator(Accumulator):
         ValueError
             A field is called ``t``, or the fields are not those of the rows before.
         """
-        first = type(data) is not self._history.row_type and self._take_type(type(data))
         history = self._history
-        waiting = history.waiting
-        waiting.append(t)
-        waiting.append(data)
-        if len(waiting) >= FULL:
-            history.settle()
+        if type(data) is history.row_type:
+            history.append(t, data)
+            return False
+        first = self._take_type(type(data))
+        self._history.append(t, data)
         return first
-
-    @property
-    def _history(self) -> History:
-        return self._state.history
-
-    @_history.setter
-    def _history(self, history: History) -> None:
-        self._state.history = history
 
     def _take_type(self, row_type: Any) -> bool:
         """Take over the type of a row; say whether a table begins with it."""
@@ -485,26 +457,16 @@ class QueueDataAccumulator(DataFrameAccumulator):
         TypeError
             An item is no row with a time. It is kept in `refused_items`; the items behind it wait in the queue.
         """
-        state = self._state
-        get, t0, is_running = self.data_queue.get, state.exp.t0, state.exp.protocol_runner.running
+        get, take, t0 = self.data_queue.get, self._take, self.exp.t0
+        is_running = self.exp.protocol_runner.running
         while True:
             try:
                 item = get(False)
             except Empty:
                 return
-            first = False
             try:
                 time, data = item
-                seconds = (time - t0).total_seconds()
-                history = state.history
-                if type(data) is history.row_type:  # as append does, without its call
-                    waiting = history.waiting
-                    waiting.append(seconds)
-                    waiting.append(data)
-                    if len(waiting) >= FULL:
-                        history.settle()
-                else:
-                    first = self._take(seconds, data)
+                first = take((time - t0).total_seconds(), data)
             except (AttributeError, TypeError, ValueError) as error:
                 self.refused_items.append(item)
                 if isinstance(error, (RefusedType, RefusedValue)):
@@ -516,8 +478,11 @@ class QueueDataAccumulator(DataFrameAccumulator):
                 self.sig_acc_init.emit()
 
     def _take(self, seconds: float, data: Any) -> bool:
-        fields = self._fields_of(type(data))
-        if fields != self._history.fields or not len(self._history):
+        history, row_type = self._history, type(data)
+        if row_type is history.row_type:
+            history.append(seconds, data)
+            return False
+        if self._fields_of(row_type) != history.fields or not len(history):
             self._reset(keep=bool(self.exp.protocol_runner.running))
         return self.append(seconds, data)
 
@@ -553,13 +518,8 @@ class DynamicLog(DataFrameAccumulator):
         data : mapping
             Parameter -> value. Those that it lacks are NaN; others are left out.
         """
-        history = self._state.history
-        waiting = history.waiting
-        row = tuple(map(data.get, history.fields, _MISSING))
-        waiting.append(time)
-        waiting.append(row)
-        if len(waiting) >= FULL:
-            history.settle()
+        history = self._history
+        history.append(time, tuple(map(data.get, history.fields, _MISSING)))
 
     def update_stimuli(self, stimuli):
         """Take the parameters of other stimuli, and drop all rows."""
@@ -588,17 +548,9 @@ class EstimatorLog(DataFrameAccumulator):
             s from ``experiment.t0``.
         data : namedtuple
         """
-        state = self._state
-        history = state.history
-        if type(data) is history.row_type:  # as append does, without its call
-            waiting = history.waiting
-            waiting.append(t)
-            waiting.append(data)
-            if len(waiting) >= FULL:
-                history.settle()
-        elif self.append(t, data):
+        if self.append(t, data):
             self.sig_acc_init.emit()
-        if not state.exp.protocol_runner.running:
+        if not self.exp.protocol_runner.running:
             self.trim_data()
 
 

@@ -1,4 +1,4 @@
-"""Parts of a history: some thousand rows as typed columns, or references to rows that something else keeps."""
+"""Parts of a history: some thousand rows as typed columns."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import struct
 from collections.abc import Sequence
 from itertools import starmap
 from operator import itemgetter
-from sys import getrefcount
 from typing import Any
 
 import numpy as np
 
-EVERY = 31  # of how many rows one is looked at: no multiple of what a plot may keep of them
 _as_plain_tuple = itemgetter(slice(None))
 _DTYPES = {"f": np.dtype(float), "i": np.dtype(np.int64), "b": np.dtype(bool), "o": np.dtype(object)}
 
@@ -89,55 +87,6 @@ class Chunk:
     def floats(self) -> np.ndarray | None:
         """Return all columns and the times below each other, when all are floats."""
         return self._floats[:, : self.n_rows] if self._all_floats else None
-
-
-class SharedRows:
-    """Some hundred rows that something else keeps, too: references to them, then a chunk.
-
-    Parameters
-    ----------
-    rows : list of tuple
-        All of the same length.
-    times : sequence of float
-    kinds : str, optional
-        Of the chunk before; where they don't fit, the rows' own are found when they are read.
-
-    Raises
-    ------
-    struct.error, OverflowError
-        A time is no number.
-    """
-
-    def __init__(self, rows: list[tuple], times: Sequence[float], kinds: str | None):
-        self.n_rows, self.kinds = len(rows), kinds
-        self._rows, self._times = rows, _packed("d", times, len(times))
-        self._chunk: Chunk | None = None
-
-    def are_kept_elsewhere(self) -> bool:
-        """Say whether something else refers to them still."""
-        return self._chunk is None and are_kept_elsewhere(self._rows[::EVERY])
-
-    def chunk(self) -> Chunk:
-        """Return them as a chunk, which they are from then on."""
-        if self._chunk is None:
-            times = self._times.tolist()
-            chunk = Chunk(self.kinds or kinds_of(self._rows), self.n_rows)
-            try:
-                chunk.add(self._rows, times)
-            except (struct.error, OverflowError, TypeError, ValueError):
-                chunk = Chunk(kinds_of(self._rows), self.n_rows)
-                chunk.add(self._rows, times)
-            self._chunk, self._rows, self._times = chunk, [], chunk.times()
-        return self._chunk
-
-
-def are_kept_elsewhere(rows: list[tuple]) -> bool:
-    """Say whether rows, a slice of a list of them, are kept by something else than that list."""
-    return min(map(getrefcount, rows), default=0) > _ALONE
-
-
-_sample = [(object(),)]
-_ALONE = next(map(getrefcount, _sample[::EVERY]))
 
 
 def _packed(letter: str, values: Sequence, n_values: int) -> np.ndarray:

@@ -2,26 +2,21 @@
 
 New rows wait in a list and are moved, some hundred at a time, into chunks of typed columns. A chunk is
 never copied or moved again, so neither appending nor reading the end depends on how much is there.
-Rows that something else keeps, too, cost nearly nothing as references: they stay that until they are
-read or let go.
 """
 
 from __future__ import annotations
 
 import struct
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from operator import countOf
 from typing import Any
 
 import numpy as np
 
-from labweave.acquisition.chunks import EVERY, Chunk, SharedRows, are_kept_elsewhere, kinds_of
+from labweave.acquisition.chunks import Chunk, kinds_of
 from labweave.acquisition.errors import RefusedType
 
 WAITING = 512
-FULL = 2 * WAITING  # length of the list in which rows and their times wait
 CHUNK_ROWS = 4096
 
 
@@ -37,8 +32,8 @@ class History:
 
     Attributes
     ----------
-    waiting : list
-        What is not in columns yet: append a time, then its row. One list takes two thirds of the time of two.
+    waiting : list of tuple
+        Times and rows that are not in columns yet.
     fields : tuple of str
         Columns of a row, without its time.
     index : pandas.Index or None
@@ -48,17 +43,22 @@ class History:
     def __init__(self, row_type: Any = None):
         self.row_type = row_type
         self.fields: tuple[str, ...] = row_type._fields if row_type else ()
-        self.waiting: list[Any] = []
+        self.waiting: list[tuple[Any, Any]] = []
         self.index: Any = None
         self.lock = threading.RLock()
-        self._chunks: list[Chunk | SharedRows] = []
-        self._shared: deque[SharedRows] = deque()
+        self._chunks: list[Chunk] = []
         self._n_kept = 0  # rows in chunks, with those that were dropped from the first
         self._n_dropped = 0  # rows at the start of the first chunk that no longer count
         self._watcher: Callable[[Chunk, int, int], None] | None = None
 
     def __len__(self) -> int:
-        return self._n_kept - self._n_dropped + len(self.waiting) // 2
+        return self._n_kept - self._n_dropped + len(self.waiting)
+
+    def append(self, time: float, row: tuple) -> None:
+        """Add a row of the same fields with its time."""
+        self.waiting.append((time, row))  # one step, which Ctrl-C can't cut in two
+        if len(self.waiting) >= WAITING:
+            self.settle()
 
     def watch(self, watcher: Callable[[Chunk, int, int], None] | None) -> None:
         """Have a function called with chunk, start and stop of all rows, and of those that come."""
@@ -77,98 +77,56 @@ class History:
             A time is no number, or a row has another length. Only such rows are dropped.
         """
         with self.lock:
-            n_waiting = self._count_waiting()
+            n_waiting = len(self.waiting)
             for start in range(0, n_waiting, CHUNK_ROWS):
                 self._take(min(CHUNK_ROWS, n_waiting - start))
 
-    def _count_waiting(self) -> int:
-        """Return how many rows wait, without a time whose row never came because Ctrl-C was pressed in between."""
-        while (n_rows := len(self.waiting) // 2) and not isinstance(self.waiting[2 * n_rows - 1], tuple):
-            del self.waiting[next(at for at in range(0, 2 * n_rows, 2) if not isinstance(self.waiting[at + 1], tuple))]
-        return n_rows
-
     def _take(self, n_rows: int) -> None:
         """Move the first waiting rows into the last chunk, or into a new one where they don't fit."""
+        waiting = self.waiting[:n_rows]
         done = 0
         try:
-            if self._share(n_rows):
-                done = n_rows
-                return
-            times, rows = self.waiting[: 2 * n_rows : 2], self.waiting[1 : 2 * n_rows : 2]
             while done < n_rows:
                 chunk = self._chunks[-1] if self._chunks else None
-                if chunk is None or chunk.kinds is None:
-                    self._check(rows, times, 0)
-                    chunk = self._open_chunk(kinds_of(rows))
-                elif isinstance(chunk, SharedRows) or chunk.n_rows == chunk.capacity:
+                if chunk is None:
+                    self._check(waiting, 0)
+                    chunk = self._open_chunk(kinds_of([row for _, row in waiting]))
+                elif chunk.n_rows == chunk.capacity:
                     chunk = self._open_chunk(chunk.kinds)
                 stop = min(n_rows, done + chunk.capacity - chunk.n_rows)
-                part, moments = rows[done:stop], times[done:stop]
+                times, rows = zip(*waiting[done:stop], strict=True)
                 try:
-                    chunk.add(part, moments)
+                    chunk.add(rows, times)
                 except (struct.error, OverflowError, TypeError, ValueError):
-                    self._check(part, moments, done)
-                    chunk = self._open_chunk(kinds_of(part))
-                    chunk.add(part, moments)
+                    self._check(waiting[done:stop], done)
+                    chunk = self._open_chunk(kinds_of(rows))
+                    chunk.add(rows, times)
                 done = stop
-                self._n_kept += len(part)
+                self._n_kept += len(rows)
                 if self._watcher is not None:
-                    self._watcher(chunk, chunk.n_rows - len(part), chunk.n_rows)
+                    self._watcher(chunk, chunk.n_rows - len(rows), chunk.n_rows)
         finally:
-            del self.waiting[: 2 * done]
-
-    def _share(self, n_rows: int) -> bool:
-        """Refer to the first waiting rows, if something else keeps them and no reader or journal wants them now."""
-        for _ in range(min(2, len(self._shared))):  # more than come, so that none stays long after it was let go
-            shared = self._shared.popleft()
-            if shared.are_kept_elsewhere():
-                self._shared.append(shared)
-            else:
-                shared.chunk()
-        if (
-            self._watcher is not None
-            or n_rows < WAITING
-            or not are_kept_elsewhere(self.waiting[1 : 2 * n_rows : 2 * EVERY])
-        ):
-            return False
-        rows = self.waiting[1 : 2 * n_rows : 2]
-        if countOf(map(len, rows), len(self.fields)) != n_rows:
-            return False
-        try:
-            shared = SharedRows(rows, self.waiting[: 2 * n_rows : 2], self._chunks[-1].kinds if self._chunks else None)
-        except (struct.error, OverflowError):
-            return False
-        self._close_chunk()
-        self._chunks.append(shared)
-        self._shared.append(shared)
-        self._n_kept += n_rows
-        return True
+            del self.waiting[:done]
 
     def _open_chunk(self, kinds: str) -> Chunk:
-        self._close_chunk()
+        if self._chunks:
+            self._chunks[-1].close()
+            if not self._chunks[-1].n_rows:
+                self._chunks.pop()
         chunk = Chunk(kinds, CHUNK_ROWS)
         self._chunks.append(chunk)
         return chunk
 
-    def _close_chunk(self) -> None:
-        last = self._chunks[-1] if self._chunks else None
-        if isinstance(last, Chunk):
-            last.close()
-            if not last.n_rows:
-                self._chunks.pop()
-
-    def _check(self, rows: Sequence[tuple], times: Sequence[float], start: int) -> None:
-        """Drop rows that can't be kept, and say which; they wait from `start` on."""
+    def _check(self, waiting: Sequence[tuple[Any, Any]], start: int) -> None:
+        """Drop rows that can't be kept, and say which; `waiting` are those from `start` on."""
         wrong = [
-            index
-            for index, (row, time) in enumerate(zip(rows, times, strict=True))
-            if not _is_number(time) or len(row) != len(self.fields)
+            index for index, (time, row) in enumerate(waiting) if not _is_number(time) or len(row) != len(self.fields)
         ]
         if not wrong:
             return
         for index in reversed(wrong):
-            del self.waiting[2 * (start + index) : 2 * (start + index + 1)]
-        row, time = rows[wrong[0]], times[wrong[0]]
+            del self.waiting[start + index]
+        time, row = waiting[wrong[0]]
         which = f"Row {self._n_kept - self._n_dropped + wrong[0]}"
         if len(wrong) > 1:
             which += f", the first of {len(wrong)} such rows,"
@@ -183,16 +141,13 @@ class History:
             kept = self._n_kept - self._n_dropped
             if excess >= kept:
                 self._chunks, self._n_kept, self._n_dropped = [], 0, 0
-                self._shared.clear()
-                del self.waiting[: 2 * (excess - kept)]
+                del self.waiting[: excess - kept]
                 return
             self._n_dropped += max(excess, 0)
             while self._chunks and self._n_dropped >= self._chunks[0].n_rows:
                 gone = self._chunks.pop(0)
                 self._n_dropped -= gone.n_rows
                 self._n_kept -= gone.n_rows
-                if gone in self._shared:
-                    self._shared.remove(gone)
 
     def last_times(self, n_rows: int) -> np.ndarray:
         """Return the times of the last rows, in s."""
@@ -225,19 +180,19 @@ class History:
         """Return the values of one row; negative counts from the end."""
         with self.lock:
             behind = self._behind(index)
-            waiting = self._count_waiting()
-            if behind <= waiting:
-                return list(self.waiting[2 * (waiting - behind) + 1])
-            return next(chunk.row(chunk.n_rows - left) for chunk, left in self._from_end(behind - waiting))
+            if behind <= len(self.waiting):
+                return list(self.waiting[-behind][1])
+            chunk, left = self._from_end(behind - len(self.waiting))
+            return chunk.row(chunk.n_rows - left)
 
     def time(self, index: int) -> float:
         """Return the time of one row, in s; negative counts from the end."""
         with self.lock:
             behind = self._behind(index)
-            waiting = self._count_waiting()
-            if behind <= waiting:
-                return float(self.waiting[2 * (waiting - behind)])
-            return next(float(chunk.times()[chunk.n_rows - left]) for chunk, left in self._from_end(behind - waiting))
+            if behind <= len(self.waiting):
+                return float(self.waiting[-behind][0])
+            chunk, left = self._from_end(behind - len(self.waiting))
+            return float(chunk.times()[chunk.n_rows - left])
 
     def _behind(self, index: int) -> int:
         """Return which row from the end an index means, from 1 on."""
@@ -247,12 +202,13 @@ class History:
             raise IndexError(f"There are {n_rows} rows, not one at {index}.")
         return behind
 
-    def _from_end(self, behind: int) -> Iterator[tuple[Chunk, int]]:
-        """Yield the chunk of the row that is `behind` the end of all chunks, with what that is in the chunk."""
-        for chunk, _ in self._backwards():
+    def _from_end(self, behind: int) -> tuple[Chunk, int]:
+        """Return the chunk of a row counted from the end of all chunks, and its place from the end of that chunk."""
+        for chunk in reversed(self._chunks):
             if behind <= chunk.n_rows:
-                yield chunk, behind
+                return chunk, behind
             behind -= chunk.n_rows
+        raise AssertionError
 
     def find_last(self, time: float) -> int:
         """Return the row, counted from the end (-1 is the last), that is the last one at or before a time; 0: none."""
@@ -281,10 +237,7 @@ class History:
     def _backwards(self) -> Iterator[tuple[Chunk, int]]:
         """Yield the chunks from the last to the first, with the row of each that counts first."""
         for index in reversed(range(len(self._chunks))):
-            chunk = self._chunks[index]
-            if isinstance(chunk, SharedRows):
-                chunk = self._chunks[index] = chunk.chunk()
-            yield chunk, 0 if index else self._n_dropped
+            yield self._chunks[index], 0 if index else self._n_dropped
 
     def _ranges(self, n_rows: int) -> list[tuple[Chunk, int, int]]:
         """Return chunk, start and stop of the last rows that don't wait, in order."""
