@@ -439,6 +439,22 @@ class QueueDataAccumulator(DataFrameAccumulator):
     ----------
     refused_items : list
         Items that were no row with a time.
+
+    Examples
+    --------
+    >>> from collections import namedtuple
+    >>> from queue import Queue
+    >>> from types import SimpleNamespace
+    >>> from labweave.acquisition import QueueDataAccumulator
+    >>> start = dt.datetime(2024, 3, 5, 14, 7, 9)
+    >>> experiment = SimpleNamespace(t0=start, protocol_runner=SimpleNamespace(running=True))
+    >>> queue, Tail = Queue(), namedtuple("Tail", "angle vigor")
+    >>> log = QueueDataAccumulator(queue, experiment=experiment, name="behavior")
+    >>> queue.put((start + dt.timedelta(seconds=0.5), Tail(0.25, 1.5)))
+    >>> log.update_list()
+    >>> log.get_dataframe()
+       angle  vigor    t
+    0   0.25    1.5  0.5
     """
 
     def __init__(self, data_queue, **kwargs):

@@ -51,6 +51,15 @@ class DataCollector:
     -----
     The configuration is ``stytra_last_config.json`` (or ``stytra_last_config_<n>.json``) in the home folder.
     A broken one is reported and left alone until the next save.
+
+    Examples
+    --------
+    >>> from labweave.acquisition import DataCollector
+    >>> collector = DataCollector(("danio rerio", "animal/species"), folder_path="data")
+    >>> collector.add_static_data({"gain": 0.5}, "setup/tracking")
+    >>> collector.save_json_log("data/140709_metadata.json")
+    >>> print(Path("data/140709_metadata.json").read_text())
+    {"animal": {"species": "danio rerio"}, "setup": {"tracking": {"gain": 0.5}}}
     """
 
     def __init__(self, *data_tuples_list, extra_settings=None, instance_number=-1, folder_path="C:/"):

@@ -191,6 +191,15 @@ class SessionData(ABC):
         ------
         ValueError
             `sparse` and something else than a csc_array, or Python objects.
+
+        Examples
+        --------
+        >>> from labweave.formats.onedata import OneDataSession
+        >>> session = OneDataSession("CR05", "2026-03-01")
+        >>> session.saveone([[1.5, 0.5]], "mpci", "roiActivityF")
+        >>> session.saveone(scipy.sparse.csc_array([[0, 2], [1, 0]]), "mpci", "roiMask", sparse=True)
+        >>> session.print_saved_one(include_extension=True)
+        ['mpci.roiActivityF.npy', 'mpci.roiMask.npz']
         """
         file_name = self.get_one_filename(*names)
         if _is_recipe_object(data):
@@ -264,6 +273,18 @@ class SessionData(ABC):
         UnknownLoader, UnknownTransform
             KeyErrors: the recipe needs what the session does not have.
         RecipeRefused, FileMissing, BadFile, UnsafeFile
+
+        Examples
+        --------
+        >>> from labweave.formats.onedata import OneDataSession
+        >>> session = OneDataSession("CR06", "2026-03-01")
+        >>> session.saveone([3, 1, 2], "trials", "environmentIndex")
+        >>> session.loadone("trials", "environmentIndex")
+        array([3, 1, 2])
+        >>> session.loadone("trials.roomLength")
+        Traceback (most recent call last):
+        ...
+        labweave.formats.onedata.errors.NotSaved: CR06/2026-03-01 has no trials.roomLength.npy. Saved in ...
         """
         file_name = self.get_one_filename(*names)
         key = file_name

@@ -196,6 +196,15 @@ def read_log(path: str | Path) -> pd.DataFrame:
     ------
     ReadError
         The file is damaged, or no log.
+
+    Examples
+    --------
+    >>> from labweave.formats.stytra import read_log, write_log
+    >>> path = write_log({"vigor": np.array([0.5, 1.5]), "t": np.array([0.0, 0.01])}, "140709_estimator_log", "csv")
+    >>> read_log(path)
+       vigor     t
+    0    0.5  0.00
+    1    1.5  0.01
     """
     return open_log(path).frame
 
@@ -319,6 +328,16 @@ def recover_log(path: str | Path, format: str = "csv") -> list[Path]:
         It is no journal.
     SourceError
         There is a log of this name already.
+
+    Examples
+    --------
+    >>> from labweave.formats.stytra import JournalWriter, recover_log
+    >>> journal = JournalWriter("140709_behavior_log.journal")
+    >>> journal.begin("behavior", None, ["tail"])
+    >>> journal.write("f", [np.array([0.1, 0.2])], np.array([0.0, 0.002]))
+    >>> journal.close()
+    >>> recover_log("140709_behavior_log.journal")
+    [...Path('140709_behavior_log.csv')]
     """
     path = Path(path)
     written = []

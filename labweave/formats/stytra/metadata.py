@@ -116,6 +116,15 @@ def read_metadata(path: str | Path) -> Metadata:
     ------
     ReadError
         It is cut, no JSON object, or larger or deeper than metadata are.
+
+    Examples
+    --------
+    >>> from labweave.formats.stytra import read_metadata
+    >>> content = {"general": {"fish_id": "240305_f1", "t_protocol_start": "2024-03-05T14:07:09"}}
+    >>> _ = Path("140709_metadata.json").write_text(json.dumps(content))
+    >>> metadata = read_metadata("140709_metadata.json")
+    >>> metadata.fish_id, metadata.start
+    ('240305_f1', datetime.datetime(2024, 3, 5, 14, 7, 9))
     """
     path = Path(path)
     try:

@@ -55,7 +55,19 @@ class SessionFiles:
 
 
 def find_sessions(root: str | Path) -> Iterator[SessionFiles]:
-    """Yield the sessions at or below a folder, by path; hidden folders and links to folders are left out."""
+    """Yield the sessions at or below a folder, by path; hidden folders and links to folders are left out.
+
+    Examples
+    --------
+    >>> from labweave.formats.stytra import find_sessions
+    >>> folder = Path("data/okr/240305_f1")
+    >>> folder.mkdir(parents=True)
+    >>> for name in ("metadata.json", "behavior_log.csv", "img.png"):
+    ...     (folder / f"140709_{name}").touch()
+    >>> [session] = find_sessions("data")
+    >>> session.path, session.metadata, session.logs, session.others
+    ('okr/240305_f1/140709', '140709_metadata.json', {'behavior': ['140709_behavior_log.csv']}, ['140709_img.png'])
+    """
     root = Path(root)
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
