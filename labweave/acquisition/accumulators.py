@@ -442,6 +442,7 @@ class QueueDataAccumulator(DataFrameAccumulator):
 
     Examples
     --------
+    >>> import datetime as dt
     >>> from collections import namedtuple
     >>> from queue import Queue
     >>> from types import SimpleNamespace

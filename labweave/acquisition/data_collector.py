@@ -58,7 +58,7 @@ class DataCollector:
     >>> collector = DataCollector(("danio rerio", "animal/species"), folder_path="data")
     >>> collector.add_static_data({"gain": 0.5}, "setup/tracking")
     >>> collector.save_json_log("data/140709_metadata.json")
-    >>> print(Path("data/140709_metadata.json").read_text())
+    >>> print(open("data/140709_metadata.json").read())
     {"animal": {"species": "danio rerio"}, "setup": {"tracking": {"gain": 0.5}}}
     """
 

@@ -21,13 +21,14 @@ class NamedTupleQueue:
 
     Examples
     --------
+    >>> import datetime as dt
     >>> from collections import namedtuple
     >>> from labweave.acquisition import NamedTupleQueue
     >>> Tail = namedtuple("Tail", "angle vigor")
     >>> queue = NamedTupleQueue()
     >>> queue.put(dt.datetime(2024, 3, 5, 14, 7, 9), Tail(0.25, 1.5))
     >>> queue.get(timeout=10)
-    (datetime.datetime(2024, 3, 5, 14, 7, 9), s(angle=0.25, vigor=1.5))
+    (datetime.datetime(2024, 3, 5, 14, 7, 9), t(angle=0.25, vigor=1.5))
     """
 
     def __init__(self, *args: Any, **kwargs: Any):

@@ -194,6 +194,7 @@ class SessionData(ABC):
 
         Examples
         --------
+        >>> import scipy
         >>> from labweave.formats.onedata import OneDataSession
         >>> session = OneDataSession("CR05", "2026-03-01")
         >>> session.saveone([[1.5, 0.5]], "mpci", "roiActivityF")

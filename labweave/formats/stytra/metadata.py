@@ -119,6 +119,8 @@ def read_metadata(path: str | Path) -> Metadata:
 
     Examples
     --------
+    >>> import json
+    >>> from pathlib import Path
     >>> from labweave.formats.stytra import read_metadata
     >>> content = {"general": {"fish_id": "240305_f1", "t_protocol_start": "2024-03-05T14:07:09"}}
     >>> _ = Path("140709_metadata.json").write_text(json.dumps(content))

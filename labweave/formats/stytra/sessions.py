@@ -59,6 +59,7 @@ def find_sessions(root: str | Path) -> Iterator[SessionFiles]:
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> from labweave.formats.stytra import find_sessions
     >>> folder = Path("data/okr/240305_f1")
     >>> folder.mkdir(parents=True)
