@@ -1,7 +1,7 @@
 """ALF: the names, folders and files of the Open Neurophysiology Environment.
 
-Importing it is cheap: numpy, pandas and pyarrow are imported by the functions that read or write files, ONE-api's path
-class by the first function that returns a path.
+The import is cheap: functions that read or write files import numpy, pandas and pyarrow when they run, and the first
+function that returns a path imports ONE-api's class for it.
 """
 
 from labweave.formats.alf.bunch import AlfBunch, check_dimensions

@@ -1,4 +1,4 @@
-"""AlfBunch: what the attributes of an ALF object are loaded into."""
+"""AlfBunch: the attributes of an ALF object."""
 
 from __future__ import annotations
 
@@ -15,13 +15,24 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MOST_COLUMNS = 10
-"""Columns of a two-dimensional attribute that `AlfBunch.to_df` takes."""
+"""So many columns of a two-dimensional attribute become columns of `AlfBunch.to_df`."""
 
 
 class AlfBunch(dict):
-    """A dictionary whose keys are attributes as well: ``spikes["times"]`` is ``spikes.times``.
+    """A dictionary whose keys are also attributes: ``spikes["times"]`` is ``spikes.times``.
 
-    The methods of a dictionary keep their names: an item ``values`` is found as ``bunch["values"]`` only.
+    The methods of a dictionary keep their names, so an item ``values`` is ``bunch["values"]`` only.
+
+    Examples
+    --------
+    >>> from labweave.formats.alf import AlfBunch
+    >>> spikes = AlfBunch(times=np.array([0.1, 0.4]), clusters=np.array([3, 5]))
+    >>> spikes.times
+    array([0.1, 0.4])
+    >>> spikes.to_df()
+       times  clusters
+    0    0.1         3
+    1    0.4         5
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -43,30 +54,30 @@ class AlfBunch(dict):
         return [*super().__dir__(), *(key for key in self if isinstance(key, str))]
 
     def copy(self, deep: bool = False) -> AlfBunch:
-        """Return a copy; with ``deep`` its arrays are copied too."""
+        """Return a copy, with `deep` also of the arrays."""
         return copy.deepcopy(self) if deep else AlfBunch(self)
 
     @property
     def check_dimensions(self) -> int:
-        """0 if the attributes have as many rows as each other, else 1: see `check_dimensions`."""
+        """0 if all attributes have the same number of rows, else 1; see `check_dimensions`."""
         return check_dimensions(self)
 
     def append(self, b: Mapping[str, Any], inplace: bool = False) -> AlfBunch:
-        """Return this bunch followed by another: arrays are joined along their rows, lists extended.
+        """Return this bunch followed by another one: arrays are joined along their rows, lists extended.
 
-        Anything else stays as it is here, with a warning in the log.
+        Other values are kept as they are in this bunch, and the log warns of them.
 
         Parameters
         ----------
         b : mapping
-            With the same keys, unless one of the two is empty.
+            It has the same keys, or one of the two is empty.
         inplace : bool, default: False
-            Change this bunch, and return it, instead of a copy.
+            Change and return this bunch instead of a copy.
 
         Raises
         ------
         ALFKeysDiffer
-            The keys are not the same; a NotImplementedError as well.
+            The keys differ. (Also a NotImplementedError.)
         """
         import numpy as np
 
@@ -92,13 +103,13 @@ class AlfBunch(dict):
     def to_df(self) -> pd.DataFrame:
         """Return the attributes as columns of a frame.
 
-        Of a two-dimensional attribute ``x`` the first 10 columns become ``x_0`` to ``x_9``; those of more dimensions
-        are left out, with a warning in the log.
+        The first 10 columns of a two-dimensional attribute ``x`` become ``x_0`` to ``x_9``. Attributes with more
+        dimensions are left out, and the log warns of them.
 
         Raises
         ------
         ALFNotTabular
-            The lengths differ, or something is no array; a ValueError as well.
+            The lengths differ, or an attribute is not an array. (Also a ValueError.)
         """
         import pandas as pd
 
@@ -131,15 +142,15 @@ class AlfBunch(dict):
 
 
 def check_dimensions(dico: Mapping[str, Any]) -> int:
-    """Return 0 if all arrays and frames have as many rows, or one, else 1.
+    """Return 0 if all arrays and frames have the same number of rows, or one row, else 1.
 
-    ``timestamps`` of two rows and two columns may have fewer than the others; of other shapes with columns they count
+    ``timestamps`` of shape (2, 2) may have fewer rows than the others. Those of other shapes with several columns count
     as wrong.
 
     Raises
     ------
     IndexError
-        An array has no dimension.
+        An array has no dimensions.
     """
     import numpy as np
     import pandas as pd
@@ -157,9 +168,9 @@ def check_dimensions(dico: Mapping[str, Any]) -> int:
 
 
 def log_lengths(bunch: Mapping[str, Any], what: str) -> None:
-    """Write into the log that the attributes don't have as many rows as each other, if it is so."""
+    """Warn in the log if the attributes do not have the same number of rows."""
     arrays = {key: value for key, value in bunch.items() if getattr(value, "ndim", 0)}
-    # A series has a length, too, which check_dimensions of ONE leaves out.
+    # A series has rows as well, but check_dimensions passes over it, as in ONE.
     if check_dimensions(
         {key: value.to_frame() if hasattr(value, "to_frame") else value for key, value in arrays.items()}
     ):

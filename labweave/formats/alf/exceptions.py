@@ -1,4 +1,4 @@
-"""What goes wrong with ALF names, files and searches.
+"""Errors of ALF names, files and searches.
 
 ::
 
@@ -14,8 +14,8 @@
     ├── ALFNotTabular                   (ValueError)
     └── ALFKeysDiffer                   (NotImplementedError)
 
-Where ONE-api is installed each of these is also the class of the same name in ``one.alf.exceptions``, so code that
-catches those catches these.
+Where ONE-api is installed, each class is also a subclass of the one with its name in ``one.alf.exceptions``, so that
+code which catches those catches these.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class ALFError(LabweaveError, _peer.ALFError):
     Parameters
     ----------
     *args : object
-        The message; several values, or one that is no text, are listed in quotes.
+        The message. Several values, or one that is not text, are listed in quotes.
     terse : bool, default: False
-        Leave out the general advice of the class.
+        Leave out the advice of the class.
     """
 
     explanation = ""
@@ -64,13 +64,13 @@ class ALFError(LabweaveError, _peer.ALFError):
 
 
 class ALFObjectNotFound(ALFError, _peer.ALFObjectNotFound):
-    """No dataset or object fits what was asked for."""
+    """No dataset or object fits the question."""
 
     explanation = "The name without its namespace is the object: that of _ibl_trials.intervals.npy is trials."
 
 
 class ReferenceNotFound(ALFObjectNotFound, AssertionError):
-    """No session has this reference; an AssertionError as well, which ONE-api raises here."""
+    """No session has this reference. ONE-api raises an AssertionError here, so this is one as well."""
 
     explanation = ""
 
@@ -82,13 +82,13 @@ class ALFMultipleObjectsFound(ALFError, _peer.ALFMultipleObjectsFound):
 
 
 class ALFAmbiguousAttributes(ALFMultipleObjectsFound, AssertionError):
-    """Two files of an object have the same attribute; an AssertionError as well, which ONE-api raises here."""
+    """Two files of an object have the same attribute. ONE-api raises an AssertionError here, so this is one as well."""
 
     explanation = "Give the namespace, timescale, extra parts or extension of the ones that are meant."
 
 
 class ALFMultipleCollectionsFound(ALFError, _peer.ALFMultipleCollectionsFound):
-    """What fits lies in several collections."""
+    """The datasets that fit lie in several collections."""
 
     explanation = "Give the collection: the folders between the session and the file, such as alf/probe01."
 
@@ -100,13 +100,13 @@ class ALFMultipleRevisionsFound(ALFError, _peer.ALFMultipleRevisionsFound):
 
 
 class AlyxSubjectNotFound(ALFError, _peer.AlyxSubjectNotFound):
-    """A subject that is not in the database."""
+    """The subject is not in the database."""
 
     explanation = "The subject is not in the database."
 
 
 class ALFInvalid(ALFError, _peer.ALFInvalid):
-    """A name or path that is none of ALF."""
+    """A name or path does not follow ALF."""
 
     explanation = (
         "ALF paths have the form lab/Subjects/subject/2020-01-31/001/collection/#revision#/"
@@ -116,12 +116,12 @@ class ALFInvalid(ALFError, _peer.ALFInvalid):
 
 
 class ALFNotTabular(ALFError, ValueError):
-    """Attributes of an object that can't be the columns of one table: unequal lengths, or no arrays."""
+    """The attributes of an object can't be columns of one table: their lengths differ, or they are no arrays."""
 
 
 class ALFKeysDiffer(ALFError, NotImplementedError):
-    """Two bunches of different attributes, which can't be put one after the other."""
+    """Bunches with different attributes can't be joined."""
 
 
 class ALFWarning(_peer.ALFWarning):
-    """What was loaded may not be what was meant."""
+    """The data that were loaded may not be the data that were meant."""

@@ -1,4 +1,4 @@
-"""Folders of ALF files: what is in them, found by their parts, and walked in order without holding much."""
+"""Folders of ALF files: find files by the parts of their names, and walk folders in order with little memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from labweave.formats.alf.path import alf_path, path_class
 _log = logging.getLogger(__name__)
 
 NAME_PARTS = Parts._fields[6:]
-"""What files can be chosen by."""
+"""The parts by which files are chosen."""
 
 
 def filter_by(alf_path: str | PurePath, wildcards: bool = True, **parts: Any) -> tuple[list[Any], list[tuple]]:
@@ -26,26 +26,34 @@ def filter_by(alf_path: str | PurePath, wildcards: bool = True, **parts: Any) ->
     Parameters
     ----------
     alf_path : str or Path
-        The folder; one that is missing has no files.
+        The folder; a missing one has no files.
     wildcards : bool, default: True
-        Parts are shell patterns; else regular expressions that fit the beginning of the part.
+        The parts are shell patterns, else regular expressions that fit the beginning of a part.
     **parts : str, list of str or None
-        namespace, object, attribute, timescale, extra, extension. None or "" stand for absent; one of a list is
-        enough. Of ``extra`` all elements must be there, in any order, without patterns.
+        namespace, object, attribute, timescale, extra, extension. None or "" means that the name lacks the part; one
+        value of a list must fit. ``extra`` takes no patterns: the name must have all its elements, in any order.
 
     Returns
     -------
     files : list of ALFPath
         Names, sorted.
     parts : list of tuple
-        Namespace, object, attribute, timescale, extra and extension of each, None where absent.
+        Namespace, object, attribute, timescale, extra and extension of each, None for missing ones.
 
     Raises
     ------
     TypeError
         A keyword that is no part.
     ALFInvalid
-        A pattern that is no regular expression.
+        A pattern is not a regular expression.
+
+    Examples
+    --------
+    >>> from labweave.formats.alf import filter_by, save_object_npy
+    >>> _ = save_object_npy("alf", {"times": np.arange(3.0), "clusters": np.zeros(3)}, "spikes")
+    >>> files, parts = filter_by("alf", object="spikes", attribute="t*")
+    >>> [str(file) for file in files], parts[0][2]
+    (['spikes.times.npy'], 'times')
     """
     found = choose(dataset_names(alf_path), wildcards, **parts)
     make = path_class()
@@ -55,25 +63,25 @@ def filter_by(alf_path: str | PurePath, wildcards: bool = True, **parts: Any) ->
 def exists(
     alfpath: str | PurePath, object: str | list[str], attributes: str | list[str] | None = None, **parts: Any
 ) -> bool:
-    """Say whether an object is in a folder, with all of the given attributes; parts as in `filter_by`."""
+    """Say whether a folder has an object with all of the given attributes; the other parts are those of `filter_by`."""
     found = {each[2] for each in filter_by(alfpath, object=object, **parts)[1]}
     wanted = {attributes} if isinstance(attributes, str) else set(attributes or ())
     return bool(found) and wanted <= found
 
 
 def choose(names: Iterable[str], wildcards: bool = True, **parts: Any) -> list[tuple[str, Parts]]:
-    """Return those of the file names that are ALF and fit all of the given parts, as in `filter_by`."""
+    """Return the file names, with their parts, that are ALF names and fit the given parts as in `filter_by`."""
     if unknown := set(parts) - set(NAME_PARTS):
         raise TypeError(f"{sorted(unknown)[0]!r} is no part of an ALF name; those are {', '.join(NAME_PARTS)}.")
     wanted = [
         (part, value.split(".") if part == "extra" and isinstance(value, str) else value)
         for part, value in parts.items()
     ]
-    found = ((name, each) for name in names if (each := parse_name(name)))
     return [
-        (name, each)
-        for name, each in found
-        if all(_fits(part, getattr(each, part), value, wildcards) for part, value in wanted)
+        (name, own)
+        for name in names
+        if (own := parse_name(name))
+        and all(_fits(part, getattr(own, part), value, wildcards) for part, value in wanted)
     ]
 
 
@@ -89,15 +97,22 @@ def dataset_names(folder: str | PurePath) -> list[str]:
 def iter_sessions(root_dir: str | PurePath, pattern: str = "*") -> Iterator[Any]:
     """Yield the session folders in a folder, sorted by their path.
 
-    What is inside of a session is not looked at, links to folders are not followed, and only one folder per level is
-    held. A folder that may not be read is named in the log.
+    It does not look into sessions or follow links to folders, and holds the entries of one folder per level only. The
+    log names folders that can't be read.
 
     Parameters
     ----------
     root_dir : str or Path
-        A session folder is yielded itself.
+        If it is a session folder, it is the one that is yielded.
     pattern : str, default: "*"
-        Shell pattern that the end of the path must fit, as ``*/Subjects/*/????-??-??/*``.
+        Shell pattern that the end of the path must fit, for example ``*/Subjects/*/????-??-??/*``.
+
+    Examples
+    --------
+    >>> from labweave.formats.alf import iter_sessions, save_object_npy
+    >>> _ = save_object_npy("smithlab/Subjects/M12/2020-01-31/001/alf", {"times": np.arange(3.0)}, "spikes")
+    >>> [(session.subject, session.date) for session in iter_sessions(".")]
+    [('M12', '2020-01-31')]
     """
     root = os.fspath(root_dir)
     make = path_class()
@@ -111,7 +126,15 @@ def iter_sessions(root_dir: str | PurePath, pattern: str = "*") -> Iterator[Any]
 
 
 def iter_datasets(session_path: str | PurePath) -> Iterator[Any]:
-    """Yield the ALF files of a session as ALFPath below it, sorted by their path."""
+    """Yield the paths of the ALF files of a session, relative to it and sorted, as ALFPath.
+
+    Examples
+    --------
+    >>> from labweave.formats.alf import iter_datasets, save_object_npy
+    >>> _ = save_object_npy("M12/2020-01-31/001/alf", {"times": np.arange(3.0)}, "spikes")
+    >>> [str(path) for path in iter_datasets("M12/2020-01-31/001")]
+    ['alf/spikes.times.npy']
+    """
     make = path_class()
     for rel_path, entry in iter_files(session_path):
         if is_valid(entry.name):
@@ -119,7 +142,7 @@ def iter_datasets(session_path: str | PurePath) -> Iterator[Any]:
 
 
 def iter_files(session_path: str | PurePath) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield all files of a session: their path below it with ``/``, and their entry, sorted by their path.
+    """Yield the path and the entry of every file of a session, sorted; the path is relative to it and has ``/``.
 
     Links to folders are not followed.
     """
@@ -133,21 +156,21 @@ def find_variants(
     extra: bool = True,
     extension: bool = True,
 ) -> dict[Any, list[Any]]:
-    """Return, for each file, the others on disk that hold the same dataset in another form.
+    """Return, for each file, the other files on disk that hold the same dataset in another form.
 
-    These have the same folder (without revision), object and attribute.
+    They have the same folder (without its revision), object and attribute.
 
     Parameters
     ----------
     file_list : iterable of str or Path
-        Datasets.
+        Paths of datasets.
     namespace, timescale, extra, extension : bool, default: True
-        Whether variants have this part in common, too.
+        Variants have this part in common as well.
 
     Raises
     ------
     ALFInvalid
-        A path is not that of a dataset.
+        A path is not the path of a dataset.
     """
     given = {"namespace": namespace, "timescale": timescale, "extra": extra, "extension": extension}
     same = ["object", "attribute", *(part for part, wanted in given.items() if wanted)]
@@ -169,14 +192,14 @@ def find_variants(
 
 
 def object_files(alfpath: str | PurePath, object: Any = None, **parts: Any) -> tuple[Path, list[tuple[str, Parts]]]:
-    """Return the folder and the files in it of one object, which a folder and its name or one of its files give.
+    """Return the folder and the files of one object, given by the folder and its name, or by one of the files.
 
     Raises
     ------
     ALFObjectNotFound
-        There are none.
+        The object has no files.
     ALFInvalid
-        A folder without the name of the object.
+        A folder is given without the name of the object.
     """
     folder = Path(alfpath)
     if folder.is_dir():
@@ -193,7 +216,7 @@ def object_files(alfpath: str | PurePath, object: Any = None, **parts: Any) -> t
 
 
 def _fits(part: str, value: str | None, wanted: Any, wildcards: bool) -> bool:
-    """Say whether a part has the value that is wanted."""
+    """Say whether a part fits what is wanted of it."""
     if not wanted:
         return value is None
     if part == "extra":
@@ -223,7 +246,7 @@ def _session_folders(folder: str) -> Iterator[str]:
     for entry in _entries(folder):
         if not entry.is_dir():
             continue
-        # A session's number is the cheap part of the test.
+        # The digits are a quick test before the regular expression.
         if entry.name.isdigit() and is_session_path(Path(entry.path)):
             yield entry.path
         elif not entry.is_symlink():

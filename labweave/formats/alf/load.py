@@ -1,7 +1,7 @@
-"""Contents of ALF files and objects.
+"""Load ALF files and objects.
 
-Each extension gives one type: see `load_file`. Objects are read as ONE-api 3 does; with ``legacy=True`` as ONE did
-before: tables stay frames, ``(n, 1)`` arrays and ``(m, 2)`` timestamps stay as they are.
+Each extension gives one type: see `load_file`. Objects are loaded as ONE-api 3 does it. With ``legacy=True`` they are
+loaded as before: tables stay frames, and ``(n, 1)`` arrays and ``(m, 2)`` timestamps keep their shape.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 LEGACY_EXTENSIONS = frozenset({".npy", ".csv", ".tsv", ".ssv", ".json", ".jsonable", ".pqt"})
-"""What was loaded before ONE-api 3; the path stood for everything else."""
+"""What ONE loaded before ONE-api 3; it gave the path of all other files."""
 
 
 def load_file(path: str | PurePath, *, legacy: bool = False, trust_pickles: bool = False) -> Any:
-    """Return what is in a file, as its extension says.
+    """Return the content of a file, read as its extension says.
 
     ===================  ===============================================================
     npy                  array; of shape (n,) where it is (n, 1)
@@ -49,27 +49,37 @@ def load_file(path: str | PurePath, *, legacy: bool = False, trust_pickles: bool
     all others           the path, as ALFPath
     ===================  ===============================================================
 
-    An empty file and JSON that can't be read give None, with an `ALFWarning`. Of an ``oneData`` folder a recipe is
-    followed, and a sparse array comes dense, see `labweave.formats.onedata`.
+    An empty file and invalid JSON give None, with an `ALFWarning`. In an ``oneData`` folder, recipes are followed and
+    sparse arrays become dense: see `labweave.formats.onedata`.
 
     Parameters
     ----------
     path : str or Path
     legacy : bool, default: False
-        As before ONE-api 3: no ``(n,)``, no series, and the path for npz, htsv, yaml and sparse_npz.
+        As before ONE-api 3: arrays keep the shape (n, 1), frames stay frames, and npz, htsv, yaml and sparse_npz give
+        the path.
     trust_pickles : bool, default: False
-        Load arrays of Python objects, which are pickles and can run any code: do it with files of your own only.
+        Load arrays of Python objects. They are pickles, which can run any code: only do it with your own files.
 
     Raises
     ------
     FileMissing
         There is no such file.
     ReadError
-        It can't be read as what it is named.
+        The file can't be read as its extension says.
+
+    Examples
+    --------
+    >>> from labweave.formats.alf import load_file, save_object_npy
+    >>> [file] = save_object_npy("alf", {"times": np.array([[0.1], [0.4]])}, "spikes")
+    >>> load_file(file)
+    array([0.1, 0.4])
+    >>> load_file(file, legacy=True).shape
+    (2, 1)
     """
     file = path if isinstance(path, Path) else Path(path)
     extension = file.suffix
-    if file.parent.name.lower() == "onedata" and extension in (".npy", ".npz"):  # its recipes are followed
+    if file.parent.name.lower() == "onedata" and extension in (".npy", ".npz"):
         from labweave.formats.onedata import load_file as load_variable
 
         return load_variable(file, trust_pickles=trust_pickles)
@@ -93,7 +103,7 @@ def load_file(path: str | PurePath, *, legacy: bool = False, trust_pickles: bool
         return content
     if extension == ".npy" and content.ndim == 2 and content.shape[1] == 1:
         return content.reshape(-1)
-    return content.iloc[:, 0] if extension in _TEXT_TABLES and content.shape[1] == 1 else content
+    return content.iloc[:, 0] if extension in _SEPARATORS and content.shape[1] == 1 else content
 
 
 def load_object(
@@ -107,42 +117,51 @@ def load_object(
     contents: Mapping[str, Any] | None = None,
     **parts: Any,
 ) -> AlfBunch:
-    """Return all attributes of an object.
+    """Load all attributes of an object.
 
-    Keys are ``attribute[_timescale][.extra]``. A file ``object.attribute.metadata.json`` names the columns of the
-    array beside it, which become items of their own; what else it holds is the item ``<attribute>metadata``. The
-    columns of an attribute ``table`` become items, ``x_0`` and ``x_1`` the two columns of ``x``. Timestamps that hold
-    pairs of sample and time become a time per row. Different lengths are told in the log only.
+    Keys are ``attribute[_timescale][.extra]``. A file ``object.attribute.metadata.json`` can name the columns of the
+    array beside it; they become items of their own, and the rest of the file becomes the item ``<attribute>metadata``.
+    The columns of an attribute ``table`` become items, ``x_0`` and ``x_1`` the two columns of ``x``. Timestamps that
+    are pairs of sample and time become one time per row. The log warns of different lengths.
 
     Parameters
     ----------
     alfpath : str, Path, or a list of those
-        A folder; a file of the object; or the files to load, from any folders.
+        A folder, a file of the object, or the files to load, which may lie in several folders.
     object : str or list of str
-        Name of the object, with a folder.
+        Name of the object; needed with a folder.
     short_keys : bool, default: False
         Leave the extra parts out of the keys.
     legacy : bool, default: False
-        As before ONE-api 3: tables and timestamps are left as they are in the file, see also `load_file`.
+        As before ONE-api 3: tables and timestamps stay as they are in the file; see also `load_file`.
     trust_pickles : bool, default: False
         See `load_file`.
     wildcards : bool, default: True
-        The object and other parts are shell patterns, else regular expressions.
+        The object and the other parts are shell patterns, else regular expressions.
     contents : mapping, optional
-        With a list of files: what is in others that have a name only.
+        With a list of files: name -> content of datasets that have no file.
     **parts : str, list of str or None
-        Load only files with these parts, see `filter_by`; None stands for absent.
+        Load only files with these parts, as in `filter_by`.
 
     Raises
     ------
     ALFObjectNotFound
-        No such file is there.
+        The object has no such files.
     ALFMultipleObjectsFound
-        The files are those of several objects.
+        The files belong to several objects.
     ALFAmbiguousAttributes
-        Several files have the same key; an AssertionError as well.
+        Several files have the same key. (Also an AssertionError.)
     ReadError
         A file can't be read.
+
+    Examples
+    --------
+    >>> from labweave.formats.alf import load_object, save_object_npy
+    >>> saved = {"times": np.array([0.1, 0.4]), "clusters": np.array([3, 5])}
+    >>> _ = save_object_npy("alf/probe00", saved, "spikes", namespace="ibl")
+    >>> spikes = load_object("alf/probe00", "spikes")
+    >>> list(spikes), spikes.times
+    (['clusters', 'times'], array([0.1, 0.4]))
     """
     contents = contents or {}
     if isinstance(alfpath, (str, PurePath)):
@@ -152,7 +171,10 @@ def load_object(
         files = _given_files([*alfpath, *contents], object, wildcards, parts)
     if len(objects := {each.object for *_, each in files}) > 1:
         raise ALFMultipleObjectsFound(f"Files of several objects are given: {', '.join(sorted(map(str, objects)))}.")
-    metadata = {folder: _Metadata(folder) for folder in {folder for folder, name, _ in files if name not in contents}}
+    folders = {folder for folder, name, _ in files if name not in contents}
+    metadata = {
+        folder: [name for name, each in choose(dataset_names(folder)) if _is_metadata(each)] for folder in folders
+    }
     data = [(folder, name, each) for folder, name, each in files if not _is_metadata(each)]
     keys = [each.short_key if short_keys else each.key for *_, each in data]
     if len(set(keys)) < len(keys):
@@ -165,7 +187,7 @@ def load_object(
             bunch[key] = contents[name]
             continue
         bunch[key] = load_file(folder / name, legacy=legacy, trust_pickles=trust_pickles)
-        if found := metadata[folder].of(name):
+        if found := _find_metadata(folder, name, metadata[folder]):
             _apply_metadata(bunch, key, folder / found)
     if not legacy:
         _expand_tables(bunch)
@@ -180,15 +202,23 @@ def read_ts(filename: str | PurePath) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     filename : str or Path
-        The values; the times are in the file of the same object and extension whose attribute begins with ``times``,
-        if there are several in that of the same namespace, timescale and extra parts.
+        The file of the values. The times are in the file of the same object and extension whose attribute begins with
+        ``times``. Of several such files it is the one with the same namespace, timescale and extra parts.
 
     Raises
     ------
     FileMissing
-        No such file, or more than one could be it; a FileNotFoundError as well.
+        No file has the times, or more than one could have them. (Also a FileNotFoundError.)
     ALFInvalid
-        It is not named as a dataset.
+        The file has no ALF name.
+
+    Examples
+    --------
+    >>> from labweave.formats.alf import read_ts, save_object_npy
+    >>> wheel = {"position": np.array([0.0, 0.2, 0.3]), "timestamps": np.array([[0, 10.0], [2, 11.0]])}
+    >>> _ = save_object_npy("alf", wheel, "wheel")
+    >>> read_ts("alf/wheel.position.npy")
+    (array([10. , 10.5, 11. ]), array([0. , 0.2, 0.3]))
     """
     file = Path(filename)
     own = parse_name(file.name)
@@ -209,19 +239,19 @@ def read_ts(filename: str | PurePath) -> tuple[np.ndarray, np.ndarray]:
 
 
 def times_of_samples(timestamps: np.ndarray, n_samples: int) -> np.ndarray:
-    """Return a time per sample.
+    """Return one time per sample.
 
     Parameters
     ----------
     timestamps : ndarray, shape (n_samples,) or (m, 2)
-        Times; or rows of sample (from 0) and time, between which times are interpolated linearly. Before the first and
-        after the last of them the time stands still.
+        Times; or pairs of sample (from 0) and time, between which times are interpolated linearly. Before the first and
+        after the last pair the time stands still.
     n_samples : int
 
     Raises
     ------
     ALFInvalid
-        Another shape; a ValueError as well.
+        The shape is another. (Also a ValueError.)
     """
     import numpy as np
 
@@ -240,7 +270,7 @@ def times_of_samples(timestamps: np.ndarray, n_samples: int) -> np.ndarray:
 def _given_files(
     paths: Iterable[str | PurePath], object: Any, wildcards: bool, parts: dict[str, Any]
 ) -> list[tuple[Path, str, Parts]]:
-    """Return folder, name and parts of files that are listed one by one."""
+    """Return folder, name and parts of the files in a list that fit."""
     files = []
     wanted = parts if object is None else {"object": object, **parts}
     for path in map(Path, paths):
@@ -254,49 +284,30 @@ def _given_files(
 
 
 def _is_metadata(parts: Parts) -> bool:
-    """Say whether a file describes another: its name ends in .metadata.json, perhaps with more in between."""
+    """Say whether a file describes another: its name is x.y.metadata.json, or has more parts after `metadata`."""
     return parts.extension == "json" and any(part.startswith("metadata") for part in (parts.extra or "").split("."))
 
 
-class _Metadata:
-    """The files of a folder that describe others."""
-
-    def __init__(self, folder: Path):
-        self._names: dict[tuple[str, str], list[str]] = {}
-        self._described = set()
-        for name, parts in choose(dataset_names(folder)):
-            if _is_metadata(parts):
-                self._names.setdefault(_head(name), []).append(name)
-            else:
-                self._described.add(_head(name))
-
-    def of(self, name: str) -> str | None:
-        """Return the file that describes another: by its whole name, or by namespace, object and attribute."""
-        if not self._names:
-            return None
-        prefix, attribute = _head(name)
-        exact = self._names.get((prefix, attribute), [])
-        own = f"{name.rpartition('.')[0]}.metadata.json"
-        if own in exact:
-            return own
-        # attribute* in the specification: but not what describes another attribute of that beginning
-        begin = (
-            name
-            for (other, longer), names in self._names.items()
-            if other == prefix and longer.startswith(attribute) and (other, longer) not in self._described
-            for name in names
-        )
-        return next(iter(exact), None) or next(begin, None)
+def _find_metadata(folder: Path, name: str, metadata: list[str]) -> str | None:
+    """Return the one of the metadata files in a folder that describes a dataset there."""
+    if (own := f"{name.rpartition('.')[0]}.metadata.json") in metadata:
+        return own
+    head = _head(name)
+    if exact := [each for each in metadata if _head(each) == head]:
+        return exact[0]
+    # The specification says attribute*. But a file that begins so may describe a longer attribute, which is there too.
+    longer = [each for each in metadata if _head(each).startswith(head)]
+    others = {_head(each) for each in dataset_names(folder) if each not in metadata} if longer else set()
+    return next((each for each in longer if _head(each) not in others), None)
 
 
-def _head(name: str) -> tuple[str, str]:
-    """Return namespace and object, and attribute and timescale, of a file name."""
-    first, second, _ = name.split(".", 2)
-    return first, second
+def _head(name: str) -> str:
+    """Return the two first pieces of a file name: namespace and object, attribute and timescale."""
+    return ".".join(name.split(".", 2)[:2])
 
 
 def _apply_metadata(bunch: AlfBunch, key: str, path: Path) -> None:
-    """Put the columns that a metadata file names, and what else it says, into the bunch."""
+    """Put the columns that a metadata file names into the bunch, and the rest of the file."""
     import numpy as np
 
     metadata = load_file(path)
@@ -318,7 +329,7 @@ def _apply_metadata(bunch: AlfBunch, key: str, path: Path) -> None:
 
 
 def _expand_tables(bunch: AlfBunch) -> None:
-    """Put the columns of frames called table in their place; timescale and extra parts are added to each name."""
+    """Replace frames called table by their columns, which get the timescale and extra parts of the table."""
     import pandas as pd
 
     for key in [key for key in bunch if re.match(r"table([_.]|$)", key)]:
@@ -333,14 +344,14 @@ def _expand_tables(bunch: AlfBunch) -> None:
 
 
 def _suffixed(column: str, suffix: str) -> str:
-    """Return the name of a column with timescale and extra parts, which go before _0 and _1."""
+    """Return the name of a column with timescale and extra parts, put before _0 or _1."""
     if len(column) > 2 and column.endswith(("_0", "_1")):
         return column[:-2] + suffix + column[-2:]
     return column + suffix
 
 
 def _expand_timestamps(bunch: AlfBunch) -> None:
-    """Give timestamps that are pairs of sample and time the length of the other attributes, if those agree."""
+    """Interpolate timestamps that are pairs of sample and time to the length of the other attributes, if it is one."""
     import numpy as np
     import pandas as pd
 
@@ -390,13 +401,10 @@ def _read_npz(file: Path, trust_pickles: bool) -> Any:
         return archive["arr_0"]
 
 
-def _read_text_table(separator: str) -> Callable[[Path, bool], Any]:
-    def read(file: Path, trust_pickles: bool) -> Any:
-        import pandas as pd
+def _read_text_table(file: Path, trust_pickles: bool) -> Any:
+    import pandas as pd
 
-        return pd.read_csv(file, sep=separator)
-
-    return read
+    return pd.read_csv(file, sep=_SEPARATORS[file.suffix])
 
 
 def _read_json(file: Path, trust_pickles: bool) -> Any:
@@ -423,7 +431,7 @@ def _read_jsonable(file: Path, trust_pickles: bool) -> Any:
 def _read_parquet(file: Path, trust_pickles: bool) -> Any:
     import pyarrow.parquet as pq
 
-    # ParquetFile, not read_table: that makes columns of folders such as run=1 in the path.
+    # ParquetFile, as read_table makes columns of folders such as run=1 in the path.
     with pq.ParquetFile(file) as parquet:
         return parquet.read().to_pandas()
 
@@ -445,7 +453,7 @@ def _read_sparse(file: Path, trust_pickles: bool) -> Any:
     return sparse.load_npz(file)
 
 
-_TEXT_TABLES = {".csv": ",", ".tsv": "\t", ".htsv": "\t", ".ssv": " "}
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".htsv": "\t", ".ssv": " "}
 _READERS: dict[str, Callable[[Path, bool], Any]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
@@ -455,5 +463,5 @@ _READERS: dict[str, Callable[[Path, bool], Any]] = {
     ".yaml": _read_yaml,
     ".yml": _read_yaml,
     ".sparse_npz": _read_sparse,
-    **{extension: _read_text_table(separator) for extension, separator in _TEXT_TABLES.items()},
+    **dict.fromkeys(_SEPARATORS, _read_text_table),
 }

@@ -1,13 +1,13 @@
-"""ALF names and paths: taken apart, judged and put together. Nothing here looks at a disk.
+"""ALF names and paths: parse them, check them, build them. Nothing here looks at a disk.
 
 ``lab/Subjects/subject/2020-01-31/001/collection/#revision#/_namespace_object.attribute_timescale.extra.extension``;
-``lab/Subjects``, collection, revision, namespace, timescale and extra parts may be absent. Paths are text
-with ``/``, or paths of `pathlib`.
+``lab/Subjects``, collection, revision, namespace, timescale and extra parts are optional. A path is text with ``/``, or
+a path of `pathlib`.
 
-Names and paths are read as ONE-api 3 and its predecessor read them, except that what remains of a path after its
-session must be understood as a whole, that a name doesn't end in a line break, and that dates and numbers have ASCII
-digits. Some names are read in a surprising way (`_obj.attr.npy` is object ``j`` in namespace ``ob``): `name_problem`
-and `path_problem` tell them, and what is put into a database should have none.
+Names and paths are read as in ONE-api 3 and its predecessor, with three exceptions: everything after the session must
+parse, a name does not end in a line break, and dates and numbers have ASCII digits. Some names are read in a
+surprising way: `_obj.attr.npy` is object ``j`` in namespace ``ob``. `name_problem` and `path_problem` find those; what
+goes into a database should have no such problem.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ PATTERNS = {
     "extra": r"[.\w-]+",
     "extension": r"\w+",
 }
-"""Regular expression of each part, in the order of the parts."""
+"""The regular expression of each part, in the order of `Parts`."""
 
 _P = {part: f"(?P<{part}>{pattern})" for part, pattern in PATTERNS.items()}
-# One optional group of extra parts, not a repeated one as in the specification: the same names fit, in linear time.
+# The specification repeats the group of extra parts. One optional group fits the same names, in linear time.
 _NAME = re.compile(
     r"_?{namespace}?_?{object}\.{attribute}(?:_{timescale})?(?:\.{extra})?\.{extension}\Z".format(**_P), re.UNICODE
 )
@@ -52,7 +52,7 @@ AnyPath = TypeVar("AnyPath", str, PurePath)
 
 
 class Parts(NamedTuple):
-    """The parts of an ALF path; None for what is absent."""
+    """The parts of an ALF path; None for a missing one."""
 
     lab: str | None = None
     subject: str | None = None
@@ -69,12 +69,12 @@ class Parts(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What the dataset is called in its object: ``attribute[_timescale][.extra]``."""
+        """The dataset's name in its object: ``attribute[_timescale][.extra]``."""
         return self.short_key + (f".{self.extra}" if self.extra else "")
 
     @property
     def short_key(self) -> str:
-        """What the dataset is called in its object, without extra parts: ``attribute[_timescale]``."""
+        """The dataset's name in its object without extra parts: ``attribute[_timescale]``."""
         return f"{self.attribute}_{self.timescale}" if self.timescale else self.attribute or ""
 
 
@@ -88,14 +88,14 @@ class Session(NamedTuple):
 
 
 class RelativePath(NamedTuple):
-    """The parts of a dataset's path below its session; "" for what is absent."""
+    """The parts of a dataset's path below its session; "" for a missing one."""
 
     collection: str
     revision: str
     name: str
 
 
-# --- taken apart
+# --- parsing
 
 
 @lru_cache(maxsize=8192)  # a server has millions of files, but hundreds of names
@@ -105,15 +105,24 @@ def parse_name(name: str) -> Parts | None:
     Parameters
     ----------
     name : str
-        Without folders.
+        The name alone, without folders.
+
+    Examples
+    --------
+    >>> from labweave.formats.alf import parse_name
+    >>> parts = parse_name("_ibl_spikes.times_ephysClock.raw.npy")
+    >>> parts.namespace, parts.object, parts.attribute, parts.timescale, parts.extra, parts.extension
+    ('ibl', 'spikes', 'times', 'ephysClock', 'raw', 'npy')
+    >>> parse_name("notes.txt") is None
+    True
     """
     match = _NAME.match(name)
-    return Parts(None, None, None, None, None, None, *match.groups()) if match else None
+    return Parts(*[None] * 6, *match.groups()) if match else None
 
 
 @lru_cache(maxsize=8192)
 def _parse_folders(folders: str) -> tuple[str | None, str | None] | None:
-    """Return collection and revision of the folders below a session, which end in / or are none."""
+    """Return the collection and revision of the folders below a session, given as "" or with a / at their end."""
     match = _FOLDERS.match(folders)
     return (match["collection"], match["revision"]) if match else None
 
@@ -121,8 +130,8 @@ def _parse_folders(folders: str) -> tuple[str | None, str | None] | None:
 def parse_session(path: str | PurePath) -> Session | None:
     """Return lab, subject, date and number of the first session in a path, or None if there is none.
 
-    The date need not exist (month 13 is taken): see `session_path`. What stands before the session is ignored, up to
-    the part of a folder's name that can't be in a lab or subject: ``my-lab/Subjects/...`` is lab ``lab``.
+    Month 13 counts as well: only `session_path` asks for a date of the calendar. What comes before the session is
+    ignored, even the part of a folder's name that a lab or subject can't have: ``my-lab/Subjects/...`` is lab ``lab``.
     """
     match = _SESSION.search(_posix(path))
     return Session(*match.groups()) if match else None
@@ -131,8 +140,15 @@ def parse_session(path: str | PurePath) -> Session | None:
 def parse_path(path: str | PurePath) -> Parts | None:
     """Return the parts of a path to a dataset, session or folder of a session, or None if it is none of those.
 
-    Without a session in it only the name counts, and must be that of a dataset. In a session a last part with two
-    dots is a file, another one a folder.
+    In a path without a session only the file name counts. Below a session, a last part with two dots is a file, any
+    other a folder.
+
+    Examples
+    --------
+    >>> from labweave.formats.alf import parse_path
+    >>> parts = parse_path("/data/smithlab/Subjects/M12/2020-01-31/001/alf/#v2#/spikes.times.npy")
+    >>> parts.lab, parts.subject, parts.date, parts.number, parts.collection, parts.revision, parts.object
+    ('smithlab', 'M12', '2020-01-31', '001', 'alf', 'v2', 'spikes')
     """
     text = _posix(path)
     session = _SESSION.search(text)
@@ -148,25 +164,25 @@ def parse_path(path: str | PurePath) -> Parts | None:
 
 
 def split_rel_path(rel_path: str) -> RelativePath:
-    """Return collection, revision and file name of a path below a session, whatever the names are.
+    """Return collection, revision and file name of a path below a session, valid or not.
 
-    A last folder ``#name#`` is the revision, all before it the collection.
+    If the last folder is ``#name#``, it is the revision. The folders before it are the collection.
     """
     folder, _, name = rel_path.rpartition("/")
     collection, _, last = folder.rpartition("/")
-    if len(last) > 2 and last[0] == "#" == last[-1]:
+    if _is_revision(last):
         return RelativePath(collection, last[1:-1], name)
     return RelativePath(folder, "", name)
 
 
 def session_path(path: AnyPath) -> AnyPath | None:
-    """Return the part of a path that ends with the session's number, with the folders before it, or None.
+    """Return a path up to the session's number, with the folders before it, or None without a session.
 
     The date must be one of the calendar.
     """
     text = _posix(path)
     match = _SESSION.search(text)
-    while match and not is_date(match["date"]):
+    while match and not is_date(match["date"]):  # a later part may be the session
         match = _SESSION.search(text, match.start("number"))
     return _like(path, text[: match.end()]) if match else None
 
@@ -178,7 +194,7 @@ def without_session(path: str | PurePath) -> str | None:
     return None if found is None else text[len(found) :].strip("/")
 
 
-# --- judged
+# --- checking
 
 
 def is_valid(name: str) -> bool:
@@ -187,18 +203,25 @@ def is_valid(name: str) -> bool:
 
 
 def is_session_path(path: str | PurePath) -> bool:
-    """Say whether a path ends in subject, date and number; the date need not exist."""
+    """Say whether a path ends in subject, date and number; month 13 counts as well.
+
+    Examples
+    --------
+    >>> from labweave.formats.alf import is_session_path
+    >>> is_session_path("/data/M12/2020-01-31/001"), is_session_path("/data/M12/2020-01-31/001/alf")
+    (True, False)
+    """
     return _SESSION_END.search(_posix(path)) is not None
 
 
 def fits(part: str, value: str) -> bool:
-    """Say whether a value is one of a part: ``fits("lab", "my-lab")`` is False."""
-    return _WHOLE[part].match(f"_{value}", 1) is not None
+    """Say whether a part can have a value: ``fits("lab", "my-lab")`` is False."""
+    return _WHOLE[part].match(f"_{value}", 1) is not None  # a namespace follows an underscore
 
 
 @lru_cache(maxsize=4096)
 def is_date(text: str) -> bool:
-    """Say whether text is a date of the calendar, as 2020-01-31."""
+    """Say whether text is a date of the calendar, such as 2020-01-31."""
     try:
         return dt.date.fromisoformat(text).isoformat() == text
     except ValueError:
@@ -206,7 +229,7 @@ def is_date(text: str) -> bool:
 
 
 def is_uuid(value: Any, versions: tuple[int, ...] = (4, 3)) -> bool:
-    """Say whether a value is a UUID, or text of one with or without dashes, of one of the versions."""
+    """Say whether a value is a UUID of one of the versions, or its text with or without dashes."""
     if isinstance(value, str):
         try:
             value = UUID(value)
@@ -221,14 +244,13 @@ def is_uuid_string(value: Any) -> bool:
 
 
 def name_problem(name: str) -> str | None:
-    """Say what keeps a file name from being stored, or None.
+    """Return why a file name should not be stored, or None.
 
-    Besides names that are no ALF names these are those that would be understood in a way nobody means: a single
-    underscore before the object, or two.
+    It is no ALF name, or one that nobody means as it would be read: with one underscore before the object, or with two.
     """
     parts = parse_name(name)
     if parts is None:
-        return f"{name!r} has not the form (_namespace_)object.attribute(_timescale)(.extra).extension"
+        return f"{name!r} does not have the form (_namespace_)object.attribute(_timescale)(.extra).extension"
     if _name_of(parts) != name:
         return (
             f"{name!r} would be read as object {parts.object!r}"
@@ -239,10 +261,10 @@ def name_problem(name: str) -> str | None:
 
 
 def path_problem(path: str | PurePath) -> str | None:
-    """Say what keeps the path of a session or of a dataset in it from being stored, or None.
+    """Return why the path of a session, or of a dataset in it, should not be stored, or None.
 
-    The path begins with the lab or the subject. Each part must be one as a whole (`parse_session` takes the end of a
-    folder's name), the date one of the calendar, and no part ``.`` or ``..``.
+    The path begins with the lab or the subject. Each folder must be one whole part (`parse_session` takes the end of a
+    folder's name), the date must be one of the calendar, and no part may be ``.`` or ``..``.
     """
     text = _posix(path)
     session = _SESSION.search(text)
@@ -261,7 +283,7 @@ def path_problem(path: str | PurePath) -> str | None:
 
 
 def rel_path_problem(rel_path: str) -> str | None:
-    """Say what keeps the path of a dataset below its session from being stored, or None."""
+    """Return why the path of a dataset below its session should not be stored, or None."""
     folder_end = rel_path.rfind("/") + 1
     folders, name = rel_path[:folder_end], rel_path[folder_end:]
     if any(folder in {"", ".", ".."} for folder in folders.split("/")[:-1]):
@@ -273,7 +295,7 @@ def rel_path_problem(rel_path: str) -> str | None:
     return name_problem(name)
 
 
-# --- put together
+# --- building
 
 
 def to_alf(
@@ -284,28 +306,29 @@ def to_alf(
     timescale: str | tuple[str, ...] | list[str] | None = None,
     extra: str | tuple[str, ...] | list[str] | None = None,
 ) -> str:
-    """Return the file name of these parts, written in camel case.
+    """Return the file name that is built of these parts, in camel case.
 
     Parameters
     ----------
     object : str
-        Such as ``spikes``; spaces and underscores become capitals.
+        For example ``spikes``. Words after spaces and underscores begin with a capital.
     attribute : str
-        Such as ``times``; likewise, but ``_times``, ``_timestamps`` and ``_intervals`` at its end stay.
+        For example ``times``. Written as the object, except that ``_times``, ``_timestamps`` and ``_intervals`` at its
+        end stay.
     extension : str
         With or without its dot.
     namespace : str, optional
     timescale : str or sequence of str, optional
         Several are joined by underscores.
     extra : str or sequence of str, optional
-        Several may also be joined by dots.
+        Several are joined by dots, or given so.
 
     Raises
     ------
     TypeError
-        No extension.
+        There is no extension.
     ALFInvalid
-        The result is no ALF name; a ValueError as well.
+        The result is no ALF name. (Also a ValueError.)
 
     Examples
     --------
@@ -337,54 +360,13 @@ def to_alf(
     return name
 
 
-def build_name(parts: Parts) -> str:
-    """Return the file name of these parts, as they are.
-
-    Raises
-    ------
-    ALFInvalid
-        The result would not be read as these parts.
-    """
-    name = _name_of(parts)
-    if parse_name(name) != Parts(*[None] * 6, *(part or None for part in parts[6:])):
-        raise ALFInvalid(f"{name!r} would not be read as the parts it is made of: {tuple(parts[6:])}.")
-    return name
-
-
-def build_path(parts: Parts) -> str:
-    """Return the path of these parts, from the lab or subject on; that of a session without a name.
-
-    Raises
-    ------
-    ALFInvalid
-        The result would not be read as these parts.
-    """
-    path = "/".join(
-        filter(
-            None,
-            (
-                parts.lab and f"{parts.lab}/Subjects",
-                parts.subject,
-                parts.date,
-                parts.number,
-                parts.collection,
-                parts.revision and f"#{parts.revision}#",
-                parts.object and _name_of(parts),
-            ),
-        )
-    )
-    if parse_path(path) != Parts(*(part or None for part in parts)):
-        raise ALFInvalid(f"{path!r} would not be read as the parts it is made of: {tuple(parts)}.")
-    return path
-
-
 def session_folder(lab: str | None, subject: str, date: str | dt.date, number: int | str) -> str:
-    """Return lab/Subjects/subject/date/NNN; without the first two when lab is empty.
+    """Return lab/Subjects/subject/date/NNN, or subject/date/NNN without a lab.
 
     Raises
     ------
     ALFInvalid
-        A part that can't be in a path, such as a number above 999.
+        A part is invalid, for example a number above 999.
     """
     day = date if isinstance(date, str) else date.isoformat()[:10]
     folder = f"{f'{lab}/Subjects/' if lab else ''}{subject}/{day}/{int(number):03d}"
@@ -404,7 +386,7 @@ def padded_sequence(path: AnyPath) -> AnyPath:
     Raises
     ------
     ALFInvalid
-        There is no session in the path.
+        The path has no session.
     """
     text = _posix(path)
     session = session_path(text)
@@ -425,12 +407,12 @@ def without_revision(path: AnyPath) -> AnyPath:
 
 
 def with_uuid(path: AnyPath, uuid: str | UUID) -> AnyPath:
-    """Return a file's path with a UUID before its extension, in place of one that is there; at the end without one.
+    """Return a file's path with a UUID before its extension (or at its end), in place of one that is there.
 
     Raises
     ------
     ALFInvalid
-        The UUID is none of version 3, 4 or 5 in lower case with dashes.
+        It is not a UUID of version 3, 4 or 5 in lower case with dashes.
     """
     if not is_uuid_string(str(uuid)):
         raise ALFInvalid(f"{str(uuid)!r} is no UUID of version 3, 4 or 5.")
@@ -440,7 +422,7 @@ def with_uuid(path: AnyPath, uuid: str | UUID) -> AnyPath:
 
 
 def without_uuid(path: AnyPath) -> AnyPath:
-    """Return a file's path without the UUID before its extension, or at its end; unchanged if there is none."""
+    """Return a file's path without the UUID before its extension or at its end, if it has one."""
     text = _posix(path)
     folder, pieces = text[: text.rfind("/") + 1], text[text.rfind("/") + 1 :].split(".")
     for place in (-2, -1):
@@ -458,7 +440,7 @@ def _posix(path: str | PurePath) -> str:
 
 
 def _like(path: Any, text: str) -> Any:
-    """Return text as what the path is."""
+    """Return text as the type of a path."""
     return text if isinstance(path, str) else type(path)(text)
 
 
@@ -472,7 +454,7 @@ def _name_of(parts: Parts) -> str:
 
 
 def _camel_case(text: str) -> str:
-    """Return words, parted by spaces or underscores, in camel case; those in capitals (and an s) stay."""
+    """Return words in camel case; they are split at spaces and underscores, and acronyms (also with an s) stay."""
     first, *others = re.split(r"[_\s]", text)
     if not others:
         return text[:1].lower() + text[1:]

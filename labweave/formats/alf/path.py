@@ -1,10 +1,8 @@
-"""Paths that know their ALF parts: those of ONE-api where it is installed, else the same properties here."""
+"""Paths that know their ALF parts: those of ONE-api where it is installed, else a class of the same names."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from os import PathLike
 from pathlib import Path
@@ -15,16 +13,24 @@ from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFInvalid
 
 
+def _part(group: str, place: int) -> Any:
+    """Return a property that is one item of another property."""
+    return property(lambda path: getattr(path, group)[place])
+
+
 class OwnPath(type(Path())):
-    """A path whose ALF parts are properties; "" for what is absent."""
+    """A path whose ALF parts are properties; a missing part is "".
+
+    The methods and properties are those of ``one.alf.path.ALFPath``.
+    """
 
     def parse_alf_path(self, as_dict: bool = True) -> dict[str, str | None] | tuple[str | None, ...]:
-        """Return all parts of the path, None for absent ones."""
+        """Return all parts of the path, None for missing ones."""
         parts = names.parse_path(self) or names.Parts()
         return parts._asdict() if as_dict else tuple(parts)
 
     def parse_alf_name(self, as_dict: bool = True) -> dict[str, str | None] | tuple[str | None, ...]:
-        """Return the parts of the file name, None for absent ones."""
+        """Return the parts of the file name, None for missing ones."""
         parts = names.parse_name(self.name) or names.Parts()
         return dict(list(parts._asdict().items())[6:]) if as_dict else tuple(parts[6:])
 
@@ -43,67 +49,24 @@ class OwnPath(type(Path())):
         """All parts, from lab to extension."""
         return tuple(part or "" for part in self.parse_alf_path(as_dict=False))
 
-    @property
-    def lab(self) -> str:
-        """Lab."""
-        return self.session_parts[0]
-
-    @property
-    def subject(self) -> str:
-        """Subject."""
-        return self.session_parts[1]
-
-    @property
-    def date(self) -> str:
-        """Date, as 2020-01-31."""
-        return self.session_parts[2]
-
-    @property
-    def sequence(self) -> str:
-        """Number of the session on its day, as it is in the path."""
-        return self.session_parts[3]
-
-    @property
-    def collection(self) -> str:
-        """Folders between session and file, without the revision."""
-        return self.alf_parts[4]
-
-    @property
-    def revision(self) -> str:
-        """Revision, without #."""
-        return self.alf_parts[5]
-
-    @property
-    def namespace(self) -> str:
-        """Namespace, without underscores."""
-        return self.dataset_name_parts[0]
-
-    @property
-    def object(self) -> str:
-        """Object."""
-        return self.dataset_name_parts[1]
-
-    @property
-    def attribute(self) -> str:
-        """Attribute."""
-        return self.dataset_name_parts[2]
-
-    @property
-    def timescale(self) -> str:
-        """Timescale."""
-        return self.dataset_name_parts[3]
-
-    @property
-    def extra(self) -> str:
-        """Extra parts, with dots."""
-        return self.dataset_name_parts[4]
+    lab = _part("session_parts", 0)
+    subject = _part("session_parts", 1)
+    date = _part("session_parts", 2)
+    sequence = _part("session_parts", 3)
+    collection = _part("alf_parts", 4)
+    revision = _part("alf_parts", 5)
+    namespace = _part("dataset_name_parts", 0)
+    object = _part("dataset_name_parts", 1)
+    attribute = _part("dataset_name_parts", 2)
+    timescale = _part("dataset_name_parts", 3)
+    extra = _part("dataset_name_parts", 4)
 
     def is_dataset(self) -> bool:
-        """Say whether the name is that of a dataset and no folder is there."""
+        """Say whether the name is that of a dataset, and no folder has it."""
         return names.is_valid(self.name) and not self.is_dir()
 
     def is_session_path(self) -> bool:
-        """Say whether the path ends in subject, date and number and no file is there."""
+        """Say whether the path ends in subject, date and number, and no file is there."""
         return names.is_session_path(self) and not self.is_file()
 
     def is_valid_alf(self) -> bool:
@@ -124,7 +87,7 @@ class OwnPath(type(Path())):
         Raises
         ------
         ALFInvalid
-            There is no session in the path.
+            The path has no session.
         """
         below = names.without_session(self)
         if below is None:
@@ -148,15 +111,13 @@ class OwnPath(type(Path())):
         return names.without_uuid(self)
 
     def iter_datasets(self, recursive: bool = False) -> Iterator[OwnPath]:
-        """Yield the datasets in this folder, sorted; with those in folders below it if `recursive`."""
-        for path in sorted(self.rglob("*.*.*") if recursive else self.glob("*.*.*")):
-            if path.is_dataset():
-                yield path
+        """Yield the datasets in this folder, sorted; with `recursive` also those in the folders below."""
+        return (path for path in sorted(self.rglob("*.*.*") if recursive else self.glob("*.*.*")) if path.is_dataset())
 
 
 @cache
 def path_class() -> type:
-    """Return ``one.alf.path.ALFPath`` if it can be imported, else `OwnPath`; ONE-api is imported at the first call."""
+    """Return ``one.alf.path.ALFPath`` if it can be imported, else `OwnPath`; the first call imports ONE-api."""
     try:
         from one.alf.path import ALFPath
     except ImportError:
@@ -165,20 +126,15 @@ def path_class() -> type:
 
 
 def alf_path(*parts: str | PathLike[str]) -> Any:
-    """Return a path as ALFPath, the class that `path_class` gives.
+    """Return a path whose ALF parts are properties.
 
-    It has the properties lab, subject, date, sequence, collection, revision, namespace, object, attribute, timescale
-    and extra.
+    These are lab, subject, date, sequence, collection, revision, namespace, object, attribute, timescale and extra.
+
+    Examples
+    --------
+    >>> from labweave.formats.alf import alf_path
+    >>> path = alf_path("/data/smithlab/Subjects/M12/2020-01-31/001", "alf/spikes.times.npy")
+    >>> path.subject, path.collection, path.object, path.attribute
+    ('M12', 'alf', 'spikes', 'times')
     """
     return path_class()(*parts)
-
-
-def paths_below(root: str | PathLike[str], folders: Sequence[str | None]) -> list[Any]:
-    """Return ``alf_path(root, folder)`` for each folder, None for None."""
-    start = alf_path(root)
-    text = "/".join(["", *(folder for folder in folders if folder is not None), ""])
-    if sys.version_info >= (3, 12) or os.name != "posix" or "//" in text or "/./" in text:
-        return [None if folder is None else start / folder for folder in folders]
-    # Until Python 3.12 a path is parsed when it is made, which takes longer than to find the session.
-    make, parts = type(start)._from_parsed_parts, start._parts
-    return [None if folder is None else make(start._drv, start._root, parts + folder.split("/")) for folder in folders]

@@ -1,4 +1,4 @@
-"""ALF files, written whole or not at all."""
+"""Write ALF files, each as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def save_object_npy(
     namespace: str | None = None,
     timescale: str | None = None,
 ) -> list[Any]:
-    """Write each array of an object into a file ``object.attribute.npy``; older ones are replaced.
+    """Write each array of an object into a file ``object.attribute.npy``, in place of an older one.
 
     Parameters
     ----------
     alfpath : str or Path
-        The folder, made when it is missing.
+        The folder; it is made if it is missing.
     dico : mapping
-        Attribute -> array, all with as many rows.
+        Attribute -> array; all have the same number of rows.
     object : str
     parts : str or sequence of str, optional
         Extra parts of the names.
@@ -44,9 +44,16 @@ def save_object_npy(
     Raises
     ------
     ALFNotTabular
-        The arrays have different lengths, or one holds Python objects; a ValueError as well. Nothing is written.
+        The arrays have different lengths, or one holds Python objects. Nothing is written. (Also a ValueError.)
     ALFInvalid
-        A part that can't be in a name, or two attributes that give the same; a ValueError as well. Nothing is written.
+        A part can't be in a name, or two attributes have the same name. Nothing is written. (Also a ValueError.)
+
+    Examples
+    --------
+    >>> from labweave.formats.alf import save_object_npy
+    >>> spikes = {"times": np.array([0.1, 0.4]), "clusters": np.array([3, 5])}
+    >>> [file.name for file in save_object_npy("alf/probe00", spikes, "spikes", namespace="ibl")]
+    ['_ibl_spikes.times.npy', '_ibl_spikes.clusters.npy']
     """
     import numpy as np
 
@@ -67,19 +74,28 @@ def save_object_npy(
 
 
 def save_metadata(file_alf: str | PurePath, dico: Mapping[str, Any]) -> Any:
-    """Write what describes a dataset beside it, as ``object.attribute.metadata.json``, and return that path.
+    """Write the description of a dataset beside it, as ``object.attribute.metadata.json``, and return that path.
 
     Parameters
     ----------
     file_alf : str or Path
         The dataset, which need not exist.
     dico : mapping
-        What JSON can hold. ``columns`` are the names of the columns of an array: `load_object` splits it by them.
+        Anything that JSON can hold. By ``columns``, a list of names, `load_object` splits an array into its columns.
 
     Raises
     ------
     ALFInvalid
-        The dataset's name is none of ALF, or something can't be written as JSON; a ValueError as well.
+        The dataset has no ALF name, or a value can't be written as JSON. (Also a ValueError.)
+
+    Examples
+    --------
+    >>> from labweave.formats.alf import load_object, save_metadata, save_object_npy
+    >>> [file] = save_object_npy("alf", {"position": np.arange(6.0).reshape(3, 2)}, "paws")
+    >>> save_metadata(file, {"columns": ["x", "y"]}).name
+    'paws.position.metadata.json'
+    >>> load_object("alf", "paws").y
+    array([1., 3., 5.])
     """
     path = Path(os.fspath(file_alf))
     if not is_valid(path.name):

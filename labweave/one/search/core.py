@@ -21,7 +21,7 @@ import labweave.database
 from labweave.errors import ConfigError
 from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFMultipleObjectsFound, ALFObjectNotFound, ALFWarning, ReferenceNotFound
-from labweave.formats.alf.path import alf_path, paths_below
+from labweave.formats.alf.path import alf_path
 from labweave.one.search import matching
 from labweave.one.search.questions import FoundInsertion, Wanted
 from labweave.one.search.tables import DatasetRow, PathRow, SessionRow, Tables
@@ -177,7 +177,8 @@ class Core:
 
     def session_paths(self, eids: Sequence[str | UUID]) -> list[Any]:
         """Return the path of each session below the cache folder, None for an unknown one; in one query."""
-        return paths_below(str(self.cache_dir), self.tables.folders(eids))
+        root = alf_path(self.cache_dir)
+        return [None if folder is None else root / folder for folder in self.tables.folders(eids)]
 
     def session(self, eid: str) -> SessionRow:
         """Return one session with its projects.
