@@ -21,19 +21,10 @@ from labweave.formats.axopy.reader import TaskReader, TaskState
 from labweave.formats.axopy.trials import tells_more, type_column
 from labweave.formats.axopy.writer import TABLE
 from labweave.formats.plain import plain_json, tidy
-from labweave.ingest.base import (
-    NAMESPACE,
-    Adapter,
-    Options,
-    Row,
-    Unit,
-    check_case,
-    inside,
-    make_eid,
-    make_subject_uuid,
-)
-from labweave.schemas import dataset, session, subject, task
-from labweave.schemas import lab as lab_schema
+from labweave.ingest.base import NAMESPACE, Adapter, Options, Row, Unit, check_case, inside, make_eid
+from labweave.ingest.sessions import Subjects, find_session
+from labweave.ingest.trials import run_rows
+from labweave.schemas import dataset, session, task
 
 PICKLE = ".pkl"
 
@@ -62,6 +53,7 @@ class AxopyAdapter(Adapter):
     def __init__(self, location: Path, lab: str, options: AxopyOptions):
         super().__init__(location, lab, options)
         self._hidden: set[str] = set()
+        self._subjects = Subjects(options.allow_case)
 
     def discover(self) -> Iterator[Unit]:
         """Yield a unit per task folder; an archive is one unit."""
@@ -144,18 +136,11 @@ class AxopyAdapter(Adapter):
         animal = {"lab": self.lab, "subject": tidy(check_name(subject_name, "subject id"))}
         task_name = tidy(check_name(folder.name, "task id"))
         eid = self._eid(root_name, animal["subject"])
+        yield from self._subjects.rows(self.lab, animal["subject"])
         if not self.options.allow_case:
-            check_case(subject.Subject, {"lab": self.lab}, "subject", animal["subject"])
             check_case(task.TaskRun, {"eid": eid}, "task", task_name)
-        yield Row(lab_schema.Lab, {"lab": self.lab})
-        known = subject.Subject & animal
-        yield Row(
-            subject.Subject,
-            animal if known else {**animal, "subject_uuid": make_subject_uuid(self.lab, animal["subject"])},
-        )
         day = {"session_date": self.options.session_date, "session_number": self.options.session_number}
         yield Row(session.Session, {"eid": eid, **animal, **(day if self.options.session_date else {})})
-        yield Row(task.Task, {"task": task_name})
         key = {"eid": eid, "task": task_name}
         reader = TaskReader(folder)
         yield from self._task_rows(key, reader, folder, place)
@@ -167,35 +152,25 @@ class AxopyAdapter(Adapter):
         date, number = self.options.session_date, self.options.session_number
         if date is None:
             return str(uuid.uuid3(NAMESPACE, f"axopy/{self.lab}/{tidy(root_name)}/{subject_name}"))
-        identity = {"lab": self.lab, "subject": subject_name, "session_date": date, "session_number": number}
-        known = (session.Session & identity).to_arrays("eid").tolist()
-        return min(known) if known else make_eid(self.lab, subject_name, date.isoformat(), number)
+        return find_session(self.lab, subject_name, date, number) or make_eid(
+            self.lab, subject_name, date.isoformat(), number
+        )
 
     def _task_rows(self, key: dict[str, str], reader: TaskReader, folder: Any, place: dict[str, str]) -> Iterator[Row]:
         state = reader.examine()
-        n_trials = len(state.table.rows)
         typed = [
             (name, *type_column([cells[index] for cells in state.table.rows]))
             for index, name in enumerate(state.table.columns)
         ]
         trials = list(_trial_values(state, typed))
         self._check_source(key, trials)
-        yield Row(
-            task.TaskRun,
-            {
-                **key,
-                "run_path": f"{place['path']}/{place['member']}".rstrip("/") if "member" in place else place["path"],
-                "run_status": state.status,
-                "n_run_trials": n_trials,
-                "run_columns": [[name, kind] for name, kind, _ in typed if name not in _OWN_COLUMNS or kind != "int"],
-                "run_problems": state.problems or None,
-            },
-        )
-        for trial, values in enumerate(trials):
-            yield Row(task.Trial, {**key, "trial": trial, "trial_vanished": False, **values})
-        gone = task.Trial & key & f"trial >= {n_trials}" & {"trial_vanished": False}
-        for trial in gone.to_arrays("trial").tolist():
-            yield Row(task.Trial, {**key, "trial": trial, "trial_vanished": True})
+        run = {
+            "run_path": f"{place['path']}/{place['member']}".rstrip("/") if "member" in place else place["path"],
+            "run_status": state.status,
+            "run_columns": [[name, kind] for name, kind, _ in typed if name not in _OWN_COLUMNS or kind != "int"],
+            "run_problems": state.problems or None,
+        }
+        yield from run_rows(key, run, trials, len(trials))
         for name, rows in state.arrays.items():
             yield from self._array_rows({**key, "array_name": check_name(name, "array name")}, folder, rows, place)
 

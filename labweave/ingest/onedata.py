@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import uuid
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, NamedTuple
 
@@ -23,9 +23,10 @@ from labweave.formats.onedata.vr import OPTIONS, PREPROCESSING, VALUES
 from labweave.formats.plain import plain_json, tidy
 from labweave.ingest.alf.adapter import stored_datasets
 from labweave.ingest.alf.rows import Found, Kinds, Repository, Stored, dataset_rows, make_dataset_id, plan_datasets
-from labweave.ingest.alf.sessions import Subjects, find_session, new_session
 from labweave.ingest.base import NAMESPACE, Adapter, Options, Row, Unit, inside, make_eid
-from labweave.schemas import dataset, onedata, session, task
+from labweave.ingest.sessions import Subjects, find_session, new_session
+from labweave.ingest.trials import run_rows
+from labweave.schemas import dataset, onedata, session
 
 log = logging.getLogger(__name__)
 
@@ -150,11 +151,7 @@ class OneDataAdapter(Adapter):
         for path, one in found.items():
             yield from self._variable_rows(place, self.root / path, sha256[path], one)
         yield from self._dataset_rows(place, found, [] if is_new else stored_datasets([place.eid]))
-        n_trials = yield from _trial_rows(
-            place.eid, unit.path, [self.root / path for path in variables], found.values()
-        )
-        if n_trials is not None and not is_new:
-            yield from _vanished_trials(place.eid, n_trials)
+        yield from _trial_rows(place.eid, unit.path, [self.root / path for path in variables], found.values())
 
     def _session_rows(self, folder: Path, names: formats.SessionFolder) -> tuple[_Place, bool, list[Row]]:
         """Return which session a folder is, whether it is new, and the rows of one that is."""
@@ -295,10 +292,8 @@ def _plane_rows(eid: str, opened: formats.OneDataSession) -> Iterator[Row]:
         yield Row(onedata.RoiPlane, row)
 
 
-def _trial_rows(
-    eid: str, unit: str, paths: Sequence[Path], found: Iterable[formats.OneFile]
-) -> Generator[Row, None, int | None]:
-    """Yield the trials, from the variables ``trials.…`` that have a value for each; return how many there are."""
+def _trial_rows(eid: str, unit: str, paths: Sequence[Path], found: Iterable[formats.OneFile]) -> Iterator[Row]:
+    """Yield the trials, from the variables ``trials.…`` that have a value for each."""
     kinds = dict(zip((path.name for path in paths), found, strict=True))
     columns = {
         path.name.split(".")[1]: formats.read_npy(path)
@@ -310,7 +305,7 @@ def _trial_rows(
         and len(kinds[path.name].shape or ()) == 1
     }
     if START not in columns:
-        return None
+        return
     starts = columns.pop(START)
     problems = [
         f"trials.{name} has {len(values)} values for {len(starts)} trials"
@@ -322,40 +317,21 @@ def _trial_rows(
         for name, values in columns.items()
         if len(values) == len(starts) and values.dtype.kind in _KINDS
     }
-    yield Row(task.Task, {"task": TASK})
-    key = {"eid": eid, "task": TASK}
-    yield Row(
-        task.TaskRun,
-        {
-            **key,
-            "run_path": unit,
-            "run_status": "damaged" if problems else "complete" if len(starts) else "empty",
-            "n_run_trials": len(starts),
-            "run_columns": [[name, _KINDS[values.dtype.kind]] for name, values in used.items()],
-            "run_problems": problems or None,
-        },
-    )
+    run = {
+        "run_path": unit,
+        "run_status": "damaged" if problems else "complete" if len(starts) else "empty",
+        "run_columns": [[name, _KINDS[values.dtype.kind]] for name, values in used.items()],
+        "run_problems": problems or None,
+    }
     lists = {name: _plain_column(name, values) for name, values in used.items()}
-    for trial, start in enumerate(starts.tolist()):
-        yield Row(
-            task.Trial,
-            {
-                **key,
-                "trial": trial,
-                "trial_start": start if np.isfinite(start) else None,
-                "trial_attributes": {name: values[trial] for name, values in lists.items()},
-                "trial_vanished": False,
-            },
-        )
-    return len(starts)
-
-
-def _vanished_trials(eid: str, n_trials: int) -> Iterator[Row]:
-    """Mark the trials of earlier runs that are no longer there."""
-    key = {"eid": eid, "task": TASK}
-    gone = task.Trial & key & f"trial >= {int(n_trials)}" & {"trial_vanished": False}
-    for trial in gone.to_arrays("trial").tolist():
-        yield Row(task.Trial, {**key, "trial": trial, "trial_vanished": True})
+    trials = (
+        {
+            "trial_start": start if np.isfinite(start) else None,
+            "trial_attributes": {name: values[trial] for name, values in lists.items()},
+        }
+        for trial, start in enumerate(starts.tolist())
+    )
+    yield from run_rows({"eid": eid, "task": TASK}, run, trials, len(starts))
 
 
 def _plain_column(name: str, values: np.ndarray) -> list[Any]:

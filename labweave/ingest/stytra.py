@@ -17,17 +17,9 @@ from labweave.formats.plain import plain_json, tidy
 from labweave.formats.stytra.logs import Log, open_log
 from labweave.formats.stytra.metadata import Metadata, base_name, read_metadata
 from labweave.formats.stytra.sessions import SessionFiles, find_sessions, fish_of_folder
-from labweave.ingest.base import (
-    NAMESPACE,
-    Adapter,
-    Options,
-    Row,
-    Unit,
-    check_case,
-    inside,
-    make_subject_uuid,
-)
-from labweave.schemas import lab as lab_schema
+from labweave.ingest.base import NAMESPACE, Adapter, Options, Row, Unit, inside
+from labweave.ingest.sessions import Subjects
+from labweave.ingest.trials import run_rows
 from labweave.schemas import session, subject, task
 from labweave.schemas.ingestion import Source
 
@@ -56,6 +48,10 @@ class StytraAdapter(Adapter):
     options_model = StytraOptions
     unit_table: ClassVar = task.TaskRun
     inputs: ClassVar = {task.Trial: ("trial_attributes", "trial_start", "trial_stop"), task.EventLog: ("log_file",)}
+
+    def __init__(self, location: Path, lab: str, options: StytraOptions):
+        super().__init__(location, lab, options)
+        self.subjects = Subjects(options.allow_case)
 
     def discover(self) -> Iterator[Unit]:
         """Yield a unit per session."""
@@ -161,21 +157,17 @@ class _Session:
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows, parents first."""
-        lab, animal = self.adapter.lab, {"lab": self.adapter.lab, "subject": self.subject}
-        if not self.adapter.options.allow_case:
-            check_case(subject.Subject, {"lab": lab}, "subject", self.subject)
+        animal = {"lab": self.adapter.lab, "subject": self.subject}
         eid = self._eid()
         if eid is None:
             return
         self._check_animal(eid)
         self._look_for_problems()
-        yield Row(lab_schema.Lab, {"lab": lab})
         yield from self._subject_rows(animal, eid)
         yield Row(session.Session, {"eid": eid, **animal, **self._session_values()})
-        yield Row(task.Task, {"task": self.task})
         key = {"eid": eid, "task": self.task}
-        yield Row(task.TaskRun, {**key, **self._run_values()})
-        yield from self._trial_rows(key)
+        stimuli = self.metadata.stimuli
+        yield from run_rows(key, self._run_values(), map(_trial_values, stimuli), len(stimuli))
         for name, (file_name, found) in self.logs.items():
             yield Row(task.EventLog, {**key, "log_name": name, **self._log_values(name, file_name, found)})
 
@@ -271,12 +263,12 @@ class _Session:
         if known and self.start is not None:
             own = session.Session & animal & f"eid <> '{eid}'"
             later = (own & f"start_time > '{self.start.isoformat(sep=' ')}'").to_arrays("eid").tolist()
-        values: dict[str, Any] = {} if known else {"subject_uuid": make_subject_uuid(animal["lab"], animal["subject"])}
+        values: dict[str, Any] = {}
         if self.files.metadata and not later:
             entered = {name: value for name, value in self.metadata.animal.items() if name not in ("id", "comments")}
             before = (known[0]["subject_json"] or {}) if known else {}
-            values |= {"species": species or None, "subject_json": {**before, "stytra": plain_json(entered)}}
-        yield Row(subject.Subject, {**animal, **values})
+            values = {"species": species or None, "subject_json": {**before, "stytra": plain_json(entered)}}
+        yield from self.adapter.subjects.rows(animal["lab"], animal["subject"], **values)
 
     def _session_values(self) -> dict[str, Any]:
         metadata, carried = self.metadata, self.unit.content["carried_over"]
@@ -315,7 +307,6 @@ class _Session:
         return {
             "run_path": self.unit.path,
             "run_status": status,
-            "n_run_trials": len(self.metadata.stimuli),
             "run_columns": kinds,
             "run_problems": self.problems or None,
             "run_parameters": plain_json(self.metadata.parameters) or None,
@@ -327,24 +318,6 @@ class _Session:
                 "sha256": self._own_sha256(),
             },
         }
-
-    def _trial_rows(self, key: dict[str, str]) -> Iterator[Row]:
-        stimuli = self.metadata.stimuli
-        for index, stimulus in enumerate(stimuli):
-            yield Row(
-                task.Trial,
-                {
-                    **key,
-                    "trial": index,
-                    "trial_start": _number(stimulus.get("t_start")),
-                    "trial_stop": _number(stimulus.get("t_stop")),
-                    "trial_attributes": plain_json(_attributes(stimulus)),
-                    "trial_vanished": False,
-                },
-            )
-        gone = task.Trial & key & f"trial >= {len(stimuli)}" & {"trial_vanished": False}
-        for index in gone.to_arrays("trial").tolist():
-            yield Row(task.Trial, {**key, "trial": index, "trial_vanished": True})
 
     def _log_values(self, name: str, file_name: str, found: Log) -> dict[str, Any]:
         path = self.files.below_root(file_name)
@@ -381,6 +354,14 @@ def _attributes(stimulus: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is known of a stimulus but its times; a time of 0, which stands for none, is None."""
     found = {name: value for name, value in stimulus.items() if name not in ("t_start", "t_stop")}
     return {name: None if name.endswith(_NO_NUMBER) and value == 0 else value for name, value in found.items()}
+
+
+def _trial_values(stimulus: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "trial_start": _number(stimulus.get("t_start")),
+        "trial_stop": _number(stimulus.get("t_stop")),
+        "trial_attributes": plain_json(_attributes(stimulus)),
+    }
 
 
 def _number(value: Any) -> float | None:

@@ -17,11 +17,11 @@ from labweave.formats.alf.names import is_uuid, split_rel_path, without_uuid
 from labweave.formats.hashing import NO_HASH, sha256_and_md5_of_file
 from labweave.formats.plain import tidy
 from labweave.ingest.alf.rows import STORED, Found, Kinds, Plan, Repository, Stored, dataset_rows, plan_datasets
-from labweave.ingest.alf.sessions import Subjects, check_lab, find_session, new_session
 from labweave.ingest.alf.tables import CacheTables
 from labweave.ingest.alf.tree import SessionFolder, find_datasets, find_session_folders, folder_problem
 from labweave.ingest.alf.trials import trial_rows
 from labweave.ingest.base import Adapter, Options, Refused, Row, Unit, make_eid
+from labweave.ingest.sessions import Subjects, check_lab, find_session, new_session
 from labweave.schemas import dataset, task
 
 log = logging.getLogger(__name__)

@@ -28,8 +28,8 @@ from labweave.formats.alf.names import (
 )
 from labweave.formats.plain import tidy
 from labweave.ingest.alf.rows import STORED, Found, Kinds, Repository, Stored, dataset_rows, plan_datasets
-from labweave.ingest.alf.sessions import Subjects, new_session
 from labweave.ingest.base import Refused, Row
+from labweave.ingest.sessions import Subjects, new_session
 from labweave.schemas import dataset, session
 from labweave.schemas import lab as lab_schema
 

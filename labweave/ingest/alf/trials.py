@@ -20,6 +20,7 @@ from labweave.formats.columns import kind_of
 from labweave.formats.plain import plain_json
 from labweave.ingest.alf.rows import Plan, Stored
 from labweave.ingest.base import Row
+from labweave.ingest.trials import run_rows
 from labweave.schemas import session, task
 from labweave.schemas.ingestion import Source
 
@@ -76,22 +77,13 @@ def trial_rows(
         _check_other(key, source)
         table = _read(found.files, trust_pickles)
         status = "complete" if not table.problems else "damaged" if table.is_damaged else "half_written"
-        yield Row(task.Task, {"task": key["task"]})
-        yield Row(
-            task.TaskRun,
-            {
-                **key,
-                "run_path": run_path,
-                "run_status": status if table.n_trials else "empty",
-                "n_run_trials": table.n_trials,
-                "run_columns": [[name, kind] for name, (kind, _) in table.columns.items()],
-                "run_problems": table.problems or None,
-            },
-        )
-        yield from _rows_of(key, table)
-        gone = task.Trial & key & f"trial >= {table.n_trials}" & {"trial_vanished": False}
-        for trial in gone.to_arrays("trial").tolist():
-            yield Row(task.Trial, {**key, "trial": trial, "trial_vanished": True})
+        run = {
+            "run_path": run_path,
+            "run_status": status if table.n_trials else "empty",
+            "run_columns": [[name, kind] for name, (kind, _) in table.columns.items()],
+            "run_problems": table.problems or None,
+        }
+        yield from run_rows(key, run, _trials_of(table), table.n_trials)
 
 
 def _find_objects(root: Path, plan: Plan, stored: Sequence[Stored]) -> list[TrialsObject]:
@@ -204,23 +196,17 @@ def _typed(values: np.ndarray) -> tuple[str, list[Any]]:
     return kind or kind_of(listed), listed
 
 
-def _rows_of(key: Mapping[str, str], table: Table) -> Iterator[Row]:
+def _trials_of(table: Table) -> Iterator[dict[str, Any]]:
     floats = [name for name, (kind, _) in table.columns.items() if kind == "float"]
     for trial in range(table.n_trials):
         attributes = {name: values[trial] for name, (_, values) in table.columns.items()}
         texts = {name: str(attributes[name]) for name in floats if attributes[name] in (np.inf, -np.inf)}
-        yield Row(
-            task.Trial,
-            {
-                **key,
-                "trial": trial,
-                "trial_start": _finite(table.start, trial),
-                "trial_stop": _finite(table.stop, trial),
-                "trial_attributes": plain_json(attributes),
-                "trial_text": texts or None,
-                "trial_vanished": False,
-            },
-        )
+        yield {
+            "trial_start": _finite(table.start, trial),
+            "trial_stop": _finite(table.stop, trial),
+            "trial_attributes": plain_json(attributes),
+            "trial_text": texts or None,
+        }
 
 
 def _finite(values: list[float | None] | None, trial: int) -> float | None:

@@ -27,8 +27,14 @@ class Subjects:
         self._stored: dict[str, set[str]] = {}
         self._spelled: dict[str, dict[str, str]] = {}
 
-    def rows(self, lab: str, name: str) -> Iterator[Row]:
+    def rows(self, lab: str, name: str, **values: Any) -> Iterator[Row]:
         """Yield the rows of a lab and one of its subjects.
+
+        Parameters
+        ----------
+        lab, name : str
+        **values
+            Other attributes of `subject.Subject`.
 
         Raises
         ------
@@ -45,11 +51,9 @@ class Subjects:
                 "Write them alike, or say --allow-case when they are two."
             )
         yield Row(lab_schema.Lab, {"lab": lab})
-        key = {"lab": lab, "subject": name}
-        yield Row(
-            subject.Subject,
-            key if name in self._stored[lab] else {**key, "subject_uuid": make_subject_uuid(lab, name)},
-        )
+        if name not in self._stored[lab]:
+            values["subject_uuid"] = make_subject_uuid(lab, name)
+        yield Row(subject.Subject, {"lab": lab, "subject": name, **values})
 
 
 def check_lab(name: str) -> None:
