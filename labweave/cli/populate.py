@@ -53,6 +53,7 @@ def populate(
 def status() -> None:
     """Show the sources and their last runs, how much is in each table, and what is pending or failed."""
     from labweave.database.declare import schema_modules, table_classes
+    from labweave.database.reads import table_label
     from labweave.populate import queue
     from labweave.schemas.ingestion import Run, Source
 
@@ -87,14 +88,14 @@ def status() -> None:
                     counts = queue.counts(computed[cls])
                     rows.append(
                         (
-                            queue.label(computed[cls]),
+                            table_label(computed[cls]),
                             counts["made"],
                             counts["pending"] + counts["reserved"],
                             counts["failed"],
                         )
                     )
                 elif n := len(cls()):
-                    rows.append((queue.label(cls()), n, None, None))
+                    rows.append((table_label(cls()), n, None, None))
         out.print()
         print_table(("table", "rows", "pending", "failed"), rows)
 

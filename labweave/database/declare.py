@@ -25,6 +25,7 @@ from datajoint.heading import Heading
 from datajoint.user_tables import AutoPopulate, Part
 
 from labweave.database.connection import LabConnection
+from labweave.database.reads import among
 from labweave.errors import ConfigError, DatabaseError, SchemaError
 from labweave.garbage import no_collection
 
@@ -253,9 +254,9 @@ def definition_sha256(cls: Any) -> str:
 def existing_tables(connection: LabConnection) -> set[tuple[str, str]]:
     """Return (schema, table) of every table in this lab's schemas."""
     names = [schema_name(connection, module) for module in schema_modules()]
-    marks = ", ".join(["%s"] * len(names))
     rows = connection.query(
-        f"select table_schema, table_name from information_schema.tables where table_schema in ({marks})", tuple(names)
+        f"select table_schema, table_name from information_schema.tables where {among('table_schema', names)}",
+        tuple(names),
     )
     return {(row[0], row[1]) for row in rows.fetchall()}
 
@@ -434,9 +435,9 @@ def find_drift(connection: LabConnection) -> list[Drift]:
 
 def _columns(connection: LabConnection) -> dict[tuple[str, str], set[str]]:
     names = [schema_name(connection, module) for module in schema_modules()]
-    marks = ", ".join(["%s"] * len(names))
     rows = connection.query(
-        f"select table_schema, table_name, column_name from information_schema.columns where table_schema in ({marks})",
+        "select table_schema, table_name, column_name from information_schema.columns"
+        f" where {among('table_schema', names)}",
         tuple(names),
     )
     found: dict[tuple[str, str], set[str]] = {}

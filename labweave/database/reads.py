@@ -1,11 +1,34 @@
-"""Reads of many rows by a list of values: one statement for a thousand of them."""
+"""Reads of many rows, and what every statement about many rows needs: a condition for a list of values, in parts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-CHUNK = 1000
+from datajoint.table import FreeTable
+
+Values = TypeVar("Values", bound=Sequence[Any])
+
+VALUES_AT_ONCE = 1000
+"""How many values one statement lists."""
+
+
+def in_parts(values: Values, size: int = VALUES_AT_ONCE) -> Iterator[Values]:
+    """Yield one part of a sequence after the other."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]  # pyright: ignore[reportReturnType]
+
+
+def among(column: str, values: Sequence[Any]) -> str:
+    """Return the SQL condition that a column has one of some values, with a mark for each value."""
+    return f"{column} in ({', '.join(['%s'] * len(values))})"
+
+
+def table_label(table: Any) -> str:
+    """Return the name people use for a table (a class or an instance), for example ``recording.RecordingStimulus``."""
+    table = table() if isinstance(table, type) else table
+    name = table.table_name if isinstance(table, FreeTable) else type(table).__name__
+    return f"{table.database.removeprefix(table.connection.prefix)}.{name}"
 
 
 def rows_among(
@@ -29,12 +52,9 @@ def rows_among(
     fixed = fixed or {}
     names = ", ".join(map(quote, wanted))
     same = "".join(f"{quote(name)} = %s and " for name in fixed)
-    listed = list(values)
-    for start in range(0, len(listed), CHUNK):
-        part = listed[start : start + CHUNK]
-        marks = ", ".join(["%s"] * len(part))
+    for part in in_parts(list(values)):
         yield from table.connection.query(
-            f"select {names} from {table.full_table_name} where {same}{quote(attribute)} in ({marks})",
+            f"select {names} from {table.full_table_name} where {same}{among(quote(attribute), part)}",
             (*fixed.values(), *part),
         ).fetchall()
 

@@ -22,6 +22,7 @@ import pandas as pd
 from datajoint.errors import DataJointError, DuplicateError, IntegrityError
 
 from labweave.database.connection import ATTEMPTS, LabConnection
+from labweave.database.reads import among, in_parts, table_label
 from labweave.database.values import Column, JsonDocument, QuotedRows, convert_rows, is_missing, make_columns, to_json
 from labweave.errors import RowError, SchemaError
 from labweave.schemas.presence import COPIES, DERIVED, datasets_of, update_presence
@@ -109,7 +110,7 @@ def write_rows(
     table = table() if isinstance(table, type) else table
     connection: LabConnection = table.connection
     columns = make_columns(table)
-    label = f"{table.database.removeprefix(connection.prefix)}.{type(table).__name__}"
+    label = table_label(table)
     updatable = _updatable(table, columns, update, label)
     counts, all_changed = UpsertCounts(), []
     for chunk in _chunks(table, _records(rows), columns, label):
@@ -465,8 +466,8 @@ class _MySQLBatch(_Batch):
             return
         del document
         size = -(-len(rows) // n_parts)
-        for start in range(0, len(rows), size):
-            yield from self._parts(rows[start : start + size])
+        for part in in_parts(rows, size):
+            yield from self._parts(part)
 
     def _write_part(self, rows: list[tuple], document: JsonDocument) -> tuple[int, list[Changed]]:
         query = self.connection.query
@@ -522,11 +523,11 @@ def record_changes(connection: LabConnection, table: Any, changed: list[Changed]
         map(quote, ("change_id", "table_name", "row_key", "old_values", "new_values", "run", "changed_at"))
     )
     now = dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)
-    label = f"{table.database.removeprefix(connection.prefix)}.{type(table).__name__}"
-    for start in range(0, len(changed), 1000):
+    label = table_label(table)
+    for part in in_parts(changed):
         rows = [
             (str(uuid.uuid4()), label, to_json(item.key), to_json(item.old), to_json(item.new), run, now)
-            for item in changed[start : start + 1000]
+            for item in part
         ]
         marks = ", ".join(["(%s, %s, %s, %s, %s, %s, %s)"] * len(rows))
         connection.query(
@@ -579,10 +580,9 @@ def set_values(
     quote = table.connection.adapter.quote_identifier
     assign = ", ".join(f"{quote(name)} = %s" for name in changes)
     same = [f"{quote(name)} = %s" for name in fixed]
-    for start in range(0, len(values) if attribute else 1, 1000):
-        part = values[start : start + 1000]
-        among = [f"{quote(attribute)} in ({', '.join(['%s'] * len(part))})"] if attribute else []
+    for part in in_parts(values) if attribute else [()]:
+        listed = [among(quote(attribute), part)] if attribute else []
         table.connection.query(
-            f"update {table.full_table_name} set {assign} where {' and '.join(same + among)}",
+            f"update {table.full_table_name} set {assign} where {' and '.join(same + listed)}",
             (*changes.values(), *fixed.values(), *part),
         )

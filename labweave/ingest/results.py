@@ -9,6 +9,7 @@ from typing import Any
 from datajoint.table import FreeTable
 
 from labweave.database.declare import is_computed, schema_modules, table_classes
+from labweave.database.reads import in_parts, table_label
 
 KEYS_PER_QUERY = 500
 
@@ -36,23 +37,17 @@ def delete_results(results: Sequence[Any], keys: Sequence[Mapping[str, Any]], de
     """Delete the results of some keys, and their failed jobs; `deleted` counts rows by table."""
     result: Any
     for result in reversed(results):  # those that hang on others first, to be counted before they go with them
-        for start in range(0, len(keys), KEYS_PER_QUERY):
-            part = keys[start : start + KEYS_PER_QUERY]
+        for part in in_parts(keys, KEYS_PER_QUERY):
             heading: Any = result.heading
             shared = part[0].keys() & set(heading.names)
             if not shared:
                 continue
             doomed: Any = result & [{name: key[name] for name in shared} for key in part]
             if count := len(doomed):
-                label = _label(result)
+                label = table_label(result)
                 deleted[label] = deleted.get(label, 0) + count
                 doomed.delete(transaction=False, prompt=False)
             if isinstance(result, FreeTable):
                 continue
             jobs = result.jobs & [{name: key[name] for name in shared & set(result.primary_key)} for key in part]
             (jobs & {"status": "error"}).delete_quick()
-
-
-def _label(result: Any) -> str:
-    name = result.table_name if isinstance(result, FreeTable) else type(result).__name__
-    return f"{result.database.removeprefix(result.connection.prefix)}.{name}"

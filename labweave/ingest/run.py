@@ -23,7 +23,7 @@ from labweave import __version__
 from labweave.database import UpsertCounts, current, upsert
 from labweave.database.connection import LabConnection
 from labweave.database.declare import schema_modules, table_classes
-from labweave.database.reads import rows_among, rows_in_order
+from labweave.database.reads import in_parts, rows_among, rows_in_order, table_label
 from labweave.database.writes import Changed, write_rows
 from labweave.errors import ConfigError, LabweaveError, ServerUnavailable, SourceError
 from labweave.formats.hashing import NO_HASH
@@ -412,7 +412,7 @@ class _Ingest:
                 count, changed[table] = write_rows(table, values, run=self.report.run or None, settled=settled)
                 if table is Dataset and count.inserted == len(values):
                     settled = {row["dataset_id"] for row in values}
-                counts[_label(table)] = count + UpsertCounts(-again, 0, again)
+                counts[table_label(table)] = count + UpsertCounts(-again, 0, again)
             outdated = self._delete_outdated(tables, counts, changed)
             if self.dry_run:
                 raise _DryRun(counts, outdated)
@@ -426,7 +426,7 @@ class _Ingest:
         except _DryRun as shown:
             counts, outdated = shown.args
             for table, values in tables.items():
-                self.shown.setdefault(_label(table), set()).update(_keys(table, values))
+                self.shown.setdefault(table_label(table), set()).update(_keys(table, values))
         for table, count in counts.items():
             self.report.rows[table] = self.report.rows.get(table, UpsertCounts()) + count
         for table, count in outdated.items():
@@ -437,7 +437,7 @@ class _Ingest:
         """Return how many of the rows a dry run has counted as new with an earlier unit."""
         names = table().primary_key
         again = [
-            dict(zip(names, key, strict=True)) for key in _keys(table, rows) & self.shown.get(_label(table), set())
+            dict(zip(names, key, strict=True)) for key in _keys(table, rows) & self.shown.get(table_label(table), set())
         ]
         return len(again) - len(table & again) if again else 0
 
@@ -456,7 +456,7 @@ class _Ingest:
         direct: set[str] = set()
         for table, attributes in self.adapter.inputs.items():
             rows = [row for row in changed.get(table, []) if not row.new.keys().isdisjoint(attributes)]
-            if table in tables and (rows or counts[_label(table)].inserted):
+            if table in tables and (rows or counts[table_label(table)].inserted):
                 results = results_of(table)
                 direct.update(result.full_table_name for result in results)
                 delete_results(results, [row.key for row in rows], deleted)
@@ -501,8 +501,7 @@ class _Ingest:
         self.report.vanished = gone
         if self.dry_run:
             return
-        for start in range(0, len(gone), 1000):
-            part = gone[start : start + 1000]
+        for part in in_parts(gone):
             self.connection.run_transaction(lambda part=part: self._mark(part))
 
     def _mark(self, gone: list[str]) -> None:
@@ -551,10 +550,6 @@ def _printable(text: str) -> str:
 
 def _keys(table: type, rows: list[Mapping[str, Any]]) -> set[tuple]:
     return {tuple(row[name] for name in table().primary_key) for row in rows}
-
-
-def _label(table: type) -> str:
-    return f"{table.database.removeprefix(table._connection.prefix)}.{table.__name__}"
 
 
 def _user() -> str:

@@ -21,6 +21,7 @@ from datajoint.user_tables import AutoPopulate
 
 from labweave.database import current, upsert
 from labweave.database.declare import schema_modules, table_classes
+from labweave.database.reads import in_parts, table_label
 from labweave.errors import SchemaError
 from labweave.schemas.session import Session
 from labweave.schemas.subject import Subject
@@ -45,11 +46,6 @@ class JobError:
     traceback: str
 
 
-def label(table: Any) -> str:
-    """Return the name people use for a table, for example ``recording.RecordingStimulus``."""
-    return f"{table.database.removeprefix(table.connection.prefix)}.{type(table).__name__}"
-
-
 def computed_tables(names: Sequence[str] | None = None) -> list[Any]:
     """Return the tables that labweave fills by itself, those that others need first.
 
@@ -66,15 +62,16 @@ def computed_tables(names: Sequence[str] | None = None) -> list[Any]:
     tables = [cls() for module in schema_modules() for cls in table_classes(module) if issubclass(cls, AutoPopulate)]
     if names is None:
         return tables
-    known = {label(table).lower(): table for table in tables} | {
+    known = {table_label(table).lower(): table for table in tables} | {
         type(table).__name__.lower(): table for table in tables
     }
     if unknown := [name for name in names if name.lower() not in known]:
         raise SchemaError(
-            f"No table is called {', '.join(unknown)} and made by populate. There are: {', '.join(map(label, tables))}."
+            f"No table is called {', '.join(unknown)} and made by populate. "
+            f"There are: {', '.join(map(table_label, tables))}."
         )
-    chosen = {label(known[name.lower()]) for name in names}
-    return [table for table in tables if label(table) in chosen]
+    chosen = {table_label(known[name.lower()]) for name in names}
+    return [table for table in tables if table_label(table) in chosen]
 
 
 def key_source(table: Any) -> Any:
@@ -277,7 +274,9 @@ def errors(tables: Sequence[str] | None = None) -> list[JobError]:
         for row in (jobs & {"status": "error"}).to_dicts():
             key = {name: row[name] for name in jobs.primary_key}
             found.append(
-                JobError(label(table), key, row["error_message"], row["completed_time"], str(row["error_stack"] or ""))
+                JobError(
+                    table_label(table), key, row["error_message"], row["completed_time"], str(row["error_stack"] or "")
+                )
             )
     return sorted(found, key=lambda item: item.time or dt.datetime.min, reverse=True)
 
@@ -309,6 +308,5 @@ def retry(tables: Sequence[str] | None = None, restriction: Restriction = None) 
 
 
 def _delete_jobs(table: Any, jobs: dj.expression.QueryExpression) -> None:
-    keys = jobs.keys()
-    for start in range(0, len(keys), 1000):
-        (table.jobs & keys[start : start + 1000]).delete_quick()
+    for keys in in_parts(jobs.keys()):
+        (table.jobs & keys).delete_quick()

@@ -15,6 +15,7 @@ from typing import Any
 
 from labweave import processes
 from labweave.database import Database, current
+from labweave.database.reads import table_label
 from labweave.errors import ComputeError, ConfigError
 from labweave.populate import queue, worker
 from labweave.populate.queue import Restriction
@@ -118,7 +119,7 @@ def run(
         for table in queue.computed_tables(tables):
             worker.check_stop()
             began = time.monotonic()
-            entry = TableReport(queue.label(table), remade=queue.delete_stale(table))
+            entry = TableReport(table_label(table), remade=queue.delete_stale(table))
             queue.free_orphans(table)
             queue.fill(table, restriction)
             total = len(queue.pending_keys(table, restriction))
@@ -192,7 +193,7 @@ class _Crew:
 
     def drain(self, table: Any, restriction: Restriction) -> Iterator[Outcome]:
         """Have the queue of one table emptied, and yield what becomes of each job."""
-        order = (queue.label(table), restriction)
+        order = (table_label(table), restriction)
         self.complete()
         busy: set[Connection] = set()
         for pipe in list(self._members):

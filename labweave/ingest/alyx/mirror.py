@@ -10,6 +10,7 @@ from typing import Any, cast
 from labweave.database import UpsertCounts, upsert
 from labweave.database.connection import LabConnection
 from labweave.database.declare import schema_modules, short_name, table_classes
+from labweave.database.reads import in_parts
 from labweave.database.values import Column, convert_rows, make_columns
 from labweave.database.writes import Changed, record_changes, set_values, write_rows
 from labweave.errors import RowError
@@ -28,8 +29,6 @@ INPUTS = {
 }
 """Table -> the attributes that results which hang on it are made from. What hangs on sessions and subjects is made
 from files, of which the adapters of the files know when they change."""
-
-CHUNK = 1000
 
 Key = tuple[Any, ...]
 Batch = dict[str, tuple[dict[str, Any], Mapped]]
@@ -314,8 +313,7 @@ def among(table: Any, names: Sequence[str], values: Iterable[Key]) -> Iterator[A
     listed = list(values)
     quote = (table() if isinstance(table, type) else table).connection.adapter.quote_identifier
     plain = len(names) == 1 and all(isinstance(value[0], str) and _is_plain(value[0]) for value in listed)
-    for start in range(0, len(listed), CHUNK):
-        part = listed[start : start + CHUNK]
+    for part in in_parts(listed):
         if plain:
             yield f"{quote(names[0])} in ({', '.join(repr(value[0]) for value in part)})"
         else:

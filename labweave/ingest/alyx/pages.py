@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from labweave.database.connection import LabConnection
-from labweave.database.reads import rows_among, rows_between
+from labweave.database.reads import in_parts, rows_among, rows_between
 from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
 from labweave.formats.alyx.client import PAGE_ROWS, REQUESTS_PER_MINUTE, Page
 from labweave.formats.alyx.records import Facts, Mapped, Postponed
@@ -206,8 +206,7 @@ def _pull(
     if "ids" not in scope:
         yield from pull_range(client, resource, scope, pulled, more)
         return
-    for start in range(0, len(scope["ids"]), IDS_PER_REQUEST):
-        chosen = scope["ids"][start : start + IDS_PER_REQUEST]
+    for chosen in in_parts(scope["ids"], IDS_PER_REQUEST):
         yield from pull_range(client, resource, {}, pulled, (("id__in", as_list(chosen)), *more))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import datajoint as dj
 
+from labweave.database.reads import in_parts
 from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
 from labweave.formats.hashing import NO_HASH
 from labweave.ingest.alyx import ahead
@@ -181,10 +182,10 @@ def plan_resource(client: AlyxClient, choice: Choice, name: str) -> Iterator[Par
     if not resource.ranged:
         yield name, {"complete": True}
     elif name == "session-details":
-        yield from in_parts(name, due_details(client, choice, filters))
+        yield from parts_of_ids(name, due_details(client, choice, filters))
     elif name in BY_STAMP and (since := choice.stamp_before(name)):
         owed = SourceRecord & {"source": choice.source, "resource": name, "record_sha256": NO_HASH}
-        yield from in_parts(name, (owed & "vanished_in is null").to_arrays("record_id").tolist(), ROWS_PER_PART)
+        yield from parts_of_ids(name, (owed & "vanished_in is null").to_arrays("record_id").tolist(), ROWS_PER_PART)
         if BY_STAMP[name] in choice.unchanged:
             return
         changes = list(_changed(client, resource, {**common, **_since(choice, name, since)}))
@@ -206,11 +207,10 @@ def has_unstamped(name: str) -> bool:
     return bool(table & f"{attribute} is null" & f"{RESOURCES[name].mark} is null")
 
 
-def in_parts(name: str, ids: Iterable[str], size: int = DETAILS_PER_PART) -> Iterator[Part]:
+def parts_of_ids(name: str, ids: Iterable[str], size: int = DETAILS_PER_PART) -> Iterator[Part]:
     """Yield parts of so many ids."""
-    ids = sorted(ids)
-    for start in range(0, len(ids), size):
-        yield name, {"ids": ids[start : start + size]}
+    for part in in_parts(sorted(ids), size):
+        yield name, {"ids": part}
 
 
 def _ranges(
@@ -308,8 +308,7 @@ def _moved(client: AlyxClient) -> Iterator[str]:
     random.shuffle(names)
     used, unused = ([name for name in names if (name in known) is is_used] for is_used in (True, False))
     size = min(NAMES_PER_REQUEST, max(1, -(-len(used) // LOCATION_GROUPS)))
-    groups = [used[start : start + size] for start in range(0, len(used), size)]
-    groups += [unused[start : start + NAMES_PER_REQUEST] for start in range(0, len(unused), NAMES_PER_REQUEST)]
+    groups = [*in_parts(used, size), *in_parts(unused, NAMES_PER_REQUEST)]
     for group in groups:
         yield from _moved_among(client, group, known)
 

@@ -17,11 +17,12 @@ import psutil
 
 from labweave import __version__, populate
 from labweave.database import UpsertCounts, current, upsert
+from labweave.database.reads import in_parts
 from labweave.database.writes import set_values, write_rows
 from labweave.errors import SourceError
 from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
 from labweave.ingest.alyx import ahead
-from labweave.ingest.alyx.mirror import CHUNK, keys_of, record_failures
+from labweave.ingest.alyx.mirror import keys_of, record_failures
 from labweave.ingest.alyx.pages import LAST_ID, ask_ahead, compare, open_client, pull, span
 from labweave.ingest.alyx.plan import (
     DETAILS_PER_PART,
@@ -34,7 +35,7 @@ from labweave.ingest.alyx.plan import (
     differing_ranges,
     differing_tags,
     due_details,
-    in_parts,
+    parts_of_ids,
     plan_resource,
     plan_stage,
     read_cursors,
@@ -300,7 +301,7 @@ class _Sync:
         """Plan the details of sessions that were listed after details had been planned."""
         if self.choice.filters(RESOURCES["session-details"]):
             return ()
-        return in_parts("session-details", unread_details(self.source))
+        return parts_of_ids("session-details", unread_details(self.source))
 
     def _late(self, stage: str) -> None:
         """Pull parents that were missing, then again what had to wait for them."""
@@ -409,8 +410,8 @@ class _Sync:
                 own = {"source": self.source, "resource": name}
                 set_values(SourceRecord, {"vanished_in": self.run}, own, "record_id", part)
 
-        for start in range(0, len(ids), CHUNK):
-            self.connection.run_transaction(lambda start=start: work(ids[start : start + CHUNK]))
+        for part in in_parts(ids):
+            self.connection.run_transaction(lambda part=part: work(part))
 
     def _set_cursors(self) -> None:
         """Move the cursors to the largest stamps seen, now that everything up to them is in."""
@@ -478,7 +479,7 @@ def _plan_again(waiting: dict[str, dict[str, str]]) -> Iterator[Part]:
     for name in RESOURCES:
         if ids := sorted(waiting.get(name, ())):
             if RESOURCES[name].ranged == "id":
-                yield from in_parts(name, ids, DETAILS_PER_PART if name == "session-details" else ROWS_PER_PART)
+                yield from parts_of_ids(name, ids, DETAILS_PER_PART if name == "session-details" else ROWS_PER_PART)
             else:
                 yield name, {"complete": True, **({"range": span(0, LAST_ID)} if RESOURCES[name].ranged else {})}
 

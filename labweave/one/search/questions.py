@@ -16,6 +16,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from labweave.database.connection import LabConnection
+from labweave.database.reads import among
 from labweave.errors import DatabaseError
 
 NAMES = {
@@ -430,7 +431,7 @@ class Finder:
         if not given:
             return "1 = 0"
         values.extend(given)
-        return f"{column} in ({', '.join(['%s'] * len(given))})" if len(given) > 1 else f"{column} = %s"
+        return among(column, given) if len(given) > 1 else f"{column} = %s"
 
     def _contains(self, column: str, texts: Sequence[str], values: list[Any]) -> str:
         values.extend(texts)
