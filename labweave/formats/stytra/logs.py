@@ -25,7 +25,6 @@ _EXACT_FLOATS: Any = (
     {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
 )
 _DAMAGED = (OSError, ValueError, TypeError, KeyError, RecursionError, MemoryError)
-_ROWS_AT_ONCE = 8192
 
 
 class UnknownFormat(SourceError, NotImplementedError):
@@ -66,42 +65,19 @@ def write_log(columns: Mapping[str, np.ndarray], path: str | Path, format: str) 
 
 
 def _write_csv(columns: Mapping[str, np.ndarray], path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(";".join(["", *map(_csv_text, columns)]) + "\n")
-        arrays = list(columns.values())
-        for start in range(0, len(arrays[0]), _ROWS_AT_ONCE):
-            parts = [_csv_cells(array[start : start + _ROWS_AT_ONCE]) for array in arrays]
-            numbers = map(str, range(start, start + len(parts[0])))
-            file.write("\n".join(map(";".join, zip(numbers, *parts, strict=True))) + "\n")
+    cells = {index: _without_booleans(values) for index, values in enumerate(columns.values())}
+    frame = pd.DataFrame(cells)
+    frame.to_csv(path, sep=";", header=list(columns), lineterminator="\n", encoding="utf-8")
 
 
-def _csv_cells(values: np.ndarray) -> list[str]:
-    """Return the text of values, floats with all their digits."""
-    if values.dtype.kind == "f":
-        cells = list(map(repr, values.astype(float, copy=False).tolist()))
-        for index in np.flatnonzero(np.isnan(values)).tolist():
-            cells[index] = ""
-        return cells
+def _without_booleans(values: np.ndarray) -> np.ndarray:
+    """Return 1 and 0 for booleans, as Stytra's tables have them, also among other values."""
     if values.dtype.kind == "b":
-        return ["1" if value else "0" for value in values.tolist()]
-    if values.dtype.kind in "iu":
-        return list(map(str, values.tolist()))
-    return [_csv_value(value) for value in values.tolist()]
-
-
-def _csv_value(value: Any) -> str:
-    if value is None or value != value:
-        return ""
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    return _csv_text(str(value))
-
-
-def _csv_text(text: str) -> str:
-    """Return text, quoted where it needs to be."""
-    if any(mark in text for mark in ';"\r\n'):
-        return '"' + text.replace('"', '""') + '"'
-    return text or '""'
+        return values.astype(np.uint8)
+    if values.dtype.kind == "O":
+        values = values.copy()
+        values[:] = [int(value) if isinstance(value, bool) else value for value in values]
+    return values
 
 
 def _write_feather(columns: Mapping[str, np.ndarray], path: Path) -> None:
@@ -128,24 +104,9 @@ def _arrow(values: np.ndarray) -> Any:
 def _write_json(columns: Mapping[str, np.ndarray], path: Path) -> None:
     with path.open("w", encoding="utf-8") as file:
         for number, (name, values) in enumerate(columns.items()):
-            file.write(f"{', ' if number else '{'}{json.dumps(name)}: {{")
-            for start in range(0, len(values), _ROWS_AT_ONCE):
-                cells = _json_cells(values[start : start + _ROWS_AT_ONCE])
-                pairs = [f'"{row}": {cell}' for row, cell in enumerate(cells, start)]
-                file.write(", " * bool(start) + ", ".join(pairs))
-            file.write("}")
+            column = json.dumps(dict(enumerate(values.tolist())), default=str)
+            file.write(f"{', ' if number else '{'}{json.dumps(name)}: {column}")
         file.write("}")
-
-
-def _json_cells(values: np.ndarray) -> list[str]:
-    if values.dtype.kind == "f":
-        cells = list(map(repr, values.tolist()))
-        for index in np.flatnonzero(~np.isfinite(values)).tolist():
-            cells[index] = json.dumps(float(values[index]))
-        return cells
-    if values.dtype.kind in "iu":
-        return list(map(str, values.tolist()))
-    return [json.dumps(value, default=str) for value in values.tolist()]
 
 
 _WRITERS: dict[str, Any] = {
