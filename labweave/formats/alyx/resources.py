@@ -1,4 +1,4 @@
-"""What each endpoint of Alyx offers: filters, order, stamps, and which table its records go to.
+"""What each endpoint of Alyx offers: its fields, stamps and filters, and which table its records go to.
 
 Only what is listed here is ever asked: Alyx ignores a filter that it does not know and
 sends everything.
@@ -6,6 +6,7 @@ sends everything.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -14,7 +15,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from labweave.formats.alyx import records
-from labweave.formats.alyx.records import Facts, Mapped
+from labweave.formats.alyx.fields import FIELDS, KINDS, Field, last_part
+from labweave.formats.alyx.records import (
+    Facts,
+    Mapped,
+    complete_dataset,
+    complete_listed_session,
+    complete_note,
+    complete_repository,
+    complete_restriction,
+    complete_session,
+    complete_subject,
+    complete_surgery,
+    complete_trajectory,
+)
 
 
 @dataclass(frozen=True)
@@ -24,27 +38,25 @@ class Resource:
     Attributes
     ----------
     name : str
-        Also of its parts, cursors and records in the tables.
-    path : str
-        Of the endpoint.
+        Also of its parts, cursors and records in the tables; its fields are ``FIELDS[name]``.
     table : str
         Where its rows go, for example ``session.Session``.
-    mark : str
-        The attribute that says in which run a row had vanished.
-    to_rows : callable
-        Record and `Facts` -> `Mapped`.
+    stem : str
+        What the columns begin with that each of these tables has: ``<stem>_json`` for what has no column, and
+        ``<stem>_vanished`` for the run in which the record was gone.
+    key : tuple of str
+        The columns by which the rows of its lists of names belong to its own.
+    complete : callable, optional
+        Adds to the rows what no single field gives.
+    path : str
+        Of the endpoint; made of the name without.
     identity : str
-        The attribute that holds the record's uuid where the table's key is a name, which
-        may change.
+        The column that holds the record's uuid where the table's key is a name, which may change.
     ranged : str
-        The field whose value lies in an id range, for lists that take ``django=``; empty for
-        those that are asked whole.
+        The field whose value lies in an id range, for lists that take ``django=``; empty for those that are asked
+        whole.
     stamp : str
         The field to filter changes by.
-    stamp_field : str
-        Where a row shows its stamp; empty where only the filter knows it.
-    volatile : tuple of str
-        Fields that the server computes, or that have a list of their own.
     subject_path, session_path : str or None
         How a filter reaches the subject and the session; None where it can't.
     by_nickname : bool
@@ -52,18 +64,84 @@ class Resource:
     """
 
     name: str
-    path: str
     table: str
-    mark: str
-    to_rows: Callable[[Mapping[str, Any], Facts], Mapped]
+    stem: str
+    key: tuple[str, ...] = ()
+    complete: Callable[[Mapping[str, Any], Facts, Mapped], None] | None = None
+    path: str = ""
     identity: str = ""
     ranged: str = "id"
     stamp: str = ""
-    stamp_field: str = ""
-    volatile: tuple[str, ...] = ()
     subject_path: str | None = None
     session_path: str | None = None
     by_nickname: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", self.path or f"/{self.name}")
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields of its records."""
+        return FIELDS[self.name]
+
+    @property
+    def mark(self) -> str:
+        """The column that says in which run a row had vanished."""
+        return f"{self.stem}_vanished"
+
+    @property
+    def json(self) -> str:
+        """The column of what has no column; empty for the list of sessions, which is not all of a session."""
+        return "" if self.name == "sessions" else f"{self.stem}_json"
+
+    @property
+    def stamp_field(self) -> str:
+        """The field that shows a record's stamp; empty where only the filter knows it."""
+        return self.stamp if self.stamp in {field.name for field in self.fields} else ""
+
+    @functools.cached_property
+    def volatile(self) -> frozenset[str]:
+        """The fields that are not compared."""
+        return frozenset(field.name for field in self.fields if field.is_volatile)
+
+    @functools.cached_property
+    def _used(self) -> frozenset[str]:
+        return frozenset({"subject_uuid", *(field.name for field in self.fields if field.kind != "extra")})
+
+    @functools.cached_property
+    def _columns(self) -> tuple[Field, ...]:
+        return tuple(field for field in self.fields if field.has_column)
+
+    @functools.cached_property
+    def _lists(self) -> tuple[tuple[str, str, str], ...]:
+        """The field of each list of names, and the table and column they go to."""
+        found = [(field.name, field.column.rpartition(".")) for field in self.fields if field.kind == "names"]
+        return tuple((name, table, column) for name, (table, _dot, column) in found)
+
+    def to_rows(self, record: Mapping[str, Any], facts: Facts) -> Mapped:
+        """Return the rows of a record.
+
+        Raises
+        ------
+        Postponed
+            It names something that is not in the tables yet.
+        KeyError
+            A field is missing without which there is no row.
+        """
+        row: dict[str, Any] = facts.subject(record.get("subject_uuid")) if self.by_nickname else {}
+        for field in self._columns:
+            value = record[field.name] if field.is_required else record.get(field.name)
+            row[field.column] = facts.utc(value) if field.kind == "stamp" else KINDS[field.kind].to_column(value)
+        if self.json:
+            row[self.json] = records.leftover(record, self._used)
+        links = {}
+        for name, table, column in self._lists:
+            owner = {key: row[key] for key in self.key}
+            links[table] = [{**owner, column: item} for item in records.tidy_names(record.get(name))]
+        mapped = Mapped([(self.table, row)], links)
+        if self.complete is not None:
+            self.complete(record, facts, mapped)
+        return mapped
 
     def record_id(self, record: Mapping[str, Any]) -> str:
         """Return what identifies a record: its uuid, or its name where it has none."""
@@ -74,7 +152,7 @@ class Resource:
         if record.get("id"):
             return str(record["id"]).lower()
         if self.ranged:
-            return records.tail(record["url"])
+            return last_part(record["url"])
         return str(record["name"])
 
     def digest(self, record: Mapping[str, Any]) -> str:
@@ -116,215 +194,115 @@ def _canonical_value(value: Any, is_ordered: bool) -> Any:
     return _encode(value), "json"
 
 
-_SUBJECT_VOLATILE = (
-    "url",
-    "age_weeks",
-    "alive",
-    "reference_weight",
-    "last_water_restriction",
-    "expected_water",
-    "remaining_water",
-    "session_projects",
-)
-_DETAIL_VOLATILE = (
-    "url",
-    "wateradmin_session_related",
-    "data_dataset_session_related",
-    "probe_insertion",
-    "field_of_view",
-    "notes",
-)
-
 _LISTED = (
-    Resource(
-        "data-repository",
-        "/data-repository",
-        "dataset.Repository",
-        "repository_vanished",
-        records.repository,
-        ranged="",
-    ),
-    Resource(
-        "procedures",
-        "/procedures",
-        "session.Procedure",
-        "procedure_vanished",
-        records.procedure,
-        identity="procedure_uuid",
-        ranged="",
-    ),
-    Resource(
-        "data-formats",
-        "/data-formats",
-        "dataset.DataFormat",
-        "format_vanished",
-        records.data_format,
-        identity="data_format_uuid",
-        ranged="",
-    ),
-    Resource(
-        "dataset-types",
-        "/dataset-types",
-        "dataset.DatasetType",
-        "type_vanished",
-        records.dataset_type,
-        identity="dataset_type_uuid",
-        ranged="",
-    ),
-    Resource(
-        "revisions",
-        "/revisions",
-        "dataset.Revision",
-        "revision_vanished",
-        records.revision,
-        identity="revision_uuid",
-        ranged="",
-    ),
-    Resource("tags", "/tags", "dataset.Tag", "tag_vanished", records.tag, identity="tag_uuid", ranged=""),
-    Resource("labs", "/labs", "lab.Lab", "lab_vanished", records.lab, ranged=""),
-    Resource(
-        "users",
-        "/users",
-        "lab.LabMember",
-        "member_vanished",
-        records.user,
-        identity="user_uuid",
-        ranged="",
-        volatile=("subjects_responsible",),
-    ),
-    Resource("projects", "/projects", "lab.Project", "project_vanished", records.project, ranged=""),
-    Resource("locations", "/locations", "lab.Location", "location_vanished", records.location, ranged=""),
+    Resource("data-repository", "dataset.Repository", "repository", complete=complete_repository, ranged=""),
+    Resource("procedures", "session.Procedure", "procedure", identity="procedure_uuid", ranged=""),
+    Resource("data-formats", "dataset.DataFormat", "format", identity="data_format_uuid", ranged=""),
+    Resource("dataset-types", "dataset.DatasetType", "type", identity="dataset_type_uuid", ranged=""),
+    Resource("revisions", "dataset.Revision", "revision", identity="revision_uuid", ranged=""),
+    Resource("tags", "dataset.Tag", "tag", identity="tag_uuid", ranged=""),
+    Resource("labs", "lab.Lab", "lab", ("lab",), ranged=""),
+    Resource("users", "lab.LabMember", "member", ("user",), identity="user_uuid", ranged=""),
+    Resource("projects", "lab.Project", "project", ("project",), ranged=""),
+    Resource("locations", "lab.Location", "location", ranged=""),
     Resource(
         "subjects",
-        "/subjects",
         "subject.Subject",
-        "subject_vanished",
-        records.subject,
+        "subject",
+        ("lab", "subject"),
+        complete_subject,
         identity="subject_uuid",
-        volatile=_SUBJECT_VOLATILE,
         subject_path="",
     ),
-    Resource(
-        "weighings",
-        "/weighings",
-        "subject.Weighing",
-        "weighing_vanished",
-        records.weighing,
-        volatile=("url", "subject"),
-        subject_path="subject__",
-        by_nickname=True,
-    ),
+    Resource("weighings", "subject.Weighing", "weighing", subject_path="subject__", by_nickname=True),
     Resource(
         "water-administrations",
-        "/water-administrations",
         "subject.WaterAdministration",
-        "administration_vanished",
-        records.water_administration,
-        volatile=("url", "subject"),
+        "administration",
         subject_path="subject__",
         by_nickname=True,
     ),
     Resource(
         "water-restriction",
-        "/water-restriction",
         "subject.WaterRestriction",
-        "restriction_vanished",
-        records.water_restriction,
+        "restriction",
+        complete=complete_restriction,
         ranged="subject__id",
-        volatile=("subject",),
         subject_path="subject__",
         by_nickname=True,
     ),
     Resource(
         "surgeries",
-        "/surgeries",
         "subject.Surgery",
-        "surgery_vanished",
-        records.surgery,
-        volatile=("subject",),
+        "surgery",
+        complete=complete_surgery,
         subject_path="subject__",
         by_nickname=True,
     ),
     Resource(
         "sessions",
-        "/sessions",
         "session.Session",
-        "session_vanished",
-        records.listed_session,
+        "session",
+        ("eid",),
+        complete_listed_session,
         stamp="auto_datetime",
-        volatile=("url",),
         subject_path="subject__",
         session_path="",
         by_nickname=True,
     ),
     Resource(
         "session-details",
-        "/sessions",
         "session.Session",
-        "session_vanished",
-        records.session,
+        "session",
+        ("eid",),
+        complete_session,
+        path="/sessions",
         stamp="auto_datetime",
-        stamp_field="auto_datetime",
-        volatile=_DETAIL_VOLATILE,
         subject_path="subject__",
         session_path="",
     ),
-    Resource("notes", "/notes", "session.SessionNote", "note_vanished", records.note),
+    Resource("notes", "session.SessionNote", "note", complete=complete_note),
     Resource(
         "insertions",
-        "/insertions",
         "session.ProbeInsertion",
-        "insertion_vanished",
-        records.insertion,
+        "insertion",
         identity="pid",
         stamp="auto_datetime",
-        stamp_field="auto_datetime",
-        volatile=("session_info", "datasets"),
         subject_path="session__subject__",
         session_path="session__",
     ),
     Resource(
         "trajectories",
-        "/trajectories",
         "session.Trajectory",
-        "trajectory_vanished",
-        records.trajectory,
+        "trajectory",
+        complete=complete_trajectory,
         stamp="datetime",
-        stamp_field="datetime",
-        volatile=("session", "probe_name"),
         subject_path="probe_insertion__session__subject__",
         session_path="probe_insertion__session__",
     ),
     Resource(
         "channels",
-        "/channels",
         "session.Channel",
-        "channel_vanished",
-        records.channel,
+        "channel",
         stamp="trajectory_estimate__datetime",
         subject_path="trajectory_estimate__probe_insertion__session__subject__",
         session_path="trajectory_estimate__probe_insertion__session__",
     ),
     Resource(
         "datasets",
-        "/datasets",
         "dataset.Dataset",
-        "dataset_vanished",
-        records.dataset,
+        "dataset",
+        ("dataset_id",),
+        complete_dataset,
         stamp="auto_datetime",
-        stamp_field="auto_datetime",
-        volatile=("url", "file_records", "protected", "public", "experiment_number"),
         subject_path="session__subject__",
         session_path="session__",
     ),
     Resource(
         "files",
-        "/files",
         "dataset.FileRecord",
-        "file_vanished",
-        records.file_record,
+        "file",
         stamp="dataset__auto_datetime",
-        volatile=("url",),
         subject_path="dataset__session__subject__",
         session_path="dataset__session__",
     ),
