@@ -18,8 +18,7 @@ from labweave.formats.axopy.arrays import SUFFIX, ArrayFile
 from labweave.formats.axopy.journal import journal_state
 from labweave.formats.axopy.names import check_name
 from labweave.formats.axopy.reader import TaskReader, TaskState
-from labweave.formats.axopy.trials import tells_more, type_column
-from labweave.formats.axopy.writer import TABLE
+from labweave.formats.axopy.trials import TABLE, tells_more, type_column
 from labweave.formats.plain import plain_json, tidy
 from labweave.ingest.base import NAMESPACE, Adapter, Options, Row, Unit, check_case, inside, make_eid
 from labweave.ingest.sessions import Subjects, find_session

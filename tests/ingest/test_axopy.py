@@ -21,7 +21,6 @@ from labweave.analysis.trials import FIXED_COLUMNS
 from labweave.errors import ReadError, SchemaError, SourceError
 from labweave.formats.axopy import Storage, TaskReader, Trial, recover, storage_to_zip, write_hdf5
 from labweave.formats.axopy.arrays import ArrayFile
-from labweave.formats.axopy.journal import Change, Journal
 from labweave.ingest.axopy import AxopyAdapter
 from labweave.schemas import dataset, ingestion, session, subject, task
 
@@ -210,19 +209,16 @@ def test_crashed_empty_and_damaged_tasks(database, root):
     assert (again.new, again.changed, again.unchanged, again.failed) == (0, 0, 4, 1)
 
 
-def test_the_last_trial_of_a_killed_writer_is_ingested(database, root, tmp_path):
-    source = root / "p0" / "reaching"
-    killed = tmp_path / "killed" / "p0" / "reaching"
-    shutil.copytree(source, killed)
-    whole = (source / "trials.csv").read_bytes()
-    last_line = whole.splitlines(keepends=True)[-1]
-    before, place = len(whole) - len(last_line), len(whole)
-    (killed / "trials.csv").write_bytes(whole[:before])
-    Journal(killed).record([Change("trials.csv", before, place, [(before, last_line)])])
+def test_the_trials_of_a_killed_writer_are_ingested(database, tmp_path):
+    storage = Storage(str(tmp_path / "live"))
+    storage.subject_id = "p0"
+    writer = storage.create_task("reaching")
+    write_trials(writer, range(3))
+    shutil.copytree(tmp_path / "live", tmp_path / "killed")
     run(tmp_path / "killed")
     assert task.TaskRun().fetch1("run_status") == "complete"
     assert len(task.Trial()) == 3
-    assert recover(killed) == ["trials.csv"]
+    assert recover(tmp_path / "killed" / "p0" / "reaching") == ["emg.hdf5", "events.hdf5", "trials.csv"]
     again = run(tmp_path / "killed")
     assert (again.vanished, again.failed, again.rows["task.Trial"], again.rows["task.TrialArray"]) == (
         [], 0, (0, 0, 3), (0, 0, 6),

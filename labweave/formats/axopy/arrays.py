@@ -1,32 +1,30 @@
-"""Array files: HDF5, one per kind of array, with a dataset per trial that is named by the trial's row."""
+"""Array files: HDF5, one per kind of array, with a dataset per trial that is named by the trial's row.
+
+Arrays of trials that are not in the file yet are read from the journal beside it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
-from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
+from h5py import h5d, h5g, h5l, h5o, h5p, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
 from labweave.errors import ReadError
-from labweave.formats.axopy.growing import FORMAT
-from labweave.formats.axopy.journal import open_file
+from labweave.formats.axopy.journal import EncodedArray, Journal, open_journal
 from labweave.formats.axopy.names import StorageError
 
 SUFFIX = ".hdf5"
-_HEADER_BYTES = 1024
-_READ_AHEAD_BYTES = 2**18
-_MAX_HEADERS = 16
-"""So many forms of headers are kept of a file; with more, looking for one is no faster than HDF5."""
-
-_ATTEMPTS = 20
+FORMAT = ("earliest", "v110")  # that of the older programs which read these files
+_MAX_AXES = 32
+_MAX_TYPE_BYTES = 2**16 - 8
 _DAMAGED = (OSError, RuntimeError, KeyError, TypeError, ValueError)
 
 
@@ -39,16 +37,6 @@ class ArrayFacts(NamedTuple):
     sha256: str
 
 
-@dataclass(frozen=True)
-class _Header:
-    """The header of a dataset, but for the address of its data, and what is in it."""
-
-    before: bytes
-    after: bytes
-    facts: tuple[tuple[int, ...], str]
-    n_bytes: int
-
-
 class MissingDataset(ReadError, TypeError):
     """A file without the dataset that is asked for."""
 
@@ -56,7 +44,8 @@ class MissingDataset(ReadError, TypeError):
 class ArrayFile:
     """One array file, open for reading; a context manager.
 
-    Links to other files, virtual datasets and datasets that claim more than the file can hold are refused.
+    It shows the arrays that were written when it was opened, also those that only the journal holds. Links to other
+    files, virtual datasets and datasets that claim more than the file can hold are refused.
 
     Parameters
     ----------
@@ -73,60 +62,43 @@ class ArrayFile:
     """
 
     def __init__(self, folder: Any, name: str):
-        self.path, self._folder = folder / name, folder
-        self._file: Any = None
-        self._retry(lambda: None)
-
-    def _open_file(self) -> None:
-        self._state = self._state_now()
-        stream: Any = open_file(self._folder, self.path.name)
-        self._size = stream.seek(0, io.SEEK_END)
+        self.path, self._array = folder / name, name.removesuffix(SUFFIX)
+        self._file: h5py.File | None = None
+        # The journal first: a writer empties it only after its arrays have reached the file.
+        self._journal: Journal | None = open_journal(folder)
         try:
-            if isinstance(stream, io.FileIO):
-                self._file = h5f.open(os.fsencode(self.path), h5f.ACC_RDONLY, _ACCESS)  # without what h5py.File adds
-            else:
-                self._file = h5py.File(stream, "r").id
+            self._file = self._open_file()
+        except FileNotFoundError:
+            if not self._journaled():
+                self.close()
+                raise
+        except ReadError:
+            self.close()
+            raise
+
+    def _open_file(self) -> h5py.File:
+        if isinstance(self.path, Path):
+            source: Any = self.path
+            self._size = self.path.stat().st_size
+        elif self.path.is_file():
+            source = io.BytesIO(self.path.read_bytes())
+            self._size = len(source.getbuffer())
+        else:
+            raise FileNotFoundError(f"{self.path} is not there.")
+        try:
+            return h5py.File(source, "r", **({"locking": False} if source is self.path else {}))
+        except FileNotFoundError:
+            raise
         except _DAMAGED as error:
-            stream.close()
             found = "the file is empty" if self._size == 0 else f"not a complete HDF5 file ({error})"
             raise ReadError(self.path, found, "Copy it again, or delete it when nothing else is left of it.") from None
-        self._stream = stream
-        self._hard_links: dict[bytes, int] = {}
-        self._headers: list[_Header] = []
-        self._window, self._window_start = b"", 0
-        self._last_type: tuple[Any, np.dtype] = (None, np.dtype("V"))
-
-    def _state_now(self) -> tuple[int, int] | None:
-        """Return size and time of the file; None in an archive."""
-        if not isinstance(self.path, Path):
-            return None
-        stat = self.path.stat()
-        return stat.st_size, stat.st_mtime_ns
-
-    def _has_grown(self) -> bool:
-        """Say whether a writer has changed the file since it was opened: what was read may be old and new mixed."""
-        return self._state_now() != self._state
-
-    def _retry(self, work: Callable[[], Any]) -> Any:
-        """Do something with the file; once more, with the file opened anew, when a writer has come between."""
-        attempts = 0
-        while True:
-            try:
-                if self._file is None:
-                    self._open_file()
-                return work()
-            except ReadError:
-                attempts += 1
-                if attempts == _ATTEMPTS or not self._has_grown():
-                    raise
-                self.close()
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
-            self._stream.close()
-            self._file = None
+        if self._journal is not None:
+            self._journal.close()
 
     def __enter__(self) -> ArrayFile:
         return self
@@ -136,21 +108,36 @@ class ArrayFile:
 
     def rows(self) -> list[int]:
         """Return the rows that have a dataset, in order; other names are left out."""
-        for _ in range(_ATTEMPTS):
-            found = self._retry(self._list_rows)
-            if not self._has_grown():  # else names may be missing that were there before
-                break
-            self.close()
-        return found
+        names = {*self._stored, *self._journaled()}
+        return sorted(int(name) for name in names if name.isdigit() and str(int(name)) == name)
 
-    def _list_rows(self) -> list[int]:
-        links: dict[bytes, Any] = {}
-        try:
-            self._file.links.iterate(lambda name, link: links.__setitem__(name, (link.type, link.u)), info=True)
-        except _DAMAGED as error:
-            raise self._damaged(error) from None
-        self._hard_links = {name: address for name, (kind, address) in links.items() if kind == h5l.TYPE_HARD}
-        return sorted(int(name) for name in links if name.isdigit() and str(int(name)).encode() == name)
+    def n_stored(self) -> int:
+        """Return how many datasets are in the file itself."""
+        return len(self._stored)
+
+    def check(self) -> None:
+        """Compare the file with the journal.
+
+        Raises
+        ------
+        ReadError
+            It is not the file that the journal goes with: an older copy, or it has another array of some trial.
+        """
+        n_before = 0 if self._journal is None else self._journal.start.n_datasets.get(self._array, 0)
+        if len(self._stored) < n_before:
+            raise ReadError(
+                self.path,
+                f"damaged: it has {len(self._stored)} datasets, and had {n_before} before the trials of the journal",
+                "Is it an older copy? Copy it again.",
+            )
+        for name in self._stored.intersection(self._journaled()):
+            self.read(name)
+
+    def unstored(self) -> dict[str, EncodedArray]:
+        """Return the arrays that only the journal holds, after `check`."""
+        self.check()
+        assert self._journal is not None
+        return {name: self._journal.read(self._array, name) for name in self._journaled() if name not in self._stored}
 
     def read(self, dataset: str) -> np.ndarray:
         """Return a whole dataset, shape and dtype as it was written.
@@ -160,92 +147,51 @@ class ArrayFile:
         MissingDataset
             There is none of this name.
         ReadError
-            The dataset leaves the file, or is damaged.
+            The dataset leaves the file, or is damaged, or the journal has another one.
         """
-        return self._retry(lambda: self._read(dataset))
-
-    def describe(self, rows: Iterable[int]) -> Iterator[ArrayFacts]:
-        """Yield what the arrays of some rows are; errors as of `read`.
-
-        The datasets of one file mostly have equal headers, and opening each through HDF5 is most of the work: where
-        a header is that of an earlier dataset but for the address of the data, the data are taken from there.
-        """
-        self.rows()
-        for row in rows:
-            name = str(row)
-            if (found := self._describe_alike(name)) is None:
-                array = self.read(name)
-                found = array.shape, array.dtype.str, hashlib.sha256(array.tobytes()).hexdigest()
-                self._learn_header(name)
-            yield ArrayFacts(row, *found)
-
-    def _header_of(self, dataset: str) -> bytes:
-        """Return the first block of a dataset's header, of HDF5's version 1; nothing where it is of another form."""
-        address = self._hard_links.get(dataset.encode())
-        if address is None or address >= self._size or not isinstance(self._stream, io.FileIO):
-            return b""
-        block = self._bytes_at(address, _HEADER_BYTES)
-        end = 16 + int.from_bytes(block[8:12], "little")
-        return block[:end] if block[:1] == b"\x01" and 16 < end <= len(block) else b""
-
-    def _describe_alike(self, dataset: str) -> tuple[tuple[int, ...], str, str] | None:
-        address = self._hard_links.get(dataset.encode())
-        if address is None:
-            return None
-        for known in self._headers:
-            place = len(known.before)
-            header = self._bytes_at(address, place + 8 + len(known.after))
-            if not header.startswith(known.before) or header[place + 8 :] != known.after:
-                continue
-            offset = int.from_bytes(header[place : place + 8], "little")
-            if offset + known.n_bytes > self._size:
-                return None
-            content = self._bytes_at(offset, known.n_bytes)
-            return (*known.facts, hashlib.sha256(content).hexdigest()) if len(content) == known.n_bytes else None
-        return None
-
-    def _bytes_at(self, position: int, n_bytes: int) -> bytes:
-        """Return bytes of the file; where one piece follows on another, many are read at once."""
-        start = position - self._window_start
-        if not 0 <= start <= len(self._window) - n_bytes:
-            follows_on = 0 <= start <= len(self._window) + _HEADER_BYTES
-            self._stream.seek(position)
-            self._window = self._stream.read(max(n_bytes, _READ_AHEAD_BYTES) if follows_on else n_bytes)
-            self._window_start, start = position, 0
-        return self._window[start : start + n_bytes]
-
-    def _learn_header(self, dataset: str) -> None:
-        header, opened = self._header_of(dataset), self._open(dataset)
-        dtype, shape, offset = self._dtype(opened), opened.shape, opened.get_offset()
-        n_bytes = dtype.itemsize * math.prod(shape)
-        if not header or offset is None or dtype.kind not in "iufcb" or not 0 < n_bytes == opened.get_storage_size():
-            return
-        address = offset.to_bytes(8, "little")
-        # Behind a user block, addresses do not count from the start of the file.
-        whole = not self._file.get_create_plist().get_userblock()
-        if whole and header.count(address) == 1 and len(self._headers) < _MAX_HEADERS:
-            before, _, after = header.partition(address)
-            self._headers.append(_Header(before, after, (shape, dtype.str), n_bytes))
-
-    def _read(self, dataset: str) -> np.ndarray:
         try:
-            return self._read_opened(dataset, self._open(dataset))
+            journaled = self._from_journal(dataset) if dataset in self._journaled() else None
+            if journaled is not None and dataset not in self._stored:
+                return journaled
+            values = self._from_file(dataset)
         except ReadError:
             raise
         except _DAMAGED as error:
-            raise self._damaged(error) from None
+            raise ReadError(self.path, f"the file is damaged ({error})", "Copy it again.") from None
+        if journaled is not None and not _are_same(values, journaled):
+            raise ReadError(
+                self.path,
+                f"damaged: the dataset {dataset} is not the array that the journal has of this trial",
+                "Rename the dataset, then run labweave.formats.axopy.recover.",
+            )
+        return values
 
-    def _read_opened(self, dataset: str, opened: h5d.DatasetID) -> np.ndarray:
-        dtype, shape = self._dtype(opened), opened.shape
+    def describe(self, rows: Iterable[int]) -> Iterator[ArrayFacts]:
+        """Yield what the arrays of some rows are; errors as of `read`."""
+        for row in rows:
+            array = self.read(str(row))
+            yield ArrayFacts(row, array.shape, array.dtype.str, hashlib.sha256(array.tobytes()).hexdigest())
+
+    @cached_property
+    def _stored(self) -> set[str]:
+        try:
+            return set() if self._file is None else set(self._file)
+        except _DAMAGED as error:
+            raise ReadError(self.path, f"the file is damaged ({error})", "Copy it again.") from None
+
+    def _journaled(self) -> Iterable[str]:
+        return () if self._journal is None else self._journal.arrays.get(self._array, {}).keys()
+
+    def _from_journal(self, dataset: str) -> np.ndarray:
+        assert self._journal is not None
+        array = self._journal.read(self._array, dataset)
+        dtype = _decode_type(array.type).dtype
+        return _plain(np.frombuffer(bytearray(array.content), dtype).reshape(array.shape))
+
+    def _from_file(self, dataset: str) -> np.ndarray:
+        opened = self._open(dataset)
+        dtype, shape, space = opened.dtype, opened.shape, opened.get_create_plist()
         n_bytes = dtype.itemsize * math.prod(shape)
-        offset = opened.get_offset()
-        # Contiguous numbers in this file are read without HDF5, which is slower.
-        if dtype.kind in "iufcb" and offset is not None and 0 < n_bytes == opened.get_storage_size():
-            values = np.empty(shape if n_bytes <= self._size - offset else 0, dtype)
-            self._stream.seek(offset)
-            if values.nbytes and self._stream.readinto(values.reshape(-1).view(np.uint8).data) == n_bytes:
-                return values
-        space = opened.get_create_plist()
         if space.get_layout() == h5d.VIRTUAL or space.get_external_count():
             raise ReadError(
                 self.path, f"the dataset {dataset} takes its data from other files", "Copy the data into it."
@@ -255,7 +201,7 @@ class ArrayFile:
                 self.path, f"the dataset {dataset} claims {n_bytes:,} bytes, more than the file holds", "Copy it again."
             )
         if dtype.kind in "mM":
-            return np.asarray(h5py.Dataset(opened)[()])
+            return _plain(np.asarray(h5py.Dataset(opened)[()]))
         if dtype.hasobject:
             if not h5py.check_string_dtype(dtype):
                 raise ReadError(self.path, f"the dataset {dataset} holds no plain values", "Store numbers or text.")
@@ -263,14 +209,11 @@ class ArrayFile:
         values = np.empty(shape, dtype)
         if n_bytes:
             opened.read(h5s.ALL, h5s.ALL, values)
-        text = h5py.check_string_dtype(dtype)
-        return np.char.decode(values, "utf-8") if text and text.encoding == "utf-8" else values
+        return _plain(values)
 
     def _open(self, dataset: str) -> h5d.DatasetID:
         """Open a dataset by its path; every step of it must lie in this file."""
-        place: Any = self._file
-        if dataset.encode() in self._hard_links:
-            return h5d.open(place, dataset.encode())
+        place: Any = None if self._file is None else h5g.open(self._file.id, b"/")
         for part in dataset.strip("/").split("/"):
             name = part.encode()
             if not isinstance(place, h5g.GroupID) or not name or not place.links.exists(name):
@@ -282,24 +225,14 @@ class ArrayFile:
             raise MissingDataset(self.path, f"{dataset} is a group, no dataset", "Ask for a dataset in it.")
         return place
 
-    def _dtype(self, opened: h5d.DatasetID) -> np.dtype:
-        """Return the numpy type; that of the trial before, when it is equal."""
-        kind = opened.get_type()
-        if kind != self._last_type[0]:
-            self._last_type = kind, kind.dtype
-        return self._last_type[1]
 
-    def _damaged(self, error: Exception) -> ReadError:
-        return ReadError(self.path, f"the file is damaged ({error})", "Copy it again.")
-
-
-def storable(data: Any, name: str) -> np.ndarray:
-    """Return `data` as an array that HDF5 can hold: text in UTF-8, dates as opaque bytes that h5py knows.
+def encode_array(data: Any, name: str) -> EncodedArray:
+    """Return `data` as HDF5 stores it: text in UTF-8, dates as opaque bytes that h5py knows.
 
     Raises
     ------
     TypeError
-        There is no data, or it holds Python objects.
+        There is no data, it holds Python objects, or has more axes or fields than HDF5 can hold.
     """
     if data is None:
         raise TypeError(
@@ -308,12 +241,39 @@ def storable(data: Any, name: str) -> np.ndarray:
     array = np.asarray(data, order="C")
     if array.dtype.hasobject:
         raise TypeError(f"Array {name!r} holds Python objects. Store numbers, text or dates of one type.")
+    if array.ndim > _MAX_AXES:
+        raise TypeError(f"Array {name!r} has {array.ndim} axes. HDF5 can hold {_MAX_AXES}.")
     if array.dtype.kind == "U":
         encoded = np.char.encode(array, "utf-8")
-        return encoded.astype(h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize)))
-    if array.dtype.kind in "mM":
-        return array.astype(h5py.opaque_dtype(array.dtype))
-    return array
+        array = encoded.astype(h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize)))
+    elif array.dtype.kind in "mM":
+        array = array.astype(h5py.opaque_dtype(array.dtype))
+    kind = h5t.py_create(array.dtype, logical=True).encode()
+    if len(kind) > _MAX_TYPE_BYTES:
+        raise TypeError(f"Array {name!r} has too many fields for HDF5.")
+    return EncodedArray(kind, array.shape, array.tobytes())
+
+
+def add_datasets(path: Any, arrays: dict[str, EncodedArray]) -> None:
+    """Add datasets to an HDF5 file, which is made when it is missing: contiguous and without times, as AxoPy's.
+
+    Raises
+    ------
+    StorageError
+        There is a dataset of this name.
+    """
+    with h5py.File(path, "a", libver=FORMAT) as file:
+        for name, array in arrays.items():
+            space = h5s.create_simple(array.shape) if array.shape else h5s.create(h5s.SCALAR)
+            kind = _decode_type(array.type)
+            try:
+                created = h5d.create(file.id, name.encode(), kind, space, _PROPERTIES, _MAKE_GROUPS)
+            except ValueError as error:
+                if name not in file:
+                    raise
+                raise StorageError(f"{path} has a dataset {name} already. Write to another name or file.") from error
+            if array.content:
+                created.write(h5s.ALL, h5s.ALL, np.frombuffer(array.content, "u1"), kind)
 
 
 def write_hdf5(filepath, data, dataset="data"):
@@ -334,10 +294,17 @@ def write_hdf5(filepath, data, dataset="data"):
         There is a dataset of this name.
     FileNotFoundError
         The folder is missing.
+
+    Examples
+    --------
+    >>> from labweave.formats.axopy import read_hdf5, write_hdf5
+    >>> write_hdf5("calibration.hdf5", [0.5, 2.0])
+    >>> write_hdf5("calibration.hdf5", [[1, 2], [3, 4]], dataset="gain/left")
+    >>> read_hdf5("calibration.hdf5", "gain/left")
+    array([[1, 2],
+           [3, 4]])
     """
-    array = storable(data, dataset)
-    with h5py.File(filepath, "a", libver=FORMAT) as file:
-        _create(file.id, dataset, array, filepath)
+    add_datasets(filepath, {dataset: encode_array(data, dataset)})
 
 
 def read_hdf5(filepath, dataset="data"):
@@ -359,29 +326,36 @@ def read_hdf5(filepath, dataset="data"):
         The file is missing.
     ReadError
         It is damaged, or takes data from other files; `MissingDataset`, also a TypeError, without the dataset.
+
+    Examples
+    --------
+    >>> from labweave.formats.axopy import read_hdf5, write_hdf5
+    >>> write_hdf5("baseline.hdf5", [0.5, 2.0])
+    >>> read_hdf5("baseline.hdf5")
+    array([0.5, 2. ])
     """
     path = Path(filepath)
     with ArrayFile(path.parent, path.name) as file:
         return file.read(dataset)
 
 
-def _create(place: Any, name: str, array: np.ndarray, path: Any) -> None:
-    """Write a dataset as h5py does, contiguous and without times."""
-    space = h5s.create_simple(array.shape) if array.shape else h5s.create(h5s.SCALAR)
-    kind = h5t.py_create(array.dtype, logical=True)
-    try:
-        created = h5d.create(place, name.encode(), kind, space, _PROPERTIES, _MAKE_GROUPS)
-    except ValueError as error:
-        if name not in h5py.Group(place):
-            raise
-        raise StorageError(f"{path} has a dataset {name} already. Write to another name or file.") from error
-    if array.size:
-        created.write(h5s.ALL, h5s.ALL, array, kind)
+def _plain(values: np.ndarray) -> np.ndarray:
+    """Return values in numpy's own types: text decoded, dates without what h5py notes about them."""
+    if values.dtype.kind in "mM":
+        return values.astype(values.dtype.str)
+    text = h5py.check_string_dtype(values.dtype)
+    return np.char.decode(values, "utf-8") if text and text.encoding == "utf-8" else values
 
 
-_ACCESS = h5p.create(h5p.FILE_ACCESS)
-_ACCESS.set_fclose_degree(h5f.CLOSE_STRONG)
-_ACCESS.set_file_locking(False, False)
+def _are_same(one: np.ndarray, other: np.ndarray) -> bool:
+    return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+
+
+@lru_cache(maxsize=64)
+def _decode_type(encoded: bytes) -> Any:
+    return h5t.decode(encoded)
+
+
 _PROPERTIES = h5p.create(h5p.DATASET_CREATE)
 _PROPERTIES.set_obj_track_times(False)
 _MAKE_GROUPS = h5p.create(h5p.LINK_CREATE)

@@ -31,6 +31,16 @@ class Array:
     ------
     ValueError
         Another `stack_axis`.
+
+    Examples
+    --------
+    >>> from labweave.formats.axopy import Array
+    >>> emg = Array()
+    >>> emg.stack([[1, 2], [3, 4]])
+    >>> emg.stack([[5], [6]])
+    >>> emg.data
+    array([[1, 2, 5],
+           [3, 4, 6]])
     """
 
     def __init__(self, data: Any = None, stack_axis: int = 1):
@@ -61,6 +71,16 @@ class Trial:
     attrs : dict
     arrays : dict
         Name -> `Array`.
+
+    Examples
+    --------
+    >>> from labweave.formats.axopy import Trial
+    >>> trial = Trial({"target": "left"})
+    >>> trial.add_array("cursor", stack_axis=0)
+    >>> for position in ([0.0, 0.5], [0.1, 0.6]):
+    ...     trial.arrays["cursor"].stack([position])
+    >>> trial.arrays["cursor"].data.shape
+    (2, 2)
     """
 
     def __init__(self, attrs: Mapping[str, Any]):
@@ -76,7 +96,18 @@ class Trial:
 
 
 class Block(list):
-    """Trials that run one after the other; `index` counts the blocks of a design from 0."""
+    """Trials that run one after the other; `index` counts the blocks of a design from 0.
+
+    Examples
+    --------
+    >>> from labweave.formats.axopy import Block
+    >>> block = Block(0)
+    >>> for target in ("left", "middle", "right"):
+    ...     trial = block.add_trial({"target": target})
+    >>> block.shuffle(seed=1)
+    >>> [trial.attrs["trial"] for trial in block]
+    [0, 1, 2]
+    """
 
     def __init__(self, index: int):
         super().__init__()
@@ -105,7 +136,17 @@ class Block(list):
 
 
 class Design(list):
-    """The blocks of a task."""
+    """The blocks of a task.
+
+    Examples
+    --------
+    >>> from labweave.formats.axopy import Design
+    >>> block = Design().add_block()
+    >>> for target in ("left", "right"):
+    ...     trial = block.add_trial({"target": target})
+    >>> print(trial)
+    {'block': 0, 'target': 'right', 'trial': 1}
+    """
 
     def add_block(self) -> Block:
         """Add a block and return it."""

@@ -1,381 +1,244 @@
-"""Changes to several files of a folder that are done together, or not at all, wherever program or power end.
+"""The journal of a task: every trial is in it, on the disk, before `write` returns.
 
-What lies behind the old end of a file is written at once: nothing points there yet. What overwrites is held
-back. `Journal.record` puts both into one file beside the others and waits for the disk, which is the moment they
-count: one wait for all files. `Journal.apply` then overwrites. The records stay until the files themselves have
-reached the disk. Whoever reads the folder reads through a journal that was left behind.
+The array files and the table are brought up to date now and then; until then the journal is the only place of the
+latest trials. It is one file of records, and grows at its end only. The first record says what the other files held
+when the journal began. Each further record is a trial: the texts of its row, and its arrays as HDF5 stores them.
+A record is a mark, the crc32 of its content, the length of its content, and the content: the length of an index, the
+index in JSON, and the bytes of the arrays.
 """
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import hashlib
 import io
 import json
 import os
-import sys
-import time
-from collections.abc import Sequence
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from labweave.formats.writing import sync, sync_folder
+from labweave.errors import ReadError
+from labweave.formats.axopy.names import StorageError, check_name
+from labweave.formats.writing import sync, sync_folder, whole_file
 
-NAME = ".labweave-journal"
-MAX_BYTES = 4 * 2**20
-"""With more records than that the files are brought to the disk, and the journal begins anew."""
+NAME = "journal.labweave"  # not hidden, so that a copy of the folder has it
 
-_GROWS_BY = 2**18  # a file that keeps its length is synced ten times as fast
-_MAX_BEHIND = 2**18
-_WRITTEN_SINCE_S = 60
-_ATTEMPTS = 10
-_HEAD = 32 + 32 + 8
-_NO_RECORD = bytes(_HEAD)
+_MARK = b"LWTR"
+_HEAD = struct.Struct("<4sIQ")
+_INDEX_LENGTH = struct.Struct("<I")
+_GROWS_BY = 2**18  # syncing a file that keeps its length takes 1.3 ms, one that has grown 3.1 ms
 
 
-class Change(NamedTuple):
-    """What is to be overwritten in a file.
+class EncodedArray(NamedTuple):
+    """An array as HDF5 stores it: the type in HDF5's own encoding, the shape, and the bytes in C order."""
+
+    type: bytes
+    shape: tuple[int, ...]
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the files of a task held when its journal began.
 
     Attributes
     ----------
-    name : str
-        Of the file.
-    before, after : int
-        Bytes that count, before and after.
-    pieces : list of tuple
-        Position and bytes of each piece, in order.
-    file : binary file, optional
-        Opened for writing.
-    behind : bytes
-        What was written behind `before` already; empty also when it has reached the disk.
+    n_trials : int
+        In the table.
+    table_sha256 : str
+        Of the table without its last line end.
+    n_datasets : dict
+        Array name -> datasets in its file.
     """
 
-    name: str
-    before: int
-    after: int
-    pieces: list[tuple[int, bytes]]
-    file: Any = None
-    behind: bytes = b""
-
-    def apply(self, folder: Path) -> None:
-        """Overwrite."""
-        if self.file is not None and not self.file.closed:
-            self._apply_to(self.file)
-            return
-        with (folder / self.name).open("r+b", buffering=0) as file:
-            self._apply_to(file)
-
-    def _apply_to(self, file: BinaryIO) -> None:
-        for position, piece in self.pieces:
-            file.seek(position)
-            _write_all(file, piece)
+    n_trials: int = 0
+    table_sha256: str = ""
+    n_datasets: dict[str, int] = field(default_factory=dict)
 
 
-class JournaledFile(io.RawIOBase):
-    """A file with the pieces that a journal has of it; for reading.
+class JournalWriter:
+    """Begins the journal of a folder, in the place of an older one, and adds trials to it."""
 
-    Parameters
-    ----------
-    file : binary file
-        Seekable.
-    change : Change
-    """
+    def __init__(self, folder: Path, start: Start):
+        self._path = folder / NAME
+        record = _encode(asdict(start), b"")
+        with whole_file(self._path, durable=True) as new:
+            new.write_bytes(record)
+        for parent in folder.resolve().parents[:2]:  # the folder may be new, and that of its subject
+            sync_folder(parent)
+        self._file: BinaryIO = self._path.open("r+b", buffering=0)
+        self._end = self._length = len(record)
 
-    def __init__(self, file: BinaryIO, change: Change):
-        self._file, self._position = file, 0
-        self._end, self._pieces = change.after, change.pieces
-
-    def readable(self) -> bool:
-        """Say that it can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Say that it has positions."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a position."""
-        if whence != io.SEEK_SET:
-            offset += self._position if whence == io.SEEK_CUR else self._end
-        self._position = offset
-        return self._position
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        """Read as if the pieces were in the file."""
-        start = self._position
-        view = memoryview(buffer)[: max(0, self._end - start)]
-        self._file.seek(start)
-        got = 0
-        while got < len(view) and (more := self._file.readinto(view[got:])):  # type: ignore[attr-defined]
-            got += more
-        view[got:] = bytes(len(view) - got)
-        for offset, piece in self._pieces:
-            first, last = max(offset, start), min(offset + len(piece), start + len(view))
-            if first < last:
-                view[first - start : last - start] = piece[first - offset : last - offset]
-        self._position += len(view)
-        return len(view)
-
-    def close(self) -> None:
-        """Close the file below."""
-        self._file.close()
-        super().close()
-
-
-class Journal:
-    """The journal of one folder, for its one writer."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self._file: BinaryIO | None = None
-        self._end = self._length = 0
-        self._last = bytes(32)
-        self._recorded: Sequence[Change] = ()
-        self._not_on_disk: set[str] = set()
-
-    def record(self, changes: Sequence[Change]) -> None:
-        """Write the changes down; when this returns they count, and are on the disk.
+    def add(self, trial: int, texts: Mapping[str, str], arrays: Mapping[str, EncodedArray]) -> None:
+        """Add a trial; it counts, and is on the disk, when this returns.
 
         Raises
         ------
+        StorageError
+            The journal is no longer in its folder.
         OSError
-            The disk is full or gone; nothing counts.
+            The disk is full or gone; the trial does not count.
         """
-        if self._end > MAX_BYTES:
-            self.checkpoint()
-        record = _encode(changes, self._last)
-        file = self._open()
-        padding = -(self._end + len(record)) % _GROWS_BY if self._end + len(record) > self._length else 0
+        if not self.is_in_place():
+            raise StorageError(f"{self._path} was deleted or replaced. Write to a task that is there.")
+        index = {
+            "trial": trial,
+            "texts": texts,
+            "arrays": [[name, array.type.hex(), array.shape, len(array.content)] for name, array in arrays.items()],
+        }
+        record = _encode(index, b"".join(array.content for array in arrays.values()))
+        end = self._end + len(record)
+        padding = -end % _GROWS_BY if end > self._length else 0
         try:
-            file.seek(self._end)
-            _write_all(file, record + bytes(padding))
-            sync(file)
+            self._file.seek(self._end)
+            write_all(self._file, record + bytes(padding))
+            sync(self._file)
         except BaseException:
-            file.truncate(self._end)
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._end)
             self._length = self._end
             raise
-        self._end += len(record)
-        self._length = max(self._length, self._end + padding)
-        self._last = record[:32]
-        self._recorded = changes
+        self._end, self._length = end, max(self._length, end + padding)
 
-    def apply(self) -> None:
-        """Do what was written down last; after an error, call it again before anything else."""
-        for change in self._recorded:
-            change.apply(self.folder)
-            self._not_on_disk.add(change.name)
-        self._recorded = ()
-
-    def checkpoint(self, forget: bool = False) -> None:
-        """Bring the files to the disk and begin the journal anew.
-
-        Parameters
-        ----------
-        forget : bool, default: False
-            Wait until it has begun anew, before a file is replaced that it tells of.
-        """
-        self.apply()
-        while self._not_on_disk:
-            name = min(self._not_on_disk)
-            with contextlib.suppress(FileNotFoundError), (self.folder / name).open("r+b") as file:  # deleted by a user
-                sync(file)
-            self._not_on_disk.remove(name)
-        if self._file is not None and self._end:
-            self._file.seek(0)
-            _write_all(self._file, _NO_RECORD)
-            self._end = 0
-            if forget:
-                sync(self._file)
+    def is_in_place(self) -> bool:
+        """Say whether the folder still has this journal, not another one or none."""
+        return os.fstat(self._file.fileno()).st_nlink > 0
 
     def close(self) -> None:
-        """Bring the files to the disk and remove the journal."""
-        if self._file is not None:
-            self.checkpoint()
-            self._file.close()
-            self._file = None
-            with contextlib.suppress(FileNotFoundError):
-                (self.folder / NAME).unlink()
-
-    def _open(self) -> BinaryIO:
-        if self._file is None:
-            self._file = (self.folder / NAME).open("w+b", buffering=0)
-            self._end = self._length = 0
-            for folder in (self.folder, *self.folder.resolve().parents[:2]):
-                sync_folder(folder)
-        return self._file
+        """Close the file, and leave it there."""
+        self._file.close()
 
 
-def pending_changes(folder: Any) -> dict[str, Change]:
-    """Return file name -> change, of a journal that a writer keeps or left behind; empty without one.
+class Journal:
+    """A journal, open for reading; a context manager.
 
-    Parameters
+    Attributes
     ----------
-    folder : Path or zipfile.Path
+    start : Start
+    texts : list of dict
+        Column -> text, of each trial.
+    arrays : dict
+        Array name -> dataset -> where its type, shape and bytes are.
+    state : str
+        A hash of what is in it.
+    damage : str
+        What is wrong with it; trials may be lost. A last record that is cut is not: its `write` never returned.
     """
-    return _changes_of(_read_journal(folder))[0]
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self._size = file.seek(0, io.SEEK_END)
+        self.start = Start()
+        self.texts: list[dict[str, str]] = []
+        self.arrays: dict[str, dict[str, tuple[bytes, tuple[int, ...], int, int]]] = {}
+        self.damage = ""
+        digest, position = hashlib.sha256(), 0
+        while content := self._content_at(position):
+            try:
+                self._take(content, position)
+            except (ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as error:
+                self.damage = f"its record at byte {position} makes no sense ({error})"
+                break
+            digest.update(struct.pack("<QI", len(content), zlib.crc32(content)))
+            position += _HEAD.size + len(content)
+        if not self.damage and (position == 0 or self._has_record_behind(position)):
+            self.damage = f"its record at byte {position} is damaged"
+        self.state = digest.hexdigest()
+
+    def read(self, array: str, dataset: str) -> EncodedArray:
+        """Return an array that is in it."""
+        kind, shape, position, n_bytes = self.arrays[array][dataset]
+        self._file.seek(position)
+        return EncodedArray(kind, shape, self._file.read(n_bytes))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self._file.close()
+
+    def _content_at(self, position: int) -> bytes:
+        """Return the content of the record at a position; nothing when there is no whole one."""
+        self._file.seek(position)
+        head = self._file.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            return b""
+        mark, checksum, n_bytes = _HEAD.unpack(head)
+        if mark != _MARK or n_bytes > self._size - position - _HEAD.size:
+            return b""
+        content = self._file.read(n_bytes)
+        return content if zlib.crc32(content) == checksum else b""
+
+    def _take(self, content: bytes, position: int) -> None:
+        (n_index,) = _INDEX_LENGTH.unpack_from(content)
+        at = _INDEX_LENGTH.size + n_index
+        index = json.loads(content[_INDEX_LENGTH.size : at])
+        if position == 0:
+            self.start = Start(**index)
+            return
+        if index["trial"] != self.start.n_trials + len(self.texts):
+            raise ValueError(f"trial {index['trial']} is out of order")
+        for name, kind, shape, n_bytes in index["arrays"]:
+            place = bytes.fromhex(kind), tuple(map(int, shape)), position + _HEAD.size + at, int(n_bytes)
+            self.arrays.setdefault(check_name(name, "array name"), {})[str(int(index["trial"]))] = place
+            at += n_bytes
+        self.texts.append({str(column): str(text) for column, text in index["texts"].items()})
+
+    def _has_record_behind(self, position: int) -> bool:
+        """Say whether a whole record follows on one that is not: then that one was whole once."""
+        self._file.seek(position)
+        rest = self._file.read()
+        at = rest.find(_MARK, 1)
+        while at > 0:
+            if self._content_at(position + at):
+                return True
+            at = rest.find(_MARK, at + 1)
+        return False
+
+
+def open_journal(folder: Any) -> Journal | None:
+    """Open the journal of a folder, a Path or zipfile.Path; None when there is none."""
+    path = folder / NAME
+    try:
+        if isinstance(path, Path):
+            return Journal(path.open("rb"))
+        with path.open("rb") as member:
+            return Journal(io.BytesIO(member.read()))
+    except (FileNotFoundError, KeyError):
+        return None
 
 
 def journal_state(folder: Any) -> str | None:
-    """Return a hash of the records in a folder's journal, None without any."""
-    journal = _read_journal(folder)
-    return hashlib.sha256(journal).hexdigest() if _changes_of(journal)[0] else None
+    """Return a hash of the journal in a folder; None when there is none, or it holds no trial."""
+    journal = open_journal(folder)
+    if journal is None:
+        return None
+    with journal:
+        return journal.state if journal.texts or journal.damage else None
 
 
-def open_file(folder: Any, name: str) -> BinaryIO:
-    """Open a file of a folder for reading, as it is when the journal is applied.
-
-    Raises
-    ------
-    FileNotFoundError
-        It is not there.
-    """
-    path = folder / name
-    if isinstance(path, Path):
-        file: Any = path.open("rb", buffering=0)
-    elif path.is_file():
-        with path.open("rb") as member:
-            file = io.BytesIO(member.read())
-    else:
-        raise FileNotFoundError(f"{path} is not there.")
-    change, journal = None, b""
-    for _ in range(_ATTEMPTS):
-        if (now := _read_journal(folder)) == journal:
-            break
-        changes, recorded_s = _changes_of(journal := now)  # a writer may have gone on meanwhile
-        change = changes.get(name)
-        if change is None or _is_done(file, change, recorded_s):
-            change = None
-            break
-    file.seek(0)
-    return JournaledFile(file, change) if change else file  # type: ignore[return-value]
+def check_journal(journal: Journal, folder: Any) -> None:
+    """Raise a ReadError when a journal is damaged."""
+    if journal.damage:
+        raise ReadError(folder / NAME, journal.damage, "Copy it again; the trials behind that are in no other file.")
 
 
-def recover(root) -> list[str]:
-    """Finish what a killed writer left in the folder of a task, so that other programs read it too.
-
-    Only when that writer has ended. Without a journal nothing is done.
-
-    Parameters
-    ----------
-    root : str or Path
-
-    Returns
-    -------
-    list of str
-        The files that were completed.
-    """
-    folder, completed = Path(root), []
-    for name, change in pending_changes(folder).items():
-        with contextlib.suppress(FileNotFoundError), open_file(folder, name) as file:
-            if isinstance(file, JournaledFile):
-                change.apply(folder)
-                completed.append(name)
-        with contextlib.suppress(FileNotFoundError), (folder / name).open("r+b") as file:
-            sync(file)
-    (folder / NAME).unlink(missing_ok=True)
-    return completed
-
-
-def _read_journal(folder: Any) -> bytes:
-    try:
-        with (folder / NAME).open("rb") as file:
-            return file.read()
-    except (FileNotFoundError, KeyError):
-        return b""
-
-
-def _is_done(file: Any, change: Change, recorded_s: float) -> bool:
-    """Say whether a file has a change already, or is another one than that which was to be changed."""
-    size = file.seek(0, io.SEEK_END)
-    if size < change.before:
-        return True
-    if isinstance(file, io.FileIO) and os.fstat(file.fileno()).st_mtime > recorded_s + _WRITTEN_SINCE_S:
-        return True
-    for position, piece in change.pieces:
-        file.seek(position)
-        if file.read(len(piece)) != piece:
-            return False
-    return size >= change.after
-
-
-def _encode(changes: Sequence[Change], last: bytes) -> bytes:
-    """Return a record: sha256 of the rest and of the record before, length of the content, content.
-
-    Content is the length of the index, the index (JSON: time, and of each change name, lengths and places) and the
-    pieces one after the other.
-    """
-    index: list[Any] = [time.time()]
-    content = []
-    for change in changes:
-        pieces = [(change.before, change.behind), *change.pieces] if change.behind else change.pieces
-        index.append([*change[:3], [[position, len(piece)] for position, piece in pieces]])
-        content += [piece for _, piece in pieces]
-    encoded = json.dumps(index).encode()
-    rest = b"".join([len(encoded).to_bytes(4, "little"), encoded, *content])
-    rest = last + len(rest).to_bytes(8, "little") + rest
-    return hashlib.sha256(rest).digest() + rest
-
-
-def _changes_of(journal: bytes) -> tuple[dict[str, Change], float]:
-    """Return file name -> change, of all records together, and when the last one was made.
-
-    A record that is not whole, or does not follow on the one before, ends them: older ones may lie behind.
-    """
-    found: dict[str, Change] = {}
-    view, start, last, recorded_s = memoryview(journal), 0, None, 0.0
-    while start + _HEAD < len(view):
-        end = start + _HEAD + int.from_bytes(view[start + 64 : start + _HEAD], "little")
-        digest, before = bytes(view[start : start + 32]), bytes(view[start + 32 : start + 64])
-        if (last is not None and before != last) or end > len(view):
-            break
-        if hashlib.sha256(view[start + 32 : end]).digest() != digest:
-            break
-        content = io.BytesIO(view[start + _HEAD : end])
-        recorded_s, *index = json.loads(content.read(int.from_bytes(content.read(4), "little")))
-        for name, old_length, length, pieces in index:
-            change = found.setdefault(name, Change(name, old_length, length, []))
-            change.pieces.extend((position, content.read(n_bytes)) for position, n_bytes in pieces)
-            found[name] = change._replace(after=length)
-        start, last = end, digest
-    return {name: change._replace(pieces=_merged(change.pieces)) for name, change in found.items()}, recorded_s
-
-
-def _merged(pieces: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-    """Return pieces that do not touch, by position; where two overlap, the later one counts."""
-    spans: list[list[int]] = []
-    for first, last in sorted((position, position + len(piece)) for position, piece in pieces):
-        if spans and first <= spans[-1][1]:
-            spans[-1][1] = max(spans[-1][1], last)
-        else:
-            spans.append([first, last])
-    joined = [bytearray(last - first) for first, last in spans]
-    for position, piece in pieces:
-        at = bisect.bisect_right(spans, [position, sys.maxsize]) - 1
-        offset = position - spans[at][0]
-        joined[at][offset : offset + len(piece)] = piece
-    return [(first, bytes(content)) for (first, _), content in zip(spans, joined, strict=True)]
-
-
-def write_behind(file: BinaryIO, position: int, data: bytes) -> bytes:
-    """Write behind the end what nothing points to yet; return what of it a journal must hold.
-
-    That is nothing when there was so much that it has been brought to the disk.
-    """
-    file.seek(position)
-    _write_all(file, data)
-    if len(data) <= _MAX_BEHIND:
-        return data
-    sync(file)
-    return b""
-
-
-def _write_all(file: BinaryIO, data: Any) -> None:
+def write_all(file: BinaryIO, content: bytes) -> None:
     """Write all of it; an unbuffered file may take less at a time."""
-    view = memoryview(data)
+    view = memoryview(content)
     while view:
         view = view[file.write(view) :]
+
+
+def _encode(index: dict[str, Any], content: bytes) -> bytes:
+    encoded = json.dumps(index).encode()
+    content = _INDEX_LENGTH.pack(len(encoded)) + encoded + content
+    return _HEAD.pack(_MARK, zlib.crc32(content), len(content)) + content

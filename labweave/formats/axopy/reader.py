@@ -15,10 +15,9 @@ import pandas as pd
 
 from labweave.errors import ReadError
 from labweave.formats.axopy.arrays import SUFFIX, ArrayFile
-from labweave.formats.axopy.journal import open_file
+from labweave.formats.axopy.journal import NAME, open_journal
 from labweave.formats.axopy.names import check_name
-from labweave.formats.axopy.trials import TrialTable, parse_trials
-from labweave.formats.axopy.writer import TABLE
+from labweave.formats.axopy.trials import TABLE, TrialTable, read_table, read_table_bytes
 
 _EXACT_FLOATS: Any = (
     {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
@@ -32,8 +31,9 @@ class TaskState:
     Attributes
     ----------
     status : {"complete", "half_written", "damaged", "empty"}
-        Half-written: a trial lacks an array that other trials have, or its line is cut, as after a crash.
-        Damaged: an array file can't be read. Empty: there is no trial.
+        Half-written: a trial lacks an array that other trials have, its line is cut, or the writer of the table was
+        not closed and its journal is missing. Damaged: an array file can't be read, or a file is not the one that
+        the journal goes with. Empty: there is no trial.
     table : TrialTable
         The trials, as text.
     arrays : dict
@@ -58,6 +58,24 @@ class TaskReader:
     ----------
     root : str, Path or zipfile.Path
         Folder of the task: ``trials.csv``, array files, pickles.
+
+    Examples
+    --------
+    >>> from labweave.formats.axopy import Storage, TaskReader, Trial
+    >>> storage = Storage("read")
+    >>> storage.subject_id = "p0"
+    >>> writer = storage.create_task("reaching")
+    >>> for target in ("left", "right"):
+    ...     trial = Trial({"target": target})
+    ...     trial.add_array("emg", data=[[1.0, 2.0]])
+    ...     writer.write(trial)
+    >>> task = TaskReader("read/p0/reaching")
+    >>> task.trials["target"].tolist()
+    ['left', 'right']
+    >>> [emg.shape for emg in task.iterarray("emg")]
+    [(1, 2), (1, 2)]
+    >>> task.array("emg").shape
+    (2, 2)
     """
 
     def __init__(self, root):
@@ -68,12 +86,7 @@ class TaskReader:
     def trials(self) -> pd.DataFrame:
         """One row per trial, types as pandas infers them; read once, see `refresh`. No trials: empty."""
         try:
-            with open_file(self._folder, TABLE) as file:
-                content = file.read()
-        except FileNotFoundError:
-            return pd.DataFrame()
-        try:
-            return pd.read_csv(io.BytesIO(content), **_EXACT_FLOATS)
+            return pd.read_csv(io.BytesIO(read_table_bytes(self._folder)), **_EXACT_FLOATS)
         except pd.errors.EmptyDataError:
             return pd.DataFrame()
         except (pd.errors.ParserError, UnicodeDecodeError) as error:
@@ -85,7 +98,11 @@ class TaskReader:
 
     def array_names(self) -> list[str]:
         """Return the names of the kinds of arrays."""
-        return self._names(SUFFIX)
+        names = set(self._names(SUFFIX))
+        if journal := open_journal(self._folder):
+            journal.close()
+            names |= {*journal.arrays, *journal.start.n_datasets}
+        return sorted(names)
 
     def pickle_names(self) -> list[str]:
         """Return the names of the pickles."""
@@ -108,9 +125,11 @@ class TaskReader:
         ReadError
             Its file is damaged.
         """
+        n_trials = len(self.trials)  # before the arrays: a writer may add to both
         with ArrayFile(self._folder, f"{check_name(name, 'array name')}{SUFFIX}") as file:
+            file.check()
             present = set(file.rows())
-            for row in range(len(self.trials)):
+            for row in range(n_trials):
                 if row in present:
                     yield file.read(str(row))
                 elif not skip_missing:
@@ -149,19 +168,41 @@ class TaskReader:
             return pickle.load(file)  # noqa: S301
 
     def examine(self) -> TaskState:
-        """Return what the folder holds and what is wrong with it; nothing is loaded but the table."""
-        table = self._table()
+        """Return what the folder holds and what is wrong with it; nothing is loaded but the table.
+
+        Examples
+        --------
+        >>> from labweave.formats.axopy import Storage, Trial
+        >>> storage = Storage("examined")
+        >>> storage.subject_id = "p0"
+        >>> writer = storage.create_task("reaching")
+        >>> for n in range(3):
+        ...     trial = Trial({"n": n})
+        ...     if n != 1:
+        ...         trial.add_array("emg", data=[n, n])
+        ...     writer.write(trial)
+        >>> state = storage.require_task("reaching").examine()
+        >>> state.status, state.problems
+        ('half_written', ['trial 1 is half-written: no emg'])
+        """
+        table = read_table(self._folder)
         n_rows = len(table.rows)
         state = TaskState("complete", table, problems=list(table.problems))
+        damage = [f"{TABLE}: {table.damage}"] if table.damage else []
+        if journal := open_journal(self._folder):
+            journal.close()
+            damage += [f"{NAME}: {journal.damage}"] if journal.damage else []
         beyond: dict[str, list[int]] = {}
-        damaged = False
         for name in self.array_names():
             try:
                 with ArrayFile(self._folder, f"{name}{SUFFIX}") as file:
                     rows = file.rows()
+                    file.check()
+            except FileNotFoundError:
+                damage.append(f"{name}{SUFFIX}: the file is gone")
+                continue
             except ReadError as error:
-                state.problems.append(str(error))
-                damaged = True
+                damage.append(str(error))
                 continue
             state.arrays[name] = [row for row in rows if row < n_rows]
             if rows and (missing := sorted(set(range(n_rows)).difference(rows))):
@@ -170,24 +211,18 @@ class TaskReader:
                 state.problems.append(f"{_numbers(missing)} {verb} half-written: no {name}")
             if more := [row for row in rows if row >= n_rows]:
                 beyond[name] = more
-        n_rows_now = len(self._table().rows) if beyond else n_rows  # more when a writer is at work
+        n_rows_now = len(read_table(self._folder).rows) if beyond else n_rows  # more when a writer is at work
         for name, more in beyond.items():
             if lost := [row for row in more if row >= n_rows_now]:
                 state.problems.append(f"{name} has datasets of {_numbers(lost)}, not in {TABLE}")
-        if damaged:
+        state.problems += damage
+        if damage:
             state.status = "damaged"
-        elif not n_rows:
-            state.status = "empty"
         elif state.missing or table.problems:
             state.status = "half_written"
+        elif not n_rows:
+            state.status = "empty"
         return state
-
-    def _table(self) -> TrialTable:
-        try:
-            with open_file(self._folder, TABLE) as file:
-                return parse_trials(file.read(), self._folder / TABLE)
-        except FileNotFoundError:
-            return TrialTable()
 
     def _names(self, suffix: str) -> list[str]:
         return sorted(

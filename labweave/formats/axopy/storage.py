@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from labweave.errors import ReadError
 from labweave.formats.axopy.journal import NAME as JOURNAL
-from labweave.formats.axopy.journal import open_file
+from labweave.formats.axopy.journal import open_journal
 from labweave.formats.axopy.names import StorageError, check_name
 from labweave.formats.axopy.reader import TaskReader
+from labweave.formats.axopy.recovery import complete
 from labweave.formats.axopy.writer import TaskWriter
 from labweave.formats.writing import whole_file
 
@@ -30,6 +33,21 @@ class Storage:
     ----------
     root, allow_overwrite
         As given.
+
+    Examples
+    --------
+    >>> from labweave.formats.axopy import Storage, Trial
+    >>> storage = Storage("stored")
+    >>> storage.subject_id = "p0"
+    >>> writer = storage.create_task("reaching")
+    >>> trial = Trial({"target": "left", "hit": True})
+    >>> trial.add_array("emg", data=[[1.0, 2.0], [3.0, 4.0]])
+    >>> writer.write(trial)
+    >>> list(storage.subject_ids), list(storage.task_ids)
+    (['p0'], ['reaching'])
+    >>> storage.require_task("reaching").trials
+      target   hit
+    0   left  True
     """
 
     def __init__(self, root="data", allow_overwrite=False):
@@ -132,6 +150,12 @@ def makedirs(path, exist_ok=False) -> None:
     ------
     FileExistsError
         It exists and `exist_ok` is False, or it is a file.
+
+    Examples
+    --------
+    >>> from labweave.formats.axopy import makedirs
+    >>> makedirs("made/twice")
+    >>> makedirs("made/twice", exist_ok=True)
     """
     os.makedirs(path, exist_ok=exist_ok)  # noqa: PTH103 - any path that the user has
 
@@ -157,24 +181,48 @@ def storage_to_zip(path, outfile=None) -> str:
     ------
     FileNotFoundError
         There is no such folder.
+
+    Examples
+    --------
+    >>> from labweave.formats.axopy import Storage, Trial, storage_to_zip
+    >>> storage = Storage("packed")
+    >>> storage.subject_id = "p0"
+    >>> storage.create_task("reaching").write(Trial({"target": "left"}))
+    >>> storage_to_zip("packed", "packed.zip")
+    'packed.zip'
     """
     root = Path(os.path.normpath(path))
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is no folder. Give the root of a storage.")
     top = root.name or root.resolve().name
     target = Path(outfile) if outfile is not None else root.resolve().parent / f"{top}.zip"
-    files = [file for file in sorted(root.rglob("*")) if file.is_file() or not any(file.iterdir())]
-    with whole_file(target) as new, zipfile.ZipFile(new, "w", strict_timestamps=False) as archive:
-        for file in files:
-            member = f"{top}/{file.relative_to(root).as_posix()}"
-            if file.resolve() == target.resolve() or file.name == JOURNAL:
-                continue
-            if file.is_dir() or not (file.parent / JOURNAL).exists():
-                archive.write(file, member)
-                continue
-            with open_file(file.parent, file.name) as source, archive.open(member, "w", force_zip64=True) as copy:
-                shutil.copyfileobj(source, copy)
+    files = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*"))}
+    with tempfile.TemporaryDirectory() as spare, whole_file(target) as new:
+        for name in [name for name in files if Path(name).name == JOURNAL]:
+            _complete_copies(files, name, Path(spare))
+        with zipfile.ZipFile(new, "w", strict_timestamps=False) as archive:
+            for name, file in sorted(files.items()):
+                if file.resolve() != target.resolve() and (file.is_file() or not any(file.iterdir())):
+                    archive.write(file, f"{top}/{name}")
     return str(outfile) if outfile is not None else str(target)
+
+
+def _complete_copies(files: dict[str, Path], journal_name: str, spare: Path) -> None:
+    """Take completed copies in the place of files that lack trials of a journal; a damaged task is taken as it is."""
+    journal_path = files[journal_name]
+    copies = Path(tempfile.mkdtemp(dir=spare))
+    journal = open_journal(journal_path.parent)
+    if journal is None:  # its writer has closed it
+        del files[journal_name]
+        return
+    try:
+        with journal:
+            complete(journal_path.parent, journal, copies, is_closed=True)
+    except ReadError:
+        return
+    del files[journal_name]
+    folder = journal_name.removesuffix(JOURNAL)
+    files.update({f"{folder}{copy.name}": copy for copy in copies.iterdir()})
 
 
 def _folders(folder: Path) -> Iterator[str]:

@@ -1,20 +1,28 @@
-"""The text of ``trials.csv``: how values are written, and what types the columns have."""
+"""The table of trials: how values are written, what types the columns have, and which rows the journal adds.
+
+The last line of a table has no line end until its writer is closed. A folder that has lost its journal shows so, and
+other programs read the table all the same.
+"""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from labweave.errors import ReadError
+from labweave.formats.axopy.journal import Journal, open_journal
 
+TABLE = "trials.csv"
 _INTEGER = re.compile(r"0|-?[1-9]\d*").fullmatch
 _FLOAT = re.compile(r"-?(?:(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|inf)").fullmatch
 _needs_quotes = re.compile(r'[,"\r\n]').search
@@ -53,11 +61,19 @@ class TrialTable:
         One text per column.
     problems : list of str
         What is wrong with the last line.
+    damage : str
+        Why the table does not go with the journal beside it.
     """
 
     columns: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    damage: str = ""
+
+    def to_bytes(self, is_closed: bool) -> bytes:
+        """Return the file; the line end of the last line says that its writer is closed."""
+        content = b"".join([line_of(self.columns), *map(line_of, self.rows)]) if self.columns else b""
+        return content if is_closed else content[:-1]
 
 
 def parse_trials(content: bytes, path: Any) -> TrialTable:
@@ -99,19 +115,92 @@ def parse_trials(content: bytes, path: Any) -> TrialTable:
     if len(set(table.columns)) < len(table.columns):
         raise ReadError(path, "two columns have one name", "Rename one.")
     n_columns = len(table.columns)
+    if is_cut and not table.rows:
+        table.problems.append(f"trials may be missing: the header of {path.name} has no end")
     if is_cut and table.rows:
         row = len(table.rows) - 1
         if len(table.rows[-1]) < n_columns:
             table.rows.pop()
             table.problems.append(f"trial {row} is half-written: its line in {path.name} is cut")
         else:
-            table.problems.append(f"trial {row} may be half-written: its line in {path.name} has no end")
+            table.problems.append(
+                f"trial {row} may be half-written, and later ones missing: its line in {path.name} has no end"
+            )
     for row, cells in enumerate(table.rows):
         if len(cells) != n_columns:
             raise ReadError(
                 path, f"trial {row} has {len(cells)} values, the header {n_columns} columns", "Correct the line."
             )
     return table
+
+
+def read_table(folder: Any) -> TrialTable:
+    """Return the trials of a folder, a Path or zipfile.Path, with those that only the journal holds; none: empty."""
+    before: str | None = ""
+    while True:
+        journal = open_journal(folder)
+        table = parse_trials(_read(folder), folder / TABLE)
+        if journal is not None:
+            journal.close()
+            _join(table, journal)
+        state = None if journal is None else journal.state
+        # A writer may have gone on between one file and the other.
+        if state == before or not (table.problems or table.damage):
+            return table
+        before = state
+
+
+def read_table_bytes(folder: Any) -> bytes:
+    """Return ``trials.csv`` with the trials that only the journal holds.
+
+    Raises
+    ------
+    ReadError
+        The table does not go with the journal.
+    """
+    journal = open_journal(folder)
+    if journal is None:
+        return _read(folder)
+    journal.close()
+    table = read_table(folder)
+    if table.damage:
+        raise ReadError(folder / TABLE, table.damage, "Restore it, or move the journal away.")
+    return table.to_bytes(is_closed=True)
+
+
+def table_sha256(content: bytes) -> str:
+    """Return the sha256 of a table without its last line end, whether its writer is closed or not."""
+    return hashlib.sha256(content.removesuffix(b"\n")).hexdigest()
+
+
+def _read(folder: Any) -> bytes:
+    try:
+        with (folder / TABLE).open("rb") as file:
+            return file.read()
+    except (FileNotFoundError, KeyError):
+        return b""
+
+
+def _join(table: TrialTable, journal: Journal) -> None:
+    """Add the trials of the journal to a table: it is as before them, or as with them, else it is damaged."""
+    columns, start = table.columns, journal.start
+    if table_sha256(table.to_bytes(is_closed=False)) == start.table_sha256 and len(table.rows) == start.n_trials:
+        table.problems = []
+        columns += [column for column in dict.fromkeys(chain(*journal.texts)) if column not in columns]
+        for cells in table.rows:
+            cells += [""] * (len(columns) - len(cells))
+        table.rows += [[texts.get(column, "") for column in columns] for texts in journal.texts]
+        return
+    added = [dict(zip(columns, cells, strict=True)) for cells in table.rows[start.n_trials :]]
+    expected = [{**dict.fromkeys(columns, ""), **texts} for texts in journal.texts]
+    if added[: len(expected)] == expected and len(table.rows) >= start.n_trials:
+        if len(added) == len(expected):  # else more trials came after this journal: only a line end says that all did
+            table.problems = []
+        return
+    table.damage = (
+        f"damaged: the table is neither as it was when the journal began, after {start.n_trials} trials, nor as it is "
+        f"with the {len(expected)} trials of the journal"
+    )
 
 
 def type_column(texts: list[str]) -> tuple[str, list[Any]]:

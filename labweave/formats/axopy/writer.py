@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from labweave.errors import SourceError
-from labweave.formats.axopy.arrays import SUFFIX, storable
-from labweave.formats.axopy.growing import GrowingArrayFile
-from labweave.formats.axopy.journal import Change, Journal, open_file
+from labweave.errors import ReadError, SourceError
+from labweave.formats.axopy.arrays import SUFFIX, ArrayFile, encode_array
+from labweave.formats.axopy.journal import NAME, JournalWriter, Start, open_journal, write_all
 from labweave.formats.axopy.names import StorageError, check_name
-from labweave.formats.axopy.trials import cell_text, line_of
+from labweave.formats.axopy.recovery import complete, recover
+from labweave.formats.axopy.trials import TABLE, cell_text, line_of, table_sha256
 from labweave.formats.writing import sync, whole_file
 
-TABLE = "trials.csv"
+log = logging.getLogger(__name__)
+
+_MIN_TRIALS = 64
+"""The files are brought up to date after that many trials, and again whenever the journal holds as many as they do."""
 
 
 class TrialWriter:
@@ -34,13 +38,24 @@ class TrialWriter:
         Column -> list of the values written so far, None where a row had none.
     n_rows : int
         Rows written so far.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from labweave.formats.axopy import TrialWriter
+    >>> writer = TrialWriter("choices.csv")
+    >>> writer.write({"target": "left", "hit": True})
+    >>> writer.write({"target": "right", "time": 0.5})
+    >>> print(Path("choices.csv").read_text(), end="")
+    target,hit,time
+    left,True,
+    right,,0.5
     """
 
     def __init__(self, filepath):
         self.filepath = filepath
         self.data: dict[str, list[Any]] = {}
         self.n_rows = 0
-        self._size = 0
 
     @property
     def df(self):
@@ -65,52 +80,52 @@ class TrialWriter:
         """
         if not data and not self.data:
             return
-        change = self.prepare(data)
-        change.apply(Path(self.filepath).parent)
-        with Path(self.filepath).open("r+b") as file:
-            sync(file)
-        self.accept(data, change)
-
-    def replaces_file(self, data: Mapping[str, Any]) -> bool:
-        """Say whether a row has new columns, for which `prepare` writes the file anew."""
-        return self.n_rows == 0 or not data.keys() <= self.data.keys()
-
-    def prepare(self, data: Mapping[str, Any]) -> Change:
-        """Make the columns of a row and return the change that adds it."""
-        path = Path(self.filepath)
-        texts = {name: cell_text(value) for name, value in data.items()}
-        columns = [*self.data, *(name for name in data if name not in self.data)]
-        if self.replaces_file(data):
-            if self.n_rows == 0 and _n_lines(path) > 1:
-                raise StorageError(
-                    f"{path} holds trials of an earlier writer, which can't be continued. "
-                    "Write a new task, or allow the storage to overwrite this one."
-                )
-            lines = [line_of(columns)]
-            for row in range(self.n_rows):
-                lines.append(
-                    line_of([cell_text(self.data[name][row]) if name in self.data else "" for name in columns])
-                )
+        self.check_unused()
+        path, columns = Path(self.filepath), list({**self.data, **data})
+        line = line_of([cell_text(data.get(name)) for name in columns])
+        if self.n_rows and len(columns) == len(self.data):
+            with path.open("ab", buffering=0) as file:
+                end = file.tell()
+                try:
+                    write_all(file, line)
+                    sync(file)
+                except BaseException:
+                    file.truncate(end)
+                    raise
+        else:
+            nothing = [None] * self.n_rows
+            rows = zip(*(self.data.get(name, nothing) for name in columns), strict=True)
+            lines = [line_of(columns), *(line_of(map(cell_text, row)) for row in rows), line]
             with whole_file(path, durable=True) as new:
                 new.write_bytes(b"".join(lines))
-            self.data.update({name: [None] * self.n_rows for name in columns if name not in self.data})
-            self._size = sum(map(len, lines))
-        line = line_of([texts.get(name, "") for name in columns])
-        return Change(path.name, self._size, self._size + len(line), [(self._size, line)])
+        self.add(data)
 
-    def accept(self, data: Mapping[str, Any], change: Change) -> None:
+    def add(self, data: Mapping[str, Any]) -> None:
         """Count a row that was written."""
+        for name in data:
+            self.data.setdefault(name, [None] * self.n_rows)
         for name, values in self.data.items():
             values.append(data.get(name))
         self.n_rows += 1
-        self._size = change.after
+
+    def check_unused(self) -> None:
+        """Raise a StorageError when an earlier writer has written rows, and this one none."""
+        path = Path(self.filepath)
+        if self.n_rows:
+            return
+        if path.with_name(NAME).exists() or (path.exists() and len(path.read_bytes().splitlines()) > 1):
+            raise StorageError(
+                f"{path} holds trials of an earlier writer, which can't be continued. "
+                "Write a new task, or allow the storage to overwrite this one."
+            )
 
 
 class TaskWriter:
     """Stores the trials of one task; made by `Storage.create_task`.
 
     Each trial is stored whole or not at all: its row in ``trials.csv`` and all its arrays. Once `write` has
-    returned, the trial is on the disk: it survives the end of the program, and of the power.
+    returned, the trial is on the disk: it survives the end of the program, and of the power. Other programs see
+    all trials when the writer is closed.
 
     Parameters
     ----------
@@ -121,19 +136,41 @@ class TaskWriter:
     ----------
     root : str
     trials : TrialWriter
+
+    Examples
+    --------
+    >>> from labweave.formats.axopy import Design, Storage
+    >>> storage = Storage("written")
+    >>> storage.subject_id = "p0"
+    >>> writer = storage.create_task("reaching")
+    >>> trial = Design().add_block().add_trial({"target": "left"})
+    >>> trial.add_array("emg", data=[[1.0, 2.0]])
+    >>> writer.write(trial)
+    >>> writer.pickle({"gain": 2}, "calibration")
+    >>> writer.close()
+    >>> task = storage.require_task("reaching")
+    >>> task.array_names(), task.pickle_names()
+    (['emg'], ['calibration'])
     """
 
     def __init__(self, root):
         self.root = root
         self.trials = TrialWriter(str(Path(root) / TABLE))
         self._folder = Path(root)
-        self._files: dict[str, GrowingArrayFile] = {}
-        self._journal = Journal(self._folder)
-        weakref.finalize(self, _close, self._files, self._journal)
+        self._arrays: set[str] = set()
+        self._journal: list[JournalWriter] = []  # at most one; a list, which `_close` can empty
+        self._n_complete = 0
+        weakref.finalize(self, _close, self._folder, self._journal)
 
     def close(self) -> None:
-        """Close the files, which is also done when the writer is gone; the next trial opens them again."""
-        _close(self._files, self._journal)
+        """Complete the files, which is also done when the writer is gone; the next trial opens them again.
+
+        Raises
+        ------
+        ReadError
+            Another program has changed a file meanwhile. The journal keeps the trials.
+        """
+        _close(self._folder, self._journal)
 
     def write(self, trial) -> None:
         """Store a trial and clear its arrays.
@@ -155,22 +192,22 @@ class TaskWriter:
         """
         if not trial.attrs:
             raise StorageError("The trial has no attribute. Give it one, for example its number.")
-        arrays = {check_name(name, "array name"): storable(array.data, name) for name, array in trial.arrays.items()}
-        self._journal.apply()
-        if self.trials.replaces_file(trial.attrs):
-            self._journal.checkpoint(forget=True)
-        row = self.trials.prepare(trial.attrs)
-        dataset = str(self.trials.n_rows)
-        try:
-            changes = [self._file(name).add(dataset, data) for name, data in arrays.items()]
-            self._journal.record([*changes, row])
-        except BaseException:
-            _close_files(self._files)
-            raise
-        self.trials.accept(trial.attrs, row)
+        arrays = {
+            check_name(name, "array name"): encode_array(array.data, name) for name, array in trial.arrays.items()
+        }
+        texts = {name: cell_text(value) for name, value in trial.attrs.items()}
+        line_of([*texts, *texts.values()])  # raises an error for what can't be stored
+        self.trials.check_unused()
+        for name in arrays.keys() - self._arrays:
+            self._check_array(name)
+        if not self._journal:
+            self._begin(texts)
+        self._journal[0].add(self.trials.n_rows, texts, arrays)
+        self.trials.add(trial.attrs)
         for array in trial.arrays.values():
             array.clear()
-        self._journal.apply()
+        if self.trials.n_rows - self._n_complete >= max(_MIN_TRIALS, self._n_complete):
+            self._complete()
 
     def pickle(self, obj, name) -> None:
         """Store an object as a pickle, whole or not at all; an older one of this name is replaced.
@@ -194,26 +231,56 @@ class TaskWriter:
         with whole_file(self._folder / f"{check_name(name, 'pickle name')}.pkl", durable=True) as new:
             new.write_bytes(content)
 
-    def _file(self, name: str) -> GrowingArrayFile:
-        if name not in self._files:
-            self._files[name] = GrowingArrayFile(self._folder / f"{name}{SUFFIX}")
-        return self._files[name]
+    def _check_array(self, name: str) -> None:
+        """Refuse an array whose file another program has filled."""
+        path = self._folder / f"{name}{SUFFIX}"
+        if path.exists():
+            with ArrayFile(self._folder, path.name) as file:
+                if (rows := file.rows()) and rows[-1] >= self.trials.n_rows:
+                    raise StorageError(f"{path} has a dataset {rows[-1]} already. Write to another name or file.")
+        self._arrays.add(name)
+
+    def _begin(self, texts: Mapping[str, str]) -> None:
+        """Begin a journal. The table, which says by its open end that there is one, is made before any trial counts."""
+        table = self._folder / TABLE
+        if not self.trials.n_rows:
+            with whole_file(table, durable=True) as new:
+                new.write_bytes(line_of(texts)[:-1])
+        self._journal.append(JournalWriter(self._folder, self._start()))
+        with table.open("r+b") as file:
+            content = file.read()
+            file.truncate(len(content.removesuffix(b"\n")))
+            sync(file)
+
+    def _complete(self) -> None:
+        """Bring the files up to date and begin the journal anew; when that fails the journal goes on."""
+        self._n_complete = self.trials.n_rows
+        try:
+            journal = open_journal(self._folder)
+            if journal is None:
+                return
+            with journal:
+                complete(self._folder, journal, self._folder, is_closed=False)
+            start = self._start()
+        except (OSError, ReadError, StorageError) as error:
+            log.warning("files of a task can't be completed, its journal grows: folder=%s error=%s", self.root, error)
+            return
+        self._journal.pop().close()
+        self._journal.append(JournalWriter(self._folder, start))
+
+    def _start(self) -> Start:
+        n_datasets = {}
+        for name in sorted(self._arrays):
+            if (self._folder / f"{name}{SUFFIX}").exists():
+                with ArrayFile(self._folder, f"{name}{SUFFIX}") as file:
+                    n_datasets[name] = file.n_stored()
+        return Start(self.trials.n_rows, table_sha256((self._folder / TABLE).read_bytes()), n_datasets)
 
 
-def _n_lines(path: Path) -> int:
-    """Return how many lines a table has, with those that a killed writer left in its journal."""
-    try:
-        with open_file(path.parent, path.name) as file:
-            return len(file.read().splitlines())
-    except FileNotFoundError:
-        return 0
-
-
-def _close_files(files: dict[str, GrowingArrayFile]) -> None:
-    while files:
-        files.popitem()[1].close()
-
-
-def _close(files: dict[str, GrowingArrayFile], journal: Journal) -> None:
-    _close_files(files)
-    journal.close()
+def _close(folder: Path, journal: list[JournalWriter]) -> None:
+    while journal:
+        open_one = journal.pop()
+        is_in_place = open_one.is_in_place()  # not when the task was deleted, or written anew by another writer
+        open_one.close()
+        if is_in_place:
+            recover(folder)

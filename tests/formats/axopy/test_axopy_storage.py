@@ -133,6 +133,7 @@ def test_the_table_has_the_text_that_axopy_writes(storage):
             }
         )
     )
+    writer.close()
     assert table_text(storage) == (
         'i,b,f,s,n,l,inf\n3,True,0.5,"say ""x"", y",,"[1, 2]",inf\n4,False,0.5,"two\nlines",,"(1,)",-inf\n'
     )
@@ -142,6 +143,7 @@ def test_new_attributes_are_empty_before_and_missing_ones_after(storage):
     writer = storage.create_task("t")
     for attrs in ({"x": 1}, {"x": 2, "note": "late"}, {"note": "alone"}, {"x": 4}):
         writer.write(trial(attrs, a=[1]))
+    writer.close()
     assert table_text(storage) == "x,note\n1,\n2,late\n,alone\n4,\n"
     assert writer.trials.data == {"x": [1, 2, None, 4], "note": [None, "late", "alone", None]}
     assert reader(storage).examine().status == "complete"
@@ -151,6 +153,7 @@ def test_an_int_stays_an_int_when_a_later_one_is_missing(storage):
     writer = storage.create_task("t")
     writer.write(trial({"x": 1, "y": 0}))
     writer.write(trial({"x": None, "y": 0}))
+    writer.close()
     assert table_text(storage) == "x,y\n1,0\n,0\n"
 
 
@@ -172,6 +175,7 @@ def test_a_trial_that_is_refused_leaves_nothing(storage, arrays, error):
     writer.write(trial({"x": 1}, good=[0]))
     with pytest.raises(error):
         writer.write(trial({"x": 2}, **arrays))
+    writer.close()
     assert table_text(storage) == "x\n1\n"
     assert reader(storage).examine().problems == []
     writer.write(trial({"x": 3}, good=[3]))
@@ -183,6 +187,7 @@ def test_a_trial_written_twice_is_refused_the_second_time(storage):
     writer.write(one)
     with pytest.raises(TypeError, match="'a' holds no data"):
         writer.write(one)
+    writer.close()
     assert table_text(storage) == "x\n1\n"
 
 
@@ -493,7 +498,7 @@ def test_damaged_files_are_named(storage):
     [
         ("x,y\n1,2\n3", 1, "trial 1 is half-written: its line in trials.csv is cut"),
         ('x,y\n1,2\n3,"a', 1, "trial 1 is half-written: its line in trials.csv is cut"),
-        ("x,y\n1,2\n3,4", 2, "trial 1 may be half-written: its line in trials.csv has no end"),
+        ("x,y\n1,2\n3,4", 2, "trial 1 may be half-written, and later ones missing: its line in trials.csv has no end"),
     ],
 )
 def test_a_cut_last_line_is_said(tmp_path, text, n_rows, problem):

@@ -1,0 +1,122 @@
+"""Bringing the files of a task up to date with its journal."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from labweave.errors import ReadError
+from labweave.formats.axopy.arrays import SUFFIX, ArrayFile, add_datasets
+from labweave.formats.axopy.journal import NAME, Journal, check_journal, open_journal
+from labweave.formats.axopy.trials import TABLE, read_table
+from labweave.formats.writing import sync_folder, whole_file
+
+
+def recover(root) -> list[str]:
+    """Finish what a killed writer left in the folder of a task, so that other programs read it too.
+
+    Only when that writer has ended. Each file is completed as a copy, which then takes its place. The journal is
+    deleted last, and only when all that it holds is in the other files. Without a journal nothing is done.
+
+    Parameters
+    ----------
+    root : str or Path
+
+    Returns
+    -------
+    list of str
+        The files that were completed.
+
+    Raises
+    ------
+    ReadError
+        A file is damaged, or has become another one than that which the writer left. The others are completed, and
+        the journal stays.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from labweave.formats.axopy import TaskReader, TaskWriter, Trial, recover
+    >>> folder = Path("crashed")
+    >>> folder.mkdir()
+    >>> writer = TaskWriter(folder)
+    >>> trial = Trial({"target": "left"})
+    >>> trial.add_array("emg", data=[[1.0, 2.0]])
+    >>> writer.write(trial)  # and here the program is killed
+    >>> recover(folder)
+    ['emg.hdf5', 'trials.csv']
+    >>> recover(folder)
+    []
+    >>> TaskReader(folder).array("emg")
+    array([[1., 2.]])
+    """
+    folder = Path(root)
+    journal = open_journal(folder)
+    if journal is None:
+        return []
+    with journal:
+        completed = complete(folder, journal, folder, is_closed=True)
+    (folder / NAME).unlink(missing_ok=True)
+    sync_folder(folder)
+    return completed
+
+
+def complete(folder: Path, journal: Journal, target: Path, is_closed: bool) -> list[str]:
+    """Write the files of a task that lack trials of the journal anew, with them; return their names.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the task.
+    journal : Journal
+    target : Path
+        Folder to write to: that of the task, or another one.
+    is_closed : bool
+        Whether the table gets the line end that says that its writer is closed.
+
+    Raises
+    ------
+    ReadError
+        As of `recover`.
+    """
+    completed, errors = [], []
+    for array in sorted(journal.arrays):
+        try:
+            if _complete_array(folder, f"{array}{SUFFIX}", target):
+                completed.append(f"{array}{SUFFIX}")
+        except ReadError as error:
+            errors.append(error)
+    try:
+        check_journal(journal, folder)
+    except ReadError as error:
+        errors.append(error)
+    table = read_table(folder)
+    if found := table.damage or "; ".join(table.problems):
+        errors.append(ReadError(folder / TABLE, found, "Restore it and its latest journal, then run recover again."))
+    elif _write_table(target / TABLE, table.to_bytes(is_closed and not errors)) and journal.texts:
+        completed.append(TABLE)
+    if errors:
+        for error in errors[1:]:
+            errors[0].add_note(str(error))
+        raise errors[0]
+    return completed
+
+
+def _complete_array(folder: Path, name: str, target: Path) -> bool:
+    with ArrayFile(folder, name) as file:
+        arrays = file.unstored()
+    if not arrays:
+        return False
+    with whole_file(target / name, durable=True) as new:
+        if (folder / name).exists():
+            shutil.copyfile(folder / name, new)
+        add_datasets(new, arrays)
+    return True
+
+
+def _write_table(path: Path, content: bytes) -> bool:
+    if path.exists() and path.read_bytes() == content:
+        return False
+    with whole_file(path, durable=True) as new:
+        new.write_bytes(content)
+    return True
