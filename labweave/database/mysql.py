@@ -54,6 +54,10 @@ class Adapter(MySQLAdapter):
     mark_settles_s = 0.5
     _log_position: str | None = None
 
+    def descending(self, column: str) -> str:
+        """Return the order by a column from its largest value on, with missing ones at the end."""
+        return f"{column} desc"
+
     def write_mark(self, connection) -> str | None:
         """See `LabConnection.write_mark`: the position of InnoDB's log, which every commit moves."""
         status = connection._conn.server_status

@@ -39,6 +39,10 @@ class Adapter(PostgreSQLAdapter):
 
     mark_settles_s = 0.0
 
+    def descending(self, column: str) -> str:
+        """Return the order by a column from its largest value on, with missing ones at the end."""
+        return f"{column} desc nulls last"
+
     def write_mark(self, connection) -> str | None:
         """See `LabConnection.write_mark`: which transactions are visible, exactly."""
         # A transaction of our own that has written sees more than its snapshot says.

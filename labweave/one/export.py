@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from labweave.errors import SourceError
 from labweave.formats.alf.names import fits, is_uuid
+from labweave.formats.alf.qc import QC
 from labweave.formats.writing import whole_file
-from labweave.one.search.matching import QC
-from labweave.one.search.questions import Wanted
-from labweave.one.search.tables import DatasetRow, SessionRow, Tables
+from labweave.one.search.rows import TABLE_COLUMNS, DatasetRow, SessionFilter, SessionRow
+from labweave.one.search.tables import Tables, open_tables
 from labweave.schemas.dataset import Dataset
 from labweave.schemas.ingestion import Run
 
@@ -73,8 +73,8 @@ def export_tables(
     OSError
         The folder can't be written.
     """
-    tables = Tables()
-    wanted = Wanted(labs=list(labs) or None, projects=list(projects) or None, subjects=list(subjects) or None)
+    tables, given = open_tables(), {"lab": labs, "projects": projects, "subject": subjects}
+    wanted = SessionFilter({name: values for name, values in given.items() if values})
     found = sorted(tables.sessions(wanted), key=lambda row: row.eid)
     sessions = [row for row in found if row.date is not None]
     if not sessions:
@@ -93,7 +93,7 @@ def export_tables(
             name: files.enter_context(whole_file(folder / f"{name}.pqt"))
             for name in ("sessions", "datasets", "insertions")
         }
-        _write(parts["sessions"], ["id"], _SESSIONS, [_session_columns(sessions)], metadata)
+        _write(parts["sessions"], ["id"], {"id": "string", **TABLE_COLUMNS}, [_session_columns(sessions)], metadata)
         pages = (_dataset_columns(tables, eids[at : at + SESSIONS_AT_ONCE]) for at in _starts(eids))
         n_datasets = _write(parts["datasets"], ["eid", "id"], _dataset_schema(), pages, metadata)
         columns = [{name: [getattr(row, field) for row in insertions] for name, field in _INSERTIONS.items()}]
@@ -101,15 +101,6 @@ def export_tables(
     return ExportedTables(folder, len(sessions), n_datasets, len(insertions), len(found) - len(sessions))
 
 
-_SESSIONS = {
-    "id": "string",
-    "lab": "string",
-    "subject": "string",
-    "date": "date32",
-    "number": "uint16",
-    "task_protocol": "string",
-    "projects": "string",
-}
 _INSERTIONS = {"eid": "eid", "id": "pid", "name": "probe_name", "model": "model", "serial": "serial"}
 _NO_ID = "its id is no UUID of version 3 or 4, which ONE needs"
 
@@ -123,14 +114,14 @@ def _session_problem(row: SessionRow) -> str | None:
         return f"{what}: a lab has letters, digits and _ only"
     if not fits("subject", row.subject):
         return f"{what}: a subject has letters, digits, _ . and - only"
-    if not 0 <= row.number <= 999:
+    if not 0 <= (row.number or 0) <= 999:
         return f"{what}: a number is from 0 to 999"
     return None
 
 
 def _clashes(sessions: Iterable[SessionRow]) -> Iterator[str]:
     """Yield what ONE can't tell apart: it finds sessions by subject, date and number, whatever the lab."""
-    counts = Counter((row.subject, row.date, row.number) for row in sessions)
+    counts = Counter((row.subject, row.date, row.number or 0) for row in sessions)
     for (subject, date, number), count in sorted(counts.items()):
         if count > 1:
             yield f"{subject}/{date}/{number:03d} is {count} sessions; --lab chooses one lab's"
@@ -158,13 +149,8 @@ def _starts(eids: Sequence[str]) -> range:
 
 
 def _session_columns(sessions: Sequence[SessionRow]) -> dict[str, list[Any]]:
-    names = ("eid", "lab", "subject", "date", "number", "task_protocol")
-    columns = {name: [getattr(row, name) for row in sessions] for name in names}
-    return {
-        "id": columns.pop("eid"),
-        **columns,
-        "projects": [",".join(sorted(row.projects)) for row in sessions],
-    }
+    rows = [{**row.details(), "projects": ",".join(row.projects)} for row in sessions]
+    return {name: [row[name] for row in rows] for name in ("id", *TABLE_COLUMNS)}
 
 
 def _dataset_columns(tables: Tables, eids: Sequence[str]) -> dict[str, list[Any]]:

@@ -2,6 +2,7 @@
 
 import datajoint as dj
 
+from labweave.formats.alf.qc import QC as OUTCOMES
 from labweave.schemas.lab import LabMember, Project
 from labweave.schemas.subject import Subject
 
@@ -16,10 +17,7 @@ class QC(dj.Lookup):
     ---
     severity            : int32             # the worse, the larger; 0 is not set
     """
-    contents = tuple(
-        {"qc": qc, "severity": severity}
-        for qc, severity in {"NOT_SET": 0, "PASS": 10, "WARNING": 30, "FAIL": 40, "CRITICAL": 50}.items()
-    )
+    contents = tuple({"qc": qc, "severity": severity} for qc, severity in OUTCOMES.items())
 
 
 @schema

@@ -37,7 +37,7 @@ from conftest import name_of
 import labweave
 from labweave.embedded import server as embedded
 from labweave.one.api import One
-from labweave.one.search import warm
+from labweave.one.search.tables import open_tables
 from labweave.schemas import dataset, session
 
 peer = pytest.importorskip("one.api", reason="ONE-api is not installed: pip install ONE-api")
@@ -241,7 +241,7 @@ def have_sessions_in_memory(one: Any, most_s: float = 900) -> float:
 
     After a large load a server goes on writing for minutes.
     """
-    keeper, start = warm.keeper_of(labweave.database.current()), time.perf_counter()
+    keeper, start = open_tables().keeper, time.perf_counter()
     while keeper.sessions() is None and time.perf_counter() - start < most_s:
         one.search()
     return time.perf_counter() - start

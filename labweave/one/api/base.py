@@ -16,8 +16,8 @@ from labweave.formats.alf.load import load_file
 from labweave.one.files.recipes import contents_of
 from labweave.one.search import matching
 from labweave.one.search.core import Core, is_uuid_text
-from labweave.one.search.questions import Wanted
-from labweave.one.search.tables import DatasetRow, SessionRow, datasets_frame
+from labweave.one.search.frames import datasets_frame
+from labweave.one.search.rows import TABLE_COLUMNS, DatasetRow, SessionFilter, SessionRow
 
 if TYPE_CHECKING:
     from labweave.one.alyx.rest import Client
@@ -96,7 +96,7 @@ class ApiBase:
 
             self._kept_cache = AlfBunch(
                 sessions=pd.DataFrame(
-                    columns=["lab", "subject", "date", "number", "task_protocol", "projects"],
+                    columns=list(TABLE_COLUMNS),
                     index=pd.Index([], name="id", dtype=object),
                 ),
                 datasets=datasets_frame([], with_eid=True),
@@ -116,37 +116,16 @@ class ApiBase:
             raise ValueError(f"Cannot parse session ID {id!r}: there may be no such session.")
         return found
 
-    def _rows(
-        self, eid, filename=None, collection=None, revision=None, *, qc="FAIL", ignore_qc_not_set=False, whole=False
-    ):
+    def _rows(self, eid: Any, filename: Any, collection: Any, revision: Any, *, whole: bool, **qc: Any) -> Any:
         text = self._eid(eid, or_none=True)
         if text is None:
             return []
-        return self._core.list_paths(
-            text,
-            filename,
-            collection,
-            revision,
-            wildcards=self.wildcards,
-            max_qc=qc,
-            ignore_qc_not_set=ignore_qc_not_set,
-            whole=whole,
-        )
+        options = {"wildcards": self.wildcards, "whole": whole, **qc}
+        return self._core.list_datasets(text, filename, collection, revision, **options)
 
-    def _find(self, rows, filename, collection, revision, *, qc="FAIL", ignore_qc_not_set=False):
-        return matching.find(
-            rows,
-            filename,
-            collection,
-            revision,
-            wildcards=self.wildcards,
-            max_qc=qc,
-            ignore_qc_not_set=ignore_qc_not_set,
-        )
-
-    def _all_rows(self) -> list[DatasetRow]:
-
-        return self._core.tables.datasets(self._core.tables.eids(Wanted()))
+    def _all_rows(self, filename: Any, collection: Any, revision: Any, **qc: Any) -> list[DatasetRow]:
+        rows = self._core.tables.datasets(self._core.tables.eids(SessionFilter()))
+        return matching.find(rows, filename, collection, revision, wildcards=self.wildcards, **qc)
 
     def _load(self, row: DatasetRow, download_only: bool, check_hash: bool) -> Any:
         [path] = self._fetch([row], check_hash)
@@ -168,17 +147,16 @@ class ApiBase:
 
     def _details(self, row: SessionRow) -> AlfBunch:
         return AlfBunch(
-            id=row.eid,
-            lab=row.lab,
-            subject=row.subject,
-            date=row.date,
-            number=row.number,
-            start_time=None if row.start_time is None else row.start_time.isoformat(),
-            task_protocol=row.task_protocol,
+            row.details(),
             projects=",".join(row.projects),
             url=f"{self.alyx.base_url}/sessions/{row.eid}",
             local_path=None if row.folder is None else str(Path(self.cache_dir, row.folder)),
         )
+
+    def _table_row(self, row: SessionRow) -> dict[str, Any]:
+        """Return what ONE's cache tables have of a session, besides its id."""
+        shown = self._details(row)
+        return {name: shown[name] for name in TABLE_COLUMNS}
 
 
 def one_or_many(given: Any, work: Callable[[list[Any]], list[Any]]) -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from labweave.formats.alf.bunch import AlfBunch
@@ -12,13 +11,8 @@ from labweave.formats.alf.names import is_session_path, is_uuid_string, parse_se
 from labweave.one.api import references
 from labweave.one.api.base import ApiBase, as_uuid, one_or_many, uuid_text
 from labweave.one.search.core import id_argument
-from labweave.one.search.questions import Wanted
-from labweave.one.search.tables import DatasetRow, SessionRow, datasets_frame
-
-if TYPE_CHECKING:
-    pass
-
-log = logging.getLogger(__name__)
+from labweave.one.search.frames import datasets_frame
+from labweave.one.search.rows import DatasetRow, SessionFilter, SessionRow
 
 
 class Ids(ApiBase):
@@ -109,7 +103,7 @@ class Ids(ApiBase):
 
         def find(pids: list[Any]) -> list[Any]:
             asked = [uuid_text(each) for each in pids]
-            rows = {row.pid: row for row in self._core.insertions(Wanted(), pids=list(dict.fromkeys(asked)))}
+            rows = {row.pid: row for row in self._core.tables.insertions(SessionFilter(), list(dict.fromkeys(asked)))}
             return [(UUID(rows[p].eid), rows[p].probe_name) if p in rows else (None, None) for p in asked]
 
         return one_or_many(pid, find)
@@ -128,7 +122,7 @@ class Ids(ApiBase):
             records = sorted(records, key=lambda record: record["name"])
             pids, names = [UUID(each["id"]) for each in records], [each["name"] for each in records]
         else:
-            rows = self._core.insertions(Wanted(eids=[text]))
+            rows = self._core.tables.insertions(SessionFilter({"eid": [text]}))
             pids, names, records = [UUID(row.pid) for row in rows], [row.probe_name for row in rows], []
         found = (pids or None, names or None, records or None)
         return found if details else found[:2]
@@ -145,8 +139,7 @@ class Ids(ApiBase):
             lab = (parse_session(path) or (None,))[0]
             if eid is None or (row := self._core.session(eid)).lab != (lab or row.lab):
                 return None
-            record = {name: getattr(row, name) for name in ("lab", "subject", "date", "number", "task_protocol")}
-            return pd.Series({**record, "projects": ",".join(row.projects)}, name=UUID(eid), dtype=object)
+            return pd.Series(self._table_row(row), name=UUID(eid), dtype=object)
         row = self._dataset_at(path)
         return None if row is None else datasets_frame([row], with_eid=row.eid is not None).iloc[0]
 
@@ -211,7 +204,8 @@ class Ids(ApiBase):
 
 
 def _reference(row: SessionRow, as_dict: bool, parse: bool) -> Any:
-    date, sequence = (row.date, row.number) if parse else (str(row.date), f"{row.number:03d}")
+    number = row.number or 0
+    date, sequence = (row.date, number) if parse else (str(row.date), f"{number:03d}")
     parts = AlfBunch(subject=row.subject, date=date, sequence=sequence)
     return parts if as_dict else references.to_text(parts)
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from labweave.one.api.base import ApiBase
 from labweave.one.search import matching, searching
 from labweave.one.search.core import id_argument
+from labweave.one.search.frames import datasets_frame
 from labweave.one.search.matching import Names, Texts
-from labweave.one.search.questions import Wanted
-from labweave.one.search.tables import datasets_frame
-from labweave.one.search.uuids import make_uuids
-
-if TYPE_CHECKING:
-    pass
-
-log = logging.getLogger(__name__)
+from labweave.one.search.rows import DatasetRow, SessionFilter
 
 
 class Lists(ApiBase):
@@ -35,7 +29,7 @@ class Lists(ApiBase):
         if endpoint not in (None, "sessions"):
             return tuple(names)
         more = [name for name in names if name not in ("lab", "project", "dataset", "offset")]
-        return tuple(dict.fromkeys((*searching.TERMS, *searching.MORE_TERMS, *more)))
+        return tuple(dict.fromkeys((*searching.TERMS, *searching.MORE_TERMS, "limit", "django", *more)))
 
     def search(self, details: bool = False, query_type: str | None = None, **filters: Any) -> Any:
         """Return the sessions that fit all terms, newest first.
@@ -66,10 +60,10 @@ class Lists(ApiBase):
         if not details:
             return self._core.tables.uuids(wanted)
         rows = self._core.tables.sessions(wanted)
-        return make_uuids("".join(row.eid for row in rows)), [self._details(row) for row in rows]
+        return [UUID(row.eid) for row in rows], [self._details(row) for row in rows]
 
-    def _wanted(self, filters: Mapping[str, Any]) -> Wanted:
-        given, more = {}, {}
+    def _wanted(self, filters: Mapping[str, Any]) -> SessionFilter:
+        ours, of_alyx = {}, {}
         for word, value in filters.items():
             try:
                 term = searching.complete(word, searching.TERMS)
@@ -77,12 +71,13 @@ class Lists(ApiBase):
                 if any(each.startswith(word.casefold()) for each in searching.TERMS):
                     raise
                 term = searching.complete(word, self.search_terms("remote") or ())
-            (given if term in (*searching.TERMS, *searching.MORE_TERMS) and term != "django" else more)[term] = value
-        given.pop("limit", None)  # the size of a page of answers, of which there is one here
-        wanted = searching.modern(self._core.tables, given, wildcards=self.wildcards)
-        if more := {term: value for term, value in more.items() if value is not None}:
-            records = self.alyx.rest("sessions", "list", **more)
-            wanted = Wanted(**{**vars(wanted), "eids": [record["id"] for record in records]})
+            is_ours = term in (*searching.TERMS, *searching.MORE_TERMS)
+            if value is not None and term != "limit":  # the size of a page of answers, of which there is one here
+                (ours if is_ours else of_alyx)[term] = value
+        wanted = searching.modern(self._core.tables, ours, wildcards=self.wildcards)
+        if of_alyx:
+            eids = [record["id"] for record in self.alyx.rest("sessions", "list", **of_alyx)]
+            wanted = replace(wanted, among={**wanted.among, "eid": eids})
         return wanted
 
     def search_insertions(self, details: bool = False, query_type: str | None = None, **filters: Any) -> Any:
@@ -127,7 +122,7 @@ class Lists(ApiBase):
 
     def list_subjects(self) -> list[str]:
         """Return the names of all subjects with sessions, sorted."""
-        return self._core.tables.names("subject_with_sessions")
+        return sorted(self._core.tables.names("subject"))
 
     def list_datasets(
         self,
@@ -163,11 +158,11 @@ class Lists(ApiBase):
         keep_eid_index : bool, default: False
             The frame is indexed by eid and dataset id.
         """
-        options = {"qc": qc, "ignore_qc_not_set": ignore_qc_not_set}
+        options = {"max_qc": qc, "ignore_qc_not_set": ignore_qc_not_set}
         if eid is None or (isinstance(eid, str) and not eid):
             if not details and not default_revisions_only:
                 return [row.rel_path for row in self._all_paths(filename, collection, revision, **options)]
-            rows = self._find(self._all_rows(), filename, collection, revision, **options)
+            rows = self._all_rows(filename, collection, revision, **options)
             keep_eid_index = True
         else:
             rows = self._rows(eid, filename, collection, revision, **options, whole=details)
@@ -209,9 +204,9 @@ class Lists(ApiBase):
 
     def _list_by(self, part: str, eid: Any, filename: Names, collection: Texts, revision: Texts, details: bool) -> Any:
         if eid is None and not details:
-            rows: Sequence[Any] = self._all_paths(filename, collection, revision)
+            rows = self._all_paths(filename, collection, revision)
         elif eid is None:
-            rows = self._find(self._all_rows(), filename, collection, revision)
+            rows = self._all_rows(filename, collection, revision)
         else:
             rows = self._rows(eid, filename, collection, revision, whole=details)
         found: dict[str, list[Any]] = {}
@@ -221,11 +216,10 @@ class Lists(ApiBase):
             return list(found)
         return {name: datasets_frame(found[name], with_eid=eid is None) for name in sorted(found)}
 
-    def _all_paths(self, filename, collection, revision, *, qc="FAIL", ignore_qc_not_set=False):
-        worst = matching.severity(qc)
-        outcomes = [n for n, value in matching.QC.items() if value <= worst and not (ignore_qc_not_set and value == 0)]
-        paths = sorted(self._core.tables.paths(outcomes))
-        return matching.find(paths, filename, collection, revision, wildcards=self.wildcards)
+    def _all_paths(self, filename: Any, collection: Any, revision: Any, **qc: Any) -> list[DatasetRow]:
+        """Return the datasets of all sessions that fit, those of the same path once."""
+        rows = sorted(self._core.tables.paths(searching.outcomes(**qc)), key=lambda row: row.rel_path)
+        return matching.find(rows, filename, collection, revision, wildcards=self.wildcards)
 
     @id_argument
     def get_details(self, eid: Any, full: bool = False, query_type: str | None = None) -> Any:
@@ -255,10 +249,6 @@ class Lists(ApiBase):
         row = self._core.session(self._eid(eid))
         if full and (query_type or self.mode) == "remote":
             return self.alyx.rest("sessions", "read", id=row.eid)
-        record = self._details(row)
         if not full:
-            return pd.Series(dict(record), name=UUID(row.eid), dtype=object)
-        frame = datasets_frame(self._core.datasets(row.eid), with_eid=True)
-        return frame.assign(
-            **{name: record[name] for name in ("lab", "subject", "date", "number", "task_protocol", "projects")}
-        )
+            return pd.Series(dict(self._details(row)), name=UUID(row.eid), dtype=object)
+        return datasets_frame(self._core.datasets(row.eid), with_eid=True).assign(**self._table_row(row))

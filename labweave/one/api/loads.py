@@ -5,22 +5,21 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from labweave.formats.alf.bunch import AlfBunch
 from labweave.formats.alf.exceptions import ALFError, ALFObjectNotFound, ALFWarning
 from labweave.formats.alf.load import load_file, load_object
 from labweave.formats.alf.names import split_rel_path
+from labweave.formats.alf.qc import QC
 from labweave.one.api.base import ApiBase
 from labweave.one.files.recipes import contents_of
 from labweave.one.search import matching
 from labweave.one.search.core import id_argument, object_of
+from labweave.one.search.frames import datasets_frame
 from labweave.one.search.matching import Texts
-from labweave.one.search.tables import DatasetRow, datasets_frame
-
-if TYPE_CHECKING:
-    pass
+from labweave.one.search.rows import DatasetRow
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +201,7 @@ class Loads(ApiBase):
 
     def _exactly(self, rows: list[DatasetRow], path: str) -> DatasetRow:
         """Return the dataset at a path below the session; a name without folders is one in the root."""
-        if listed := [row for row in rows if row.rel_path == path and row.severity <= matching.QC["FAIL"]]:
+        if listed := [row for row in rows if row.rel_path == path and row.severity <= QC["FAIL"]]:
             return matching.only_one(listed)
         folder, revision, name = split_rel_path(path)
         found = matching.find(

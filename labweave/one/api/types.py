@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from os import PathLike
@@ -14,14 +13,12 @@ from labweave.formats.alf.names import split_rel_path
 from labweave.one.api.base import ApiBase
 from labweave.one.search import matching
 from labweave.one.search.core import id_argument, is_uuid_text
+from labweave.one.search.frames import datasets_frame
 from labweave.one.search.matching import Names, Texts
-from labweave.one.search.tables import DatasetRow, datasets_frame
+from labweave.one.search.rows import DatasetRow
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-log = logging.getLogger(__name__)
 
 
 class Types(ApiBase):
@@ -126,11 +123,10 @@ class Types(ApiBase):
             below = re.search(r"(?:^|/)aggregates/([^/]+)/(.*)$", row.rel_path)
             if below is None or below[1].casefold() != relation.casefold():
                 continue
-            path = f"aggregates/{below[1]}/{below[2]}"
-            folder, version, _ = split_rel_path(path)
+            folder, version, name = split_rel_path(f"aggregates/{below[1]}/{below[2]}")
             belongs_to = folder.split("/", 2)[2] if folder.count("/") > 1 else ""
             if identifier is None or re.search(identifier, belongs_to):
-                found.append((row._replace(rel_path=path, collection=folder, revision=version), belongs_to))
+                found.append((row._replace(collection=folder, revision=version, name=name), belongs_to))
         fits = {row.id for row in matching.find([row for row, _ in found], dataset, None, revision, wildcards=True)}
         return sorted(((row, name) for row, name in found if row.id in fits), key=lambda pair: pair[0].rel_path)
 

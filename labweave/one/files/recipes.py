@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from labweave.one.search.tables import DatasetRow
+from labweave.one.search.rows import DatasetRow
 from labweave.schemas import onedata
 
 

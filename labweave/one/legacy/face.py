@@ -28,7 +28,7 @@ from labweave.one.legacy.info import SessionDataInfo
 from labweave.one.legacy.settings_file import ask_settings
 from labweave.one.search import searching
 from labweave.one.search.core import Core, find_anywhere, is_uuid_text
-from labweave.one.search.tables import DatasetRow, SessionRow
+from labweave.one.search.rows import DatasetRow, SessionRow
 from labweave.settings import load_settings
 
 log = logging.getLogger(__name__)
@@ -207,7 +207,7 @@ class OneAbstract(abc.ABC):
         ALFObjectNotFound
             There is no such session.
         """
-        rows = [row._replace(severity=0) for row in self._loadable(eid)]
+        rows = [row._replace(qc="NOT_SET") for row in self._loadable(eid)]
         if not rows:
             self._core.session(eid)
         return rows
@@ -484,16 +484,10 @@ class _Front(OneAbstract):
         folder = row.folder
         path = None if folder is None else Path(self._core.cache_dir, folder)
         return {
-            "id": row.eid,
-            "subject": row.subject,
-            "start_time": row.start_time.isoformat() if row.start_time else None,
-            "date": row.date,
-            "number": row.number,
-            "lab": row.lab,
+            **row.details(),
             "project": ",".join(row.projects),
             "projects": list(row.projects),
             "url": f"{self.alyx.base_url}/sessions/{row.eid}",
-            "task_protocol": row.task_protocol,
             "local_path": str(path) if as_text and path is not None else path,
         }
 

@@ -22,9 +22,10 @@ from labweave.errors import ConfigError
 from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFMultipleObjectsFound, ALFObjectNotFound, ALFWarning, ReferenceNotFound
 from labweave.formats.alf.path import alf_path
+from labweave.formats.alf.qc import QC, severity
 from labweave.one.search import matching
-from labweave.one.search.questions import FoundInsertion, Wanted
-from labweave.one.search.tables import DatasetRow, PathRow, SessionRow, Tables
+from labweave.one.search.rows import DatasetRow, SessionRow
+from labweave.one.search.tables import Tables, open_tables
 
 if TYPE_CHECKING:
     from labweave.one.files.files import DataLogin, Files
@@ -72,9 +73,13 @@ class Core:
         silent: bool = False,
     ):
         self.cache_dir, self.offline, self.login, self.silent = cache_dir, offline, login, silent
-        self.tables = Tables()
         self._files: Files | None = None
         open_database()
+
+    @property
+    def tables(self) -> Tables:
+        """The tables of the open database."""
+        return open_tables()
 
     @property
     def files(self) -> Files:
@@ -153,7 +158,9 @@ class Core:
             return [place if isinstance(place, str) else None for place in places]
         subjects = self._subjects_like({place.subject for place in asked}) if ignore_case else {}
         keys = [(name, at.day, at.number) for at in asked for name in subjects.get(at.subject, (at.subject,))]
-        found = self.tables.sessions_at(keys)
+        found: dict[tuple[str, dt.date | None, int | None], list[SessionRow]] = {}
+        for row in self.tables.sessions_at(keys):
+            found.setdefault((row.subject, row.date, row.number), []).append(row)
         eids: list[str | None] = []
         for place in places:
             if not isinstance(place, At):
@@ -177,8 +184,11 @@ class Core:
 
     def session_paths(self, eids: Sequence[str | UUID]) -> list[Any]:
         """Return the path of each session below the cache folder, None for an unknown one; in one query."""
+        texts = list(map(str, eids))
+        found = self.tables.sessions_of(texts)
+        folders = [found[text].folder if text in found else None for text in texts]
         root = alf_path(self.cache_dir)
-        return [None if folder is None else root / folder for folder in self.tables.folders(eids)]
+        return [None if folder is None else root / folder for folder in folders]
 
     def session(self, eid: str) -> SessionRow:
         """Return one session with its projects.
@@ -194,7 +204,7 @@ class Core:
 
     def sessions(self, eids: Sequence[str]) -> list[SessionRow]:
         """Return the sessions among these, with their projects, in this order."""
-        found = {row.eid: row for row in self.tables.sessions(Wanted(eids=list(dict.fromkeys(eids))))}
+        found = self.tables.sessions_of(eids)
         return [found[eid] for eid in eids if eid in found]
 
     # -- lists ------------------------------------------------------------------------------
@@ -203,66 +213,40 @@ class Core:
         """Return all datasets of a session, by collection, file name and revision; none for an unknown one."""
         return self.tables.datasets([eid])
 
-    def list_datasets(self, eid: str, *patterns: Any, **options: Any) -> list[DatasetRow]:
+    def list_datasets(
+        self,
+        eid: str,
+        filename: matching.Names = None,
+        collection: matching.Texts = None,
+        revision: matching.Texts = None,
+        *,
+        whole: bool = True,
+        max_qc: Any = matching.DEFAULT_MAX_QC,
+        **options: Any,
+    ) -> list[DatasetRow]:
         """Return the datasets of a session that fit.
 
         Parameters
         ----------
         eid : str
-        *patterns, **options
-            See `matching.find`; `revision` is a pattern, too.
+        filename, collection, revision, max_qc, **options
+            See `matching.find`.
+        whole : bool, default: True
+            Else with the first attributes only, which takes half of the time.
         """
-        return self._fitting(eid, self.datasets(eid), *patterns, **options)
-
-    def list_paths(self, eid: str, *patterns: Any, whole: bool = False, **options: Any) -> list[PathRow]:
-        """Return what is listed of the datasets of a session that fit; with less in it than `list_datasets`, sooner.
-
-        Parameters
-        ----------
-        eid : str
-        whole : bool, default: False
-            With what a frame of datasets shows.
-        *patterns, **options
-            As of `list_datasets`.
-        """
-        return self._fitting(eid, self.tables.listed(eid, whole=whole), *patterns, **options)
-
-    def _fitting(
-        self,
-        eid: str,
-        rows: list[Any],
-        filename: matching.Names = None,
-        collection: matching.Texts = None,
-        revision: matching.Texts = None,
-        *,
-        wildcards: bool = True,
-        max_qc: Any = matching.DEFAULT_MAX_QC,
-        ignore_qc_not_set: bool = False,
-    ) -> list[Any]:
-        found = matching.find(
-            rows,
-            filename,
-            collection,
-            revision,
-            wildcards=wildcards,
-            max_qc=max_qc,
-            ignore_qc_not_set=ignore_qc_not_set,
-        )
+        rows = self.tables.datasets([eid], listed=not whole)
+        found = matching.find(rows, filename, collection, revision, max_qc=max_qc, **options)
         if not found and filename and max_qc == matching.DEFAULT_MAX_QC:
-            self._tell_hidden(eid, rows, filename, collection, wildcards, max_qc)
+            self._tell_hidden(eid, rows, filename, collection, options.get("wildcards", True), max_qc)
         return found
 
     def _tell_hidden(self, eid, rows, filename, collection, wildcards, max_qc) -> None:
-        hidden = [r for r in rows if r.severity > matching.severity(max_qc)]
+        hidden = [r for r in rows if r.severity > severity(max_qc)]
         if left_out := matching.find(hidden, filename, collection, wildcards=wildcards, max_qc="CRITICAL"):
             log.warning(
                 "session %s: %d dataset(s) left out for their quality control (%s: %s); qc='CRITICAL' lists them",
                 eid, len(left_out), left_out[0].rel_path, left_out[0].qc,
             )  # fmt: skip
-
-    def insertions(self, wanted: Wanted, **given: Sequence[str] | None) -> list[FoundInsertion]:
-        """Return probe insertions, the newest session first; `given` are pids, names, models and serials."""
-        return self.tables.insertions(wanted, **given)
 
     # -- choosing what to load --------------------------------------------------------------
 
@@ -322,7 +306,7 @@ class Core:
 
     def _by_path(self, rows: Sequence[DatasetRow], path: str, wildcards: bool) -> DatasetRow:
         """Return the dataset at a path, its revision as it is there."""
-        if exact := [row for row in rows if row.rel_path == path and row.severity <= matching.QC["FAIL"]]:
+        if exact := [row for row in rows if row.rel_path == path and row.severity <= QC["FAIL"]]:
             return matching.only_one(exact)
         found = matching.find(rows, matching.with_extension(path, wildcards), wildcards=wildcards)
         if not found:
@@ -370,7 +354,8 @@ class Core:
         **options
             See `labweave.one.files.files.Files.get`.
         """
-        return [None if path is None else alf_path(path) for path in self.files.get(self.wanted(rows), **options)]
+        paths = self.files.get(self.wanted(rows), **options)
+        return [None if path is None else alf_path(path) for path in paths]
 
     def fetch_present(self, rows: Sequence[DatasetRow], **options: Any) -> list[tuple[DatasetRow, Any]]:
         """Return datasets and their paths, those whose file can't be had left out with an `ALFWarning`."""
@@ -387,7 +372,7 @@ class Core:
 
         copies = self.tables.copies([row.id for row in rows])
         return [
-            Wanted(row.id, row.path, row.size, row.hash, tuple(Copy(*copy[1:]) for copy in copies.get(row.id, ())))
+            Wanted(row.id, row.path, row.size, row.hash, tuple(Copy(*copy) for copy in copies.get(row.id, ())))
             for row in rows
         ]
 

@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from labweave.formats.alf.exceptions import (
     ALFMultipleCollectionsFound,
@@ -20,64 +20,16 @@ from labweave.formats.alf.exceptions import (
     ALFMultipleRevisionsFound,
     ALFWarning,
 )
-from labweave.formats.alf.names import PATTERNS, split_rel_path
-
-QC = {"NOT_SET": 0, "PASS": 10, "WARNING": 30, "FAIL": 40, "CRITICAL": 50}
-"""Outcomes of quality control and how bad they are."""
+from labweave.formats.alf.names import PATTERNS, join_rel_path
+from labweave.formats.alf.qc import severity
+from labweave.one.search.rows import DatasetRow
 
 PARTS = ("namespace", "object", "attribute", "timescale", "extra", "extension")
 MAGIC = re.compile(r"[/*?\[]")
 DEFAULT_MAX_QC = "FAIL"
 
-
-class Entry(Protocol):
-    """What is matched: `labweave.one.search.tables.DatasetRow`, or anything like it."""
-
-    @property
-    def rel_path(self) -> str:
-        """Return collection/#revision#/name."""
-        ...
-
-    @property
-    def revision(self) -> str:
-        """Return the revision, "" for none."""
-        ...
-
-    @property
-    def collection(self) -> str:
-        """Return the folders, "" for none."""
-        ...
-
-    @property
-    def is_default(self) -> bool:
-        """Say whether it is the revision to load when none is named."""
-        ...
-
-    @property
-    def severity(self) -> int:
-        """Return the value of its quality control in `QC`."""
-        ...
-
-
-Row = TypeVar("Row", bound=Entry)
 Names = str | Mapping[str, Any] | Sequence[Any] | None
 Texts = str | Sequence[str] | None
-
-
-def severity(qc: Any) -> int:
-    """Return the value of an outcome of quality control, given by name or value.
-
-    Raises
-    ------
-    ValueError
-        It is neither.
-    """
-    text = str(getattr(qc, "name", qc)).upper()
-    if text in QC:
-        return QC[text]
-    if text.isdecimal() and int(text) in QC.values():
-        return int(text)
-    raise ValueError(f"{qc!r} is no outcome of quality control. They are {', '.join(QC)}.")
 
 
 def as_list(value: Any) -> list[Any]:
@@ -176,7 +128,7 @@ def _parts_pattern(parts: dict[str, Any], wildcards: bool) -> str:
 
 
 def find(
-    rows: Iterable[Row],
+    rows: Iterable[DatasetRow],
     filename: Names = None,
     collection: Texts = None,
     revision: Texts = None,
@@ -184,12 +136,12 @@ def find(
     wildcards: bool = True,
     max_qc: Any = DEFAULT_MAX_QC,
     ignore_qc_not_set: bool = False,
-) -> list[Row]:
+) -> list[DatasetRow]:
     """Return the datasets that fit, in the order given.
 
     Parameters
     ----------
-    rows : iterable of Entry
+    rows : iterable of DatasetRow
     filename, collection, revision, wildcards
         See `path_pattern`.
     max_qc : str or int
@@ -198,15 +150,8 @@ def find(
         Leave out datasets that have had no quality control.
     """
     most, least = severity(max_qc), 1 if ignore_qc_not_set else 0
-    is_any = filename is None and collection is None and revision is None
-    fits = _is_alf if is_any else path_pattern(filename, collection, revision, wildcards=wildcards).match
+    fits = path_pattern(filename, collection, revision, wildcards=wildcards).match
     return [row for row in rows if least <= row.severity <= most and fits(row.rel_path)]
-
-
-@lru_cache(maxsize=20_000)
-def _is_alf(rel_path: str) -> bool:
-    """Say whether a path is listed where no pattern is given; sessions have the same ones again and again."""
-    return path_pattern(None, None, None, wildcards=True).match(rel_path) is not None
 
 
 def with_extension(name: Any, wildcards: bool) -> Any:
@@ -232,12 +177,12 @@ def default_revision() -> str | None:
     return os.environ.get("ONE_REVISION_LAST_BEFORE") or None
 
 
-def last_before(rows: Iterable[Row], revision: str | None, *, strict: bool = True) -> list[Row]:
+def last_before(rows: Iterable[DatasetRow], revision: str | None, *, strict: bool = True) -> list[DatasetRow]:
     """Return one revision of each dataset, sorted by their paths.
 
     Parameters
     ----------
-    rows : iterable of Entry
+    rows : iterable of DatasetRow
         Of one session.
     revision : str or None
         The last one that is not after this is taken, compared as text. None or "": the default.
@@ -254,17 +199,16 @@ def last_before(rows: Iterable[Row], revision: str | None, *, strict: bool = Tru
     ALFWarning
         There is no default, or the datasets have different revisions.
     """
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[DatasetRow]] = {}
     for row in rows:
-        name = split_rel_path(row.rel_path).name
-        groups.setdefault(f"{row.collection}/{name}" if row.collection else name, []).append(row)
+        groups.setdefault(join_rel_path(row.collection, "", row.name), []).append(row)
     chosen = [found for path in sorted(groups) if (found := _one_of(path, groups[path], revision or None, strict))]
     if len(revisions := list(dict.fromkeys(row.revision for row in chosen))) > 1:
         warnings.warn(f"Multiple revisions: {_quoted(revisions)}", ALFWarning, stacklevel=4)
     return chosen
 
 
-def _one_of(path: str, rows: list[Row], revision: str | None, strict: bool) -> Row | None:
+def _one_of(path: str, rows: list[DatasetRow], revision: str | None, strict: bool) -> DatasetRow | None:
     if revision is None:
         defaults = [row for row in rows if row.is_default]
         if len(defaults) > 1 and strict:
@@ -284,13 +228,13 @@ def _one_of(path: str, rows: list[Row], revision: str | None, strict: bool) -> R
 # --- one or several
 
 
-def only_collection(rows: Sequence[Row]) -> None:
+def only_collection(rows: Sequence[DatasetRow]) -> None:
     """Raise ALFMultipleCollectionsFound if datasets lie in several collections."""
     if len(found := sorted({row.collection for row in rows})) > 1:
         raise ALFMultipleCollectionsFound(_quoted(found))
 
 
-def only_one(rows: Sequence[Row]) -> Row:
+def only_one(rows: Sequence[DatasetRow]) -> DatasetRow:
     """Return the only dataset, or raise ALFMultipleObjectsFound."""
     if len(rows) > 1:
         raise ALFMultipleObjectsFound(_quoted(row.rel_path for row in rows))

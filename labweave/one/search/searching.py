@@ -1,35 +1,20 @@
-"""From the keywords of a search to the sessions that are wanted: the seed's way and ONE-api's.
+"""From the words of a search to a filter of sessions: in the seed's way and in ONE-api's.
 
-Names that may be given in part are compared here with the distinct names of the tables, so that every database gives
-the same answer; the server gets whole names only, or plain texts that a name must contain.
+Texts that may be parts of names, or patterns, are compared here with the distinct names in the tables, so that every
+database gives the same answer. The filter has whole names only.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from labweave.one.search.matching import QC, as_list, severity
-from labweave.one.search.questions import Holding, Wanted
-from labweave.one.search.tables import Tables
-
-LEGACY_TERMS = {
-    "dataset_types": ("data", "dataset", "datasets", "dataset-types", "dataset_type"),
-    "date_range": ("date", "date-range"),
-    "lab": ("labs",),
-    "location": ("lab_location",),
-    "number": (),
-    "performance_gte": (),
-    "performance_lte": (),
-    "project": (),
-    "subject": ("subjects",),
-    "task_protocol": ("task",),
-    "users": ("user",),
-}
-"""What the seed's search takes, and other words for it."""
+from labweave.formats.alf.qc import QC, severity
+from labweave.one.search.matching import as_list
+from labweave.one.search.questions import Finder
+from labweave.one.search.rows import COLUMNS, Holding, SessionFilter
 
 TERMS = (
     "datasets",
@@ -41,10 +26,24 @@ TERMS = (
     "task_protocol",
     "dataset_qc_lte",
 )
-"""What ONE-api's search takes in local mode."""
+"""What ONE-api's search takes in local mode. A beginning of one of these means it, whatever else is searched by."""
 
-MORE_TERMS = ("dataset_types", "location", "performance_gte", "performance_lte", "users", "limit", "django")
-"""What it takes besides in remote mode."""
+_OTHER_TERMS = ("dataset_types", "performance_gte", "performance_lte", "users")
+
+MORE_TERMS = (*(c.search for c in COLUMNS.values() if c.search and c.search not in TERMS), *_OTHER_TERMS)
+"""What it takes besides."""
+
+_LEGACY_WORDS = {
+    "dataset_types": ("data", "dataset", "datasets", "dataset-types", "dataset_type"),
+    "date_range": ("date", "date-range"),
+    "number": (),
+    "performance_gte": (),
+    "performance_lte": (),
+    "users": ("user",),
+}
+
+LEGACY_TERMS = _LEGACY_WORDS | {c.legacy[0]: c.legacy[1:] for c in COLUMNS.values() if c.legacy}
+"""What the seed's search takes, and other words for it."""
 
 _PLAIN = re.compile(r"[\w\s/:,@=~!%&;'\"<>-]*")
 """Text that means itself as a regular expression."""
@@ -79,13 +78,13 @@ def complete_in(word: str, terms: Iterable[str]) -> str:
 # --- ONE-api's way
 
 
-def modern(tables: Tables, filters: Mapping[str, Any], *, wildcards: bool) -> Wanted:
-    """Return what is wanted; texts are found anywhere in a name, as regular expressions with `wildcards`.
+def modern(tables: Finder, given: Mapping[str, Any], *, wildcards: bool) -> SessionFilter:
+    """Return the filter; texts are found anywhere in a name, as regular expressions with `wildcards`.
 
     Parameters
     ----------
-    tables : Tables
-    filters : mapping
+    tables : Finder
+    given : mapping
         Whole terms -> values; None leaves a term out.
 
     Raises
@@ -93,43 +92,40 @@ def modern(tables: Tables, filters: Mapping[str, Any], *, wildcards: bool) -> Wa
     ValueError
         A value that can't be understood.
     """
-    given = {term: value for term, value in filters.items() if value is not None}
-    wanted: dict[str, Any] = {"containing": {}}
-    for term, column, whole in (
-        ("laboratory", "lab", "labs"),
-        ("task_protocol", "task_protocol", "protocols"),
-        ("subject", "subject", "subjects"),
-        ("projects", "project", "projects"),
-        ("location", "session_location", "locations"),
-    ):
-        texts = [str(each) for each in as_list(given.get(term))]
-        if not texts or "" in texts:
-            continue
-        if column == "task_protocol" and (not wildcards or all(map(_PLAIN.fullmatch, texts))):
-            wanted["containing"][column] = texts
-            continue
-        wanted[whole] = tables.names(column, _finder(term, texts, wildcards), to_search=True)
-    outcomes = _outcomes(given.get("dataset_qc_lte", "FAIL"))
+    given = {term: value for term, value in given.items() if value is not None}
+    among = {}
+    for name, column in COLUMNS.items():
+        texts = _texts(given.get(column.search))
+        if texts:
+            fits = _fits_anywhere(column.search, texts, wildcards)
+            among[name] = [each for each in tables.names(name) if fits(each)]
+    accepted = outcomes(given.get("dataset_qc_lte", "FAIL"))
     holding = [
-        Holding(names=names_like(tables, str(name)), outcomes=outcomes) for name in as_list(given.get("datasets"))
+        Holding(names=names_like(tables, str(name)), outcomes=accepted) for name in as_list(given.get("datasets"))
     ]
     if not given.get("datasets") and "dataset_qc_lte" in given:
-        holding.append(Holding(outcomes=outcomes))
-    return Wanted(**wanted, **_shared(given, holding), **_days(given.get("date_range"), is_legacy=False))
+        holding.append(Holding(outcomes=accepted))
+    return _filter(given, among, holding, one_day_is_open=True)
 
 
-def _finder(term: str, texts: list[str], wildcards: bool) -> Callable[[Collection[str]], set[str]]:
-    """Return what takes from names those in which one of the texts is found."""
+def _texts(value: Any) -> list[str]:
+    """Return what a name is compared with; nothing if a text is empty, which every name contains."""
+    texts = [str(each) for each in as_list(value)]
+    return [] if "" in texts else texts
+
+
+def _fits_anywhere(term: str, texts: list[str], wildcards: bool) -> Callable[[str], bool]:
+    """Return what says whether one of the texts is found in a name."""
     if not wildcards or all(map(_PLAIN.fullmatch, texts)):
-        return lambda names: {name for text in texts for name in names if text in name}
+        return lambda name: any(text in name for text in texts)
     try:
         expressions = [re.compile(text) for text in texts]
     except re.error as error:
         raise ValueError(f"{term}={texts!r} is not a regular expression: {error}.") from None
-    return lambda names: {name for each in expressions for name in filter(each.search, names)}
+    return lambda name: any(each.search(name) for each in expressions)
 
 
-def names_like(tables: Tables, pattern: str) -> tuple[str, ...]:
+def names_like(tables: Finder, pattern: str) -> tuple[str, ...]:
     """Return the file names in the tables that a regular expression fits as a whole.
 
     Raises
@@ -157,8 +153,8 @@ def _range_of(pattern: str) -> tuple[str, str | None]:
 # --- the seed's way
 
 
-def legacy(tables: Tables, filters: Mapping[str, Any]) -> Wanted:
-    """Return what is wanted; names are whole (subject, lab) or parts (project, task, location), in any case.
+def legacy(tables: Finder, filters: Mapping[str, Any]) -> SessionFilter:
+    """Return the filter; names are whole (subject, lab) or parts (project, task, location), in any case.
 
     Raises
     ------
@@ -169,49 +165,42 @@ def legacy(tables: Tables, filters: Mapping[str, Any]) -> Wanted:
     """
     words = {word: term for term, others in LEGACY_TERMS.items() for word in (term, *others)}
     given = {words[word]: value for word, value in filters.items() if value is not None}
-    wanted: dict[str, Any] = {}
-    for term, column, whole in (
-        ("subject", "subject", "subjects"),
-        ("lab", "lab", "labs"),
-        ("task_protocol", "task_protocol", "protocols"),
-        ("project", "project", "projects"),
-        ("location", "session_location", "locations"),
-    ):
-        texts = [str(each).casefold() for each in as_list(given.get(term))]
-        if not texts or "" in texts:
-            continue
-        take = _equal_to if column in ("subject", "lab") else _with_part
-        wanted[whole] = tables.names(column, partial(take, texts), to_search=True)
-    return Wanted(**wanted, **_shared(given, []), **_days(given.get("date_range"), is_legacy=True))
-
-
-def _equal_to(texts: list[str], names: Collection[str]) -> list[str]:
-    return [name for name in names if name.casefold() in texts]
-
-
-def _with_part(texts: list[str], names: Collection[str]) -> list[str]:
-    return [name for name in names if any(text in name.casefold() for text in texts)]
+    among = {}
+    for name, column in COLUMNS.items():
+        texts = [text.casefold() for text in _texts(given.get(column.legacy[0]))] if column.legacy else []
+        if texts and column.is_whole:
+            among[name] = [each for each in tables.names(name) if each.casefold() in texts]
+        elif texts:
+            among[name] = [each for each in tables.names(name) if any(text in each.casefold() for text in texts)]
+    return _filter(given, among, [], one_day_is_open=False)
 
 
 # --- both
 
 
-def _shared(given: Mapping[str, Any], holding: list[Holding]) -> dict[str, Any]:
-    """Return what both ways take alike."""
+def _filter(
+    given: Mapping[str, Any], among: dict[str, list[Any]], holding: list[Holding], *, one_day_is_open: bool
+) -> SessionFilter:
+    """Return the filter of the columns compared already, and of the terms that both ways take alike."""
     types = dict.fromkeys(str(each) for each in as_list(given.get("dataset_types")))
-    numbers = [_whole("number", each) for each in as_list(given.get("number")) if each is not None]
-    return {
-        "users": list(dict.fromkeys(str(each) for each in as_list(given.get("users")))),
-        "numbers": numbers or None,
-        "at_least": _share("performance_gte", given.get("performance_gte")),
-        "at_most": _share("performance_lte", given.get("performance_lte")),
-        "holding": [*holding, *(Holding(types=(each,)) for each in types)],
-    }
+    if numbers := [_whole("number", each) for each in as_list(given.get("number")) if each is not None]:
+        among["number"] = numbers
+    first, last = _days(given.get("date_range"), one_day_is_open)
+    return SessionFilter(
+        among,
+        users=list(dict.fromkeys(str(each) for each in as_list(given.get("users")))),
+        first=first,
+        last=last,
+        at_least=_share("performance_gte", given.get("performance_gte")),
+        at_most=_share("performance_lte", given.get("performance_lte")),
+        holding=[*holding, *(Holding(types=(each,)) for each in types)],
+    )
 
 
-def _outcomes(worst: Any) -> tuple[str, ...]:
-    most = severity(worst)
-    return tuple(name for name, value in QC.items() if value <= most)
+def outcomes(max_qc: Any = "FAIL", ignore_qc_not_set: bool = False) -> tuple[str, ...]:
+    """Return the outcomes of quality control up to the worst that is taken."""
+    worst = severity(max_qc)
+    return tuple(name for name, value in QC.items() if (1 if ignore_qc_not_set else 0) <= value <= worst)
 
 
 def _whole(term: str, value: Any) -> int:
@@ -233,17 +222,15 @@ def _share(term: str, value: Any) -> float | None:
         raise ValueError(f"{term}={value!r} is not a number of percent.") from None
 
 
-def _days(value: Any, *, is_legacy: bool) -> dict[str, Any]:
-    """Return the first and the last day of a date range."""
-    if value is None or (not isinstance(value, str) and isinstance(value, Iterable) and not len(as_list(value))):
-        return {}
-    days = as_list(value)
-    if not isinstance(value, str) and isinstance(value, Iterable):
-        if len(days) > 2:
-            raise ValueError(f"date_range={value!r} has {len(days)} dates; give one day, or the first and the last.")
-        first, last = (_day(each) for each in (days if len(days) == 2 else (days[0], days[0] if is_legacy else None)))
-        return {"first": first, "last": last}
-    return {"first": _day(value), "last": _day(value)}
+def _days(value: Any, one_day_is_open: bool) -> tuple[dt.date | None, dt.date | None]:
+    """Return the first and the last day of a date range; a list of one day may be open to the future."""
+    days = [_day(each) for each in as_list(value)]
+    if len(days) > 2:
+        raise ValueError(f"date_range={value!r} has {len(days)} dates; give one day, or the first and the last.")
+    if not days:
+        return None, None
+    is_list = isinstance(value, Iterable) and not isinstance(value, str)
+    return days[0], None if is_list and len(days) == 1 and one_day_is_open else days[-1]
 
 
 def _day(value: Any) -> dt.date | None:

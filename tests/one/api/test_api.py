@@ -2,7 +2,6 @@
 
 import datetime as dt
 import inspect
-import sys
 import uuid
 
 import numpy as np
@@ -13,9 +12,10 @@ from one_lab import DATA_URL, HOT, OLD, PIDS, S1, S2, S3, S4, S5, S7, S8, SESSIO
 
 import labweave
 from labweave.formats.alf.exceptions import ALFMultipleCollectionsFound, ALFObjectNotFound, ALFWarning
+from labweave.formats.alf.qc import QC
 from labweave.one.api import One
-from labweave.one.search.matching import QC
-from labweave.one.search.tables import PathRow, datasets_frame
+from labweave.one.search.frames import datasets_frame
+from labweave.one.search.rows import DatasetRow
 
 SORTED = "alf/probe00/pykilosort"
 
@@ -119,15 +119,10 @@ def test_frames_are_those_of_one_api(one, one_lab):
 
 
 @pytest.mark.parametrize("n", [0, 1, 3])
-@pytest.mark.parametrize("is_old", [False, True])
-def test_frames_are_those_of_the_constructor(n, is_old, monkeypatch):
-    if is_old:  # pandas before 3 has no such function
-        monkeypatch.setitem(sys.modules, "pandas.api.internals", None)
+def test_frames_are_those_of_the_constructor(n):
     ids = [str(uuid.uuid4()) for _ in range(n)]
     rows = [
-        PathRow(
-            f"alf/a.b{i}.npy", "alf", "", 0, i == 1, ("PASS", "FAIL", "NOT_SET")[i], S4, ids[i], i or None, "ab" * i
-        )
+        DatasetRow(S4, "alf", f"a.b{i}.npy", "", ("PASS", "FAIL", "NOT_SET")[i], i == 1, ids[i], i or None, "ab" * i)
         for i in range(n)
     ]
     frame = datasets_frame(rows)

@@ -12,13 +12,13 @@ from labweave.database import upsert
 from labweave.formats.alf.exceptions import ALFMultipleObjectsFound, ALFObjectNotFound
 from labweave.one.api import One
 from labweave.one.search.core import Core
-from labweave.one.search.questions import Finder, Holding, Wanted
-from labweave.one.search.uuids import split_eids
+from labweave.one.search.questions import Finder
+from labweave.one.search.rows import Holding, SessionFilter
 from labweave.schemas import dataset, session
 
 
-def eids(finder, limit=None, **wanted):
-    return split_eids(finder.eids(Wanted(**wanted), limit))
+def eids(finder, limit=None, lab=None, **wanted):
+    return finder.eids(SessionFilter({} if lab is None else {"lab": lab}, **wanted), limit)
 
 
 def texts(found):
@@ -35,22 +35,20 @@ def test_missing_dates_and_lost_sessions_and_copies(database, tmp_path):
     assert eids(finder, limit=2) == [S3, S2]
     assert Core(tmp_path).session_paths([S7, UNKNOWN]) == [None, None]
     upsert(session.Session, [{"eid": S1, "session_vanished": UNKNOWN}, {"eid": S2, "path_lab": "elsewhere"}])
-    assert S1 not in eids(finder) and finder.datasets(eids=[S1]) == [] and Core(tmp_path).session_paths([S1]) == [None]
-    assert eids(finder, labs=["elsewhere"]) == [S2] and eids(finder, labs=["mainenlab"]) == [S3]
+    assert S1 not in eids(finder) and finder.datasets([S1]) == [] and Core(tmp_path).session_paths([S1]) == [None]
+    assert eids(finder, lab=["elsewhere"]) == [S2] and eids(finder, lab=["mainenlab"]) == [S3]
     assert "elsewhere" in finder.names("lab") and "/elsewhere/Subjects/ZM_1150/" in str(
         Core(tmp_path).session_paths([S2])[0]
     )
-    [choice] = [row for row in finder.datasets(eids=[S2]) if row.name == "_ibl_trials.choice.npy"]
-    [copy] = (dataset.FileRecord & {"dataset_id": choice.dataset_id}).to_dicts()
+    [choice] = [row for row in finder.datasets([S2]) if row.name == "_ibl_trials.choice.npy"]
+    [copy] = (dataset.FileRecord & {"dataset_id": choice.id}).to_dicts()
     holding = [Holding(names=("_ibl_trials.choice.npy",))]
     assert S2 in eids(finder, holding=holding)
     upsert(dataset.FileRecord, [{**copy, "present": False}])
     assert S2 not in eids(finder, holding=holding)
-    assert [row.exists for row in finder.datasets(ids=[choice.dataset_id])] == [0] and not finder.copies(
-        [choice.dataset_id]
-    )
-    upsert(dataset.Dataset, [{"dataset_id": choice.dataset_id, "dataset_vanished": UNKNOWN}])
-    assert finder.datasets(ids=[choice.dataset_id]) == []
+    assert finder.datasets_with([choice.id])[choice.id].exists is False and not finder.copies([choice.id])
+    upsert(dataset.Dataset, [{"dataset_id": choice.id, "dataset_vanished": UNKNOWN}])
+    assert finder.datasets_with([choice.id]) == {}
 
 
 def test_a_session_of_two_labs_is_told_apart_by_its_lab(database, tmp_path):

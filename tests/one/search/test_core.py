@@ -9,13 +9,12 @@ from conftest import kill_session
 from one_lab import EIDS, HOT, OLD, S1, S2, S3, S4, S5, S6, S7, S8, UNKNOWN
 
 import labweave
-from labweave.database import upsert
 from labweave.formats.alf.exceptions import ALFObjectNotFound, ALFWarning, ReferenceNotFound
 from labweave.one.search import searching
 from labweave.one.search.core import Core, find_anywhere
-from labweave.one.search.questions import Finder, Holding, Wanted
-from labweave.one.search.tables import Tables
-from labweave.one.search.uuids import make_uuids, split_eids
+from labweave.one.search.questions import Finder
+from labweave.one.search.rows import COLUMNS, LISTED, Holding, SessionFilter
+from labweave.one.search.tables import open_tables
 from labweave.schemas import dataset
 
 ALL = [S7, S3, S2, S1, S5, S8, S4, S6]
@@ -31,54 +30,51 @@ def core(one_lab):
     return Core(one_lab)
 
 
+def sessions_with(**given):
+    """Return a filter by columns and by whatever else it has."""
+    among = {name: values for name, values in given.items() if name in COLUMNS}
+    return SessionFilter(among, **{name: value for name, value in given.items() if name not in COLUMNS})
+
+
 def eids(finder, limit=None, **wanted):
-    return split_eids(finder.eids(Wanted(**wanted), limit))
-
-
-def test_uuids_made_at_once_are_those_of_the_constructor():
-    texts = [str(uuid.uuid4()) for _ in range(50)]
-    made = make_uuids("".join(texts))
-    assert made == [uuid.UUID(text) for text in texts] and {*made} == {uuid.UUID(text) for text in texts}
-    assert [str(each) for each in made] == texts and made[0].version == 4 and made[0].is_safe is uuid.uuid4().is_safe
-    assert make_uuids("") == [] == split_eids("")
+    return finder.eids(sessions_with(**wanted), limit)
 
 
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
         ({}, ALL),
-        ({"subjects": ["ZM_1150", "KS005"]}, [S2, S1, S8, S4]),
-        ({"subjects": []}, []),
-        ({"labs": ["cortexlab"]}, [S5, S8, S4]),
-        ({"labs": ["cortexlab", "zadorlab", "nolab"]}, [S5, S8, S4, S6]),
-        ({"containing": {"task_protocol": ["biased"]}, "labs": ["mainenlab"]}, [S2]),
-        ({"containing": {"task_protocol": ["_"]}}, [S3, S2, S1, S4, S6]),
-        ({"containing": {"task_protocol": ["%"]}}, []),
+        ({"subject": ["ZM_1150", "KS005"]}, [S2, S1, S8, S4]),
+        ({"subject": []}, []),
+        ({"lab": ["cortexlab"]}, [S5, S8, S4]),
+        ({"lab": ["cortexlab", "zadorlab", "nolab"]}, [S5, S8, S4, S6]),
+        ({"task_protocol": ["%"]}, []),
         ({"first": dt.date(2019, 5, 7), "last": dt.date(2019, 5, 7)}, [S2, S1]),
-        ({"numbers": [2, 10]}, [S7, S2, S8]),
+        ({"number": [2, 10]}, [S7, S2, S8]),
         ({"projects": ["practice"]}, [S7, S3, S4]),
         ({"users": ["olivier", "ines"]}, [S2]),
-        ({"locations": ["ephys_rig"], "users": ["ines"]}, [S5]),
+        ({"location": ["ephys_rig"], "users": ["ines"]}, [S5]),
         ({"at_least": 60}, [S1, S4]),
         ({"at_least": 50, "at_most": 80}, [S2, S1]),
         ({"holding": [Holding(types=("trials.choice",)), Holding(types=("spikes.times",))]}, [S4]),
         ({"holding": [Holding(names=("_ibl_trials.choice.npy",), outcomes=("NOT_SET", "PASS"))]}, [S7, S2, S4, S6]),
-        ({"eids": [S1, S8, UNKNOWN], "numbers": [1]}, [S1]),
+        ({"eid": [S1, S8, UNKNOWN], "number": [1]}, [S1]),
     ],
 )
 def test_finding_sessions(finder, wanted, expected):
     assert eids(finder, **wanted) == expected
-    assert [row.eid for row in finder.sessions(Wanted(**wanted))] == expected
+    assert [row.eid for row in finder.sessions(sessions_with(**wanted))] == expected
     assert eids(finder, limit=1, **wanted) == expected[:1]
 
 
 def test_values_are_never_part_of_the_statement(finder):
-    assert eids(finder, subjects=["x' or '1'='1", "\\", "%s"]) == []
-    assert finder.datasets(eids=["' or 1=1 --"]) == []
+    assert eids(finder, subject=["x' or '1'='1", "\\", "%s"]) == []
+    assert finder.datasets(["' or 1=1 --"]) == []
 
 
 def test_projects_and_places(finder):
-    assert finder.projects(Wanted(eids=[S1, S4, S5])) == {S1: ["brainwide"], S4: ["brainwide", "practice"]}
+    found = finder.sessions_of([S1, S4, S5])
+    assert [found[eid].projects for eid in (S1, S4, S5)] == [("brainwide",), ("brainwide", "practice"), ()]
     at = ("KS005", dt.date(2019, 4, 11), 2)
     assert [row.eid for row in finder.sessions_at([at, ("nobody", dt.date(2019, 4, 11), 1)])] == [S8]
     assert finder.sessions_at([]) == []
@@ -88,8 +84,8 @@ def test_distinct_names_are_found_step_by_step(finder, one_lab):
     held = sorted({path.rpartition("/")[2] for files in one_lab_contents() for path in files})
     assert finder.dataset_names("", None) == held
     assert finder.dataset_names("spikes", "spiket") == ["spikes.amps.npy", "spikes.clusters.npy", "spikes.times.npy"]
-    assert searching.names_like(Tables(), r"spikes\.t.*") == ("spikes.times.npy",)
-    assert searching.names_like(Tables(), "spikesx*.times.npy|licks.times.npy") == (
+    assert searching.names_like(open_tables(), r"spikes\.t.*") == ("spikes.times.npy",)
+    assert searching.names_like(open_tables(), "spikesx*.times.npy|licks.times.npy") == (
         "licks.times.npy",
         "spikes.times.npy",
     )
@@ -185,33 +181,27 @@ def test_sessions_come_in_the_order_asked_for(core):
 
 
 def fetched(eid):
-    """Return what a whole list of datasets shows, from DataJoint's own fetch."""
+    """Return what a list of datasets shows, from DataJoint's own fetch."""
     return {
         row["dataset_id"]: (
-            row["collection"], row["revision"] or "", row["dataset_qc"] or "NOT_SET", row["file_size"] or 0, row["hash"],
+            row["collection"], row["revision"] or "", row["dataset_qc"] or "NOT_SET", row["file_size"], row["hash"],
             bool(row["is_present"]), bool(row["is_default"]), row["dataset_name"],
         )
         for row in (dataset.Dataset & {"eid": eid, "dataset_vanished": None}).to_dicts()
     }  # fmt: skip
 
 
-def listed(tables, eid):
-    return {
-        row.id: (
-            row.collection, row.revision, row.qc, row.size, row.hash, row.exists, row.is_default,
-            row.rel_path.rpartition("/")[2],
-        )
-        for row in tables.listed(eid, whole=True)
-    }  # fmt: skip
+def test_lists_of_datasets_are_right_also_after_the_connection_was_lost(one_lab):
+    def found(eid):
+        return {
+            row.id: (row.collection, row.revision, row.qc, row.size, row.hash, row.exists, row.is_default, row.name)
+            for row in open_tables().datasets([eid])
+        }
 
-
-def test_a_list_is_right_with_a_separator_in_a_name_and_after_the_session_was_lost(one_lab):
-    tables = Tables()
     for eid in EIDS:
-        assert listed(tables, eid) == fetched(eid)
+        assert found(eid) == fetched(eid)
+        whole, listed = open_tables().datasets([eid]), open_tables().datasets([eid], listed=True)
+        assert [row[:LISTED] for row in listed] == [row[:LISTED] for row in whole]
+        assert [row.rel_path for row in listed] == [row.rel_path for row in whole]
     kill_session(labweave.database.current())
-    assert listed(tables, S4) == fetched(S4) != {}
-    [row] = (dataset.Dataset & {"eid": S1}).to_dicts(limit=1)
-    upsert(dataset.Dataset, [{**row, "dataset_id": str(uuid.uuid4()), "dataset_name": "a\x1fb.npy"}])
-    assert listed(tables, S1) == fetched(S1)
-    assert "a\x1fb.npy" in {name for *_, name in listed(tables, S1).values()}
+    assert found(S4) == fetched(S4) != {}

@@ -1,7 +1,5 @@
 """Names, collections, revisions and quality control: the rules of choosing datasets, without a database."""
 
-from typing import NamedTuple
-
 import pytest
 
 from labweave.formats.alf.exceptions import (
@@ -11,25 +9,15 @@ from labweave.formats.alf.exceptions import (
     ALFWarning,
 )
 from labweave.formats.alf.names import split_rel_path
+from labweave.formats.alf.qc import QC
 from labweave.one.search import matching
+from labweave.one.search.rows import DatasetRow
 
 
-class Row(NamedTuple):
-    rel_path: str
-    is_default: bool = True
-    qc: str = "NOT_SET"
-
-    @property
-    def collection(self):
-        return split_rel_path(self.rel_path).collection
-
-    @property
-    def revision(self):
-        return split_rel_path(self.rel_path).revision
-
-    @property
-    def severity(self):
-        return matching.QC[self.qc]
+def Row(rel_path, is_default=True, qc="NOT_SET"):
+    """Return the dataset at a path."""
+    collection, revision, name = split_rel_path(rel_path)
+    return DatasetRow(None, collection, name, revision, qc, is_default)
 
 
 PATHS = (
@@ -104,7 +92,7 @@ def test_what_is_no_part_or_no_expression_is_told():
 
 
 def test_quality_control_is_in_the_order_of_its_values():
-    rows = [Row("a.b.c", qc=qc) for qc in matching.QC]
+    rows = [Row("a.b.c", qc=qc) for qc in QC]
 
     def count(**options):
         return [row.qc for row in matching.find(rows, **options)]

@@ -14,10 +14,10 @@ from labweave.database.connection import LabConnection
 from labweave.database.url import parse_url
 from labweave.one.api import One
 from labweave.one.legacy.face import ONE
-from labweave.one.search import columns, warm
-from labweave.one.search.questions import Finder, Wanted
-from labweave.one.search.tables import Tables
-from labweave.one.search.uuids import split_eids
+from labweave.one.search import warm
+from labweave.one.search.questions import Finder
+from labweave.one.search.rows import SessionFilter
+from labweave.one.search.tables import open_tables
 from labweave.schemas import lab, session, subject
 
 LABS = ["cortexlab", "mainenlab", "z lab"]
@@ -65,6 +65,7 @@ def fill(n: int, seed: int) -> list[dict]:
                 "session_number": rng.choice([None, 1, 2, 3, 10, 999]),
                 "start_time": start,
                 "task_protocol": rng.choice(PROTOCOLS),
+                "session_location": rng.choice(["", "rig 1", "Räum 2"]),
                 "session_vanished": rng.choice([None] * 6 + [str(uuid.UUID(int=5))]),
             }
         )
@@ -80,29 +81,28 @@ def fill(n: int, seed: int) -> list[dict]:
     return rows
 
 
-def random_wanted(rng: random.Random, eids: list[str]) -> Wanted:
-    """Return a search for what may be in memory, by up to three terms."""
+def random_filter(rng: random.Random, eids: list[str]) -> SessionFilter:
+    """Return a filter by what may be in memory, of up to three conditions."""
     folders = [*LABS, "elsewhere", "nobody's", "nolab"]
     day = lambda: rng.choice([dt.date(1960, 1, 1), dt.date(2020, 1, 3), dt.date(2020, 1, 5), dt.date(2030, 1, 1)])  # noqa: E731
     some = lambda values: rng.sample(values, rng.randrange(min(4, len(values)) + 1))  # noqa: E731
-    terms = {
-        "eids": lambda: [*rng.sample(eids, min(len(eids), 60)), *(str(uuid.uuid4()) for _ in range(5)), "no uuid"],
-        "labs": lambda: some(folders),
-        "subjects": lambda: some([*SUBJECTS, "everywhere", "nobody"]),
-        "protocols": lambda: some([*PROTOCOLS, "none"]),
-        "containing": lambda: {"task_protocol": some(["Choice", "_", "%", "\\", "'", "ö", "ephys", "choice", ""])},
+    columns = {
+        "eid": lambda: [*rng.sample(eids, min(len(eids), 60)), *(str(uuid.uuid4()) for _ in range(5)), "no uuid"],
+        "lab": lambda: some(folders),
+        "subject": lambda: some([*SUBJECTS, "everywhere", "nobody"]),
+        "task_protocol": lambda: some([*PROTOCOLS, "none"]),
+        "location": lambda: some(["", "rig 1", "Räum 2", "rig"]),
         "projects": lambda: some([*PROJECTS, "idle", "none"]),
-        "numbers": lambda: some([0, 1, 2, 10, 999, -1, 2**40]),
-        "first": day,
-        "last": day,
+        "number": lambda: some([0, 1, 2, 10, 999, -1, 2**40]),
+        "date": lambda: [day(), dt.date(2020, 1, 2)],
     }
-    return Wanted(**{name: terms[name]() for name in rng.sample(list(terms), rng.randrange(4))})
+    chosen = rng.sample([*columns, "first", "last"], rng.randrange(4))
+    days = {name: day() for name in chosen if name not in columns}
+    return SessionFilter({name: columns[name]() for name in chosen if name in columns}, **days)
 
 
 def load() -> warm.Sessions:
-    pages = columns.Columns(labweave.database.current().connection).sessions_in_pages(10**6)
-    assert pages is not None
-    return warm.Sessions(pages)
+    return warm.Sessions(Finder(labweave.database.current().connection).sessions(SessionFilter()))
 
 
 @pytest.fixture
@@ -116,18 +116,17 @@ def other(database):
 def hold(database: labweave.database.Database) -> None:
     """Have the sessions in memory; others may be writing to the same server, so this can take several tries."""
     database.connection.adapter.mark_settles_s = 0
-    keeper, end = warm.keeper_of(database), time.monotonic() + 60
+    keeper, end = open_tables().keeper, time.monotonic() + 60
     while keeper.sessions() is None:
         keeper._asked_s = 1e9
         assert time.monotonic() < end, "somebody writes to this server all the time"
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_memory_and_server_give_the_same_answers(database, monkeypatch, seed):
+def test_memory_and_server_give_the_same_answers(database, seed):
     rows = {row["eid"]: row for row in fill(250, seed)}
-    monkeypatch.setattr(columns, "PAGE", 40)
     kept, finder, rng = load(), Finder(database.connection), random.Random(seed)
-    assert len(kept) == sum(row["session_vanished"] is None for row in rows.values())
+    assert len(kept.eids(SessionFilter())) == sum(row["session_vanished"] is None for row in rows.values())
 
     def sort_keys(eids):
         found = [rows[eid] for eid in eids]
@@ -135,19 +134,19 @@ def test_memory_and_server_give_the_same_answers(database, monkeypatch, seed):
 
     sizes = set()
     for n in range(120):
-        wanted = Wanted() if n == 0 else random_wanted(rng, list(rows))
-        expected, given = split_eids(finder.eids(wanted)), kept.eids(wanted)
+        wanted = SessionFilter() if n == 0 else random_filter(rng, list(rows))
+        expected, given = finder.eids(wanted), kept.eids(wanted)
         sizes.add(len(given))
         # Sessions alike in all that they are sorted by come in any order.
         assert sorted(given) == sorted(expected) and sort_keys(given) == sort_keys(expected), wanted
         assert [str(each) for each in kept.uuids(wanted)] == given
         assert kept.eids(wanted, 3) == given[:3] and kept.eids(wanted, 0) == []
-        found, projects = {row.eid: row for row in finder.sessions(wanted)}, finder.projects(wanted)
-        details = kept.found(wanted)
-        assert [row.eid for row, _ in details] == given
-        assert all(row == found[row.eid] and list(names) == projects.get(row.eid, []) for row, names in details)
+        found, details = {row.eid: row for row in finder.sessions(wanted)}, kept.sessions(wanted)
+        assert [row.eid for row in details] == given and all(row == found[row.eid] for row in details)
     assert len(sizes) > 20
-    missing_last = [row[0] is None for row in sort_keys(kept.eids(Wanted()))]
+    for column in ("lab", "subject", "task_protocol", "location", "projects", "date"):
+        assert sorted(map(str, kept.names(column))) == sorted(map(str, finder.names(column)))
+    missing_last = [row[0] is None for row in sort_keys(kept.eids(SessionFilter()))]
     assert missing_last == sorted(missing_last)
 
 
@@ -178,7 +177,7 @@ def test_both_front_ends_answer_alike_from_memory_and_server(database, tmp_path)
         return sorted(map(str, found)) if questions[n] in questions[:9] else found
 
     for n, ask in enumerate(questions):
-        warm.keeper_of(database)._start_again()
+        open_tables().keeper._start_again()
         cold = ask()
         hold(database)
         assert ordered(ask()) == ordered(cold), n
@@ -193,11 +192,11 @@ def test_both_front_ends_answer_alike_from_memory_and_server(database, tmp_path)
 def test_what_another_connection_commits_is_seen_by_the_next_search(database, other):
     """Also when its transaction wrote before the sessions were read and commits afterwards."""
     fill(30, 1)
-    tables, table = Tables(), session.Session.full_table_name
-    first, second, third = tables.eids(Wanted())[:3]
+    tables, table = open_tables(), session.Session.full_table_name
+    first, second, third = tables.eids(SessionFilter())[:3]
 
     def is_there(eid):
-        return eid in tables.eids(Wanted()) and eid in map(str, tables.uuids(Wanted()))
+        return eid in tables.eids(SessionFilter()) and eid in map(str, tables.uuids(SessionFilter()))
 
     hold(database)
     other.query(f"delete from {session.SessionProject.full_table_name} where eid = %s", (first,))
@@ -212,23 +211,23 @@ def test_what_another_connection_commits_is_seen_by_the_next_search(database, ot
         other.query(f"update {table} set session_number = 77 where eid = %s", (second,))
         other.query(f"update {table} set session_vanished = %s where eid = %s", (str(uuid.uuid4()), third))
         hold(database)
-        assert is_there(third) and tables.eids(Wanted(numbers=[77])) == []
+        assert is_there(third) and tables.eids(SessionFilter({"number": [77]})) == []
         other.query(end)
         if end == "commit":
-            assert not is_there(third) and tables.eids(Wanted(numbers=[77])) == [second]
+            assert not is_there(third) and tables.eids(SessionFilter({"number": [77]})) == [second]
             other.query(back, (second, third))
-    assert is_there(third) and tables.eids(Wanted(numbers=[77])) == []
+    assert is_there(third) and tables.eids(SessionFilter({"number": [77]})) == []
 
 
 def test_each_of_many_commits_is_seen(database, other):
     fill(5, 2)
-    tables, table = Tables(), session.Session.full_table_name
-    [eid] = tables.eids(Wanted(), 1)
+    tables, table = open_tables(), session.Session.full_table_name
+    [eid] = tables.eids(SessionFilter(), 1)
     for number in range(100, 160):
         if number % 2:
             hold(database)
         other.query(f"update {table} set session_number = %s where eid = %s", (number, eid))
-        assert tables.eids(Wanted(numbers=[number])) == [eid]
+        assert tables.eids(SessionFilter({"number": [number]})) == [eid]
 
 
 def test_marks_differ_after_each_commit_and_are_equal_without(database, other):
@@ -250,17 +249,17 @@ def test_a_user_who_may_not_see_the_log_of_mysql_is_answered_by_the_server(datab
     if source.backend != "mysql" or connection.is_mariadb:
         pytest.skip("only MySQL asks for a right")
     fill(20, 9)
-    expected, user = Tables().eids(Wanted()), f"{database.prefix}reader"
+    expected, user = open_tables().eids(SessionFilter()), f"{database.prefix}reader"
     connection.query(f"create user '{user}'@'%%' identified by 'secret'")
     try:
         connection.query(f"grant select on *.* to '{user}'@'%%'")
         database.close()
         url = f"mysql://{user}:secret@{source.host}:{source.port}"
         with labweave.connect(url, prefix=database.prefix) as reading:
-            keeper, tables = warm.keeper_of(reading), Tables()
+            keeper, tables = open_tables().keeper, open_tables()
             for _ in range(3):
                 keeper._asked_s = 1e9
-                assert tables.eids(Wanted()) == expected and reading.connection.write_mark() is None
+                assert tables.eids(SessionFilter()) == expected and reading.connection.write_mark() is None
     finally:
         with labweave.connect(database_url, prefix=database.prefix) as again:
             again.connection.query(f"drop user '{user}'@'%%'")
@@ -268,37 +267,37 @@ def test_a_user_who_may_not_see_the_log_of_mysql_is_answered_by_the_server(datab
 
 def test_an_open_transaction_is_asked_of_the_server(database):
     fill(10, 4)
-    tables, connection = Tables(), database.connection
-    [eid] = tables.eids(Wanted(), 1)
+    tables, connection = open_tables(), database.connection
+    [eid] = tables.eids(SessionFilter(), 1)
     hold(database)
     with connection.transaction:
         assert connection.write_mark() is None
         (session.Session & {"eid": eid}).delete_quick()
-        assert eid not in tables.eids(Wanted())
-    assert eid not in tables.eids(Wanted())
+        assert eid not in tables.eids(SessionFilter())
+    assert eid not in tables.eids(SessionFilter())
     hold(database)
-    [eid] = tables.eids(Wanted(), 1)
+    [eid] = tables.eids(SessionFilter(), 1)
     connection.query("begin")  # behind DataJoint's back
     connection.query(f"update {session.Session.full_table_name} set session_vanished = %s", (eid,))
-    assert tables.eids(Wanted()) == []
+    assert tables.eids(SessionFilter()) == []
     connection.query("rollback")
-    assert tables.eids(Wanted(), 1) == [eid]
+    assert tables.eids(SessionFilter(), 1) == [eid]
 
 
 def test_a_new_session_reads_anew(database):
     fill(10, 5)
-    tables = Tables()
-    found = tables.eids(Wanted())
+    tables = open_tables()
+    found = tables.eids(SessionFilter())
     hold(database)
     kill_session(database)
-    assert tables.eids(Wanted()) == found
-    assert warm.keeper_of(database).sessions() is None
+    assert tables.eids(SessionFilter()) == found
+    assert open_tables().keeper.sessions() is None
 
 
 def test_sessions_are_read_only_after_questions_took_as_long(database, monkeypatch):
     fill(10, 6)
-    tables, keeper = Tables(), warm.keeper_of(database)
-    tables.eids(Wanted())
+    tables, keeper = open_tables(), open_tables().keeper
+    tables.eids(SessionFilter())
     assert keeper.sessions() is None and keeper._mark is None, "one short search needs no mark"
     monkeypatch.setattr(warm, "MOST_SESSIONS", 5)
     keeper._asked_s = 1e9
@@ -308,19 +307,11 @@ def test_sessions_are_read_only_after_questions_took_as_long(database, monkeypat
         keeper._asked_s = 1e9
         assert keeper.sessions() is None
     keeper._asked_s = 1e9
-    assert keeper.sessions() is None and len(tables.eids(Wanted())) > 5, "too many are left on the server"
-
-
-def test_values_that_columns_cannot_hold_are_left_on_the_server(database):
-    rows = fill(10, 8)
-    eid = next(row["eid"] for row in rows if row["session_vanished"] is None)
-    upsert(session.Session, [{"eid": eid, "task_protocol": "two\nlines"}])
-    assert columns.Columns(database.connection).sessions_in_pages(100) is None
-    assert Tables().eids(Wanted(containing={"task_protocol": ["two\nlines"]})) == [eid]
+    assert keeper.sessions() is None and len(tables.eids(SessionFilter())) > 5, "too many are left on the server"
 
 
 def test_no_sessions_at_all(database):
     kept = load()
-    assert len(kept) == 0 and kept.eids(Wanted()) == kept.uuids(Wanted(numbers=[1])) == kept.found(Wanted()) == []
-    assert kept.folders([str(uuid.uuid4())]) == [None] and kept.names("project") == kept.names("lab") == set()
-    assert kept.eids(Wanted(eids=["x"] * 60, labs=["a"], projects=["b"], containing={"task_protocol": ["c"]})) == []
+    for wanted in (SessionFilter(), SessionFilter({"number": [1]}), SessionFilter({"eid": ["x"], "projects": ["b"]})):
+        assert kept.eids(wanted) == kept.uuids(wanted) == kept.sessions(wanted) == []
+    assert kept.names("projects") == kept.names("lab") == []
