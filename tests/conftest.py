@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
@@ -64,7 +65,13 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def database_url():
+def durable() -> bool:
+    """Whether the embedded server waits for its disk. The tests kill its clients, never the server itself."""
+    return False
+
+
+@pytest.fixture(scope="session")
+def database_url(durable):
     """Return the database under test: LABWEAVE_TEST_DATABASE_URL, or an embedded one of this run."""
     if url := os.environ.get("LABWEAVE_TEST_DATABASE_URL"):
         yield url
@@ -72,7 +79,7 @@ def database_url():
     # Not below pytest's own folder: as root that is closed to the user the server runs as.
     with tempfile.TemporaryDirectory(prefix="labweave-tests-") as folder:
         Path(folder).chmod(0o711)
-        server = EmbeddedServer(Path(folder) / "data")
+        server = EmbeddedServer(Path(folder) / "data", durable=durable)
         server.acquire()
         yield f"embedded://{folder}/data"
         server.stop()
@@ -145,15 +152,20 @@ def _commands():
 
 @pytest.fixture
 def labweave_command(_commands, database_url, tmp_path):
-    """Return a function that runs the ``labweave`` command in a process of its own."""
+    """Return a function that runs the ``labweave`` command in a process of its own; its `start` only starts it."""
 
-    def run(*arguments: str, prefix: str = PREFIX, check: int | None = None, cwd=tmp_path, **environment):
+    def start(*arguments: str, prefix: str = PREFIX, cwd=tmp_path, **environment):
         own = {"LABWEAVE_DATABASE_URL": database_url, "LABWEAVE_PREFIX": prefix, "COLUMNS": "200"}
-        result = _commands.run(list(map(str, arguments)), cwd, {**os.environ, **own, **environment})
-        if check is not None:
-            assert result.returncode == check, result.stdout + result.stderr
-        return result
+        return _commands.start(list(map(str, arguments)), cwd, {**os.environ, **own, **environment})
 
+    def run(*arguments: str, check: int | None = None, **options):
+        process = start(*arguments, **options)
+        out, err = process.communicate()
+        if check is not None:
+            assert process.returncode == check, out + err
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    run.start = start
     return run
 
 
@@ -220,6 +232,14 @@ def empty(database) -> None:
             if contents and len(cls()) != len(contents):
                 connection.query(f"delete from {cls.full_table_name}")
                 cls().insert(contents)
+
+
+def delete_results(database) -> None:
+    """Delete every computed row. DataJoint's cascade gives the same, and asks the server for seconds what hangs on what."""
+    with unchecked(database.connection):
+        for table in tables_of(database):
+            if re.search(r"\W__\w+\W$", table):
+                database.connection.query(f"delete from {table}")
 
 
 class SavedRows:

@@ -17,6 +17,12 @@ from labweave.errors import LabweaveError
 URLS = "embedded: mysql://root:@127.0.0.1:3306 mysql://root:@127.0.0.1:3309 postgresql://postgres@127.0.0.1:5432/test"
 
 
+@pytest.fixture(scope="session")
+def durable() -> bool:
+    """What is measured waits for the disk, as in a lab."""
+    return True
+
+
 @pytest.fixture(scope="session", params=os.environ.get("LABWEAVE_BENCH_URLS", URLS).split())
 def database_url(request, database_url):
     """Each server of LABWEAVE_BENCH_URLS that answers; ``embedded:`` is one of this run."""

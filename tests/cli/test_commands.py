@@ -304,7 +304,7 @@ def test_backup_and_restore(labweave_command, new_prefix, database_url, tmp_path
     one_line_error(labweave_command("db", "backup", "b.backup", prefix=prefix), "b.backup")
     one_line_error(labweave_command("db", "backup", "no/such/b.backup", prefix=prefix), "no/such")
     with labweave.connect(database_url, prefix=prefix):
-        (lab_schema.Lab & True).delete(prompt=False)
+        lab_schema.Lab().delete_quick()
     one_line_error(labweave_command("db", "restore", "b.backup", prefix=prefix), prefix)
     labweave_command("db", "restore", "b.backup", "--replace", prefix=prefix, check=0)
     assert differences(before, contents((database_url, prefix))) == {}
@@ -391,13 +391,9 @@ def test_a_wrong_password(labweave_command, database_url):
             cursor.execute(f"drop user {user}@'%'")
 
 
-def test_the_password_is_in_no_list_of_processes(cells, database_url):
+def test_the_password_is_in_no_list_of_processes(cells, labweave_command):
     """Worker processes get the address through a pipe, not through their arguments."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "labweave", "populate", "--workers", "2"],
-        env={**os.environ, "LABWEAVE_DATABASE_URL": database_url, "LABWEAVE_PREFIX": PREFIX},
-        stdout=subprocess.PIPE,
-    )
+    process = labweave_command.start("populate", "--workers", "2")
     seen = set()
     while process.poll() is None:
         try:
@@ -409,7 +405,7 @@ def test_the_password_is_in_no_list_of_processes(cells, database_url):
     assert not any("://" in line for line in seen)
 
 
-def test_ingest_that_is_interrupted_says_so(database, database_url, tmp_path):
+def test_ingest_that_is_interrupted_says_so(database, labweave_command, tmp_path):
     write_cells(tmp_path / "cells", 2)
     path = tmp_path / "cells" / "cell1.h5"
     path.unlink()
@@ -417,13 +413,7 @@ def test_ingest_that_is_interrupted_says_so(database, database_url, tmp_path):
     (tmp_path / "cells" / "metadata.json").write_text(
         json.dumps({f"c{i}": {"IDrest": [{"filepath": f"cell{i}.h5", "sweep": "sweep_000"}]} for i in (0, 1)})
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "labweave", "ingest", "ephys", "cells", *ARGUMENTS],
-        cwd=tmp_path,
-        env={**os.environ, "LABWEAVE_DATABASE_URL": database_url, "LABWEAVE_PREFIX": PREFIX},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = labweave_command.start("ingest", "ephys", "cells", *ARGUMENTS)
     try:
         end = time.monotonic() + 60
         while len(recording.Cell()) == 0:

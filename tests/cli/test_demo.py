@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import matplotlib.image
 import pytest
@@ -37,19 +38,18 @@ def read_table(text) -> dict[str, list[str]]:
     return {words[0]: words[1:] for words in lines if words and re.fullmatch(r"sim\d\d|mean|std", words[0])}
 
 
-def kill_after(step, *arguments, url, cwd) -> None:
-    """Start the demo and kill it, without a chance to tidy up, when it has said that a step is done."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "labweave", "--database", url, *arguments], cwd=cwd, stdout=subprocess.PIPE, text=True
-    )
-    with process:
-        assert any(line.startswith(step) for line in process.stdout)
-        process.kill()
+def kill_after(step, process) -> None:
+    """Kill the demo, without a chance to tidy up, when it has said that a step is done."""
+    while not any(line.startswith(step) for line in process.output().splitlines()):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
 
 
 def test_demo_survives_a_kill_shows_what_is_true_and_repeats(labweave_command, new_prefix, database_url, tmp_path):
     prefix = new_prefix()
-    kill_after("ingest", "--prefix", prefix, "demo", url=database_url, cwd=tmp_path)
+    kill_after("ingest", labweave_command.start("--prefix", prefix, "demo"))
     first = labweave_command("--prefix", prefix, "demo", check=0)
     assert ", 0 files written" in first.stdout
     assert "0 new, 0 changed, 6 unchanged" in first.stdout

@@ -5,17 +5,16 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 
 import psutil
 import pytest
+from conftest import delete_results
 from simulated import LAB, contents, sweeps_of, write_cell
 
 import labweave
 from labweave import populate
 from labweave.analysis import add_cell_group, add_target_set
-from labweave.schemas import recording, rheobase
 
 AMPLITUDES = (-40.0, 40.0, 80.0, 120.0, 160.0, 200.0, 240.0, 280.0)
 N_CELLS, SEED = 4, 2026
@@ -33,29 +32,13 @@ pytestmark = pytest.mark.slow
 class Lab:
     """A folder of cells, a prefix, and the commands of an unattended night."""
 
-    def __init__(self, folder, url, prefix):
-        self.folder, self.url, self.prefix = folder, url, prefix
-        self.env = {**os.environ, "LABWEAVE_DATABASE_URL": url, "LABWEAVE_PREFIX": prefix}
-        self.commands = {
-            "ingest": [
-                "ingest",
-                "ephys",
-                str(folder),
-                "--lab",
-                LAB,
-                "--subject",
-                "m-{cell}",
-                "--session-date",
-                "2026-01-02",
-            ],
-            "populate": ["populate", "--workers", "2"],
-        }
+    def __init__(self, folder, url, prefix, command):
+        self.folder, self.url, self.prefix, self.command = folder, url, prefix, command
+        options = ["--lab", LAB, "--subject", "m-{cell}", "--session-date", "2026-01-02"]
+        self.commands = {"ingest": ["ingest", "ephys", folder, *options], "populate": ["populate", "--workers", "2"]}
 
     def start(self, command):
-        return subprocess.Popen(
-            [sys.executable, "-m", "labweave", *self.commands[command]],
-            env=self.env, cwd=self.folder.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
+        return self.command.start(*self.commands[command], prefix=self.prefix, cwd=self.folder.parent)
 
     def finish(self, command):
         began = time.monotonic()
@@ -112,9 +95,9 @@ def facts(url, prefix):
     }
 
 
-def test_kills_leave_what_an_undisturbed_run_leaves(database_url, new_prefix, tmp_path):
+def test_kills_leave_what_an_undisturbed_run_leaves(database_url, labweave_command, new_prefix, tmp_path):
     chance = random.Random(SEED)
-    lab = Lab(tmp_path / "cells", database_url, new_prefix())
+    lab = Lab(tmp_path / "cells", database_url, new_prefix(), labweave_command)
     variants = dict.fromkeys(range(N_CELLS), 0)
     for index, variant in variants.items():
         write_cell(lab.folder, variant, f"cell{index}", sweeps=sweeps_of(variant, N_CELLS, AMPLITUDES))
@@ -168,7 +151,7 @@ def test_kills_leave_what_an_undisturbed_run_leaves(database_url, new_prefix, tm
         assert populate.errors() == []
         assert populate.run().made == 0
 
-    calm = Lab(lab.folder, database_url, new_prefix())
+    calm = Lab(lab.folder, database_url, new_prefix(), labweave_command)
     calm.set_up()
     calm.finish("ingest")
     calm.group()
@@ -179,8 +162,10 @@ def test_kills_leave_what_an_undisturbed_run_leaves(database_url, new_prefix, tm
     assert found == expected, moments
 
 
-def test_a_run_stopped_at_any_moment_leaves_no_job_reserved_or_failed(database_url, new_prefix, tmp_path):
-    lab = Lab(tmp_path / "cells", database_url, new_prefix())
+def test_a_run_stopped_at_any_moment_leaves_no_job_reserved_or_failed(
+    database_url, labweave_command, new_prefix, tmp_path
+):
+    lab = Lab(tmp_path / "cells", database_url, new_prefix(), labweave_command)
     for index in range(N_CELLS):
         write_cell(lab.folder, index, f"cell{index}", sweeps=sweeps_of(index, N_CELLS, AMPLITUDES))
     lab.set_up()
@@ -192,9 +177,8 @@ def test_a_run_stopped_at_any_moment_leaves_no_job_reserved_or_failed(database_u
         assert number < 60, f"only {met} of {number} were stopped in the middle"
         n_workers = 1 + number % 2
         lab.commands["populate"] = workers_of[n_workers]
-        with labweave.connect(database_url, prefix=lab.prefix):
-            (recording.RecordingStimulus & True).delete(prompt=False)
-            (rheobase.Rheobase & True).delete(prompt=False)
+        with labweave.connect(database_url, prefix=lab.prefix) as database:
+            delete_results(database)
         if n_workers not in seconds:
             seconds[n_workers] = lab.finish("populate")
             number += 1
@@ -203,7 +187,7 @@ def test_a_run_stopped_at_any_moment_leaves_no_job_reserved_or_failed(database_u
         began = time.monotonic()
         # From when the handlers are there to the end.
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(seconds[n_workers] * (0.45 + 0.5 * ((number // 2 * 0.618) % 1.0)))
+            process.wait(seconds[n_workers] * (0.1 + 0.85 * ((number // 2 * 0.618) % 1.0)))
             seconds[n_workers] = min(seconds[n_workers], time.monotonic() - began)
         process.send_signal(signal.SIGTERM if number % 4 < 2 else signal.SIGINT)
         out, err = process.communicate(timeout=120)

@@ -183,10 +183,8 @@ def test_a_rheobase_follows_its_sweeps(database, tmp_path):
     (recording.RecordingStimulus & {"cell": "cell0"} & "n_spikes > 0").delete(prompt=False)
     kept = recording.RecordingStimulus() & {"cell": "cell0"}
     assert len(kept) == 2
-    for row in (
-        recording.Recording & {"cell": "cell0"} & (recording.Recording - recording.RecordingStimulus).proj()
-    ).keys():
-        (recording.Recording & row).delete(prompt=False)
+    without = recording.Recording & {"cell": "cell0"} & (recording.Recording - recording.RecordingStimulus).proj()
+    (recording.Recording & list(without.keys())).delete(prompt=False)
     populate.run()
     assert rheobases()["cell0"] is None
     assert rheobases()["cell1"] == pytest.approx(rheobase_na(sweeps_of(1)), abs=1e-3)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
-from conftest import PREFIX
+from conftest import PREFIX, delete_results
 from simulated import OPTIONS, sweeps_of, write_cell, write_cells
 
 from labweave import ingest, populate
@@ -49,22 +49,8 @@ def jobs(status=None):
 
 
 @contextmanager
-def started(database_url, *arguments, program=("-m", "labweave"), **environment):
-    """Start a process of its own group; whatever is left of it is killed at the end."""
-    process = subprocess.Popen(
-        [sys.executable, *program, *arguments],
-        env={
-            **os.environ,
-            "LABWEAVE_DATABASE_URL": database_url,
-            "LABWEAVE_PREFIX": PREFIX,
-            "COLUMNS": "200",
-            **environment,
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+def ending(process):
+    """A process of its own group; whatever is left of it is killed at the end."""
     try:
         yield process
     finally:
@@ -135,8 +121,7 @@ def test_several_workers_make_what_one_makes(database, tmp_path):
     }  # fmt: skip
     assert seen[-1] == ("rheobase.Rheobase", 3, 0, 3)
     several = results()
-    (recording.RecordingStimulus & True).delete(prompt=False)
-    (rheobase.Rheobase & True).delete(prompt=False)
+    delete_results(database)
     populate.run()
     assert results() == several
     assert len(Worker()) == 0 and jobs() == []
@@ -149,9 +134,9 @@ def results():
     ]
 
 
-def test_the_job_of_a_killed_worker_is_made_by_another(blocked, database_url):
+def test_the_job_of_a_killed_worker_is_made_by_another(blocked, labweave_command):
     path, kept = blocked
-    with started(database_url, "populate", "--workers", "2") as process:
+    with ending(labweave_command.start("populate", "--workers", "2")) as process:
         reader = wait_for_reader()
         assert reader in {child.pid for child in descendants(process)}
         os.replace(kept, path)  # the reader still holds the pipe
@@ -162,8 +147,8 @@ def test_the_job_of_a_killed_worker_is_made_by_another(blocked, database_url):
     assert jobs() == [] and populate.errors() == []
 
 
-def test_a_job_that_kills_its_workers_is_failed_and_the_others_go_on(blocked, database_url):
-    with started(database_url, "populate", "--workers", "2") as process:
+def test_a_job_that_kills_its_workers_is_failed_and_the_others_go_on(blocked, labweave_command):
+    with ending(labweave_command.start("populate", "--workers", "2")) as process:
         first = wait_for_reader()
         os.kill(first, signal.SIGKILL)
         os.kill(wait_for_reader(but=[first]), signal.SIGKILL)
@@ -177,9 +162,9 @@ def test_a_job_that_kills_its_workers_is_failed_and_the_others_go_on(blocked, da
     assert rheobase.Rheobase().fetch1("n_recordings") == N_SWEEPS - 1
 
 
-def test_every_worker_killed_between_two_tables_is_replaced(blocked, database_url):
+def test_every_worker_killed_between_two_tables_is_replaced(blocked, labweave_command):
     path, kept = blocked
-    with started(database_url, "populate", "--workers", "2") as process:
+    with ending(labweave_command.start("populate", "--workers", "2")) as process:
         reader = wait_for_reader()
         until(lambda: len(recording.RecordingStimulus()) == N_SWEEPS - 1, "the other jobs")
         os.replace(kept, path)
@@ -194,9 +179,9 @@ def test_every_worker_killed_between_two_tables_is_replaced(blocked, database_ur
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT to all"])
-def test_a_stopped_run_leaves_no_job_reserved_or_failed(blocked, database_url, workers, how):
+def test_a_stopped_run_leaves_no_job_reserved_or_failed(blocked, labweave_command, workers, how):
     number = getattr(signal, how.split()[0])
-    with started(database_url, "populate", "--workers", str(workers)) as process:
+    with ending(labweave_command.start("populate", "--workers", str(workers))) as process:
         wait_for_reader()
         children = descendants(process)
         (os.killpg if how.endswith("all") else os.kill)(process.pid, number)
@@ -216,10 +201,10 @@ if "spawn_main" in " ".join(sys.orig_argv):
 """
 
 
-def test_ctrl_c_reaches_no_worker_that_is_just_starting(blocked, database_url, tmp_path):
+def test_ctrl_c_reaches_no_worker_that_is_just_starting(blocked, labweave_command, tmp_path):
     (tmp_path / "slow").mkdir()
     (tmp_path / "slow" / "sitecustomize.py").write_text(SLOW_START.format(seconds=600))
-    with started(database_url, "populate", "--workers", "2", PYTHONPATH=str(tmp_path / "slow")) as process:
+    with ending(labweave_command.start("populate", "--workers", "2", PYTHONPATH=str(tmp_path / "slow"))) as process:
         until(lambda: len(list((tmp_path / "slow").glob("*.began"))) == 2, "two workers that start")
         children = descendants(process)
         os.killpg(process.pid, signal.SIGINT)
@@ -231,9 +216,9 @@ def test_ctrl_c_reaches_no_worker_that_is_just_starting(blocked, database_url, t
     assert jobs("reserved") == [] and len(Worker()) == 0
 
 
-def test_a_run_that_was_killed_is_taken_up_by_the_next(blocked, database_url):
+def test_a_run_that_was_killed_is_taken_up_by_the_next(blocked, labweave_command):
     path, kept = blocked
-    with started(database_url, "populate", "--workers", "2") as process:
+    with ending(labweave_command.start("populate", "--workers", "2")) as process:
         wait_for_reader()
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
@@ -243,9 +228,9 @@ def test_a_run_that_was_killed_is_taken_up_by_the_next(blocked, database_url):
     assert len(recording.RecordingStimulus()) == N_SWEEPS and jobs() == []
 
 
-def test_workers_end_when_the_run_that_started_them_is_killed(blocked, database_url):
+def test_workers_end_when_the_run_that_started_them_is_killed(blocked, labweave_command):
     path, kept = blocked
-    with started(database_url, "populate", "--workers", "2") as process:
+    with ending(labweave_command.start("populate", "--workers", "2")) as process:
         wait_for_reader()
         children = descendants(process)
         process.kill()
@@ -255,12 +240,13 @@ def test_workers_end_when_the_run_that_started_them_is_killed(blocked, database_
     assert "reserved" not in {row["status"] for row in jobs()}
 
 
-def test_two_runs_at_once_make_each_result_once(database, database_url, tmp_path):
+def test_two_runs_at_once_make_each_result_once(database, labweave_command, tmp_path):
     write_cells(tmp_path / "data", 4)
     ingest.run("ephys", tmp_path / "data", **OPTIONS)
     add_target_set("t", [{"efeature": "Spikecount", "protocol": "IDrest", "amplitude": 200, "tolerance": 50}])
     add_cell_group("all")
-    with started(database_url, "populate") as first, started(database_url, "populate", "--workers", "2") as second:
+    first, second = labweave_command.start("populate"), labweave_command.start("populate", "--workers", "2")
+    with ending(first), ending(second):
         for process in (first, second):
             out, err = process.communicate(timeout=120)
             assert process.returncode == 0, out + err
@@ -298,7 +284,9 @@ def emoji_in_another_session(url):
 
 def test_datajoints_own_populate_works_beside_ours(blocked, database_url):
     path, kept = blocked
-    with started(database_url, "-c", BARE, program=()) as bare:
+    environment = {**os.environ, "LABWEAVE_DATABASE_URL": database_url, "LABWEAVE_PREFIX": PREFIX}
+    program = subprocess.Popen([sys.executable, "-c", BARE], env=environment, stdout=-1, stderr=-1, text=True)
+    with ending(program) as bare:
         until(
             lambda: "reserved" in {row["status"] for row in jobs()} or bare.poll() is not None,
             "a job of DataJoint's own",
@@ -318,10 +306,10 @@ def test_datajoints_own_populate_works_beside_ours(blocked, database_url):
     assert rheobase.Rheobase().fetch1("n_recordings") == N_SWEEPS
 
 
-def test_a_recording_that_is_ingested_anew_during_its_job_is_read_anew(blocked, database_url):
+def test_a_recording_that_is_ingested_anew_during_its_job_is_read_anew(blocked, labweave_command):
     path, kept = blocked
     old = kept.read_bytes()
-    with started(database_url, "populate") as process:
+    with ending(labweave_command.start("populate")) as process:
         pipe = until(lambda: open_if_read(path), "a process that opened the file")
         path.unlink()
         write_cell(path.parent, 0, "c", file="s3.h5", sweeps=sweeps_of(0)[5:])

@@ -1,6 +1,6 @@
 """ONE-api's cache tables of a large lab that never was, and a few sessions with real files; the same every time.
 
-python tests/benchmarks/one_tables.py FOLDER [SESSIONS]
+python tests/benchmarks/one/one_tables.py FOLDER [SESSIONS]
 """
 
 from __future__ import annotations

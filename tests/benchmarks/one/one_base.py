@@ -1,6 +1,6 @@
 """A large lab in a database: ONE-api's cache tables, made by a generator, put in as fast as the server takes them.
 
-    python tests/benchmarks/one_base.py TABLES URL PREFIX
+    python tests/benchmarks/one/one_base.py TABLES URL PREFIX
 
 TABLES is a folder with sessions.pqt and datasets.pqt. Every dataset gets one copy on a server.
 """

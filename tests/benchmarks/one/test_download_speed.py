@@ -16,7 +16,7 @@ import pytest
 
 from labweave.one.files.files import Copy, Files, Wanted
 
-FILE_SERVER = Path(__file__).resolve().parents[1] / "file_server.py"
+FILE_SERVER = Path(__file__).resolve().parents[2] / "file_server.py"
 FOLDER = "s1/2020-01-31/001/alf"
 LATENCY_S = 0.02
 

@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from alyx_recordings import load_recordings, multiplied
 

@@ -34,7 +34,7 @@ class Stimulus:
 
 
 def collectors_of(program):
-    sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "acquisition"))
+    sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "acquisition"))
     if program == "stytra":
         from stytra_side import stytra_collectors
 
