@@ -72,6 +72,15 @@ def export_tables(
         No session fits, or an id or name is one that ONE can't take; nothing is written.
     OSError
         The folder can't be written.
+
+    Examples
+    --------
+    >>> from labweave.one.export import export_tables
+    >>> written = export_tables("tables", labs=["cortexlab"])
+    >>> written.n_sessions, written.n_insertions
+    (3, 2)
+    >>> sorted(path.name for path in written.folder.iterdir())
+    ['datasets.pqt', 'insertions.pqt', 'sessions.pqt']
     """
     tables, given = open_tables(), {"lab": labs, "projects": projects, "subject": subjects}
     wanted = SessionFilter({name: values for name, values in given.items() if values})

@@ -47,6 +47,13 @@ class One(Lists, Loads, Ids, Types):
         Downloaded files keep the dataset's UUID in their names.
     record_loaded : bool
         Remember which datasets are loaded, for `save_loaded_ids`.
+
+    Examples
+    --------
+    >>> one = labweave.ONE(mode="local", silent=True)
+    >>> eid = one.search(subject="KS005", datasets="spikes.times.npy")[0]
+    >>> one.load_object(eid, "wheel").keys()
+    dict_keys(['position', 'timestamps'])
     """
 
     def load_cache(self, tables_dir: Any = None, clobber: bool = True, tag: str | None = None) -> dt.datetime:

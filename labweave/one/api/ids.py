@@ -26,6 +26,11 @@ class Ids(ApiBase):
         ------
         ValueError
             It names no session in any way known.
+
+        Examples
+        --------
+        >>> labweave.ONE(silent=True).to_eid("2019-05-07_1_ZM_1150")
+        UUID('5e550001-0001-4001-8001-000000000001')
         """
         return as_uuid(self._core.to_eid(id))
 
@@ -37,6 +42,12 @@ class Ids(ApiBase):
         ------
         ValueError
             It is no UUID.
+
+        Examples
+        --------
+        >>> one = labweave.ONE(cache_dir="cache", silent=True)
+        >>> print(one.eid2path("5e550001-0001-4001-8001-000000000001"))
+        cache/mainenlab/Subjects/ZM_1150/2019-05-07/001
         """
 
         def find(eids: list[Any]) -> list[Any]:
@@ -45,7 +56,13 @@ class Ids(ApiBase):
         return one_or_many(eid, find)
 
     def path2eid(self, path_obj: Any, query_type: str | None = None) -> Any:
-        """Return the eid of the session of a path, or of each in a list; None for a path without a known one."""
+        """Return the eid of the session of a path, or of each in a list; None for a path without a known one.
+
+        Examples
+        --------
+        >>> labweave.ONE(silent=True).path2eid("mainenlab/Subjects/ZM_1150/2019-05-07/001/alf/licks.times.npy")
+        UUID('5e550001-0001-4001-8001-000000000001')
+        """
         return one_or_many(path_obj, lambda paths: as_uuid(self._core.eids_of_paths(paths)))
 
     @id_argument
@@ -64,6 +81,12 @@ class Ids(ApiBase):
         ------
         ALFObjectNotFound
             There is no such session.
+
+        Examples
+        --------
+        >>> one = labweave.ONE(silent=True)
+        >>> one.eid2ref("5e550001-0001-4001-8001-000000000001", as_dict=False)
+        '2019-05-07_1_ZM_1150'
         """
 
         def refer(ids: list[Any]) -> list[Any]:

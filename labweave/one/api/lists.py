@@ -20,7 +20,13 @@ class Lists(ApiBase):
     """The methods that search and list."""
 
     def search_terms(self, query_type: str | None = None, endpoint: str | None = None) -> tuple[str, ...] | None:
-        """Return what `search` can be asked by; with an `endpoint`, what `search_insertions` can."""
+        """Return what `search` can be asked by; with an `endpoint`, what `search_insertions` can.
+
+        Examples
+        --------
+        >>> labweave.ONE(mode="local", silent=True).search_terms()
+        ('datasets', 'date_range', 'laboratory', 'number', 'projects', 'subject', 'task_protocol', 'dataset_qc_lte')
+        """
         if endpoint in (None, "sessions") and (query_type or self.mode) != "remote":
             return searching.TERMS
         from labweave.one.alyx.filters import filter_names
@@ -55,6 +61,16 @@ class Lists(ApiBase):
         ------
         ValueError
             An unknown or ambiguous term, or a value that can't be understood.
+
+        Examples
+        --------
+        >>> one = labweave.ONE(silent=True)
+        >>> found = one.search(subject="ZM_1150", date_range="2019-05-07")
+        >>> [one.eid2ref(eid, as_dict=False) for eid in found]
+        ['2019-05-07_2_ZM_1150', '2019-05-07_1_ZM_1150']
+        >>> eids, details = one.search(lab="cortexlab", datasets="spikes.times.npy", details=True)
+        >>> [(session.subject, session.task_protocol) for session in details]
+        [('KS005', '_iblrig_tasks_ephysChoiceWorld6.4.2')]
         """
         wanted = self._wanted(filters)
         if not details:
@@ -121,7 +137,13 @@ class Lists(ApiBase):
         return (pids, records) if details else pids
 
     def list_subjects(self) -> list[str]:
-        """Return the names of all subjects with sessions, sorted."""
+        """Return the names of all subjects with sessions, sorted.
+
+        Examples
+        --------
+        >>> labweave.ONE(silent=True).list_subjects()[:3]
+        ['KS005', 'SWC-043.2', 'ZM_11']
+        """
         return sorted(self._core.tables.names("subject"))
 
     def list_datasets(
@@ -157,6 +179,15 @@ class Lists(ApiBase):
         default_revisions_only : bool, default: False
         keep_eid_index : bool, default: False
             The frame is indexed by eid and dataset id.
+
+        Examples
+        --------
+        >>> one = labweave.ONE(silent=True)
+        >>> one.list_datasets("2019-04-11_1_KS005", "spikes*", collection="alf/probe01")
+        ['alf/probe01/spikes.amps.npy', 'alf/probe01/spikes.clusters.npy', 'alf/probe01/spikes.times.npy']
+        >>> frame = one.list_datasets("2019-05-07_1_ZM_1150", "*choice*", details=True)
+        >>> list(zip(frame["rel_path"], frame["qc"]))
+        [('alf/_ibl_trials.choice.npy', 'FAIL')]
         """
         options = {"max_qc": qc, "ignore_qc_not_set": ignore_qc_not_set}
         if eid is None or (isinstance(eid, str) and not eid):
@@ -184,6 +215,11 @@ class Lists(ApiBase):
         """Return the collections of the datasets that fit, "" for the session's root; see `list_datasets`.
 
         With `details`, a dictionary collection -> frame.
+
+        Examples
+        --------
+        >>> labweave.ONE(silent=True).list_collections("2019-04-11_1_KS005", "spikes*")
+        ['alf/probe00', 'alf/probe00/pykilosort', 'alf/probe01']
         """
         return self._list_by("collection", eid, filename, collection, revision, details)
 
@@ -199,6 +235,11 @@ class Lists(ApiBase):
         """Return the revisions of the datasets that fit, "" for those without; see `list_datasets`.
 
         With `details`, a dictionary revision -> frame.
+
+        Examples
+        --------
+        >>> labweave.ONE(silent=True).list_revisions("2019-04-11_1_KS005", "spikes.times*")
+        ['', '2022-01-01', '2024-05-06']
         """
         return self._list_by("revision", eid, filename, collection, revision, details)
 
@@ -241,6 +282,12 @@ class Lists(ApiBase):
         ------
         ALFObjectNotFound
             There is no such session.
+
+        Examples
+        --------
+        >>> session = labweave.ONE(silent=True).get_details("2019-04-11_1_KS005")
+        >>> session["lab"], session["date"], session["projects"]
+        ('cortexlab', datetime.date(2019, 4, 11), 'brainwide,practice')
         """
         if isinstance(eid, Iterable) and not isinstance(eid, (str, Mapping, PathLike)):
             return [self.get_details(each, full, query_type) for each in eid]

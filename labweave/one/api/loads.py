@@ -70,6 +70,15 @@ class Loads(ApiBase):
         Raises
         ------
         ALFObjectNotFound, ALFMultipleObjectsFound, ALFMultipleCollectionsFound
+
+        Examples
+        --------
+        >>> one = labweave.ONE(silent=True)
+        >>> spikes = one.load_object("2019-04-11_1_KS005", "spikes", collection="alf/probe01")
+        >>> sorted(spikes)
+        ['amps', 'clusters', 'times']
+        >>> spikes.times.shape
+        (120,)
         """
         rows = self._core.datasets(self._eid(eid))
         chosen = self._core.choose_object(rows, obj, collection, revision, wildcards=self.wildcards, **parts)
@@ -102,6 +111,15 @@ class Loads(ApiBase):
         Raises
         ------
         ALFObjectNotFound, ALFMultipleObjectsFound, ALFMultipleCollectionsFound, ALFMultipleRevisionsFound
+
+        Examples
+        --------
+        >>> one = labweave.ONE(silent=True)
+        >>> one.load_dataset("2019-05-07_1_ZM_1150", "licks.times").shape
+        (55,)
+        >>> path = one.load_dataset("2019-05-07_1_ZM_1150", "licks.times.npy", download_only=True)
+        >>> path.name
+        'licks.times.npy'
         """
         rows = self._core.datasets(self._eid(eid))
         row = self._core.choose_dataset(rows, dataset, collection, revision, wildcards=self.wildcards)
@@ -151,6 +169,13 @@ class Loads(ApiBase):
             Texts and dictionaries together, or lists of different lengths.
         ALFObjectNotFound
             One is missing.
+
+        Examples
+        --------
+        >>> one = labweave.ONE(silent=True)
+        >>> [choice, licks], records = one.load_datasets("2019-05-07_1_ZM_1150", ["_ibl_trials.choice", "licks.times"])
+        >>> choice.shape, licks.shape, records[1].rel_path
+        ((100,), (55,), 'alf/licks.times.npy')
         """
         if isinstance(datasets, (str, Mapping)):
             raise TypeError("`datasets` must be a list of names; for one dataset use load_dataset.")
@@ -254,6 +279,12 @@ class Loads(ApiBase):
             The session has no such collection.
         ALFObjectNotFound
             It has, but nothing in it fits.
+
+        Examples
+        --------
+        >>> probe = labweave.ONE(silent=True).load_collection("2019-04-11_1_KS005", "alf/probe01")
+        >>> sorted(probe), probe.clusters.depths.shape
+        (['channels', 'clusters', 'spikes'], (12,))
         """
         if unknown := set(parts) - set(matching.PARTS):
             raise TypeError(f"{', '.join(sorted(unknown))}: ALF names have the parts {', '.join(matching.PARTS)}.")
