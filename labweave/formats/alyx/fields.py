@@ -253,14 +253,16 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         _SEARCHED_JSON,
     ),
     "weighings": (
-        Field("url", "weighing_uuid", "id", of="weighings", is_volatile=True, is_required=True),
+        Field("url", "weighing_uuid", "id", "exact", of="weighings", is_volatile=True, is_required=True),
         _OF_SUBJECT,
         Field("date_time", "weighing_time", "time", "exact"),
         Field("weight", "weight", "number", "exact", is_required=True),
         _BY_USER,
     ),
     "water-administrations": (
-        Field("url", "administration_uuid", "id", of="water-administrations", is_volatile=True, is_required=True),
+        Field(
+            "url", "administration_uuid", "id", "exact", of="water-administrations", is_volatile=True, is_required=True
+        ),
         _OF_SUBJECT,
         Field("date_time", "administration_time", "time", "exact"),
         Field("water_administered", "volume", "number", "exact"),
@@ -299,7 +301,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("n_correct_trials", "n_correct_trials", "number", "exact"),
         Field("parent_session", "parent_eid", "id", "exact", of="sessions"),
         Field("auto_datetime", "source_stamp", "stamp", "exact"),
-        Field("users", "session.SessionUser.user", "names", of="users"),
+        Field("users", "session.SessionUser.user", "names", "path", of="users"),
         Field("procedures", "session.SessionProcedure.procedure", "names", "icontains", of="procedures"),
         *_computed("wateradmin_session_related", "data_dataset_session_related", "probe_insertion", "field_of_view"),
         *_computed("notes"),
@@ -356,7 +358,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         _SEARCHED_JSON,
     ),
     "datasets": (
-        Field("url", "dataset_id", "id", of="datasets", is_volatile=True, is_required=True),
+        Field("url", "dataset_id", "id", "exact", of="datasets", is_volatile=True, is_required=True),
         Field("session", "eid", "id", of="sessions"),
         Field("collection", "collection", "text", "exact"),
         Field("revision", "revision", "link", "exact", of="revisions"),
@@ -376,9 +378,9 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         _SEARCHED_JSON,
     ),
     "files": (
-        Field("url", "file_record_id", "id", of="files", is_volatile=True, is_required=True),
+        Field("url", "file_record_id", "id", "exact", of="files", is_volatile=True, is_required=True),
         Field("dataset", "dataset_id", "id", of="datasets", is_required=True),
-        Field("data_repository", "repository", "name", "exact", of="data-repository", is_required=True),
+        Field("data_repository", "repository", "link", "exact", of="data-repository", is_required=True),
         Field("relative_path", "relative_path", "raw", "exact", is_required=True),
         Field("exists", "present", "flag", "exact", is_required=True),
         Field("name", default=""),

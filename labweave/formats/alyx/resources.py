@@ -143,6 +143,20 @@ class Resource:
             self.complete(record, facts, mapped)
         return mapped
 
+    def to_record(self, row: Mapping[str, Any], base_url: str) -> dict[str, Any]:
+        """Return a row as a record: what its columns say, and what its json keeps."""
+        record = {field.name: field.default for field in self.fields if field.kind == "extra"}
+        if self.json:
+            record |= row[self.json] or {}
+        if self.by_nickname:
+            record["subject"] = row["subject"]
+        for field in self._columns:
+            if field.is_shown:
+                value = KINDS[field.kind].to_alyx(row[field.column])
+                is_address = field.kind == "id" and field.of and value
+                record[field.name] = f"{base_url}/{field.of}/{value}" if is_address else value
+        return record
+
     def record_id(self, record: Mapping[str, Any]) -> str:
         """Return what identifies a record: its uuid, or its name where it has none."""
         if self.name == "water-restriction":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from labweave.one.alyx.models import MODELS, restrict, split
+from labweave.one.alyx.models import MODELS, filter_name, resource_of, restrict, split
 from labweave.schemas import dataset, lab
 
 Filter = Callable[[Any, Any], Any]
@@ -77,23 +77,11 @@ def _with_histology(query: Any, value: Any) -> Any:
     return sliced if str(value).casefold() in ("true", "1") else query - sliced.proj()
 
 
-def _sessions_at_region(query: Any, value: Any) -> Any:
-    return restrict("sessions", query, "probe_insertion__trajectory_estimate__channels__brain_region__id", value)
-
-
-def _insertions_at_region(query: Any, value: Any) -> Any:
-    return restrict("insertions", query, "trajectory_estimate__channels__brain_region__id", value)
-
-
 def _copies(query: Any, value: Any) -> Any:
     """Keep datasets with a copy that is online and exists, or with one that doesn't."""
     exists = str(value).casefold() in ("true", "1")
     online = dataset.Repository() - {"repository_kind": "personal"}
     return query & (MODELS["files"].rows() & {"present": exists} & online.proj()).proj("dataset_id")
-
-
-def _alive(query: Any, value: Any) -> Any:
-    return restrict("subjects", query, "death_date__isnull", value)
 
 
 def _in_stock(query: Any, value: Any) -> Any:
@@ -138,36 +126,89 @@ def _probes_of(query: Any, datasets: Any) -> list[dict[str, Any]]:
     return [one for one in probes if any(one["probe_name"] in name for name in held.get(one["eid"], ()))]
 
 
-def _own(model: str, *names: str, **paths: str) -> dict[str, Filter]:
-    return {name: _any_of(model, name) for name in names} | {name: _any_of(model, path) for name, path in paths.items()}
+def _declared(endpoint: str) -> dict[str, Filter]:
+    """Return the filters that follow from the fields of an endpoint."""
+    found = {}
+    for field in resource_of(endpoint).fields:
+        if field.filter not in ("", "path"):
+            name = filter_name(field)
+            found[name] = _any_of(endpoint, name if field.filter == "exact" else f"{name}__{field.filter}")
+    return found
 
 
-def _not_known(what: str) -> Filter:
-    def refuse(query: Any, value: Any) -> Any:
-        raise ValueError(f"{what} The tables hold the numbers of brain regions: filter by atlas_id.")
+def _by_name_of_region(query: Any, value: Any) -> Any:
+    raise ValueError(
+        "This needs the names of the atlas. The tables hold the numbers of brain regions: filter by atlas_id."
+    )
 
-    return refuse
 
+_OF_SUBJECT = {"subject": "subject", "nickname": "subject__nickname__icontains", "lab": "subject__lab__name"}
+_OF_PROJECT = dict.fromkeys(("project", "projects"), "session__projects__name__icontains")
 
-_ATLAS = {name: _not_known(f"{name}={{}} needs the names of the atlas.") for name in ("atlas_acronym", "atlas_name")}
-
-FILTERS: dict[str, dict[str, Filter]] = {
+PATHS: dict[str, dict[str, str]] = {
     "sessions": {
-        **_own("sessions", "id", "number", "start_time", "end_time", "n_trials", "n_correct_trials", "narrative"),
-        **_own("sessions", "auto_datetime", "parent_session", "qc"),
-        **_own(
-            "sessions",
-            subject="subject__nickname__iexact",
-            type="type__iexact",
-            nickname="subject__nickname__icontains",
-            lab="lab__name__iexact",
-            task_protocol="task_protocol__icontains",
-            project="projects__name__icontains",
-            projects="projects__name__icontains",
-            location="location__name__icontains",
-            procedures="procedures__name__icontains",
-            tag="data_dataset_session_related__tags__name",
-        ),
+        "subject": "subject__nickname__iexact",
+        "nickname": "subject__nickname__icontains",
+        "lab": "lab__name__iexact",
+        "project": "projects__name__icontains",
+        "tag": "data_dataset_session_related__tags__name",
+    },
+    "datasets": {
+        "session": "session",
+        "tag": "tags__name",
+        "lab": "session__lab__name",
+        "subject": "session__subject__nickname",
+        "probe_insertion": "session__probe_insertion__id",
+        "date": "session__start_time__date",
+        "md5": "hash",
+        "created_date_gte": "created_datetime__gte",
+        "created_date_lte": "created_datetime__lte",
+        "public": "tags__tag__public",
+        "protected": "tags__tag__protected",
+    },
+    "files": {
+        "dataset": "dataset",
+        "lab": "dataset__session__lab__name",
+        "globus_is_personal": "data_repository__globus_is_personal",
+    },
+    "insertions": {
+        "session": "session",
+        "subject": "session__subject__nickname",
+        "lab": "session__lab__name",
+        "date": "session__start_time__date",
+        "experiment_number": "session__number",
+        "task_protocol": "session__task_protocol__icontains",
+        **_OF_PROJECT,
+        "tag": "session__data_dataset_session_related__tags__name",
+    },
+    "trajectories": {
+        "probe_insertion": "probe_insertion",
+        "session": "session",
+        "probe": "probe_insertion__name",
+        "subject": "probe_insertion__session__subject__nickname",
+        "date": "probe_insertion__session__start_time__date",
+        "experiment_number": "probe_insertion__session__number",
+        "project": "probe_insertion__session__projects__name__icontains",
+    },
+    "channels": {
+        "trajectory_estimate": "trajectory_estimate",
+        "probe_insertion": "trajectory_estimate__probe_insertion__id",
+        "session": "trajectory_estimate__session__id",
+        "subject": "trajectory_estimate__session__subject__nickname",
+        "lab": "trajectory_estimate__session__lab__name",
+    },
+    "subjects": {"project": "projects__name"},
+    "weighings": _OF_SUBJECT,
+    "water-administrations": _OF_SUBJECT,
+    "water-restriction": {"subject": "subject"},
+    "data-repository": {"globus_is_personal": "globus_is_personal"},
+}
+"""Endpoint -> filter -> the path that it compares, for filters that are not named as a field."""
+
+_AT_REGION = {"atlas_acronym": _by_name_of_region, "atlas_name": _by_name_of_region}
+
+OTHERS: dict[str, dict[str, Filter]] = {
+    "sessions": {
         "users": _all_of("sessions", "users__username"),
         "date_range": _date_range("sessions", "start_time__date"),
         "performance_gte": _performance(">="),
@@ -175,102 +216,32 @@ FILTERS: dict[str, dict[str, Filter]] = {
         "extended_qc": _json_pairs("sessions", "extended_qc"),
         "json": _json_pairs("sessions", "json"),
         "histology": _with_histology,
-        "atlas_id": _sessions_at_region,
-        **_ATLAS,
+        "atlas_id": _any_of("sessions", "probe_insertion__trajectory_estimate__channels__brain_region__id"),
+        **_AT_REGION,
     },
-    "datasets": {
-        **_own("datasets", "id", "session", "name", "collection", "revision", "qc", "dataset_type", "data_format"),
-        **_own("datasets", "file_size", "hash", "version", "default_dataset", "created_by", "created_datetime"),
-        **_own("datasets", "auto_datetime"),
-        **_own(
-            "datasets",
-            tag="tags__name",
-            tags="tags__name",
-            lab="session__lab__name",
-            subject="session__subject__nickname",
-            probe_insertion="session__probe_insertion__id",
-            date="session__start_time__date",
-            md5="hash",
-            created_date_gte="created_datetime__gte",
-            created_date_lte="created_datetime__lte",
-            public="tags__tag__public",
-            protected="tags__tag__protected",
-        ),
-        "exists": _copies,
-    },
-    "files": {
-        **_own("files", "id", "dataset", "data_repository", "exists", "relative_path"),
-        **_own("files", lab="dataset__session__lab__name", globus_is_personal="data_repository__globus_is_personal"),
-    },
+    "datasets": {"exists": _copies},
     "insertions": {
-        **_own("insertions", "id", "session", "name", "model", "serial", "auto_datetime"),
-        **_own(
-            "insertions",
-            subject="session__subject__nickname",
-            lab="session__lab__name",
-            date="session__start_time__date",
-            experiment_number="session__number",
-            task_protocol="session__task_protocol__icontains",
-            project="session__projects__name__icontains",
-            projects="session__projects__name__icontains",
-            tag="session__data_dataset_session_related__tags__name",
-        ),
-        "atlas_id": _insertions_at_region,
-        **_ATLAS,
-    },
-    "trajectories": {
-        **_own("trajectories", "id", "probe_insertion", "provenance", "session", "coordinate_system", "datetime"),
-        **_own("trajectories", "x", "y", "z", "depth", "theta", "phi", "roll"),
-        **_own(
-            "trajectories",
-            probe="probe_insertion__name",
-            subject="probe_insertion__session__subject__nickname",
-            date="probe_insertion__session__start_time__date",
-            experiment_number="probe_insertion__session__number",
-            project="probe_insertion__session__projects__name__icontains",
-        ),
-    },
-    "channels": {
-        **_own("channels", "id", "trajectory_estimate", "brain_region", "name", "axial", "lateral", "x", "y", "z"),
-        **_own(
-            "channels",
-            probe_insertion="trajectory_estimate__probe_insertion__id",
-            session="trajectory_estimate__session__id",
-            subject="trajectory_estimate__session__subject__nickname",
-            lab="trajectory_estimate__session__lab__name",
-        ),
+        "atlas_id": _any_of("insertions", "trajectory_estimate__channels__brain_region__id"),
+        **_AT_REGION,
     },
     "subjects": {
-        **_own("subjects", "id", "nickname", "lab", "responsible_user", "sex", "species", "strain", "line", "litter"),
-        **_own("subjects", "birth_date", "death_date", "source", "description"),
-        **_own("subjects", project="projects__name", projects="projects__name"),
-        "alive": _alive,
+        "alive": _any_of("subjects", "death_date__isnull"),
         "stock": _in_stock,
         "water_restricted": _restricted,
     },
-    "weighings": {
-        **_own("weighings", "id", "subject", "user", "date_time", "weight"),
-        **_own("weighings", nickname="subject__nickname__icontains", lab="subject__lab__name"),
-        "date_range": _date_range("weighings", "date_time"),
-    },
-    "water-administrations": {
-        **_own("water-administrations", "id", "subject", "user", "date_time", "water_administered", "water_type"),
-        **_own("water-administrations", "adlib", "session"),
-        **_own("water-administrations", nickname="subject__nickname__icontains", lab="subject__lab__name"),
-        "date_range": _date_range("water-administrations", "date_time"),
-    },
-    "water-restriction": _own("water-restriction", "subject", "start_time", "end_time"),
-    "notes": _own("notes", "id", "object_id", "user"),
-    "labs": _own("labs", "name", "institution", "timezone"),
-    "users": _own("users", "id", "username"),
-    "projects": _own("projects", "name"),
-    "locations": _own("locations", "name", "lab"),
-    "procedures": _own("procedures", "name"),
-    "revisions": _own("revisions", "id", "name"),
-    "tags": _own("tags", "id", "name", "protected", "public"),
-    "dataset-types": _own("dataset-types", "id", "name", "filename_pattern"),
-    "data-formats": _own("data-formats", "id", "name"),
-    "data-repository": _own("data-repository", "name", "globus_is_personal"),
+    "weighings": {"date_range": _date_range("weighings", "date_time")},
+    "water-administrations": {"date_range": _date_range("water-administrations", "date_time")},
+}
+"""Endpoint -> the filters that compare more than one field."""
+
+FILTERS: dict[str, dict[str, Filter]] = {
+    endpoint: {
+        **_declared(endpoint),
+        **{name: _any_of(endpoint, path) for name, path in PATHS.get(endpoint, {}).items()},
+        **OTHERS.get(endpoint, {}),
+    }
+    for endpoint in MODELS
+    if "." not in endpoint
 }
 """Endpoint -> the filters it takes besides ``django``, ``limit`` and ``offset``."""
 

@@ -1,4 +1,6 @@
-"""The names of Alyx's fields, and what ``django=`` filters mean on labweave's tables.
+"""What ``django=`` filters mean on labweave's tables.
+
+The fields are declared in `labweave.formats.alyx.fields`; which records name which others is said here.
 
 A filter is a path of field names with two underscores between them and an optional lookup at its end
 (``session__subject__nickname__icontains``). Text is compared in Python with the distinct values of the
@@ -12,11 +14,13 @@ import datetime as dt
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import datajoint as dj
 
+from labweave.formats.alyx import RESOURCES, Resource
+from labweave.formats.alyx.fields import KINDS, Field
 from labweave.schemas import dataset, lab, session, subject
 
 LOOKUPS = (
@@ -78,278 +82,115 @@ class Model:
     table: Any
     vanished: str
     columns: dict[str, Column]
-    links: dict[str, Link] = field(default_factory=dict)
+    links: dict[str, Link]
 
     def rows(self) -> Any:
         """Return the rows that are still at their source."""
         return self.table() & f"{self.vanished} is null" if self.vanished else self.table()
 
 
-def _uuid(attribute: str) -> dict[str, Column]:
-    return {"id": Column(attribute, "uuid"), "pk": Column(attribute, "uuid")}
+TABLES = {"dataset": dataset, "lab": lab, "session": session, "subject": subject}
+NAMED_BY = {"users": "username"}
+"""Resource -> the field that its records are named by, where that is not the name."""
 
+_SUBJECT = {"subject": Link("subjects", ("lab", "subject"))}
+_SESSION = {"session": Link("sessions", ("eid",))}
 
-def _named(attribute: str, *names: str) -> dict[str, Column]:
-    return {name: Column(attribute) for name in names}
-
-
-def _numbers(*names: str, prefix: str = "") -> dict[str, Column]:
-    return {name: Column(prefix + name, "number") for name in names}
-
-
-_OF_SUBJECT = {
-    **_named("subject", "subject", "subject__nickname"),
-    **_named("lab", "subject__lab", "subject__lab__name"),
+LINKS: dict[str, dict[str, Link]] = {
+    "sessions": {
+        **_SUBJECT,
+        "data_dataset_session_related": Link("datasets", ("eid",)),
+        "probe_insertion": Link("insertions", ("eid",)),
+    },
+    "datasets": {**_SESSION, "file_records": Link("files", ("dataset_id",))},
+    "files": {
+        "dataset": Link("datasets", ("dataset_id",)),
+        "data_repository": Link("data-repository", ("repository",)),
+    },
+    "insertions": {**_SESSION, "trajectory_estimate": Link("trajectories", ("eid", "probe_name"))},
+    "trajectories": {
+        **_SESSION,
+        "probe_insertion": Link("insertions", ("eid", "probe_name")),
+        "channels": Link("channels", ("trajectory_uuid",)),
+    },
+    "channels": {"trajectory_estimate": Link("trajectories", ("trajectory_uuid",))},
+    "subjects": {
+        "actions_sessions": Link("sessions", ("lab", "subject")),
+        "weighings": Link("weighings", ("lab", "subject")),
+    },
+    **dict.fromkeys(("weighings", "water-administrations", "water-restriction"), _SUBJECT),
 }
-_TO_SUBJECT = {"subject": Link("subjects", ("lab", "subject"))}
-_USER = _named("user", "user", "user__username")
+"""Endpoint -> the records that its own name, or that name them."""
 
-MODELS: dict[str, Model] = {
-    "sessions": Model(
-        session.Session,
-        "session_vanished",
-        {
-            **_uuid("eid"),
-            **_OF_SUBJECT,
-            "lab": Column("path_lab", otherwise="lab"),
-            "lab__name": Column("path_lab", otherwise="lab"),
-            **_numbers("n_trials", "n_correct_trials"),
-            "number": Column("session_number", "number"),
-            "start_time": Column("start_time", "time"),
-            "start_time__date": Column("session_date", "date"),
-            "end_time": Column("end_time", "time"),
-            "type": Column("session_type"),
-            "task_protocol": Column("task_protocol"),
-            **_named("session_location", "location", "location__name"),
-            "qc": Column("qc", "qc"),
-            "extended_qc": Column("extended_qc", "json"),
-            "json": Column("session_json", "json", "json"),
-            "narrative": Column("narrative"),
-            "parent_session": Column("parent_eid", "uuid"),
-            "auto_datetime": Column("source_stamp", "time"),
-        },
-        {
-            **_TO_SUBJECT,
-            "projects": Link("session-projects", ("eid",)),
-            "project": Link("session-projects", ("eid",)),
-            "users": Link("session-users", ("eid",)),
-            "procedures": Link("session-procedures", ("eid",)),
-            "data_dataset_session_related": Link("datasets", ("eid",)),
-            "probe_insertion": Link("insertions", ("eid",)),
-        },
-    ),
-    "session-projects": Model(session.SessionProject, "", _named("project", "name", "pk")),
-    "session-users": Model(session.SessionUser, "", _named("user", "username", "pk")),
-    "session-procedures": Model(session.SessionProcedure, "", _named("procedure", "name", "pk")),
-    "datasets": Model(
-        dataset.Dataset,
-        "dataset_vanished",
-        {
-            **_uuid("dataset_id"),
-            "name": Column("dataset_name"),
-            "collection": Column("collection"),
-            **_named("revision", "revision", "revision__name"),
-            **_named("dataset_type", "dataset_type", "dataset_type__name"),
-            **_named("data_format", "data_format", "data_format__name"),
-            "file_size": Column("file_size", "number"),
-            "hash": Column("hash"),
-            "version": Column("version"),
-            "qc": Column("dataset_qc", "qc"),
-            "default_dataset": Column("is_default", "bool"),
-            **_named("created_by", "created_by", "created_by__username"),
-            "created_datetime": Column("created", "time"),
-            "auto_datetime": Column("dataset_stamp", "time"),
-            "json": Column("dataset_json", "json", "json"),
-        },
-        {
-            "session": Link("sessions", ("eid",)),
-            "tags": Link("dataset-tags", ("dataset_id",)),
-            "file_records": Link("files", ("dataset_id",)),
-        },
-    ),
-    "dataset-tags": Model(dataset.DatasetTag, "", _named("tag", "name", "pk"), {"tag": Link("tags", ("tag",))}),
-    "files": Model(
-        dataset.FileRecord,
-        "file_vanished",
-        {
-            **_uuid("file_record_id"),
-            "exists": Column("present", "bool"),
-            "relative_path": Column("relative_path"),
-            **_named("repository", "data_repository", "data_repository__name"),
-        },
-        {
-            "dataset": Link("datasets", ("dataset_id",)),
-            "data_repository": Link("data-repository", ("repository",)),
-        },
-    ),
-    "insertions": Model(
-        session.ProbeInsertion,
-        "insertion_vanished",
-        {
-            **_uuid("pid"),
-            "name": Column("probe_name"),
-            **_named("model", "model", "model__name"),
-            "serial": Column("serial"),
-            "auto_datetime": Column("insertion_stamp", "time"),
-            "json": Column("insertion_json", "json", "json"),
-        },
-        {
-            "session": Link("sessions", ("eid",)),
-            "trajectory_estimate": Link("trajectories", ("eid", "probe_name")),
-        },
-    ),
-    "trajectories": Model(
-        session.Trajectory,
-        "trajectory_vanished",
-        {
-            **_uuid("trajectory_uuid"),
-            **_numbers("x", "y", "z", "depth", "theta", "phi", "roll"),
-            "provenance": Column("provenance"),
-            **_named("coordinate_system", "coordinate_system", "coordinate_system__name"),
-            "datetime": Column("trajectory_stamp", "time"),
-            "json": Column("trajectory_json", "json", "json"),
-        },
-        {
-            "probe_insertion": Link("insertions", ("eid", "probe_name")),
-            "session": Link("sessions", ("eid",)),
-            "channels": Link("channels", ("trajectory_uuid",)),
-        },
-    ),
-    "channels": Model(
-        session.Channel,
-        "channel_vanished",
-        {
-            **_uuid("channel_uuid"),
-            "name": Column("channel_name"),
-            **_numbers("axial", "lateral"),
-            **_numbers("x", "y", "z", prefix="channel_"),
-            "brain_region": Column("brain_region", "number"),
-            "brain_region__id": Column("brain_region", "number"),
-            "json": Column("channel_json", "json", "json"),
-        },
-        {"trajectory_estimate": Link("trajectories", ("trajectory_uuid",))},
-    ),
-    "subjects": Model(
-        subject.Subject,
-        "subject_vanished",
-        {
-            **_uuid("subject_uuid"),
-            "nickname": Column("subject"),
-            **_named("lab", "lab", "lab__name"),
-            "sex": Column("sex"),
-            "birth_date": Column("birth_date", "date"),
-            "death_date": Column("death_date", "date"),
-            "description": Column("subject_description"),
-            **_named("responsible_user", "responsible_user", "responsible_user__username"),
-            **_named("species", "species", "species__name"),
-            **_named("strain", "strain", "strain__name"),
-            **_named("line", "line", "line__name"),
-            **_named("litter", "litter", "litter__name"),
-            **_named("breeder", "source", "source__name"),
-            "json": Column("subject_json", "json", "json"),
-        },
-        {
-            "projects": Link("subject-projects", ("lab", "subject")),
-            "actions_sessions": Link("sessions", ("lab", "subject")),
-            "weighings": Link("weighings", ("lab", "subject")),
-        },
-    ),
-    "subject-projects": Model(subject.SubjectProject, "", _named("project", "name", "pk")),
-    "weighings": Model(
-        subject.Weighing,
-        "weighing_vanished",
-        {
-            **_uuid("weighing_uuid"),
-            **_OF_SUBJECT,
-            **_USER,
-            "date_time": Column("weighing_time", "time"),
-            "weight": Column("weight", "number"),
-        },
-        _TO_SUBJECT,
-    ),
-    "water-administrations": Model(
-        subject.WaterAdministration,
-        "administration_vanished",
-        {
-            **_uuid("administration_uuid"),
-            **_OF_SUBJECT,
-            **_USER,
-            "date_time": Column("administration_time", "time"),
-            "water_administered": Column("volume", "number"),
-            **_named("water_type", "water_type", "water_type__name"),
-            "adlib": Column("adlib", "bool"),
-            "session": Column("given_in_eid", "uuid"),
-        },
-        _TO_SUBJECT,
-    ),
-    "water-restriction": Model(
-        subject.WaterRestriction,
-        "restriction_vanished",
-        {
-            **_OF_SUBJECT,
-            "start_time": Column("restriction_start", "time"),
-            "end_time": Column("restriction_end", "time"),
-            "reference_weight": Column("reference_weight", "number"),
-        },
-        _TO_SUBJECT,
-    ),
-    "notes": Model(
-        session.SessionNote,
-        "note_vanished",
-        {
-            **_uuid("note_uuid"),
-            **_USER,
-            "object_id": Column("eid", "uuid"),
-            "text": Column("note_text"),
-            "date_time": Column("note_time", "time"),
-            "json": Column("note_json", "json", "json"),
-        },
-    ),
-    "labs": Model(
-        lab.Lab,
-        "lab_vanished",
-        {**_named("lab", "name", "pk"), "institution": Column("institution"), "timezone": Column("time_zone")},
-    ),
-    "users": Model(lab.LabMember, "member_vanished", {**_uuid("user_uuid"), **_named("user", "username")}),
-    "projects": Model(lab.Project, "project_vanished", _named("project", "name", "pk")),
-    "locations": Model(
-        lab.Location, "location_vanished", {**_named("location", "name"), **_named("lab", "lab", "lab__name")}
-    ),
-    "procedures": Model(session.Procedure, "procedure_vanished", _named("procedure", "name", "pk")),
-    "revisions": Model(dataset.Revision, "revision_vanished", {**_uuid("revision_uuid"), **_named("revision", "name")}),
-    "tags": Model(
-        dataset.Tag,
-        "tag_vanished",
-        {
-            **_uuid("tag_uuid"),
-            **_named("tag", "name"),
-            "protected": Column("is_protected", "bool"),
-            "public": Column("is_public", "bool"),
-        },
-    ),
-    "dataset-types": Model(
-        dataset.DatasetType,
-        "type_vanished",
-        {
-            **_uuid("dataset_type_uuid"),
-            **_named("dataset_type", "name"),
-            "filename_pattern": Column("filename_pattern"),
-        },
-    ),
-    "data-formats": Model(
-        dataset.DataFormat, "format_vanished", {**_uuid("data_format_uuid"), **_named("data_format", "name")}
-    ),
-    "data-repository": Model(
-        dataset.Repository,
-        "repository_vanished",
-        {
-            **_named("repository", "name", "pk"),
-            "hostname": Column("hostname"),
-            "data_url": Column("data_url"),
-            "globus_is_personal": Column("repository_kind", "bool", equal="personal"),
-        },
-    ),
+_NICKNAME = {
+    **dict.fromkeys(("subject", "subject__nickname"), Column("subject")),
+    **dict.fromkeys(("subject__lab", "subject__lab__name"), Column("lab")),
 }
+COLUMNS: dict[str, dict[str, Column]] = {
+    "sessions": {
+        **dict.fromkeys(("lab", "lab__name"), Column("path_lab", otherwise="lab")),
+        "start_time__date": Column("session_date", "date"),
+    },
+    "channels": {"brain_region__id": Column("brain_region", "number")},
+    "data-repository": {"globus_is_personal": Column("repository_kind", "bool", equal="personal")},
+}
+"""Endpoint -> what its filters may name besides its fields."""
+
+
+def resource_of(endpoint: str) -> Resource:
+    """Return the resource whose fields are those of an endpoint: a session has those of its details."""
+    return RESOURCES["session-details" if endpoint == "sessions" else endpoint]
+
+
+def table_of(label: str) -> Any:
+    """Return a table by its label, for example ``session.Session``."""
+    schema, _, name = label.partition(".")
+    return getattr(TABLES[schema], name)
+
+
+def filter_name(field: Field) -> str:
+    """Return what filters call a field: an address is that of the record's own id."""
+    return "id" if field.name == "url" else field.name
+
+
+def _columns_of(resource: Resource) -> dict[str, Column]:
+    columns: dict[str, Column] = {}
+    for field in resource.fields:
+        name = filter_name(field)
+        if not field.filter or field.kind == "names":
+            continue
+        if field.kind == "extra":
+            columns[name] = Column(resource.json, "json", field.name)
+            continue
+        columns[name] = Column(field.column, KINDS[field.kind].compared_as)
+        if field.kind in ("link", "label"):
+            columns[f"{name}__{NAMED_BY.get(field.of, 'name')}"] = columns[name]
+    names_one = resource.name != "locations"  # two labs may have locations of one name
+    key = columns.get("id", columns.get("name") if names_one else None)
+    return {**columns, "pk": key} if key else columns
+
+
+def _models() -> dict[str, Model]:
+    """Return a model for each endpoint, and for each list of names in its records."""
+    models: dict[str, Model] = {}
+    for endpoint in RESOURCES.keys() - {"session-details", "surgeries"}:
+        resource, links = resource_of(endpoint), dict(LINKS.get(endpoint, {}))
+        for field in resource.fields:
+            if field.kind == "names" and field.filter:
+                label, _, attribute = field.column.rpartition(".")
+                links[field.name] = Link(f"{endpoint}.{field.name}", resource.key)
+                columns = dict.fromkeys((NAMED_BY.get(field.of, "name"), "pk"), Column(attribute))
+                own = {attribute: Link(field.of, (attribute,))}
+                models[f"{endpoint}.{field.name}"] = Model(table_of(label), "", columns, own)
+        if endpoint == "sessions":
+            links["project"] = links["projects"]
+        named = _NICKNAME if RESOURCES[endpoint].by_nickname else {}
+        columns = {**_columns_of(resource), **named, **COLUMNS.get(endpoint, {})}
+        models[endpoint] = Model(table_of(resource.table), resource.mark, columns, links)
+    return models
+
+
+MODELS = _models()
 
 
 def literal(text: Any) -> Any:
