@@ -50,8 +50,8 @@ labweave.schemas.onedata: session load_dataset
 labweave.ephys: find_rheobase read_recordings_of_file compute_efeatures simulate_protocol spike_times AutoTarget
 labweave.ephys.extract: extract_efeatures read_recordings
 labweave.ephys.plots: draw_recordings draw_firing_rates
-labweave.ephys.generation: generate_step
-labweave.formats.recordings: write_recordings list_sweeps read_file inspect_nwb
+labweave.ephys.stimulus.generation: generate_step
+labweave.formats.recordings: open write_recordings read_file inspect_nwb
 labweave.formats.axopy: Storage Design recover storage_to_zip
 labweave.formats.alf: load_object load_file save_object_npy parse_name to_alf iter_sessions filter_by
 labweave.formats.alyx: AlyxClient
@@ -97,9 +97,8 @@ NOT_YET = {
     "labweave.ephys.extract:read_recordings",
     "labweave.ephys.plots:draw_recordings",
     "labweave.ephys.plots:draw_firing_rates",
-    "labweave.ephys.generation:generate_step",
+    "labweave.ephys.stimulus.generation:generate_step",
     "labweave.formats.recordings:write_recordings",
-    "labweave.formats.recordings:list_sweeps",
     "labweave.formats.recordings:read_file",
     "labweave.formats.recordings:inspect_nwb",
     "labweave.formats.axopy:Storage",

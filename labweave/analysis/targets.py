@@ -12,7 +12,7 @@ from labweave import ephys
 from labweave.database import current, upsert
 from labweave.database.values import to_json
 from labweave.ephys.auto_targets import AutoTarget, choose_auto_targets, default_auto_targets
-from labweave.ephys.protocols import MODES
+from labweave.ephys.grouping import MODES
 from labweave.ephys.rheobase import validate_settings
 from labweave.ephys.targets import Target, complete_settings, convert_legacy_targets
 from labweave.errors import ConfigError, SchemaError

@@ -213,7 +213,7 @@ def _each_cell(key: Mapping[str, str]) -> Iterator[tuple[str, Contents, list[str
 def _arranged(features: dict, protocols: dict, currents: dict) -> Contents:
     """Return contents with all names in BluePyEfe's order: a database keeps none."""
     from labweave.ephys import DEFAULT_EFEL_SETTINGS
-    from labweave.ephys.ecodes import FAMILIES
+    from labweave.ephys.stimulus.ecodes import FAMILIES
 
     steps = {frozenset(names): names for names in ([name for name, _ in f.step] for f in FAMILIES.values())}
     for places in features.values():

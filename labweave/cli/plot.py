@@ -237,7 +237,7 @@ def _place(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _summarize(row: dict[str, Any], rheobase: float | None) -> Any:
     """Return a sweep's amplitudes in the form the figures take."""
-    from labweave.ephys.ecodes import FAMILIES
+    from labweave.ephys.stimulus.ecodes import FAMILIES
 
     ecode = FAMILIES[row["ecode"]]
     effective = row["params"].get(ecode.effective)

@@ -1,65 +1,59 @@
 """Electrophysiology without a database: stimuli, spikes, rheobase, e-features, targets, a model cell."""
 
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from labweave.ephys.auto_targets import (
-        AutoTarget,
-        auto_targets_from_presets,
-        choose_auto_targets,
-        default_auto_targets,
-    )
-    from labweave.ephys.cell import Cell
-    from labweave.ephys.ecodes import ECODES, ECode, find_ecode
-    from labweave.ephys.efeatures import (
-        compute_efeatures,
-        efeature_mean,
-        validate_efeatures,
-    )
-    from labweave.ephys.efel_core import DEFAULT_EFEL_SETTINGS, efel_session
-    from labweave.ephys.protocols import (
-        EFeatureTarget,
-        Protocol,
-        RecordingSummary,
-        describe_protocols,
-        effective_amplitude,
-        group_efeatures,
-        holding_and_threshold_currents,
-        is_match,
-    )
-    from labweave.ephys.recording import Recording, read_recordings_of_file
-    from labweave.ephys.rheobase import DEFAULT_RHEOBASE_PROTOCOLS, STRATEGIES, RheobaseResult, find_rheobase
-    from labweave.ephys.simulation import (
-        CellModel,
-        StepProtocol,
-        example_cells,
-        simulate,
-        simulate_protocol,
-        true_rheobase,
-    )
-    from labweave.ephys.spikes import auto_threshold, spike_times, spikecount
-    from labweave.ephys.stored import (
-        ExtractionInputs,
-        cells_of_rows,
-        group_cells,
-        hash_of_cells,
-        read_stored_recording,
-    )
-    from labweave.ephys.targets import Target, complete_settings, convert_legacy_targets, settings_key, value_key
-    from labweave.formats.recordings.notices import (
-        EphysWarning,
-        FeatureWarning,
-        ReadingWarning,
-        RheobaseWarning,
-        StimulusError,
-        StimulusWarning,
-        UnknownFeature,
-        UnknownProtocol,
-    )
-    from labweave.formats.recordings.units import to_ms, to_mv, to_na
+from labweave.ephys.auto_targets import (
+    AutoTarget,
+    auto_targets_from_presets,
+    choose_auto_targets,
+    default_auto_targets,
+)
+from labweave.ephys.cell import Cell
+from labweave.ephys.efeatures.compute import (
+    compute_efeatures,
+    efeature_mean,
+    validate_efeatures,
+)
+from labweave.ephys.efeatures.efel_core import DEFAULT_EFEL_SETTINGS, efel_session
+from labweave.ephys.efeatures.spikes import auto_threshold, spike_times, spikecount
+from labweave.ephys.grouping import (
+    EFeatureTarget,
+    Protocol,
+    RecordingSummary,
+    describe_protocols,
+    effective_amplitude,
+    group_efeatures,
+    holding_and_threshold_currents,
+    is_match,
+)
+from labweave.ephys.recording import Recording, read_recordings_of_file
+from labweave.ephys.rheobase import DEFAULT_RHEOBASE_PROTOCOLS, STRATEGIES, RheobaseResult, find_rheobase
+from labweave.ephys.simulation import (
+    CellModel,
+    StepProtocol,
+    example_cells,
+    simulate,
+    simulate_protocol,
+    true_rheobase,
+)
+from labweave.ephys.stimulus.ecodes import ECODES, ECode, find_ecode
+from labweave.ephys.stored import (
+    ExtractionInputs,
+    cells_of_rows,
+    group_cells,
+    hash_of_cells,
+    read_stored_recording,
+)
+from labweave.ephys.targets import Target, complete_settings, convert_legacy_targets, settings_key, value_key
+from labweave.formats.recordings.notices import (
+    EphysWarning,
+    FeatureWarning,
+    ReadingWarning,
+    RheobaseWarning,
+    StimulusError,
+    StimulusWarning,
+    UnknownFeature,
+    UnknownProtocol,
+)
+from labweave.formats.recordings.units import to_ms, to_mv, to_na
 
 __all__ = [
     "DEFAULT_EFEL_SETTINGS",
@@ -120,21 +114,3 @@ __all__ = [
     "validate_efeatures",
     "value_key",
 ]
-
-_PARTS = (
-    "labweave.formats.recordings.notices", "labweave.formats.recordings.units",
-    *(f"labweave.ephys.{part}" for part in (
-        "rheobase", "efel_core", "spikes", "targets", "protocols", "recording", "ecodes", "efeatures", "cell",
-        "auto_targets", "simulation", "stored",
-    )),
-)  # fmt: skip
-
-
-def __getattr__(name: str) -> Any:
-    """Load the part that has a name when it is first asked for: the tables need few of them."""
-    if name in __all__:
-        for part in _PARTS:
-            module = importlib.import_module(part)
-            if name in vars(module):
-                return globals().setdefault(name, vars(module)[name])
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labweave.ephys.efeatures import compute_efeatures, efeature_mean
+from labweave.ephys.efeatures.compute import compute_efeatures, efeature_mean
 from labweave.ephys.recording import Recording, read_recordings_of_file
 from labweave.ephys.targets import settings_key
 

@@ -18,10 +18,9 @@ from typing import Any
 
 from labweave.ephys.auto_targets import AutoTarget, auto_targets_from_presets, choose_auto_targets, default_auto_targets
 from labweave.ephys.cell import Cell, set_efeatures
-from labweave.ephys.ecodes import find_ecode
-from labweave.ephys.efeatures import validate_efeatures
-from labweave.ephys.efel_core import DEFAULT_EFEL_SETTINGS, efel_session
-from labweave.ephys.protocols import (
+from labweave.ephys.efeatures.compute import validate_efeatures
+from labweave.ephys.efeatures.efel_core import DEFAULT_EFEL_SETTINGS, efel_session
+from labweave.ephys.grouping import (
     EFeatureTarget,
     Protocol,
     check_mode,
@@ -31,6 +30,7 @@ from labweave.ephys.protocols import (
 )
 from labweave.ephys.recording import Recording, read_recordings_of_file
 from labweave.ephys.rheobase import DEFAULT_RHEOBASE_PROTOCOLS, find_rheobase, validate_settings
+from labweave.ephys.stimulus.ecodes import find_ecode
 from labweave.ephys.targets import Target, complete_settings, convert_legacy_targets, settings_key
 from labweave.errors import LabweaveError
 from labweave.formats.recordings.notices import FeatureWarning, ReadingWarning

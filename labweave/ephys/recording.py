@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from labweave.ephys.ecodes import find_ecode
-from labweave.ephys.interpolation import Grid
-from labweave.ephys.spikes import auto_threshold, interp_step, is_strict, spike_times, spikes_on_grid
-from labweave.ephys.stimulus import Sweep
+from labweave.ephys.efeatures.interpolation import Grid
+from labweave.ephys.efeatures.spikes import auto_threshold, interp_step, is_strict, spike_times, spikes_on_grid
+from labweave.ephys.stimulus.ecodes import find_ecode
+from labweave.ephys.stimulus.sweep import Sweep
 from labweave.errors import ReadError, SourceError
 from labweave.formats.recordings.units import to_ms, to_mv, to_na
 

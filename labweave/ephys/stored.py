@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from labweave.ephys.cell import Cell
-from labweave.ephys.protocols import RecordingSummary, describe_protocols, group_efeatures
+from labweave.ephys.grouping import RecordingSummary, describe_protocols, group_efeatures
 from labweave.ephys.recording import Recording, read_recordings_of_file
 from labweave.ephys.targets import Target, value_key
 from labweave.errors import ComputeError

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labweave.ephys.levels import Levels, fit_levels
-from labweave.ephys.stimulus import BASE_SAMPLES, WINDOW, Sweep, median
+from labweave.ephys.stimulus.levels import Levels, fit_levels
+from labweave.ephys.stimulus.sweep import BASE_SAMPLES, WINDOW, Sweep, median
 from labweave.formats.recordings.notices import StimulusError
 
 MARGIN_MS = 2.0  # no step starts or ends closer to the ends of a sweep

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from labweave.ephys.interpolation import Grid
+from labweave.ephys.efeatures.interpolation import Grid
 
 DEFAULT_EFEL_SETTINGS = {"strict_stiminterval": True, "Threshold": -20.0, "interp_step": 0.025}
 _LOCK = threading.RLock()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labweave.ephys.ecodes import FAMILIES, find_ecode
-from labweave.ephys.stimulus import Sweep
+from labweave.ephys.stimulus.ecodes import FAMILIES, find_ecode
+from labweave.ephys.stimulus.sweep import Sweep
 
 HOLD = {"tend": 1000.0, "hypamp": -0.05, "dt": 0.1}
 TWO_STEPS = {**HOLD, "tend": 1200.0, "ton": 200.0, "tmid": 500.0, "toff": 700.0, "amp": -0.2, "amp2": 0.1}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from labweave.ephys.array_features.trace import NOTHING, Trace, total
+from labweave.ephys.efeatures.arrays.trace import NOTHING, Trace, total
 
 
 def mean_frequency(trace: Trace) -> np.ndarray:

@@ -6,11 +6,11 @@ import difflib
 
 import numpy as np
 
-from labweave.ephys.array_features import array_efeatures
-from labweave.ephys.efel_core import call_efel, known_efeatures
-from labweave.ephys.interpolation import efel_grid
+from labweave.ephys.efeatures.arrays import array_efeatures
+from labweave.ephys.efeatures.efel_core import call_efel, known_efeatures
+from labweave.ephys.efeatures.interpolation import efel_grid
+from labweave.ephys.efeatures.spikes import interp_step
 from labweave.ephys.recording import Recording
-from labweave.ephys.spikes import interp_step
 from labweave.formats.recordings.notices import UnknownFeature
 
 _WINDOW_KEYS = ("stim_start", "stim_end")

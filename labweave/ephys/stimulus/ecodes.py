@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labweave.ephys import generation
-from labweave.ephys.detection import (
+from labweave.ephys.stimulus import generation
+from labweave.ephys.stimulus.detection import (
     Detection,
     detect_ramp_end,
     detect_sahp,
@@ -21,7 +21,7 @@ from labweave.ephys.detection import (
     detect_waveform,
     noise_threshold,
 )
-from labweave.ephys.stimulus import BASE_SAMPLES, Sweep, check_order, check_ton, median, outside
+from labweave.ephys.stimulus.sweep import BASE_SAMPLES, Sweep, check_order, check_ton, median, outside
 from labweave.formats.recordings.notices import StimulusError, UnknownProtocol
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from labweave.ephys.array_features.trace import NOTHING, NOWHERE, OnlyEfelKnows, Trace, first_within, total
+from labweave.ephys.efeatures.arrays.trace import NOTHING, NOWHERE, OnlyEfelKnows, Trace, first_within, total
 
 
 def ap_amplitude(trace: Trace) -> np.ndarray:

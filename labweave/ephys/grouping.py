@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from labweave.ephys.ecodes import ECode, find_ecode
+from labweave.ephys.stimulus.ecodes import ECode, find_ecode
 from labweave.ephys.targets import Target, complete_settings, value_key
 from labweave.errors import ComputeError
 from labweave.formats.recordings.notices import FeatureWarning

@@ -13,9 +13,9 @@ from dataclasses import fields
 
 import numpy as np
 
-from labweave.ephys.array_features import spike_shape, spike_times, subthreshold
-from labweave.ephys.array_features.trace import OnlyEfelKnows, Trace
-from labweave.ephys.interpolation import Grid
+from labweave.ephys.efeatures.arrays import spike_shape, spike_times, subthreshold
+from labweave.ephys.efeatures.arrays.trace import OnlyEfelKnows, Trace
+from labweave.ephys.efeatures.interpolation import Grid
 
 FEATURES = {**spike_times.FEATURES, **spike_shape.FEATURES, **subthreshold.FEATURES}
 _SETTINGS_WITHOUT_DEFAULT = {"stimulus_current", "offset", "decay_start_after_stim", "decay_end_after_stim"}

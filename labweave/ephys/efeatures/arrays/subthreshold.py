@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from labweave.ephys.array_features.trace import NOTHING, OnlyEfelKnows, Trace, total
+from labweave.ephys.efeatures.arrays.trace import NOTHING, OnlyEfelKnows, Trace, total
 
 
 def voltage_deflection(trace: Trace) -> np.ndarray:

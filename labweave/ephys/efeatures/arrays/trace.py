@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from labweave.ephys.interpolation import Grid
-from labweave.ephys.spikes import peak_indices
+from labweave.ephys.efeatures.interpolation import Grid
+from labweave.ephys.efeatures.spikes import peak_indices
 
 NOTHING = np.empty(0)
 NOWHERE = np.empty(0, dtype=np.intp)

@@ -12,9 +12,9 @@ from scipy.ndimage import median_filter
 from synthetic import sweep
 
 from labweave.ephys import Recording, StimulusError, StimulusWarning, find_rheobase, read_recordings_of_file
-from labweave.ephys.detection import find_away
-from labweave.ephys.levels import fit_levels
-from labweave.ephys.stimulus import Sweep
+from labweave.ephys.stimulus.detection import find_away
+from labweave.ephys.stimulus.levels import fit_levels
+from labweave.ephys.stimulus.sweep import Sweep
 from labweave.errors import ConfigError
 
 FILE = {"filepath": "cell/sweep_1.h5"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from labweave.ephys.interpolation import Grid, efel_grid
-from labweave.ephys.stimulus import median
+from labweave.ephys.efeatures.interpolation import Grid, efel_grid
+from labweave.ephys.stimulus.sweep import median
 
 EFEL_INTERP_STEP = 0.1  # ms, eFEL's own default
 

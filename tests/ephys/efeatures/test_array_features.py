@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from synthetic import sweep
 
 from labweave import ephys
-from labweave.ephys.array_features import FEATURES, array_efeatures
 from labweave.ephys.auto_targets import PRESETS
-from labweave.ephys.efel_core import call_efel, efel_session, known_efeatures
-from labweave.ephys.interpolation import efel_grid
+from labweave.ephys.efeatures.arrays import FEATURES, array_efeatures
+from labweave.ephys.efeatures.efel_core import call_efel, efel_session, known_efeatures
+from labweave.ephys.efeatures.interpolation import efel_grid
 
 DEFAULT = ephys.DEFAULT_EFEL_SETTINGS
 
