@@ -39,6 +39,13 @@ class AutoTarget:
     ------
     ConfigError
         A number that can't be used.
+
+    Examples
+    --------
+    >>> from labweave.ephys import AutoTarget
+    >>> wish = AutoTarget(["IDrest", "Step"], [150, 200], ["AP_amplitude"], min_recordings_per_amplitude=3)
+    >>> wish.tolerance, wish.preferred_number_protocols
+    (10.0, 1)
     """
 
     protocols: Sequence[str]
@@ -111,6 +118,16 @@ def choose_auto_targets(cells: Iterable[Any], auto_targets: Iterable[AutoTarget]
     -------
     list of dict
         Empty, with a `FeatureWarning`, when no recording fits, for example for want of a rheobase.
+
+    Examples
+    --------
+    >>> from labweave.ephys import AutoTarget, choose_auto_targets
+    >>> from labweave.ephys.extract import compute_rheobase, read_recordings
+    >>> cells = read_recordings({"sim01": {"IDrest": [{"filepath": "labweave-demo/recordings/sim01.h5"}]}})
+    >>> compute_rheobase(cells, ["IDrest"])
+    >>> wish = AutoTarget(["IDrest"], [200, 150], ["mean_frequency"], min_recordings_per_amplitude=1)
+    >>> [(target["efeature"], target["amplitude"]) for target in choose_auto_targets(cells, [wish])]
+    [('mean_frequency', 200)]
     """
     recordings = [recording for cell in cells for recording in cell.recordings]
     targets = []

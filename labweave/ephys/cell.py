@@ -18,6 +18,14 @@ class Cell:
     recordings : list of Recording, optional
     rheobase : float, optional
         nA.
+
+    Examples
+    --------
+    >>> from labweave.ephys import Cell
+    >>> cell = Cell("sim01")
+    >>> cell.read_recordings([{"filepath": "labweave-demo/recordings/sim01.h5"}], "IDrest")
+    >>> cell
+    <Cell sim01: 6 recordings, rheobase None nA>
     """
 
     def __init__(self, name: str, recordings=None, rheobase: float | None = None):

@@ -102,6 +102,12 @@ def read_recordings(
         A protocol of no known stimulus family.
     LabweaveError
         No file could be read; the error of the first. When only some can't, each gives a `ReadingWarning`.
+
+    Examples
+    --------
+    >>> from labweave.ephys.extract import read_recordings
+    >>> read_recordings({"sim01": {"IDrest": [{"filepath": "labweave-demo/recordings/sim01.h5"}]}})
+    [<Cell sim01: 6 recordings, rheobase None nA>]
     """
     work = partial(_read, reader=recording_reader, efel_settings=efel_settings)
     return _mapped(work, files_metadata, map_function, compat)
@@ -370,6 +376,21 @@ def extract_efeatures(
         anything is read.
     LabweaveError
         As in `read_recordings` and `compute_rheobase`.
+
+    Examples
+    --------
+    >>> from labweave.ephys import DEFAULT_EFEL_SETTINGS
+    >>> from labweave.ephys.extract import extract_efeatures
+    >>> files = {"sim01": {"IDrest": [{"filepath": "labweave-demo/recordings/sim01.h5"}]}}
+    >>> target = {"efeature": "mean_frequency", "protocol": "IDrest", "amplitude": 200, "tolerance": 10}
+    >>> features, protocols, currents = extract_efeatures(
+    ...     "results", files, [target], protocols_rheobase=["IDrest"], efel_settings=DEFAULT_EFEL_SETTINGS
+    ... )
+    >>> entry = features["IDrest_200"]["soma"][0]
+    >>> entry["feature"], round(entry["val"][0], 1), entry["n"]
+    ('mean_frequency', 30.2, 1)
+    >>> round(currents["threshold_current"][0], 2)
+    0.06
     """
     if not files_metadata:
         raise ValueError("files_metadata is empty: there is nothing to extract efeatures from.")

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from labweave.ephys.efeatures.interpolation import Grid
-from labweave.ephys.efeatures.spikes import auto_threshold, interp_step, is_strict, spike_times, spikes_on_grid
+from labweave.ephys.efeatures.spikes import auto_threshold, spike_times
 from labweave.ephys.stimulus.ecodes import find_ecode
 from labweave.ephys.stimulus.sweep import Sweep
 from labweave.errors import ReadError, SourceError
@@ -58,6 +57,14 @@ class Recording:
         No stimulus family has this name.
     StimulusError
         Timings contradict the sweep.
+
+    Examples
+    --------
+    >>> from labweave.ephys import Recording, simulate_protocol, CellModel
+    >>> (sweep,) = simulate_protocol(CellModel(), "IDrest", amplitudes_pa=[150])
+    >>> recording = Recording("IDrest", {}, sweep)
+    >>> round(recording.amp, 2), recording.timing, recording.peak_time[:2].round()
+    (0.15, 'given', array([229., 264.]))
     """
 
     def __init__(self, protocol_name, file_metadata, sweep, efel_settings=None):
@@ -116,18 +123,9 @@ class Recording:
     @cached_property
     def peak_time(self) -> np.ndarray:
         """Times of the spikes inside the stimulus, in ms; empty for a silent sweep."""
-        return spike_times(self.t, self.voltage, self.ton, self.toff, self._threshold(), self.efel_settings)
-
-    def find_spikes(self, grid: Grid, voltage) -> None:
-        """Set ``peak_time`` from the voltage on a grid, when it is the one that ``efel_settings`` asks for."""
-        if "peak_time" not in vars(self) and grid.step == interp_step(self.efel_settings):
-            self.peak_time = spikes_on_grid(
-                grid, voltage, self.ton, self.toff, self._threshold(), is_strict(self.efel_settings)
-            )
-
-    def _threshold(self) -> float:
         given = self.efel_settings.get("Threshold")
-        return self.auto_threshold if given is None else float(given)
+        threshold = self.auto_threshold if given is None else float(given)
+        return spike_times(self.t, self.voltage, self.ton, self.toff, threshold, self.efel_settings)
 
     @property
     def spikecount(self) -> int:
@@ -178,6 +176,14 @@ def read_recordings_of_file(protocol_name, file_metadata, reader=None, efel_sett
     -------
     list of Recording
         Empty if the file has no sweep of this protocol.
+
+    Examples
+    --------
+    >>> from labweave.ephys import read_recordings_of_file
+    >>> recordings = read_recordings_of_file("IDrest", {"filepath": "labweave-demo/recordings/sim01.h5"})
+
+    >>> [(round(1000 * recording.amp), recording.spikecount) for recording in recordings]  # pA, spikes
+    [(40, 0), (60, 1), (80, 7), (100, 13), (120, 18), (200, 36)]
     """
     from labweave.formats.recordings import read_file
 

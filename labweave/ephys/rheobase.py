@@ -182,6 +182,14 @@ def find_rheobase(
     of majority is one bin too high and its last bin is not looked at; recordings with spikes at negative
     currents are candidates, and a rheobase of 0 nA is none. ``compat`` does the same, except that majority
     without any spike is None instead of an error.
+
+    Examples
+    --------
+    >>> from labweave.ephys import find_rheobase
+    >>> find_rheobase([0.05, 0.10, 0.15, 0.20], [0, 0, 1, 4])
+    RheobaseResult(rheobase=0.15, n_recordings=4, reason='lowest amplitude with 1 or more spikes (1)')
+    >>> find_rheobase([0.05, 0.10, 0.15, 0.20], [1, 0, 1, 4], "flush", {"flush_length": 1}).rheobase
+    0.15
     """
     validate_settings(strategy, settings, compat)
     amplitudes = np.asarray(amp_na, dtype=np.float64).reshape(-1)

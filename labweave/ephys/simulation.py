@@ -113,6 +113,16 @@ def simulate(cell: CellModel, current_pa, dt_ms: float = 0.05) -> np.ndarray:
     Notes
     -----
     Exponential Euler for gates (tabulated) and voltage.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from labweave.ephys import CellModel, simulate
+    >>> current_pa = np.zeros((2, 4000))
+    >>> current_pa[1, 1000:3000] = 200
+    >>> voltage_mv = simulate(CellModel(), current_pa)
+    >>> voltage_mv.shape, (voltage_mv.max(axis=1) > 0).tolist()
+    ((2, 4000), [False, True])
     """
     current = np.asarray(current_pa, dtype=np.float64)
     if current.ndim != 2 or current.shape[1] == 0:
@@ -160,6 +170,15 @@ def simulate_protocol(
     list of dict
         voltage (mV) and current (pA) as float32, dt (ms), units, protocol, and ton and toff (ms) under
         ``metadata``. Good for `Recording` and `write_recordings`.
+
+    Examples
+    --------
+    >>> from labweave.ephys import CellModel, simulate_protocol
+    >>> sweeps = simulate_protocol(CellModel(), "IDrest", amplitudes_pa=[50, 200])
+    >>> [sweep["voltage"].shape for sweep in sweeps], sweeps[0]["metadata"]
+    ([(20000,), (20000,)], {'ton': 200.0, 'toff': 800.0})
+    >>> [bool(sweep["voltage"].max() > 0) for sweep in sweeps]  # does the cell fire?
+    [False, True]
     """
     if isinstance(protocol, str):
         protocol = PROTOCOLS[protocol]

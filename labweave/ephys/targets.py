@@ -26,6 +26,12 @@ class Target:
         On top of the global ones.
     efeature_name : str, optional
         Name in the result, default: efeature.
+
+    Examples
+    --------
+    >>> from labweave.ephys import Target
+    >>> Target("AP_amplitude", "IDrest", amplitude=150, tolerance=10).stimulus_name
+    'IDrest_150'
     """
 
     efeature: str

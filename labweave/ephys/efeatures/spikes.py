@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from labweave.ephys.efeatures.interpolation import Grid, efel_grid
-from labweave.ephys.stimulus.sweep import median
+from labweave.ephys.efeatures.interpolation import efel_grid
 
 EFEL_INTERP_STEP = 0.1  # ms, eFEL's own default
 
@@ -26,8 +25,8 @@ def auto_threshold(voltage_mv, ton: int, toff: int) -> float:
     """
     # in the precision of the samples, as in BluePyEfe, for the same last digits
     precision = np.asarray(voltage_mv).dtype.type
-    plateau = precision(median(voltage_mv[ton:toff]))
-    base = precision(median(voltage_mv[:ton])) if ton > 0 else plateau
+    plateau = precision(np.median(voltage_mv[ton:toff]))
+    base = precision(np.median(voltage_mv[:ton])) if ton > 0 else plateau
     return float(np.clip(max(base, plateau) + 20.0, base + 20.0, 50.0))
 
 
@@ -55,12 +54,6 @@ def peak_indices(voltage_mv, threshold_mv: float) -> np.ndarray:
     return np.array(peaks, dtype=np.intp)
 
 
-def spikes_on_grid(grid: Grid, voltage_mv, ton_ms, toff_ms, threshold_mv: float, strict: bool = True) -> np.ndarray:
-    """Times of the spikes in a voltage on eFEL's grid, in ms; only those inside the stimulus when ``strict``."""
-    peaks = grid.t[peak_indices(voltage_mv, threshold_mv)]
-    return peaks[(peaks >= ton_ms) & (peaks <= toff_ms)] if strict else peaks
-
-
 def spike_times(t_ms, voltage_mv, ton_ms, toff_ms, threshold_mv=None, efel_settings=None) -> np.ndarray:
     """Times of the spikes of one sweep.
 
@@ -79,6 +72,15 @@ def spike_times(t_ms, voltage_mv, ton_ms, toff_ms, threshold_mv=None, efel_setti
     -------
     ndarray of float64, shape (n_spikes,)
         Peaks in ms, those of eFEL's ``peak_time`` to the last digit. Empty for a silent sweep.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from labweave.ephys import spike_times
+    >>> t_ms = np.arange(0, 300, 0.1)
+    >>> voltage_mv = -70 + 100 * np.exp(-((t_ms - 150) ** 2))
+    >>> spike_times(t_ms, voltage_mv, 100, 200, threshold_mv=-20).round(3)
+    array([150.])
     """
     settings = efel_settings or {}
     threshold = settings.get("Threshold", threshold_mv)
@@ -88,17 +90,14 @@ def spike_times(t_ms, voltage_mv, ton_ms, toff_ms, threshold_mv=None, efel_setti
     if not np.max(voltage_mv) > threshold:
         return np.empty(0)
     grid = efel_grid(t_ms, interp_step(settings))
-    return spikes_on_grid(grid, grid.interpolate(voltage_mv), ton_ms, toff_ms, float(threshold), is_strict(settings))
+    peaks = grid.t[peak_indices(grid.interpolate(voltage_mv), float(threshold))]
+    is_strict = settings.get("strict_stiminterval", True)
+    return peaks[(peaks >= ton_ms) & (peaks <= toff_ms)] if is_strict else peaks
 
 
 def interp_step(efel_settings) -> float:
     """Interval of eFEL's grid in ms."""
     return float(efel_settings.get("interp_step", EFEL_INTERP_STEP))
-
-
-def is_strict(efel_settings) -> bool:
-    """Whether only spikes inside the stimulus count."""
-    return bool(efel_settings.get("strict_stiminterval", True))
 
 
 def spikecount(t_ms, voltage_mv, ton_ms, toff_ms, threshold_mv=None, efel_settings=None) -> int:

@@ -45,6 +45,15 @@ def draw_recordings(cell, protocol_name: str) -> Iterator[Figure]:
     Figure
         One page. Sweeps are sorted by amplitude and share the scales of all axes. Dashed: the stimulus as
         its parameters say. Ticks above the voltage: spikes.
+
+    Examples
+    --------
+    >>> from labweave.ephys import Cell
+    >>> from labweave.ephys.plots import draw_recordings
+    >>> cell = Cell("sim01")
+    >>> cell.read_recordings([{"filepath": "labweave-demo/recordings/sim01.h5"}], "IDrest")
+    >>> for figure in draw_recordings(cell, "IDrest"):
+    ...     figure.savefig("sim01_IDrest.png")
     """
     recordings = sorted((r for r in cell.recordings if r.protocol_name == protocol_name), key=lambda r: r.amp)
     n_pages = math.ceil(len(recordings) / PER_PAGE)
@@ -115,6 +124,14 @@ def draw_firing_rates(cell) -> Figure:
     Figure
         A point per sweep, lines through the means of sweeps whose amplitudes differ by less than 1 pA or 2 % of
         the range, and the rheobase.
+
+    Examples
+    --------
+    >>> from labweave.ephys import Cell
+    >>> from labweave.ephys.plots import draw_firing_rates
+    >>> cell = Cell("sim01")
+    >>> cell.read_recordings([{"filepath": "labweave-demo/recordings/sim01.h5"}], "IDrest")
+    >>> draw_firing_rates(cell).savefig("firing_rates.png")
     """
     figure, axes = one_axes()
     protocols: dict[str, list] = {}

@@ -398,6 +398,12 @@ def find_ecode(protocol_name: str) -> ECode:
     ------
     UnknownProtocol
         No name fits (also a KeyError).
+
+    Examples
+    --------
+    >>> from labweave.ephys import find_ecode
+    >>> find_ecode("APWaveform_46").name, find_ecode("sAHP").effective
+    ('Step', 'amp2')
     """
     lowered = protocol_name.lower()
     for key, ecode in ECODES.items():

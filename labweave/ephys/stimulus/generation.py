@@ -10,7 +10,16 @@ import numpy as np
 
 
 def generate_step(params: dict) -> tuple[np.ndarray, np.ndarray]:
-    """One step from ton to toff."""
+    """One step from ton to toff.
+
+    Examples
+    --------
+    >>> from labweave.ephys.stimulus.generation import generate_step
+    >>> step = {"ton": 1.0, "toff": 3.0, "tend": 4.0, "amp": 0.2, "hypamp": -0.05, "dt": 0.5}
+    >>> t_ms, current_na = generate_step(step)
+    >>> current_na.round(2)
+    array([-0.05, -0.05,  0.15,  0.15,  0.15,  0.15, -0.05, -0.05])
+    """
     t, current, at = _holding(params)
     current[at("ton") : at("toff")] += params["amp"]
     return t, current

@@ -128,6 +128,13 @@ def read_file(file_metadata, reader: str | Callable[[dict], list[dict]] | None =
         The file is missing, truncated, foreign or without units, no reader fits, or the function fails.
     SourceError
         No path in the metadata.
+
+    Examples
+    --------
+    >>> from labweave.formats.recordings import read_file
+    >>> (sweep,) = read_file({"filepath": "labweave-demo/recordings/sim01.h5", "sweep": "sweep_003"})
+    >>> sweep["protocol"], sweep["voltage"].shape, sweep["dt"], sweep["v_unit"]
+    ('IDrest', (20000,), 0.05, 'mV')
     """
     path = recording_path(file_metadata)
     if not callable(reader):

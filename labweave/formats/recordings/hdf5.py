@@ -55,6 +55,15 @@ def write_recordings(path, sweeps, *, cell, protocol=None, **attributes) -> Path
     ------
     ValueError
         No sweep, a name twice, arrays of different length, a missing unit or protocol.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from labweave.formats.recordings import write_recordings
+    >>> units = {"dt": 0.1, "t_unit": "ms", "v_unit": "mV", "i_unit": "pA"}
+    >>> sweep = {"voltage": np.full(500, -70.0), "current": np.zeros(500), "ton": 10, "toff": 40, **units}
+    >>> write_recordings("cell1.h5", [sweep], cell="cell1", protocol="IDrest", subject="m12", session_date="2026-03-01")
+    PosixPath('cell1.h5')
     """
     import h5py
 

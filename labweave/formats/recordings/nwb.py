@@ -167,6 +167,23 @@ def inspect_nwb(filepath, protocol_names=None, repetition=None, v_file=None) -> 
     ------
     NWBInspectionError
         The file can't be read, or no sweep can.
+
+    Examples
+    --------
+    >>> import h5py
+    >>> from labweave.formats.recordings import inspect_nwb
+    >>> pair = {"acquisition/Series_1": "volts", "stimulus/presentation/StimulusSeries_1": "amperes"}
+    >>> with h5py.File("cell1.nwb", "w") as file:
+    ...     for where, unit in pair.items():
+    ...         series = file.create_group(where)
+    ...         series.attrs["stimulus_description"] = "IDrest"
+    ...         series["data"] = np.zeros(500)
+    ...         series["data"].attrs["unit"] = unit
+    ...         series["starting_time"] = 0.0
+    ...         series["starting_time"].attrs["rate"] = 10_000.0
+    >>> found = inspect_nwb("cell1.nwb")
+    >>> found["reader"], found["protocols"], len(found["traces"])
+    ('ScalaNWBReader', ['IDrest'], 1)
     """
     metadata = {"filepath": filepath, "protocol_name": protocol_names, "repetition": repetition, "v_file": v_file}
     try:
