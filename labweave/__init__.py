@@ -20,11 +20,8 @@ def __getattr__(name: str) -> Any:
     """Load the database layer when it is first asked for: the science code works without it."""
     if name not in __all__:
         raise AttributeError(f"module 'labweave' has no attribute {name!r}")
-    from labweave.garbage import no_collection
-
-    with no_collection(lasting=True):  # importing DataJoint is most of what a short program waits for
-        if name == "ONE":
-            from labweave.one import api as module
-        else:
-            from labweave import database as module
+    if name == "ONE":
+        from labweave.one import api as module
+    else:
+        from labweave import database as module
     return globals().setdefault(name, getattr(module, name))

@@ -28,7 +28,8 @@ import pytest
 import labweave
 import labweave.database
 from labweave import ingest, populate
-from labweave.cli import demo, simulated_lab
+from labweave.cli.demo import command as demo
+from labweave.cli.demo import simulated_lab
 from labweave.ephys.simulation import example_cells, simulate_protocol
 from labweave.formats.axopy import Design, Storage
 from labweave.formats.recordings import write_recordings

@@ -7,11 +7,11 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from datajoint.errors import DataJointError
 
 from labweave import __version__
-from labweave.cli import check, database, demo, export, ingest, init, one, plot, populate, query
+from labweave.cli import check, database, export, ingest, init, one, plot, populate, query
 from labweave.cli.base import choose_database, err, out
+from labweave.cli.demo import command as demo
 from labweave.errors import LabweaveError
 
 INTERRUPTED = 130
@@ -79,14 +79,22 @@ def main() -> None:
         code = 2
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except (LabweaveError, DataJointError, OSError) as error:
-        if debug:
+    except Exception as error:
+        if debug or not _is_expected(error):
             raise
         err.print(f"labweave: {' '.join(_describe(error).split())}", markup=False)
         code = 2
     if code == INTERRUPTED:
         err.print("stopped")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_expected(error: Exception) -> bool:
+    if isinstance(error, (LabweaveError, OSError)):
+        return True
+    from datajoint.errors import DataJointError  # takes a second, which ``labweave --help`` need not wait for
+
+    return isinstance(error, DataJointError)
 
 
 def _describe(error: Exception) -> str:

@@ -13,7 +13,6 @@ import typer
 
 from labweave.cli.base import err, open_database, out
 from labweave.errors import ConfigError
-from labweave.formats.plain import plain_json
 
 HOLDING = ("delay", "amp", "duration", "totduration")
 CURRENTS_OF_CELLS = ("all_holding_current", "all_threshold_current")
@@ -241,6 +240,7 @@ def _in_order(mapping: Mapping[str, Any], names: Iterable[str] = ()) -> dict[str
 def _write(folder: Path, contents: Contents, notes: Sequence[str], is_stale: bool) -> Written:
     """Write the three files of one folder."""
     from labweave.ephys.extract import write_feature_files
+    from labweave.formats.plain import plain_json
 
     write_feature_files(folder, *(plain_json(content) for content in _arranged(*contents)))
     n_efeatures = sum(len(places["soma"]) for places in contents[0].values())

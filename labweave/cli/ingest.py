@@ -9,19 +9,18 @@ import typer
 from typer.core import TyperGroup
 
 from labweave.cli.base import open_database, out, progress_bar, show
-from labweave.ingest.base import Service
-from labweave.ingest.registry import adapters, find_adapter
-from labweave.settings import load_settings
 
 
 class _AdapterGroup(TyperGroup):
     """Lists the installed adapters; imports one only when it is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
+        from labweave.ingest.registry import adapters
+
         return list(adapters())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any | None:
-        return _command(cmd_name) if cmd_name in adapters() else None
+        return _command(cmd_name) if cmd_name in self.list_commands(ctx) else None
 
 
 def add_to(app: typer.Typer) -> None:
@@ -35,6 +34,10 @@ def add_to(app: typer.Typer) -> None:
 
 def _command(name: str) -> Any:
     """Return the command of one adapter."""
+    from labweave.ingest.base import Service
+    from labweave.ingest.registry import find_adapter
+    from labweave.settings import load_settings
+
     adapter = find_adapter(name)
     served = issubclass(adapter, Service)
     parameters = [

@@ -10,7 +10,6 @@ import typer
 
 from labweave.cli.base import err, open_database, out
 from labweave.errors import ConfigError
-from labweave.settings import FILE_NAME, find_settings_file, load_settings
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,6 +25,8 @@ def init(
 
     Safe to repeat: what exists stays as it is.
     """
+    from labweave.settings import find_settings_file
+
     path = find_settings_file()
     if path is None and not yes and sys.stdin.isatty():
         lab = lab or typer.prompt("Short name of your lab", default="mylab")
@@ -45,6 +46,8 @@ def init(
 
 
 def _write_settings(lab: str | None) -> Path:
+    from labweave.settings import FILE_NAME, load_settings
+
     path = Path.cwd() / FILE_NAME
     prefix = load_settings().database.prefix
     if lab is not None and not lab.replace("_", "").replace("-", "").isalnum():

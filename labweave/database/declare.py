@@ -27,7 +27,6 @@ from datajoint.user_tables import AutoPopulate, Part
 from labweave.database.connection import LabConnection
 from labweave.database.reads import among
 from labweave.errors import ConfigError, DatabaseError, SchemaError
-from labweave.garbage import no_collection
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +64,7 @@ class Drift:
 @functools.cache
 def schema_modules() -> list[ModuleType]:
     """Return the modules that hold tables, parents first."""
-    with no_collection(lasting=True):
-        return [importlib.import_module(path) for path in MODULES.values()]
+    return [importlib.import_module(path) for path in MODULES.values()]
 
 
 def short_name(module: ModuleType) -> str:

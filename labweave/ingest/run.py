@@ -27,7 +27,6 @@ from labweave.database.reads import in_parts, rows_among, rows_in_order, table_l
 from labweave.database.writes import Changed, write_rows
 from labweave.errors import ConfigError, LabweaveError, ServerUnavailable, SourceError
 from labweave.formats.hashing import NO_HASH
-from labweave.garbage import no_collection
 from labweave.ingest.base import Adapter, Refused, Row, Service, Unit
 from labweave.ingest.registry import find_adapter
 from labweave.ingest.report import IngestFailure, IngestReport
@@ -258,10 +257,6 @@ class _Ingest:
     def _ingest(self, unit: Unit) -> None:
         """Look at one unit, and write it whole or not at all: now, or together with the next ones."""
         self.report.seen += 1
-        with no_collection():
-            self._ingest_unit(unit)
-
-    def _ingest_unit(self, unit: Unit) -> None:
         if unit.in_parts or not unit.files:  # whether it wrote anything must be known of it alone
             self._write_waiting()
         try:

@@ -451,3 +451,18 @@ def test_output_is_unicode_also_in_a_bare_environment(database, database_url, la
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "Ünï 😀" in result.stdout.decode()
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["db", "--help"], ["one", "search", "--help"]])
+def test_help_loads_no_database_layer_and_no_arrays(words):
+    """Each of these packages takes a tenth of a second or more to load."""
+    heavy = ("datajoint", "pandas", "numpy", "networkx", "pydantic", "matplotlib", "h5py")
+    code = f"import sys; from labweave.cli import app; sys.argv[1:] = {words!r}\ntry: app.main()\n"
+    code += f"finally: print('LOADED', *sorted(set({heavy!r}) & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8")
+    assert ran.stdout.splitlines()[-1] == "LOADED", ran.stderr
+
+
+def test_importing_labweave_loads_no_database_layer():
+    code = "import sys, labweave; print(*sorted({'datajoint', 'pandas', 'numpy', 'pydantic'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == ""

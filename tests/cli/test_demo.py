@@ -12,7 +12,8 @@ import matplotlib.image
 import pytest
 
 import labweave
-from labweave.cli import demo, simulated_lab
+from labweave.cli.demo import command as demo
+from labweave.cli.demo import simulated_lab
 from labweave.database.declare import schema_modules, table_classes
 from labweave.ephys.simulation import PROTOCOLS, example_cells, true_rheobase
 from labweave.errors import ConfigError

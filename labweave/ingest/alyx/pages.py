@@ -13,7 +13,6 @@ from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
 from labweave.formats.alyx.client import PAGE_ROWS, REQUESTS_PER_MINUTE, Page
 from labweave.formats.alyx.records import Facts, Mapped, Postponed
 from labweave.formats.plain import tidy
-from labweave.garbage import no_collection
 from labweave.ingest.alyx import ahead
 from labweave.ingest.alyx.login import find_login
 from labweave.ingest.alyx.mirror import Mirror
@@ -414,7 +413,6 @@ def compare(source: str, name: str, scope: Mapping[str, Any], pulled: Pulled) ->
     return Compared(new, changed, sorted(absent), len(records), digests)
 
 
-@no_collection()
 def write(
     connection: LabConnection, run: str, source: str, name: str, scope: Mapping[str, Any], pulled: Pulled
 ) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from labweave.cli.base import choose_database, open_database, out, print_table, progress_bar, show
@@ -103,7 +102,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _simulate(folder: Path, workers: int) -> None:
-    from labweave.cli.simulated_lab import N_SWEEPS, write_missing
+    from labweave.cli.demo.simulated_lab import N_SWEEPS, write_missing
     from labweave.ephys.simulation import example_cells
 
     began, bars = time.monotonic(), {}
@@ -208,7 +207,7 @@ def _rounded(value: float | None, factor: float = 1, digits: int = 0) -> float |
 def _draw(path: Path) -> None:
     """Draw a cell in the middle at twice its rheobase, and every cell's firing rates."""
     from labweave.analysis import read_recording
-    from labweave.cli.figures import draw_cells
+    from labweave.cli.demo.figures import draw_cells
     from labweave.schemas import recording, rheobase
     from labweave.schemas.session import Session
 
@@ -230,7 +229,7 @@ def _draw(path: Path) -> None:
             "t": sweep.t,
             "voltage": sweep.voltage,
             "current": sweep.current,
-            "spike_times": np.asarray(row["spike_times"]),
+            "spike_times": row["spike_times"],
         },
         curves,
     )

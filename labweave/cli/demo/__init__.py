@@ -1,0 +1,1 @@
+"""``labweave demo``: a simulated lab, its files and its figure."""
