@@ -456,7 +456,7 @@ def test_output_is_unicode_also_in_a_bare_environment(database, database_url, la
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["db", "--help"], ["one", "search", "--help"]])
 def test_help_loads_no_database_layer_and_no_arrays(words):
     """Each of these packages takes a tenth of a second or more to load."""
-    heavy = ("datajoint", "pandas", "numpy", "networkx", "pydantic", "matplotlib", "h5py")
+    heavy = ("datajoint", "pandas", "numpy", "networkx", "pydantic_settings", "matplotlib", "h5py")
     code = f"import sys; from labweave.cli import app; sys.argv[1:] = {words!r}\ntry: app.main()\n"
     code += f"finally: print('LOADED', *sorted(set({heavy!r}) & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8")
