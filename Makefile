@@ -2,13 +2,13 @@
 
 PYTHON ?= python3
 ARGS ?=
-# test processes at once; they wait for databases more than they compute
+# test processes at once; they also wait for databases, so one more than a small machine has cores
 JOBS ?= 3
 
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
-# the suite and the benchmarks never touch the lab's own database, and start many processes, which bytecode makes faster
+# The suite and the benchmarks never touch the lab's own database. They start many processes: bytecode makes these faster.
 CLEAN_ENV := env -u PYTHONDONTWRITEBYTECODE -u LABWEAVE_DATABASE_URL -u LABWEAVE_PREFIX -u LABWEAVE_LAB -u LABWEAVE_CONFIG
 
 VENV_WORKS := $(PY) -c 'import pip, sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1
