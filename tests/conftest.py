@@ -19,6 +19,7 @@ from labweave.database import declare
 from labweave.database.connection import LabConnection
 from labweave.database.url import parse_url
 from labweave.embedded.server import EmbeddedServer
+from labweave.embedded.users import programs
 from labweave.schemas import dataset
 
 PREFIX = f"lwtest{os.getpid()}_"
@@ -141,6 +142,69 @@ def new_prefix(database_url):
     yield make
     for prefix in made:
         drop_schemas(database_url, prefix)
+
+
+class Declared:
+    """All tables of a lab as SQL, with which another is made in a moment: declaring them one by one takes seconds."""
+
+    def __init__(self, url: str, prefix: str):
+        self.url, self.prefix = url, prefix
+        connection = LabConnection(parse_url(url), prefix)
+        self.is_postgresql = connection.adapter.backend == "postgresql"
+        self.statements = _dumped(connection, prefix) if self.is_postgresql else list(_shown(connection, prefix))
+        connection.close()
+
+    def copy(self, prefix: str) -> None:
+        """Make the same lab under another prefix."""
+        connection = LabConnection(parse_url(self.url), prefix)
+        cursor = connection._conn.cursor()
+        for statement, *rows in self.statements:
+            named = [[v.replace(self.prefix, prefix) if isinstance(v, str) else v for v in row] for row in rows]
+            cursor.execute(statement.replace(self.prefix, prefix), *named)
+        connection.close()
+
+
+def _dumped(connection, prefix) -> list[tuple[str]]:
+    info = connection.conn_info
+    address = [f"--host={info['host']}", f"--port={info['port']}", f"--username={info['user']}"]
+    options = ["--no-owner", "--no-privileges", "--inserts", f"--schema={prefix}*", f"--dbname={info['database_name']}"]
+    text = subprocess.check_output([programs() / "pg_dump", *address, *options], text=True)
+    return [("\n".join(line for line in text.splitlines() if not line.startswith("\\")),)]  # those are psql's own
+
+
+def _shown(connection, prefix):
+    yield ("set foreign_key_checks = 0",)
+    sql = "select table_schema, table_name from information_schema.tables where table_schema like %s order by 1, 2"
+    tables = connection.query(sql, (prefix.replace("_", r"\_") + "%",)).fetchall()
+    for schema in dict.fromkeys(schema for schema, _ in tables):
+        yield (connection.query(f"show create database `{schema}`").fetchone()[1],)
+    for schema, table in tables:
+        place = f"`{schema}`.`{table}`"
+        text = connection.query(f"show create table {place}").fetchone()[1]
+        yield (f"use `{schema}`",)
+        yield (text,)
+        for row in connection.query(f"select * from {place}").fetchall():
+            yield f"insert into {place} values ({', '.join(['%s'] * len(row))})", row
+
+
+@pytest.fixture(scope="session")
+def _declared(_tables, database_url):
+    with labweave.connect(database_url, prefix=PREFIX) as opened:
+        empty(opened)
+        return Declared(database_url, PREFIX) if opened.backend == "mysql" or is_embedded(database_url) else None
+
+
+@pytest.fixture
+def new_lab(_declared, new_prefix):
+    """Return a function that gives prefixes of new labs with all their tables."""
+
+    def make() -> str:
+        prefix = new_prefix()
+        if _declared:
+            _declared.copy(prefix)
+        return prefix
+
+    return make
 
 
 @pytest.fixture(scope="session")

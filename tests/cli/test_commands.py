@@ -284,8 +284,8 @@ def test_url_shows_no_password(labweave_command):
     )
 
 
-def test_check_finds_nothing_and_then_a_missing_table(labweave_command, new_prefix, database_url):
-    prefix = new_prefix()
+def test_check_finds_nothing_and_then_a_missing_table(labweave_command, new_lab, database_url):
+    prefix = new_lab()
     assert labweave_command("db", "check", prefix=prefix, check=0).stdout == "0 problems\n"
     with labweave.connect(database_url, prefix=prefix) as database:
         quote = database.connection.adapter.quote_identifier
@@ -294,8 +294,8 @@ def test_check_finds_nothing_and_then_a_missing_table(labweave_command, new_pref
     assert f"{prefix}lab.lab_membership" in out and out.endswith("1 problems\n")
 
 
-def test_backup_and_restore(labweave_command, new_prefix, database_url, tmp_path):
-    prefix = new_prefix()
+def test_backup_and_restore(labweave_command, new_lab, database_url, tmp_path):
+    prefix = new_lab()
     with labweave.connect(database_url, prefix=prefix):
         upsert(lab_schema.Lab, ROWS)
     before = contents((database_url, prefix))

@@ -135,8 +135,8 @@ def test_commands_to_try_next_name_the_database_but_no_password(monkeypatch):
     assert "secret" not in demo._command({"database": "mysql://lab:secret@db:3306"})
 
 
-def test_a_folder_that_can_not_be_made_is_one_line(labweave_command, new_prefix, tmp_path):
+def test_a_folder_that_can_not_be_made_is_one_line(labweave_command, new_lab, tmp_path):
     (tmp_path / "file").write_text("")
-    result = labweave_command("--prefix", new_prefix(), "demo", "--folder", "file", check=2)
+    result = labweave_command("--prefix", new_lab(), "demo", "--folder", "file", check=2)
     assert "file can't be written" in result.stderr
     assert result.stderr.count("\n") == 1

@@ -55,8 +55,8 @@ def test_connecting_twice_to_the_same_place_is_one_database(database, database_u
     assert len(session.QC()) == 5
 
 
-def test_a_second_prefix_in_one_process_is_refused_and_works_after_closing(database, database_url, new_prefix):
-    other = new_prefix()
+def test_a_second_prefix_in_one_process_is_refused_and_works_after_closing(database, database_url, new_lab):
+    other = new_lab()
     with pytest.raises(ConfigError, match="Close it before connecting"):
         connect(database_url, prefix=other)
     assert lab.Lab.database == f"{PREFIX}lab"

@@ -26,8 +26,8 @@ def test_four_processes_declare_one_new_database(database_url, new_prefix):
         assert list(pool.map(_connect, [database_url] * 4, [prefix] * 4)) == [(5, 0)] * 4
 
 
-def test_two_prefixes_are_two_labs(database_url, new_prefix):
-    first, second = new_prefix(), new_prefix()
+def test_two_prefixes_are_two_labs(database_url, new_lab):
+    first, second = new_lab(), new_lab()
     with connect(database_url, prefix=first):
         upsert(lab.Lab, [{"lab": "one"}])
     with connect(database_url, prefix=second):
@@ -90,8 +90,8 @@ def test_every_attribute_has_a_comment(database):
                     assert line.partition("#")[2].strip(), f"{cls.__name__}: {line.strip()}"
 
 
-def test_a_half_declared_table_is_repaired(database_url, new_prefix):
-    prefix = new_prefix()
+def test_a_half_declared_table_is_repaired(database_url, new_lab):
+    prefix = new_lab()
     with connect(database_url, prefix=prefix) as database:
         register = declare.Register(database.connection)
         name = f"{prefix}session"
@@ -106,8 +106,8 @@ def test_a_half_declared_table_is_repaired(database_url, new_prefix):
         assert "note_text" in session.SessionNote().heading.names
 
 
-def test_a_half_declared_table_with_rows_is_not_dropped(database_url, new_prefix):
-    prefix = new_prefix()
+def test_a_half_declared_table_with_rows_is_not_dropped(database_url, new_lab):
+    prefix = new_lab()
     with connect(database_url, prefix=prefix) as database:
         upsert(lab.Lab, [{"lab": "precious"}])
         register = declare.Register(database.connection)
@@ -127,8 +127,8 @@ def test_a_failed_declaration_leaves_no_half_table(database_url, new_prefix, mon
         assert database.check() == []
 
 
-def test_drift_is_named(database_url, new_prefix, monkeypatch):
-    prefix = new_prefix()
+def test_drift_is_named(database_url, new_lab, monkeypatch):
+    prefix = new_lab()
     with connect(database_url, prefix=prefix) as database:
         session.SessionNote().drop_quick()
         monkeypatch.setattr(lab.Location, "definition", lab.Location.definition.replace("varchar(255)", "varchar(254)"))
@@ -142,8 +142,8 @@ def test_drift_is_named(database_url, new_prefix, monkeypatch):
     }
 
 
-def test_a_database_of_a_newer_labweave_is_refused(database_url, new_prefix):
-    prefix = new_prefix()
+def test_a_database_of_a_newer_labweave_is_refused(database_url, new_lab):
+    prefix = new_lab()
     with connect(database_url, prefix=prefix) as database:
         declare.Register(database.connection).set_version(declare.SCHEMA_VERSION + 1, "99.0")
     with pytest.raises(VersionError, match=r"set by labweave 99\.0.*pip install -U labweave"):
@@ -173,8 +173,8 @@ STEPS = (
 )
 
 
-def test_an_upgrade_adds_what_is_new_and_keeps_the_rows(database_url, new_prefix):
-    prefix = new_prefix()
+def test_an_upgrade_adds_what_is_new_and_keeps_the_rows(database_url, new_lab):
+    prefix = new_lab()
     with connect(database_url, prefix=prefix) as database:
         upsert(lab.Lab, [{"lab": "a", "institution": "I"}])
         assert [step.version for step in database.upgrade(STEPS)] == [
@@ -189,8 +189,8 @@ def test_an_upgrade_adds_what_is_new_and_keeps_the_rows(database_url, new_prefix
         assert database.upgrade(STEPS) == []
 
 
-def test_an_upgrade_that_was_killed_goes_on(database_url, new_prefix):
-    prefix = new_prefix()
+def test_an_upgrade_that_was_killed_goes_on(database_url, new_lab):
+    prefix = new_lab()
 
     def fail(connection):
         STEPS[1].apply(connection)
@@ -204,8 +204,8 @@ def test_an_upgrade_that_was_killed_goes_on(database_url, new_prefix):
         assert "area" in lab.Lab().heading.names
 
 
-def test_an_old_database_asks_for_the_upgrade(database_url, new_prefix):
-    prefix = new_prefix()
+def test_an_old_database_asks_for_the_upgrade(database_url, new_lab):
+    prefix = new_lab()
     with connect(database_url, prefix=prefix) as database:
         declare.Register(database.connection).set_version(declare.SCHEMA_VERSION - 1, "0.0.1")
     with pytest.raises(VersionError, match="labweave db upgrade"):

@@ -17,7 +17,7 @@ import psycopg2
 import pytest
 
 from labweave.embedded import server as embedded
-from labweave.embedded import users as _users
+from labweave.embedded import users
 from labweave.embedded.server import EmbeddedServer, default_data_dir
 from labweave.errors import AccessDenied, ConfigError, ServerUnavailable, VersionError
 
@@ -511,10 +511,10 @@ def ordinary_user():
 def test_processes_that_make_the_system_user_at_once_get_the_same(tmp_path):
     name = f"lwacc{os.getpid()}"
     code = (
-        "import sys; from pathlib import Path; from labweave.database import _users\n"
-        "_users.ACCOUNT_NAME, _users.SHARED_PROGRAMS = sys.argv[1], Path(sys.argv[2])\n"
+        "import sys; from pathlib import Path; from labweave.embedded import users\n"
+        "users.ACCOUNT_NAME, users.SHARED_PROGRAMS = sys.argv[1], Path(sys.argv[2])\n"
         "print('ready', flush=True); input()\n"
-        "account = _users.server_account(Path('/nowhere')); print(account.name, account.uid)"
+        "account = users.server_account(Path('/nowhere')); print(account.name, account.uid)"
     )
     processes = [
         subprocess.Popen(
@@ -584,19 +584,19 @@ def test_parents_that_hide_the_folder_are_opened_for_passing_only(tmp_path, made
 
 @as_root
 def test_programs_that_the_account_cannot_reach_are_copied_once(tmp_path, data_dir, monkeypatch):
-    wheel = _users._wheel()
+    wheel = users._wheel()
     tmp_path.chmod(0o711)
     hidden = tmp_path / "root"
     hidden.mkdir(mode=0o700)
     for name in (wheel.name, f"{wheel.name}.libs"):
         shutil.copytree(wheel.parent / name, hidden / name, symlinks=True)
-    monkeypatch.setattr(_users, "_wheel", lambda: hidden / wheel.name)
-    monkeypatch.setattr(_users, "SHARED_PROGRAMS", tmp_path / "shared")
-    account = _users.server_account(data_dir)
-    folder = _users.programs(account)
-    assert folder.is_relative_to(tmp_path / "shared") and _users.programs(account) == folder
+    monkeypatch.setattr(users, "_wheel", lambda: hidden / wheel.name)
+    monkeypatch.setattr(users, "SHARED_PROGRAMS", tmp_path / "shared")
+    account = users.server_account(data_dir)
+    folder = users.programs(account)
+    assert folder.is_relative_to(tmp_path / "shared") and users.programs(account) == folder
     for program in ("postgres", "initdb"):
-        assert _users._can_run(folder / program, account)
+        assert users._can_run(folder / program, account)
     assert [path.name[:10] for path in (tmp_path / "shared").iterdir()] == ["postgresql"]
     server = EmbeddedServer(data_dir, durable=False)
     assert ask(server.acquire(), "SELECT 1") == [(1,)]

@@ -109,9 +109,9 @@ def test_two_that_write_copies_of_one_dataset_at_once(two):
     assert present() == [D1]
 
 
-def test_an_older_database_is_upgraded(database_url, new_prefix):
+def test_an_older_database_is_upgraded(database_url, new_lab):
     """Made as version 1 had it, also with the indexes that Session got without a migration."""
-    with connect(database_url, prefix=new_prefix()) as database:
+    with connect(database_url, prefix=new_lab()) as database:
         query, quote = database.connection.query, database.connection.adapter.quote_identifier
         upsert(dataset.Repository, [{"repository": "r", "repository_kind": "server"}])
         upsert(dataset.Dataset, [{"dataset_id": each, "dataset_name": "a.b.npy"} for each in (D1, D2)])

@@ -95,9 +95,9 @@ def facts(url, prefix):
     }
 
 
-def test_kills_leave_what_an_undisturbed_run_leaves(database_url, labweave_command, new_prefix, tmp_path):
+def test_kills_leave_what_an_undisturbed_run_leaves(database_url, labweave_command, new_lab, tmp_path):
     chance = random.Random(SEED)
-    lab = Lab(tmp_path / "cells", database_url, new_prefix(), labweave_command)
+    lab = Lab(tmp_path / "cells", database_url, new_lab(), labweave_command)
     variants = dict.fromkeys(range(N_CELLS), 0)
     for index, variant in variants.items():
         write_cell(lab.folder, variant, f"cell{index}", sweeps=sweeps_of(variant, N_CELLS, AMPLITUDES))
@@ -151,7 +151,7 @@ def test_kills_leave_what_an_undisturbed_run_leaves(database_url, labweave_comma
         assert populate.errors() == []
         assert populate.run().made == 0
 
-    calm = Lab(lab.folder, database_url, new_prefix(), labweave_command)
+    calm = Lab(lab.folder, database_url, new_lab(), labweave_command)
     calm.set_up()
     calm.finish("ingest")
     calm.group()
@@ -163,9 +163,9 @@ def test_kills_leave_what_an_undisturbed_run_leaves(database_url, labweave_comma
 
 
 def test_a_run_stopped_at_any_moment_leaves_no_job_reserved_or_failed(
-    database_url, labweave_command, new_prefix, tmp_path
+    database_url, labweave_command, new_lab, tmp_path
 ):
-    lab = Lab(tmp_path / "cells", database_url, new_prefix(), labweave_command)
+    lab = Lab(tmp_path / "cells", database_url, new_lab(), labweave_command)
     for index in range(N_CELLS):
         write_cell(lab.folder, index, f"cell{index}", sweeps=sweeps_of(index, N_CELLS, AMPLITUDES))
     lab.set_up()
