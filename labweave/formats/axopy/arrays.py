@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from h5py import h5d, h5g, h5l, h5o, h5p, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
-from labweave.errors import ReadError
+from labweave.errors import FileMissing, ReadError
 from labweave.formats.axopy.journal import EncodedArray, Journal, open_journal
 from labweave.formats.axopy.names import StorageError
 
@@ -71,7 +71,7 @@ class ArrayFile:
         except FileNotFoundError:
             if not self._journaled():
                 self.close()
-                raise
+                raise FileMissing(self.path, "the file is gone", "Copy it again.") from None
         except ReadError:
             self.close()
             raise

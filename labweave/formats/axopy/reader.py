@@ -198,9 +198,6 @@ class TaskReader:
                 with ArrayFile(self._folder, f"{name}{SUFFIX}") as file:
                     rows = file.rows()
                     file.check()
-            except FileNotFoundError:
-                damage.append(f"{name}{SUFFIX}: the file is gone")
-                continue
             except ReadError as error:
                 damage.append(str(error))
                 continue

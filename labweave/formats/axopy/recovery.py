@@ -80,7 +80,7 @@ def complete(folder: Path, journal: Journal, target: Path, is_closed: bool) -> l
         As of `recover`.
     """
     completed, errors = [], []
-    for array in sorted(journal.arrays):
+    for array in sorted({*journal.arrays, *journal.start.n_datasets}):
         try:
             if _complete_array(folder, f"{array}{SUFFIX}", target):
                 completed.append(f"{array}{SUFFIX}")
@@ -93,12 +93,10 @@ def complete(folder: Path, journal: Journal, target: Path, is_closed: bool) -> l
     table = read_table(folder)
     if found := table.damage or "; ".join(table.problems):
         errors.append(ReadError(folder / TABLE, found, "Restore it and its latest journal, then run recover again."))
-    elif _write_table(target / TABLE, table.to_bytes(is_closed and not errors)) and journal.texts:
+    elif table.columns and _write_table(target / TABLE, table.to_bytes(is_closed and not errors)) and journal.texts:
         completed.append(TABLE)
     if errors:
-        for error in errors[1:]:
-            errors[0].add_note(str(error))
-        raise errors[0]
+        raise ReadError(folder, " ".join(map(str, errors)), "The journal keeps the trials of these files.")
     return completed
 
 
