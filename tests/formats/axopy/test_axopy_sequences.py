@@ -71,7 +71,7 @@ def readable(folder):
     reader, found = TaskReader(folder), set()
     with contextlib.suppress(ReadError):
         for row, cells in enumerate(reader.trials.astype(str).to_dict("records")):
-            found |= {("trial", row)} if cells["n"] == str(row) else set()
+            found |= {("trial", row)} if cells.get("n") == str(row) else set()
     for name in "ab":
         with contextlib.suppress(ReadError, FileNotFoundError), ArrayFile(folder, f"{name}.hdf5") as file:
             for row in file.rows():
