@@ -54,13 +54,14 @@ labweave.ephys.plots: draw_recordings draw_firing_rates
 labweave.ephys.stimulus.generation: generate_step
 labweave.formats.recordings: open write_recordings read_file inspect_nwb
 labweave.formats.axopy: Storage Design recover storage_to_zip
-labweave.formats.alf: load_object load_file save_object_npy parse_name to_alf iter_sessions filter_by
+labweave.formats.alf: load_object load_file read_ts save_object_npy save_metadata parse_name parse_path to_alf alf_path
+labweave.formats.alf: iter_sessions iter_datasets filter_by AlfBunch
 labweave.formats.alyx: AlyxClient
 labweave.formats.onedata: LoadingRecipe OneDataSession OneDataSession.saveone OneDataSession.loadone
 labweave.formats.onedata: register_loader register_transform
 labweave.formats.stytra: find_sessions read_metadata read_log recover_log
 labweave.acquisition: DataCollector NamedTupleQueue QueueDataAccumulator
-labweave.one: OneAbstract.search
+labweave.one: OneAlyx.search OneAlyx.load OneAlyx.load_dataset OneAlyx.load_object OneAlyx.list
 labweave.one.api: One One.search One.list_datasets One.load_object One.load_dataset One.eid2path One.get_details
 labweave.one.export: export_tables
 """
@@ -93,7 +94,6 @@ NOT_YET = {
     "labweave.formats.axopy:recover",
     "labweave.formats.axopy:storage_to_zip",
     "labweave.formats.alyx:AlyxClient",
-    "labweave.one:OneAbstract.search",
 }
 """Those that have no example yet: whoever writes one strikes it off; nothing new comes here."""
 

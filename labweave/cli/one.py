@@ -25,7 +25,12 @@ Offline = Annotated[bool, typer.Option("--offline", help="Download nothing")]
 Trusted = Annotated[bool, typer.Option("--trust-pickles", help="Load Python objects, whose files can run any code")]
 
 COLUMNS = ("eid", "lab", "subject", "date", "number", "task_protocol", "projects")
-"""Of a session, as `search` prints it."""
+"""The columns of sessions that `search` prints."""
+
+DATASET_COLUMNS = {
+    "rel_path": "path", "file_size": "size", "exists": "exists", "default_revision": "default", "qc": "qc",
+}  # fmt: skip
+"""The columns of datasets that `list` prints, and their titles."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -73,7 +78,7 @@ def list_(
     filename: Annotated[str | None, typer.Argument(help="Only files that fit, for example '*spikes*'")] = None,
     collection: Collection = None,
     revision: Annotated[str | None, typer.Option("--revision", help="Pattern; '' for none")] = None,
-    qc: Annotated[str, typer.Option("--qc", help="The worst outcome of quality control that is listed")] = "CRITICAL",
+    qc: Annotated[str, typer.Option("--qc", help="Leave out what is worse in quality control")] = "CRITICAL",
     format: Shown = Format.table,
 ) -> None:
     """Print the datasets of a session; without one, the different paths of all sessions."""
@@ -86,16 +91,8 @@ def list_(
         else:
             eid = _eid(one, session)
             one.get_details(eid)  # an unknown one is an error
-            found = one.list_datasets(eid, filename, details=True, **options).sort_values("rel_path")
-            frame = pd.DataFrame(
-                {
-                    "path": found["rel_path"].astype(object),
-                    "size": found["file_size"].astype(object),
-                    "exists": found["exists"].astype(object),
-                    "default": found["default_revision"].astype(object),
-                    "qc": found["qc"].astype(object),
-                }
-            )
+            found = one.list_datasets(eid, filename, details=True, **options).sort_values("rel_path").astype(object)
+            frame = found[[*DATASET_COLUMNS]].rename(columns=DATASET_COLUMNS)
     print_frame(frame, format)
 
 
@@ -104,14 +101,15 @@ def load(
     name: Annotated[str, typer.Argument(help="Dataset (spikes.times.npy, spikes.times) or object (spikes)")],
     collection: Collection = None,
     revision: Revision = None,
-    rows: Annotated[int, typer.Option("--rows", min=1, help="So many of a table, without --format csv or json")] = 10,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Rows of a table to print; csv and json have all")] = 10,
     offline: Offline = False,
     trust_pickles: Trusted = False,
     format: Shown = Format.table,
 ) -> None:
-    """Load a dataset or an object and print it; of an object in short what it consists of.
+    """Load a dataset or an object and print it.
 
-    With --format csv or json all of it is printed.
+    As a table, an object is a list of its attributes and a dataset is cut after some rows; --format csv and json print
+    everything.
     """
     with _one(offline, trust_pickles) as one:
         given: dict[str, Any] = {"collection": collection, "revision": revision}
@@ -132,7 +130,7 @@ def path(
     revision: Revision = None,
     offline: Offline = False,
 ) -> None:
-    """Print where a session or its files are on this machine; files that are elsewhere are downloaded."""
+    """Print the paths of a session or its files on this machine, after downloading missing files."""
     with _one(offline) as one:
         eid = _eid(one, session)
         if name is None:
@@ -151,7 +149,7 @@ def path(
 def id_(
     sessions: Annotated[list[str], typer.Argument(metavar="SESSION...", help="Path, reference or eid")],
 ) -> None:
-    """Print the eids of sessions that are given by path or reference."""
+    """Print the eids of sessions given by path or reference."""
     with _one() as one:
         eids = [_eid(one, session) for session in sessions]
     for eid in eids:
@@ -160,7 +158,7 @@ def id_(
 
 @contextmanager
 def _one(offline: bool = True, trust_pickles: bool = False) -> Iterator[One]:
-    """Give an `One` on the open database; what it warns of goes to stderr, wrong arguments are errors of the user."""
+    """Give a `One` on the open database. Its warnings go to stderr, and wrong arguments are the user's errors."""
     with open_database(), warnings.catch_warnings(record=True) as told:
         from labweave.one.api import One
 
@@ -184,7 +182,7 @@ def _eid(one: One, session: str) -> Any:
 
 
 def _value(name: str, value: str) -> Any:
-    """Return the value of a term: a list where it has commas, open where nothing stands beside one."""
+    """Return the value of a term: a list if it has commas, with None for an open end of dates."""
     if "," not in value:
         return value
     parts: list[str | None] = [part.strip() for part in value.split(",")]
@@ -192,7 +190,7 @@ def _value(name: str, value: str) -> Any:
 
 
 def _print_bunch(bunch: Any) -> None:
-    """Print the attributes of an object: type, shape and the first value."""
+    """Print the attributes of an object with their shapes and types."""
     import pandas as pd
 
     lines = []
@@ -229,7 +227,7 @@ def _print_content(content: Any, rows: int, format: Format) -> None:
 
 
 def _print_other(content: Any, plain: Any) -> None:
-    """Print what is no table: JSON, or a path where labweave reads no such file."""
+    """Print something other than a table, as JSON; or the path of a file that labweave can't read."""
     if content is None or hasattr(content, "__fspath__"):
         typer.echo("" if content is None else str(content))
         return
@@ -241,7 +239,7 @@ def _print_other(content: Any, plain: Any) -> None:
 
 
 def _as_plain(content: Any) -> Any:
-    """Return the items of an object with frames as lists of rows."""
+    """Return an object whose frames are lists of rows."""
     if isinstance(content, dict):
         return {key: _as_plain(value) for key, value in content.items()}
     return content.to_dict("records") if hasattr(content, "to_dict") else content

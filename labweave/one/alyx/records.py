@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
 
-from labweave.formats.alf.names import with_uuid
 from labweave.formats.alyx import RESOURCES
 from labweave.formats.alyx.records import ZYGOSITY
 from labweave.one.alyx.models import MODELS, QC, table_of
+from labweave.one.files.folders import name_with_uuid
 from labweave.schemas import dataset, session, subject
 
 Record = dict[str, Any]
@@ -177,7 +177,7 @@ def copy_url(copy: Record) -> str | None:
     """Return the address of a copy, with the dataset's id in it; None without."""
     if not copy["data_url"]:
         return None
-    return f"{copy['data_url'].rstrip('/')}/{with_uuid(copy['relative_path'], copy['dataset_id'])}"
+    return f"{copy['data_url'].rstrip('/')}/{name_with_uuid(copy['relative_path'], copy['dataset_id'])}"
 
 
 def datasets(query: Any, base_url: str) -> list[Record]:

@@ -23,7 +23,7 @@ from labweave.formats.hashing import sha256_and_md5_of_file
 from labweave.one.alyx.filters import FILTERS, TOGETHER, by_dataset, filter_names
 from labweave.one.alyx.models import MODELS, django
 from labweave.one.alyx.records import DETAILS, RECORDS
-from labweave.one.files.files import Files
+from labweave.one.files.cache import Files
 from labweave.settings import load_settings
 
 if TYPE_CHECKING:
@@ -326,8 +326,5 @@ class Client:
         )
         if clobber or not target.is_file():
             address = address.replace("#", "%23")
-            if chunks is None:
-                self._files.fetch(address, target)
-            else:
-                self._files.fetch_span(address, target, (int(chunks[0]), int(chunks[1])), 0)
+            self._files.fetch(address, target, span=None if chunks is None else (int(chunks[0]), int(chunks[1])))
         return (target, sha256_and_md5_of_file(target)[1]) if return_md5 else target

@@ -1,1 +1,1 @@
-"""Files on demand: found in a repository, taken from the cache folder, or downloaded and checked."""
+"""Files of datasets: found in a repository or the cache folder, or downloaded and checked."""

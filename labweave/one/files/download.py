@@ -1,8 +1,9 @@
-"""One file on its way to its place: goes on where it broke off, is compared, and is there whole or not at all.
+"""Download one file: a broken download goes on where it broke off, and a file arrives as a whole or not at all.
 
-Beside the file, while it comes, lie ``.NAME.HASH.part`` with what has arrived, and ``.NAME.HASH.part.json``, which
-says of what. The process that downloads has locked the second; others wait and then find the file. A process that
-is killed leaves both, and the next one goes on. (Windows has no such lock: there each process downloads by itself.)
+Meanwhile two files lie beside the target: ``.NAME.HASH.part`` with the bytes that have arrived, and
+``.NAME.HASH.part.json`` with a note of what file they are. The process that downloads holds a lock on the note; others
+wait for it and then find the target. If a process is killed, the next one goes on with what it left. (Windows has no
+such lock: there each process downloads for itself.)
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-from labweave.one.files.integrity import Expected, state_of
+from labweave.one.files.integrity import Expected, State, state_of
 from labweave.one.files.sources import (
     CannotContinue,
     DownloadError,
@@ -37,7 +39,7 @@ if sys.platform != "win32":
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 5
-"""Without getting `ENOUGH` further."""
+"""Failures in a row, without `ENOUGH` bytes between them, after which a download gives up."""
 
 ENOUGH = 1 << 20
 FIRST_WAIT_SECONDS = 0.5
@@ -46,99 +48,99 @@ LOCK_POLL_SECONDS = 0.1
 
 
 class Stopped(Exception):
-    """The downloads are to end: another one failed badly, or the user pressed Ctrl-C."""
+    """The user has pressed Ctrl-C: all downloads end."""
 
 
-def download(
-    source: Source,
-    target: Path,
-    expected: Expected,
-    *,
-    before: tuple[int, ...] | None,
-    span: tuple[int, int] | None = None,
-    whole_size: int = 0,
-    refused: WrongContent | None = None,
-    on_bytes: Callable[[int], None] = lambda n: None,
-    stop: Event | None = None,
-) -> None:
-    """Fetch a file into its place.
+@dataclass
+class Download:
+    """The download of one file.
 
-    Parameters
+    Attributes
     ----------
     source : Source
     target : Path
-        Replaced when all has arrived and fits; its folder is made when it is missing.
+        It is replaced when everything has arrived and fits. Its folder is made if it is missing.
     expected : Expected
-        Size and hash it must have.
-    before : tuple or None
-        `state_of` the target when it was looked for. If it is another one as soon as no other
-        process is at work on it, it has just been fetched, and nothing is done.
+        The size and hash that the file must have.
+    before : State or None
+        The state of the target when the caller looked at it. If another process has changed it since then, it has
+        brought the file, and nothing is downloaded.
     span : tuple of int, optional
-        First byte and number of bytes, when only a part of the source is wanted.
+        First byte and number of bytes, to download a part of the source.
     whole_size : int, default: 0
-        With `span`: what the whole source must have; 0 for anything.
+        With `span`: the size that the whole source must have; 0 for any.
     refused : WrongContent, optional
-        What was wrong the last time; raised again if the source still has the same.
+        What was wrong the last time; it is raised again if the source still has the same file.
     on_bytes : callable, optional
-        Called with the number of bytes that came, negative when they were thrown away.
+        Called with the number of bytes that came, negative when they are thrown away.
     stop : Event, optional
         Ends the download with `Stopped`.
-
-    Raises
-    ------
-    WrongContent
-        It arrived, but isn't what is expected. The target is as it was.
-    DownloadError
-        It can't be fetched, or not be written.
     """
-    stop = stop or Event()
-    missing = [folder for folder in target.parents if not folder.exists()]
-    try:
-        with locked(_part_of(target), stop) as note:
-            if state_of(target) != before:
-                note.remove()
-                return
-            _Download(source, target, expected, span, whole_size, refused, on_bytes, stop, note).run()
-    except (DownloadError, Stopped):
-        _remove_empty(missing)
-        raise
-    except OSError as error:
-        raise DownloadError(
-            str(target),
-            f"it can't be written ({error.strerror or type(error).__name__})",
-            "What has arrived is kept: make room, or allow writing, or choose another folder (LABWEAVE_ONE_CACHE_DIR), "
-            "and ask again.",
-        ) from None
 
+    source: Source
+    target: Path
+    expected: Expected
+    before: State | None
+    span: tuple[int, int] | None = None
+    whole_size: int = 0
+    refused: WrongContent | None = None
+    on_bytes: Callable[[int], None] = lambda n: None
+    stop: Event = field(default_factory=Event)
 
-class _Download:
-    """The bytes of one file, from the first question to the rename."""
-
-    def __init__(self, source, target, expected, span, whole_size, refused, on_bytes, stop, note):
-        self.source, self.target, self.expected, self.span = source, target, expected, span
-        self.whole_size, self.refused, self.on_bytes, self.stop, self.note = whole_size, refused, on_bytes, stop, note
-        self.base = span[0] if span else 0
-        self.part = _part_of(target)
-        self.have, self.digest = 0, expected.digest()
+    def __post_init__(self):
+        self.base, self.n_wanted = self.span or (0, None)
+        self.have, self.digest = 0, self.expected.digest()
         self.mark, self.total, self.is_encoded = "", None, False
         self.n_failures, self.furthest, self.was_pieced = 0, 0, False
 
     def run(self) -> None:
+        """Fetch the file into its place.
+
+        Raises
+        ------
+        WrongContent
+            The file that arrived is not the expected one. The target is unchanged.
+        DownloadError
+            The file can't be fetched or written.
+        """
+        missing = [folder for folder in self.target.parents if not folder.exists()]
+        part = _part_of(self.target)
         try:
-            with self.part.open("a+b") as file:
+            with locked(part, self.stop) as self.note:
+                if state_of(self.target) == self.before:
+                    self._fill(part)
+                else:
+                    self.note.remove()
+        except (DownloadError, Stopped):
+            _remove_empty(missing)
+            raise
+        except OSError as error:
+            raise DownloadError(
+                str(self.target),
+                f"it can't be written ({error.strerror or type(error).__name__})",
+                "What has arrived is kept: make room, or allow writing, or choose another folder "
+                "(LABWEAVE_ONE_CACHE_DIR), and ask again.",
+            ) from None
+
+    def _fill(self, part: Path) -> None:
+        """Complete the part and put it in the place of the target; what a failure leaves is for the next attempt."""
+        try:
+            with part.open("a+b") as file:
                 self._take_up(file)
                 self._receive_all(file)
                 file.flush()
                 os.fsync(file.fileno())
-            self.part.replace(self.target)
+            part.replace(self.target)
         except (DownloadError, Stopped):
-            if not self.have:
-                self._finish()
+            if self.have:
+                raise
+            part.unlink(missing_ok=True)
+            self.note.remove()
             raise
-        self._finish()
+        self.note.remove()
 
     def _receive_all(self, file) -> None:
-        """Receive until everything is here and fits."""
+        """Receive until everything has arrived and fits."""
         while True:
             began_with = self.have
             try:
@@ -156,11 +158,11 @@ class _Download:
                 return
             if not began_with or self.was_pieced:
                 raise self._wrong(fault, file)
-            self.was_pieced = True  # perhaps of two files: once more, in one piece
+            self.was_pieced = True  # the pieces may be of two files: try once in one piece
             self._again_from_the_start(file)
 
     def _take_up(self, file) -> None:
-        """Go on with what an earlier process left, if it is surely of the same file."""
+        """Go on with what an earlier process left, if it certainly is of the same file."""
         left = self.note.read()
         same = left.get("source") == self.source.shown and left.get("span") == (list(self.span) if self.span else None)
         if not same or not (left.get("mark") or self.digest):
@@ -175,14 +177,14 @@ class _Download:
         """Ask for what is missing and append it."""
         if self.have and (self.is_encoded or not (self.mark or self.digest)):
             self._again_from_the_start(file)
-        n_wanted = self.span[1] if self.span else None
+        n_wanted = self.n_wanted
         if self.have and self.have == (n_wanted or self.total):
             return
         first = self.base + self.have
         last = self.base + n_wanted - 1 if n_wanted is not None else None
         with self.source.open(first, last, self.mark if self.have else "", self.expected.size) as stream:
             self._check(stream, file)
-            # A server that knows no ranges sends all of it: the beginning of what is before the span is passed over.
+            # A server without ranges sends the whole file: skip what is here, or comes before the span.
             n_over = self.base + self.have - stream.first
             for block in stream.blocks:
                 if self.stop.is_set():
@@ -207,7 +209,7 @@ class _Download:
         return self.expected.size or self.total or 0
 
     def _check(self, stream: Stream, file) -> None:
-        """Compare the head of an answer with what is expected and what is here."""
+        """Compare the head of an answer with what is expected and with what is here."""
         if self.have and stream.first == self.base + self.have and self._is_another(stream):
             raise CannotContinue
         if self.have and stream.first != self.base + self.have:
@@ -219,7 +221,7 @@ class _Download:
         if self.refused is not None and self.refused.fingerprint == (stream.mark, stream.total):
             self._again_from_the_start(file)
             raise self.refused
-        n_left = (self.span[1] if self.span else stream.total or 0) - self.have
+        n_left = (self.n_wanted or stream.total or 0) - self.have
         n_free = shutil.disk_usage(self.target.parent).free
         if n_left > n_free:
             raise DownloadError(
@@ -229,7 +231,7 @@ class _Download:
         self.note.write({} if stream.is_encoded else left)
 
     def _is_another(self, stream: Stream) -> bool:
-        """Return whether marks or sizes say that this is not the file whose beginning is here."""
+        """Say whether marks or sizes show that this is not the file whose beginning is here."""
         pairs = ((self.mark, stream.mark), (self.total, stream.total))
         return any(mine and theirs and mine != theirs for mine, theirs in pairs)
 
@@ -245,13 +247,8 @@ class _Download:
         self.on_bytes(-self.have)
         self.have, self.digest, self.mark, self.total = 0, self.expected.digest(), "", None
 
-    def _finish(self) -> None:
-        """Leave nothing beside the target."""
-        self.part.unlink(missing_ok=True)
-        self.note.remove()
-
     def _wrong(self, fault: str, file) -> WrongContent:
-        """Throw away what arrived, and return the error that says why."""
+        """Throw away what has arrived, and return the error that says why."""
         error = WrongContent(
             self.source.shown,
             f"what the source has is not the registered file: {fault}",
@@ -281,13 +278,13 @@ class _Download:
 
 
 class Note:
-    """What is written in a lock file."""
+    """The note in a lock file."""
 
     def __init__(self, path: Path, file):
         self.path, self._file = path, file
 
     def read(self) -> dict[str, Any]:
-        """Return what the last one wrote, {} if it wrote nothing or not all of it."""
+        """Return what the last process wrote, {} if it wrote nothing or was killed meanwhile."""
         self._file.seek(0)
         try:
             found = json.loads(self._file.read().decode())
@@ -296,14 +293,14 @@ class Note:
         return found if isinstance(found, dict) else {}
 
     def write(self, values: dict[str, Any]) -> None:
-        """Replace what is written."""
+        """Replace the note."""
         self._file.seek(0)
         self._file.truncate()
         self._file.write(json.dumps(values).encode())
         self._file.flush()
 
     def remove(self) -> None:
-        """Remove the file, which only the one who has the lock may do."""
+        """Remove the file. Only the holder of the lock may do it."""
         if sys.platform == "win32":
             self._file.close()
         self.path.unlink(missing_ok=True)
@@ -311,16 +308,16 @@ class Note:
 
 @contextmanager
 def locked(path: Path, stop: Event) -> Iterator[Note]:
-    """Keep all others away from ``path`` while the block runs, threads as well as processes.
+    """Keep all other threads and processes away from `path` while the block runs.
 
-    The lock is on ``path.json``; the kernel takes it back from a process that dies.
+    The lock is on ``path.json``. The kernel releases it when a process dies.
     """
     path = path.with_name(path.name + ".json")
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             file = path.open("a+b")
-        except FileNotFoundError:  # a download that failed has just removed the folder
+        except FileNotFoundError:  # a failed download has just removed the folder
             continue
         with file:
             if _lock(file, stop) and _is_at(file, path):
@@ -329,7 +326,7 @@ def locked(path: Path, stop: Event) -> Iterator[Note]:
 
 
 def _is_at(file, path: Path) -> bool:
-    """Return whether an open file has not been removed or replaced."""
+    """Say whether an open file is still the one at its path."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -337,7 +334,7 @@ def _is_at(file, path: Path) -> bool:
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    """Remove folders that were made for nothing, the innermost first."""
+    """Remove those folders that are empty, the innermost first."""
     for folder in folders:
         try:
             folder.rmdir()
@@ -358,7 +355,7 @@ def _lock(file, stop: Event) -> bool:
 
 
 def _part_of(target: Path) -> Path:
-    """Return where a file's bytes are put while they come; short enough for every filesystem."""
+    """Return the path for a file's bytes while they come; its name is short enough for every filesystem."""
     key = hashlib.sha1(target.name.encode(), usedforsecurity=False).hexdigest()[:8]
     name = target.name.encode()[:120].decode(errors="ignore")
     own = f".{os.getpid()}" if sys.platform == "win32" else ""

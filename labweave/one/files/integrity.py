@@ -1,4 +1,4 @@
-"""Whether files have the size and the hash that the tables say."""
+"""Compare files with their registered size and hash."""
 
 from __future__ import annotations
 
@@ -9,25 +9,35 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
+from labweave.one.search.rows import DatasetRow
+
 BLOCK = 1 << 20
 
 HASHES = {32: "md5", 40: "sha1", 64: "sha256"}
-"""Which hash a number of hexadecimal digits is."""
+"""Number of hexadecimal digits -> the hash that has so many."""
+
+State = tuple[int, int, int]
+"""Inode, size and time of a file: they change when it is written or replaced."""
 
 
 class Expected(NamedTuple):
-    """What is known of a file: its bytes (0 unknown) and their hash in hex ('' unknown)."""
+    """The size of a file in bytes (0 if unknown) and its hash in hex ("" if unknown)."""
 
     size: int = 0
     hash: str = ""
 
+    @classmethod
+    def of(cls, row: DatasetRow) -> Expected:
+        """Return what is registered of a dataset."""
+        return cls(row.size or 0, row.hash or "")
+
     def digest(self) -> Any:
-        """Return an empty hash of the kind that is known, or None."""
+        """Return an empty hash of the known kind, or None."""
         name = HASHES.get(len(self.hash))
         return hashlib.new(name, usedforsecurity=False) if name else None
 
     def fault(self, size: int, hash: str) -> str:
-        """Return how a size and hash differ from these, '' if they don't; an empty hash is not compared."""
+        """Return how a size and a hash differ from these, "" if they don't; an empty hash is not compared."""
         if self.size and size != self.size:
             return f"it has {size:,} bytes, {self.size:,} are registered"
         if hash and self.digest() and hash != self.hash.lower():
@@ -36,14 +46,14 @@ class Expected(NamedTuple):
 
 
 class Checked:
-    """Which files have been compared already; one that has not changed since is read once only."""
+    """The results of comparisons, so that a file is read again only after it has changed."""
 
     def __init__(self):
-        self._faults: dict[tuple[str, Expected], tuple[tuple[int, ...], str]] = {}
+        self._faults: dict[tuple[str, Expected], tuple[State, str]] = {}
         self._lock = Lock()
 
     def fault(self, path: Path, expected: Expected) -> str:
-        """Return how a file differs from what is registered, '' if it doesn't.
+        """Return how a file differs from what is registered, "" if it doesn't.
 
         Raises
         ------
@@ -54,10 +64,8 @@ class Checked:
         if state is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         size = state[1]
-        if found := expected.fault(size, ""):
+        if (found := expected.fault(size, "")) or not expected.hash:
             return found
-        if not expected.hash:
-            return ""
         with self._lock:
             known = self._faults.get((str(path), expected))
         if known is not None and known[0] == state:
@@ -71,13 +79,13 @@ class Checked:
         if (state := state_of(path)) is not None:
             self._keep(path, expected, state, "")
 
-    def _keep(self, path: Path, expected: Expected, state: tuple[int, ...], fault: str) -> None:
+    def _keep(self, path: Path, expected: Expected, state: State, fault: str) -> None:
         with self._lock:
             self._faults[str(path), expected] = state, fault
 
 
-def state_of(path: Path) -> tuple[int, ...] | None:
-    """Return what changes when a file is written or replaced; its size is the second. None if it can't be seen."""
+def state_of(path: Path) -> State | None:
+    """Return the state of a file, None if it can't be seen."""
     try:
         stat = path.stat()
     except OSError:

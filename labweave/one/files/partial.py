@@ -1,8 +1,8 @@
-"""Parts of compressed raw recordings: some chunks of a ``.cbin``, read as if they were the whole.
+"""Download some chunks of a compressed raw recording (``.cbin``), and read them as if they were the whole.
 
-mtscomp compresses a recording in chunks of about a second. The ``.ch`` file says where in the ``.cbin`` each of them
-begins (``chunk_offsets``) and which samples it holds (``chunk_bounds``); both have one entry more than there are
-chunks. (Read off the files that mtscomp writes, format 1.0.)
+mtscomp compresses a recording in chunks of about a second. The ``.ch`` file says where in the ``.cbin`` each chunk
+begins (``chunk_offsets``) and which samples it holds (``chunk_bounds``). Both lists have one entry more than there are
+chunks. (Taken from files that mtscomp wrote, format 1.0.)
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from urllib.parse import unquote, urlsplit
 from labweave.errors import ConfigError, FileMissing, ReadError, SourceError
 from labweave.formats.alf.names import without_uuid
 from labweave.formats.writing import whole_file
+from labweave.one.files.cache import Files
 from labweave.one.files.download import locked
-from labweave.one.files.files import Files, Folder, path_of_url
+from labweave.one.files.folders import Folder, path_of_url
 
 
 class NotChunked(SourceError, AssertionError):
-    """Addresses or chunk numbers that can't be; an AssertionError as well, which ONE raises here."""
+    """Addresses or chunk numbers are invalid. ONE raises an AssertionError here, so this is one as well."""
 
 
 class ChunkMissing(SourceError, IndexError):
-    """A chunk past the end of the recording; an IndexError as well, which ONE raises here."""
+    """The recording has no such chunk. ONE raises an IndexError here, so this is one as well."""
 
 
 def download_raw_partial(
@@ -46,7 +47,7 @@ def download_raw_partial(
     Returns
     -------
     spikeglx.Reader
-        Open on these chunks; sample 0 is the first of `first_chunk`.
+        Of these chunks; its sample 0 is the first of `first_chunk`.
 
     Raises
     ------
@@ -55,11 +56,11 @@ def download_raw_partial(
     ChunkMissing
         The recording has fewer chunks.
     FileMissing
-        The ``.meta`` file is not beside the place of the ``.cbin``: load that dataset first.
+        The ``.meta`` file is not in the folder of the ``.cbin``: load that dataset first.
     DownloadError
         A file can't be fetched, or the two don't belong together.
     ConfigError
-        ibl-neuropixel, which has the Reader, is not installed. The chunks are there all the same.
+        ibl-neuropixel, which has the Reader, is not installed. The chunks are downloaded all the same.
     """
     chunks = download_chunks(files, url_cbin, url_ch, first_chunk, last_chunk)
     whole = chunks.with_name(chunks.name.removesuffix(".stream.cbin") + ".meta")
@@ -81,10 +82,8 @@ def download_raw_partial(
 def download_chunks(files: Files, url_cbin: str, url_ch: str | Path, first_chunk: int = 0, last_chunk: int = 0) -> Path:
     """Download some chunks of a compressed recording, without opening them.
 
-    They are written as ``NAME.stream.cbin`` and ``NAME.stream.ch`` at the place of the recording in the cache folder,
-    and are not fetched again as long as the same ones are asked for. mtscomp reads the two.
-
-    Parameters are those of `download_raw_partial`.
+    They become ``NAME.stream.cbin`` and ``NAME.stream.ch`` in the recording's folder below the cache folder, which
+    mtscomp can read. The same chunks are not downloaded again. The parameters are those of `download_raw_partial`.
 
     Returns
     -------
@@ -103,8 +102,8 @@ def download_chunks(files: Files, url_cbin: str, url_ch: str | Path, first_chunk
             whole = _read_index(_fetch_index(files, url_ch))
             part, span = _cut(whole, first_chunk, last_chunk, cbin)
             if not _is_there(index, chunks, part):
-                index.unlink(missing_ok=True)  # never one that belongs to other bytes
-                files.fetch_span(url_cbin, chunks, span, whole["chunk_offsets"][-1])
+                index.unlink(missing_ok=True)  # it must never belong to other bytes
+                files.fetch(url_cbin, chunks, span=span, whole_size=whole["chunk_offsets"][-1])
                 with whole_file(index) as path:
                     path.write_text(json.dumps(part, indent=2, sort_keys=True), encoding="utf-8")
         finally:
@@ -113,7 +112,7 @@ def download_chunks(files: Files, url_cbin: str, url_ch: str | Path, first_chunk
 
 
 def _fetch_index(files: Files, url_ch: str | Path) -> Path:
-    """Return the ``.ch`` file: the given one, or that of the server, which may have changed."""
+    """Return the ``.ch`` file: the given one, or that of the server, fetched again as it may have changed."""
     if isinstance(url_ch, Path):
         return url_ch
     path = _place(files, url_ch)
@@ -139,7 +138,7 @@ def _read_index(path: Path) -> dict[str, Any]:
 
 
 def _cut(whole: dict[str, Any], first: int, last: int, cbin: Path) -> tuple[dict[str, Any], tuple[int, int]]:
-    """Return the index of some chunks alone, and the bytes they are: the first one and how many."""
+    """Return the index of some chunks alone, and their first byte and number of bytes."""
     n_chunks = len(whole["chunk_bounds"]) - 1
     if last >= n_chunks:
         raise ChunkMissing(
@@ -161,7 +160,7 @@ def _cut(whole: dict[str, Any], first: int, last: int, cbin: Path) -> tuple[dict
 
 
 def _is_there(index: Path, chunks: Path, part: dict[str, Any]) -> bool:
-    """Return whether these chunks were fetched before, whole."""
+    """Say whether these chunks have already been downloaded completely."""
     try:
         found = json.loads(index.read_bytes())
         return found == part and chunks.stat().st_size == part["chunk_offsets"][-1]

@@ -1,4 +1,4 @@
-"""Datasets that are onedata recipes in the database, without a file: which they are, and what they give."""
+"""Datasets without a file that are onedata recipes in the database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from labweave.schemas import onedata
 
 
 def recipes_among(rows: Iterable[DatasetRow]) -> set[str]:
-    """Return the ids of the datasets that are recipes in the database alone."""
+    """Return the ids of those datasets that are recipes in the database and have no file."""
     missing = [row for row in rows if not row.exists and row.eid and row.name.endswith(".npy")]
     if not missing:
         return set()
@@ -25,7 +25,7 @@ def recipes_among(rows: Iterable[DatasetRow]) -> set[str]:
 
 
 def contents_of(rows: Iterable[DatasetRow]) -> dict[str, Any]:
-    """Return what the recipes among datasets give, by id; the others are left out."""
+    """Return the contents of those datasets that are recipes, by id."""
     rows = list(rows)
     recipes = recipes_among(rows)
     return {row.id: onedata.load_dataset(row.eid, row.name) for row in rows if row.id in recipes}

@@ -1,7 +1,7 @@
-"""Where bytes come from: a server (HTTP, HTTPS) or any filesystem that fsspec knows, from any position on.
+"""Sources of bytes: a server (HTTP, HTTPS), or any filesystem that fsspec knows.
 
-A source is opened for the bytes after a position, so that what broke off can go on. It tells in one of three ways
-that it can't: `Passing`, try again; `CannotContinue`, begin again; `DownloadError`, give up.
+A source is opened at a position, so that a broken download can go on. There are three errors: after `Passing` it is
+worth trying again, after `CannotContinue` one must begin again, and after `DownloadError` give up.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import urlsplit
 
 import fsspec
 import requests
@@ -25,28 +25,29 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from labweave.errors import ConfigError, SourceError
+from labweave.one.files.folders import scheme_of
 from labweave.settings import OneSettings
 
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
-"""Without a byte."""
+"""The longest wait for a byte."""
 
 BLOCK = 1 << 16
-"""Small: what is read of a block is lost when the connection breaks in it."""
+"""Small, because a block is lost when the connection breaks in it."""
 
 FILE_BLOCK = 1 << 20
 
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Answers that say: later."""
+"""Status codes of errors that pass."""
 
 REFUSED_SCHEMES = frozenset({"reference"})
-"""Filesystems that follow what is written in the files."""
+"""Filesystems that follow addresses inside of files."""
 
 
 class DownloadError(SourceError):
-    """A file that can't be fetched.
+    """A file can't be fetched.
 
     Parameters
     ----------
@@ -57,12 +58,12 @@ class DownloadError(SourceError):
     advice : str
         What to do about it.
     status : int, optional
-        Of the server's answer; 404 for a file that is not there, on other filesystems, too.
+        Of the server's answer; 404 for a missing file on other filesystems as well.
 
     Attributes
     ----------
     results : list of Path or None
-        When several files were asked for: what `Files.get` would have returned, None for those that failed.
+        With several files: what `Files.get` would have returned, None for those that failed.
     """
 
     def __init__(self, where: str, found: str, advice: str, status: int | None = None):
@@ -75,20 +76,20 @@ class DownloadError(SourceError):
 
 
 class HostUnreachable(DownloadError):
-    """Nothing answers at the address: no further file need be asked for there."""
+    """Nothing answers at the address; there is no use in asking it for another file."""
 
 
 class WrongContent(DownloadError):
-    """A file arrived whole but is not the registered one: size or hash differ. Nothing was replaced.
+    """A whole file arrived, but its size or hash is not the registered one. Nothing was replaced.
 
-    `fingerprint` tells whether the server still has the same one.
+    `fingerprint` tells whether the server still has the same file.
     """
 
     fingerprint: tuple[str, int | None] = ("", None)
 
 
 class Passing(Exception):
-    """The connection broke or the server asks for patience; worth another try.
+    """The connection broke, or the server asks to wait; it is worth trying again.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ class Passing(Exception):
     wait_s : float, default: 0
         How long the server asks to wait.
     unreachable : bool, default: False
-        There was no answer at all.
+        There was no answer.
     """
 
     def __init__(self, found: str, wait_s: float = 0.0, unreachable: bool = False):
@@ -106,7 +107,7 @@ class Passing(Exception):
 
 
 class CannotContinue(Exception):
-    """The file is not the one whose beginning is here already."""
+    """The file is not the one whose beginning is already here."""
 
 
 @dataclass
@@ -133,23 +134,9 @@ class Stream:
     is_encoded: bool = False
 
 
-class Source(Protocol):
-    """Bytes of one file."""
-
-    shown: str
-    """Its address without user, password and query."""
-
-    def open(self, first: int, last: int | None, mark: str, size: int) -> Any:
-        """Return a context manager that gives a `Stream` of the bytes from `first` to `last`, both included.
-
-        `mark` is the one of the bytes that are here already; `size` is what is registered, 0 if nothing is.
-        """
-        ...
-
-
 @dataclass(frozen=True, repr=False)
 class DataLogin:
-    """User and password of one server; sent nowhere else, and never shown.
+    """User and password of one server. They are sent to no other, and never shown.
 
     Attributes
     ----------
@@ -165,7 +152,7 @@ class DataLogin:
     def __post_init__(self):
         if self.user and not urlsplit(self.url).hostname:
             raise ConfigError(
-                "There is a login of a data server, but no address of the server it is for. Set LABWEAVE_ONE_DATA_URL, "
+                "There is a login of a data server, but no address of that server. Set LABWEAVE_ONE_DATA_URL, "
                 "or [one] data_url in labweave.toml, for example https://data.example.org."
             )
 
@@ -190,7 +177,7 @@ class DataLogin:
         return bool(self.user) and _origin(url) == _origin(self.url)
 
 
-class _ThisHostOnly(AuthBase):
+class _OneServerAuth(AuthBase):
     """Adds the login to requests to its own server; requests itself drops it on the way to another."""
 
     def __init__(self, login: DataLogin | None):
@@ -202,7 +189,7 @@ class _ThisHostOnly(AuthBase):
         return r
 
 
-class Web:
+class Web(requests.Session):
     """Connections to web servers for a while; none lives on in a process that forks.
 
     Parameters
@@ -213,28 +200,10 @@ class Web:
     """
 
     def __init__(self, login: DataLogin | None = None, n_connections: int = 1):
-        self.login = login
-        self._session = requests.Session()
-        adapter = HTTPAdapter(pool_connections=n_connections, pool_maxsize=n_connections)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
-        self._settings: dict[tuple, Any] = {}
-
-    def __enter__(self) -> Web:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._session.close()
-
-    def get(self, url: str, headers: dict[str, str]) -> requests.Response:
-        """Send a request; the answer's body is still to be read."""
-        request = self._session.prepare_request(
-            requests.Request("GET", url, headers=headers, auth=_ThisHostOnly(self.login))
-        )
-        origin = _origin(url)
-        if origin not in self._settings:  # proxies and certificates, which requests looks up for a millisecond
-            self._settings[origin] = self._session.merge_environment_settings(url, {}, True, None, None)
-        return self._session.send(request, timeout=(CONNECT_SECONDS, READ_SECONDS), **self._settings[origin])
+        super().__init__()
+        self.login, self.auth = login, _OneServerAuth(login)
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, HTTPAdapter(pool_connections=n_connections, pool_maxsize=n_connections))
 
 
 class HttpSource:
@@ -252,13 +221,20 @@ class HttpSource:
 
     @contextmanager
     def open(self, first: int, last: int | None, mark: str, size: int) -> Iterator[Stream]:
-        """Ask for the bytes from `first` to `last`; the stream may begin at 0, if the server can't do better."""
+        """Give a `Stream` of the bytes from `first` to `last`, both included; of a server without ranges, from 0.
+
+        `mark` is that of the bytes that are already here; `size` is the registered one, 0 if it is unknown.
+        """
         headers = {"Accept-Encoding": "identity"}
         if first or last is not None:
             headers["Range"] = f"bytes={first}-{'' if last is None else last}"
             if mark:
                 headers["If-Range"] = mark
-        with self._translated(), self._web.get(self.url, headers) as response:
+        timeout = CONNECT_SECONDS, READ_SECONDS
+        with (
+            self._translated(),
+            self._web.get(self.url, headers=headers, stream=True, timeout=timeout) as response,
+        ):
             yield self._stream(response, first, last, size)
 
     def _stream(self, response: requests.Response, first: int, last: int | None, size: int) -> Stream:
@@ -271,7 +247,7 @@ class HttpSource:
         length = int(headers["Content-Length"]) if headers.get("Content-Length", "").isdecimal() else None
         etag = headers.get("ETag", "")
         mark = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "")
-        # A packed file as such (x.tar.gz) is called encoded by some servers: then its length is the registered one.
+        # Some servers call a file encoded that is packed itself (x.tar.gz): then the length is the registered one.
         is_encoded = headers.get("Content-Encoding", "identity").lower() != "identity" and not (size and length == size)
         start, total = 0, None if is_encoded else length
         if response.status_code == 206:
@@ -310,7 +286,7 @@ class HttpSource:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Turn what requests and urllib3 raise into what the download understands."""
+        """Turn the errors of requests and urllib3 into those of a source."""
         try:
             yield
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -330,7 +306,7 @@ class HttpSource:
                 raise DownloadError(self.shown, "no address that can be asked", "Correct it.") from None
             is_new = any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes)
             is_late = any(isinstance(cause, (requests.Timeout, urllib3.exceptions.TimeoutError)) for cause in causes)
-            if is_late and not is_new:  # a NewConnectionError is a timeout by birth only
+            if is_late and not is_new:  # NewConnectionError is a subclass of a timeout, but is none
                 unreachable = any(isinstance(cause, urllib3.exceptions.ConnectTimeoutError) for cause in causes)
                 raise Passing(f"no answer from {host} in time", unreachable=unreachable) from None
             found = f"nothing answers at {host}" if is_new else f"the connection to {host} broke"
@@ -351,7 +327,7 @@ class FilesystemSource:
 
     @contextmanager
     def open(self, first: int, last: int | None, mark: str, size: int) -> Iterator[Stream]:
-        """Open the file at `first`."""
+        """Give a `Stream`, as `HttpSource.open`."""
         with self._translated():
             filesystem, path = _open_filesystem(self.url)
             total = filesystem.info(path).get("size")
@@ -398,13 +374,16 @@ class FilesystemSource:
             ) from None
 
 
+Source = HttpSource | FilesystemSource
+
+
 def make_source(web: Web, url: str) -> Source:
     """Return the source of an address.
 
     Raises
     ------
     DownloadError
-        The address is of no kind that can be read.
+        Addresses of this kind can't be read.
     """
     scheme = scheme_of(url)
     if scheme in ("http", "https"):
@@ -414,20 +393,8 @@ def make_source(web: Web, url: str) -> Source:
     return FilesystemSource(url)
 
 
-def join_url(root: str, path: str) -> str:
-    """Return the address of a posix path below a root; percent-encoded, so that ``#revision#`` stays, if it is HTTP."""
-    encoded = quote(path, safe="/") if scheme_of(root) in ("http", "https") else path
-    return f"{root.rstrip('/')}/{encoded.lstrip('/')}"
-
-
-def scheme_of(url: str) -> str:
-    """Return the scheme in lower case, '' if there is none."""
-    scheme, colon, _ = url.partition("://")
-    return scheme.lower() if colon else ""
-
-
 def show(url: str) -> str:
-    """Return an address without user, password and query, any of which may be secret."""
+    """Return an address without user, password and query, which may be secret."""
     scheme, colon, rest = url.partition("://")
     if not colon:
         return url
@@ -451,7 +418,7 @@ def _open_filesystem(url: str) -> tuple[Any, str]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Give an error and what lies behind it; urllib3 keeps that in ``reason`` and ``args``."""
+    """Yield an error and its causes; urllib3 keeps them in ``reason`` and ``args``."""
     seen: set[int] = set()
     waiting: list[Any] = [error]
     while waiting:

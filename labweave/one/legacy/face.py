@@ -1,6 +1,6 @@
 """ONE as it first was (`oneibl.one`): its names, arguments and results, with texts as eids.
 
-The answers come from the tables, in `labweave.one.search.core`; offline only means that no file server is asked.
+The answers come from the tables, through `labweave.one.search.core`. Offline only means that no file server is asked.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.formats.alf.load import load_file, load_object
 from labweave.one.alyx.rest import Client, client_of
-from labweave.one.files.files import Folder, Wanted, path_of_url
+from labweave.one.files.folders import Folder, path_of_url, url_of
 from labweave.one.files.partial import download_raw_partial
 from labweave.one.files.recipes import contents_of, recipes_among
 from labweave.one.files.sources import DataLogin
-from labweave.one.legacy.info import SessionDataInfo
+from labweave.one.legacy.info import SessionDataInfo, is_processed
 from labweave.one.legacy.settings_file import ask_settings
 from labweave.one.search import searching
 from labweave.one.search.core import Core, find_anywhere, is_uuid_text
@@ -42,17 +42,12 @@ def Listable(t: Any) -> Any:
 
 
 def parse_id(method: Callable) -> Callable:
-    """Let a method that takes an eid take whatever names a session.
-
-    Parameters
-    ----------
-    method : callable
-        Its second argument is an eid; it may be given as ``id`` or ``eid``, too.
+    """Let a method take a session in any way that `to_eid` understands, as first argument, ``id`` or ``eid``.
 
     Raises
     ------
     ValueError
-        The session is not known, or it is no experiment id.
+        The session is unknown, or the argument names none.
     TypeError
         The session is given twice, or not at all.
     """
@@ -78,14 +73,13 @@ class OneAbstract(abc.ABC):
     Parameters
     ----------
     username, password, base_url : str, optional
-        Taken for code that gives them: the login and address of an Alyx server. The database is that of labweave's
-        settings, or the one that `labweave.connect` has opened.
+        Login and address of an Alyx server, which are not used: the database is the open one, or that of the settings.
     cache_dir : path, optional
-        Where files are looked for and downloaded to; that of the settings without.
+        Folder of files and downloads, by default that of the settings.
     silent : bool, optional
         Print nothing.
     trust_pickles : bool, default: False
-        Load arrays of Python objects, which are pickles and can run any code: for a lab whose files are its own only.
+        Load arrays of Python objects. They are pickles, which can run any code: only do it with your own files.
     """
 
     _is_offline = True
@@ -105,7 +99,7 @@ class OneAbstract(abc.ABC):
 
     @property
     def alyx(self) -> Client:
-        """What an Alyx server would answer, from the tables."""
+        """A client that gives the answers of an Alyx server from the tables."""
         if self._client is None:
             self._client = client_of(self._core, base_url=self._base_url, username=self._username)
         return self._client
@@ -129,25 +123,25 @@ class OneAbstract(abc.ABC):
     # ids and paths
 
     def to_eid(self, id: Any = None, cache_dir: Any = None) -> Any:
-        """Return the eid of what names a session.
+        """Return the eid of a session.
 
         Parameters
         ----------
         id : str, UUID, path, mapping, or iterable of these
             A UUID, also at the end of an address; the path of a session or of a file in it; a reference such as
-            ``2019-05-07_1_ZM_1150``; details of a session.
+            ``2019-05-07_1_ZM_1150``; the details of a session.
         cache_dir : path, optional
-            Not needed: a path is understood whatever is above its lab.
+            Not needed: the folders above the lab don't matter.
 
         Returns
         -------
         str, list of str, or None
-            None for the path of a session that is not known. That a UUID is known is not checked.
+            None for the path of an unknown session. Whether a UUID is known is not checked.
 
         Raises
         ------
         ValueError
-            It is nothing of that kind.
+            It is none of these.
         """
         return self._core.to_eid(id, ignore_case=True)
 
@@ -158,21 +152,19 @@ class OneAbstract(abc.ABC):
         ----------
         eid : str or UUID, or list or tuple of these
         use_cache : bool
-            Taken for the seed's sake: every answer comes from the tables.
+            Has no effect: every answer comes from the tables.
 
         Returns
         -------
         Path or None, or list of these
         """
         if isinstance(eid, (list, tuple)):
-            wanted = [self._eid_or_none(one) for one in eid]
-            paths = dict(zip(wanted, self._core.session_paths([one or "" for one in wanted]), strict=True))
-            return [paths[one] for one in wanted]
+            return self._core.session_paths([self._eid_or_none(each) or "" for each in eid])
         text = self._eid_or_none(eid)
         return self._core.session_paths([text])[0] if text else None
 
     def _eid_or_none(self, eid: Any) -> str | None:
-        """Return an eid as text, or None with a printed line for what is none."""
+        """Return an eid as text, or print that it is none and return None."""
         text = str(eid) if isinstance(eid, (str, UUID)) else ""
         if is_uuid_text(text[-36:]) and (len(text) == 36 or "/" in text):
             return text[-36:].lower()
@@ -180,14 +172,14 @@ class OneAbstract(abc.ABC):
         return None
 
     def eid_from_path(self, path_obj: Any, use_cache: bool = True) -> Any:
-        """Return the eid of the session that a path lies in.
+        """Return the eid of the session that a path belongs to.
 
         Parameters
         ----------
         path_obj : str or Path, or list of these
-            Of a session, or anything below it; the subject may be in another case.
+            The path of a session, or one below it. The subject may be in another case.
         use_cache : bool
-            Taken for the seed's sake.
+            Has no effect.
 
         Returns
         -------
@@ -200,7 +192,7 @@ class OneAbstract(abc.ABC):
     # datasets
 
     def _rows(self, eid: str):
-        """Return the datasets of a session that can be loaded, whatever their quality: the seed knew none.
+        """Return the datasets of a session that can be loaded, whatever their quality control: the seed had none.
 
         Raises
         ------
@@ -219,31 +211,31 @@ class OneAbstract(abc.ABC):
         return [row for row in rows if row.exists or row.id in recipes]
 
     def _load(self, eid: str, types: Sequence[str], *, download_only: bool, keep_uuid: bool, **options: Any):
-        """Return the datasets of one session with what is in them; `options` are those of `Files.get`."""
+        """Return the datasets of one session and their contents; `options` are those of `Files.get`."""
         rows = self._rows(eid)
         if not types:
-            rows = [row for row in rows if _is_processed(row)]
+            rows = [row for row in rows if is_processed(row.collection)]
         elif list(types) != ["__all__"]:
             rows = [row for row in rows if row.type in types]
         rows.sort(key=lambda row: (row.collection, row.revision, row.name))
-        wanted = self._core.wanted(rows)
-        paths = self._core.files.get(wanted, keep_uuid=keep_uuid, **options)
+        rows = self._core.with_copies(rows)
+        paths = self._core.files.get(rows, keep_uuid=keep_uuid, **options)
         is_loaded = not (download_only or options["dry_run"])
         contents = contents_of(row for row, path in zip(rows, paths, strict=True) if is_loaded and path is None)
         if options["offline"] and not options["dry_run"]:
             _require(rows, paths, contents)
-        return SessionDataInfo(
-            dataset_type=[row.type for row in rows],
-            dataset_id=[row.id for row in rows],
-            local_path=[str(path) if keep_uuid and path is not None else path for path in paths],
-            eid=[eid] * len(rows),
-            url=[self._core.files.url(one) for one in wanted],
-            data=[
-                self._read(path) if is_loaded and path is not None else contents.get(row.id)
-                for row, path in zip(rows, paths, strict=True)
-            ],
-            hash=[row.hash for row in rows],
-            file_size=[row.size for row in rows],
+        return SessionDataInfo.from_records(
+            {
+                "dataset_type": row.type,
+                "dataset_id": row.id,
+                "local_path": str(path) if keep_uuid and path is not None else path,
+                "eid": eid,
+                "url": url_of(row),
+                "data": self._read(path) if is_loaded and path is not None else contents.get(row.id),
+                "hash": row.hash,
+                "file_size": row.size,
+            }
+            for row, path in zip(rows, paths, strict=True)
         )
 
     def _read(self, path: Any) -> Any:
@@ -266,15 +258,15 @@ class _Front(OneAbstract):
         offline=False,
         keep_uuid=False,
     ):
-        """Load datasets of a session by their types, downloading those that are not here.
+        """Load datasets of a session by their types, downloading the missing ones.
 
         Parameters
         ----------
         eid : whatever `to_eid` takes, or a list of it
-            Of the session; may be given as ``id``.
+            The session, which may be given as ``id``.
         dataset_types : str or list of str, optional
-            None: all in a folder ``alf``, none of ``raw_ephys_data``. ``"__all__"``: all there are. Either way the
-            result is a `SessionDataInfo`.
+            None: all with a folder ``alf`` and no ``raw_ephys_data``. ``"__all__"``: all. Either gives a
+            `SessionDataInfo`.
         dclass_output : bool, default: False
             Return a `SessionDataInfo`.
         dry_run : bool, default: False
@@ -282,44 +274,53 @@ class _Front(OneAbstract):
         cache_dir : path, optional
             Instead of the usual one, for this call.
         download_only : bool, default: False
-            Load nothing: the paths are returned.
+            Load nothing, and return the paths.
         clobber : bool, default: False
-            Download again what is here.
+            Download files that are here again.
         offline : bool, default: False
             Download nothing.
         keep_uuid : bool, default: False
-            Leave the dataset's UUID in the file names; paths are texts then.
+            Keep the dataset's UUID in the file names; the paths are texts then.
 
         Returns
         -------
         list, SessionDataInfo, or list of lists
-            An item per dataset, the types in the order they are asked for, datasets of one type by collection,
-            revision and name; None for a type the session lacks; the path where there is nothing to load. For
-            several sessions a list for each, or its first item if one type is asked for.
+            One item per dataset, in the order of the types, then by collection, revision and name. It is None for a
+            type that the session lacks, and the path if there is nothing to load. For several sessions there is a list
+            of each, or only its first item if there is one type.
 
         Raises
         ------
         ALFObjectNotFound
             There is no such session.
         FileNotFoundError
-            Offline, and a file is not here.
+            A file is not here, and it is offline.
         DownloadError
             A file can't be downloaded, or arrived damaged.
+
+        Examples
+        --------
+        >>> from labweave.one import ONE
+        >>> one = ONE(offline=True)
+        >>> eid = one.to_eid("2019-05-07_1_ZM_1150")
+        >>> [choice] = one.load(eid, "trials.choice")
+        >>> choice.shape
+        (100,)
         """
         types = [dataset_types] if isinstance(dataset_types, str) else list(dataset_types or ())
         as_info = dclass_output or not types or types == ["__all__"]
         options = {"cache_dir": cache_dir, "clobber": clobber, "keep_uuid": keep_uuid, "dry_run": dry_run}
         options |= {"offline": offline or self._is_offline, "download_only": download_only}
-        found = [self._load(one, types, **options) for one in ([eid] if isinstance(eid, str) else eid)]
+        found = [self._load(each, types, **options) for each in ([eid] if isinstance(eid, str) else eid)]
         if as_info:
             joined = SessionDataInfo()
-            for one in found:
-                joined.append(one)
+            for info in found:
+                joined.append(info)
             return joined
-        listed = [_in_order(one, types) for one in found]
+        listed = [_in_order(info, types) for info in found]
         if isinstance(eid, str):
             return listed[0]
-        return [one[0] for one in listed] if len(types) == 1 else listed
+        return [items[0] for items in listed] if len(types) == 1 else listed
 
     @parse_id
     def load_dataset(self, eid, dataset, collection=None, download_only=False):
@@ -329,10 +330,10 @@ class _Front(OneAbstract):
         ----------
         eid : whatever `to_eid` takes
         dataset : str
-            File name; ``object.attribute``, with or without its namespace; a path below the session; ``*`` and ``?``
-            stand for anything. What nothing fits is looked for anywhere in the names.
+            File name, ``object.attribute`` with or without its namespace, or path below the session; they may have
+            ``*`` and ``?``. If nothing fits, it is looked for anywhere in the names.
         collection : str, optional
-            Folders between the session and the file; None and "" for any.
+            Folders between the session and the file; None and "" mean any.
         download_only : bool, default: False
             Return the path.
 
@@ -340,9 +341,16 @@ class _Front(OneAbstract):
         ------
         ALFObjectNotFound, ALFMultipleCollectionsFound, ALFMultipleObjectsFound
         ValueError
-            No name.
+            The name is missing.
         TypeError
-            Several sessions.
+            There are several sessions.
+
+        Examples
+        --------
+        >>> from labweave.one import ONE
+        >>> one = ONE(offline=True)
+        >>> one.load_dataset(one.to_eid("2019-05-07_1_ZM_1150"), "trials.choice").shape
+        (100,)
         """
         _one_session(eid)
         row = self._core.choose_dataset(self._rows(eid), dataset, collection or None, substring=True)
@@ -362,12 +370,12 @@ class _Front(OneAbstract):
         obj : str
             Name of the object, ``*`` for anything.
         collection : str, default: "alf"
-            Folders between the session and the files; None, "" and "all" for any.
+            Folders between the session and the files; None, "" and "all" mean any.
         download_only : bool, default: False
             Return the paths.
         **kwargs : str, list of str or None
-            Parts the names must have: namespace, attribute, timescale, extra, extension; None for absent. With
-            ``short_keys=True`` the keys are without extra parts.
+            Parts of the names: namespace, attribute, timescale, extra, extension; None for a missing part. With
+            ``short_keys=True`` the keys leave out extra parts.
 
         Returns
         -------
@@ -377,7 +385,15 @@ class _Front(OneAbstract):
         ------
         ALFObjectNotFound, ALFMultipleObjectsFound, ALFMultipleCollectionsFound
         TypeError
-            Several sessions, or a part that ALF names don't have.
+            There are several sessions, or a part that ALF names don't have.
+
+        Examples
+        --------
+        >>> from labweave.one import ONE
+        >>> one = ONE(offline=True)
+        >>> wheel = one.load_object(one.to_eid("2019-05-07_1_ZM_1150"), "wheel")
+        >>> sorted(wheel)
+        ['position', 'timestamps']
         """
         _one_session(eid)
         short_keys = kwargs.pop("short_keys", False)
@@ -410,19 +426,26 @@ class _Front(OneAbstract):
         Parameters
         ----------
         eid, id : whatever `to_eid` takes, optional
-            The session; without, the names of all dataset types are returned.
+            The session; without it, the names of all dataset types are returned.
         details : bool, default: False
-            Return what Alyx knows of each dataset, as dictionaries.
+            Return Alyx's records of the datasets.
 
         Returns
         -------
         list of str, Path or dict
-            Paths are collection and name, without revisions; datasets without a copy are left out.
+            Paths are collection and name, without revisions. Datasets without a copy are left out.
 
         Raises
         ------
         ValueError
-            The session is not known by its path, or it is no experiment id.
+            The session is unknown, or the argument names none.
+
+        Examples
+        --------
+        >>> from labweave.one import ONE
+        >>> one = ONE(offline=True)
+        >>> [str(path) for path in one.list(one.to_eid("2019-05-07_2_ZM_1150"))][:1]
+        ['alf/_ibl_trials.choice.npy']
         """
         if eid is None and id is None:
             return sorted(record["name"] for record in self.alyx.rest("dataset-types", "list"))
@@ -451,22 +474,30 @@ class _Front(OneAbstract):
         Parameters
         ----------
         details : bool, default: False
-            Return what is known of each session, too.
+            Return the details of each session as well.
         limit : int, optional
-            Return so many at most.
+            The largest number of sessions to return.
         **kwargs
-            See `search_terms`. Subjects and labs are whole names, protocols, projects and locations any part of them,
-            in any case; a list means any of its items, for users and dataset types all of them.
+            See `search_terms`. Subjects and labs are whole names; protocols, projects and locations are any part of
+            them. Case does not matter. A list means any of its items, for users and dataset types all of them.
 
         Returns
         -------
         list of str, or list of str and list of dict
-            None, with an error in the log, for a word that is no search term.
+            None, with an error in the log, if a word is no search term.
 
         Raises
         ------
         ValueError
-            A value that can't be understood.
+            A value can't be understood.
+
+        Examples
+        --------
+        >>> from labweave.one import ONE
+        >>> one = ONE(offline=True)
+        >>> eids, details = one.search(subject="ZM_1150", details=True)
+        >>> [(each["date"].isoformat(), each["number"]) for each in details]
+        [('2019-05-07', 2), ('2019-05-07', 1)]
         """
         try:
             wanted = searching.legacy(self._core.tables, kwargs)
@@ -480,7 +511,7 @@ class _Front(OneAbstract):
         return [row.eid for row in rows], [self._details(row) for row in rows]
 
     def _details(self, row: SessionRow, as_text: bool = True) -> dict[str, Any]:
-        """Return the short form of a session, with the keys of every ONE."""
+        """Return the details of a session, with the keys of both front ends."""
         folder = row.folder
         path = None if folder is None else Path(self._core.cache_dir, folder)
         return {
@@ -492,18 +523,18 @@ class _Front(OneAbstract):
         }
 
     def get_details(self, eid, full=False):
-        """Return what is known of a session.
+        """Return the details of a session.
 
         Parameters
         ----------
         eid : str or UUID, or list or tuple of these
         full : bool, default: False
-            Return all that Alyx would show of it.
+            Return Alyx's record of it.
 
         Returns
         -------
         dict, list of dict, or None
-            None, with a printed line, for what is no UUID.
+            None, with a printed line, if it is no UUID.
 
         Raises
         ------
@@ -511,7 +542,7 @@ class _Front(OneAbstract):
             There is no such session.
         """
         if isinstance(eid, (list, tuple)):
-            return [self.get_details(one, full=full) for one in eid]
+            return [self.get_details(each, full=full) for each in eid]
         text = self._eid_or_none(eid)
         if text is None:
             return None
@@ -520,7 +551,7 @@ class _Front(OneAbstract):
 
     @parse_id
     def datasets_from_type(self, eid, dataset_type, full=False):
-        """Return the file names of a session's datasets of a type, or of several; registered ones without a copy, too.
+        """Return the file names of a session's datasets of one or several types, also of those without a copy.
 
         Parameters
         ----------
@@ -541,12 +572,12 @@ class _Front(OneAbstract):
         Parameters
         ----------
         filepath : str or Path
-            Of the file, which need not be here.
+            The path of the file, which need not be here.
 
         Raises
         ------
         ALFObjectNotFound
-            No dataset of a known session has this path, or it has no copy on a server.
+            The path is not that of a registered dataset, or no server has a copy.
         """
         eid = self.eid_from_path(filepath)
         below_session = names.without_session(filepath) if eid else None
@@ -558,16 +589,16 @@ class _Front(OneAbstract):
         return url
 
     def help(self, dataset_type=None):
-        """Print what is in datasets of a type, or of several; without, return all types as dictionaries."""
+        """Print the descriptions of one or several dataset types; without any, return Alyx's records of all types."""
         if dataset_type is None:
             return self.alyx.rest("dataset-types", "list")
         if isinstance(dataset_type, str):
             dataset_type = [dataset_type]
-        if not isinstance(dataset_type, (list, tuple)) or not all(isinstance(one, str) for one in dataset_type):
+        if not isinstance(dataset_type, (list, tuple)) or not all(isinstance(name, str) for name in dataset_type):
             print("No dataset_type provided or wrong type. Should be str")
             return None
-        for one in dataset_type:
-            print(self.alyx.rest("dataset-types", "read", id=one)["description"])
+        for name in dataset_type:
+            print(self.alyx.rest("dataset-types", "read", id=name)["description"])
         return None
 
     # downloads
@@ -585,7 +616,7 @@ class _Front(OneAbstract):
         Returns
         -------
         list of Path or None
-            In the order of `dsets`; None without a copy on a server.
+            In the order of `dsets`; None if no server has a copy.
         """
         return self._download(list(dsets), **kwargs)
 
@@ -599,12 +630,12 @@ class _Front(OneAbstract):
         cache_dir : path, optional
             Instead of the usual one, for this call.
         **kwargs
-            clobber, offline, keep_uuid, and file_size and hash to check instead of the registered ones.
+            clobber, offline and keep_uuid of `load`; file_size and hash in place of the registered ones.
 
         Returns
         -------
         Path or None
-            A text with keep_uuid; None without a copy on a server.
+            A text with keep_uuid; None if no server has a copy.
 
         Raises
         ------
@@ -616,27 +647,24 @@ class _Front(OneAbstract):
         return self._download([dset], cache_dir=cache_dir, **kwargs)[0]
 
     def _download(self, dsets, cache_dir=None, file_size=None, hash=None, keep_uuid=False, **options):
-        ids = [_id_of(one) for one in dsets]
-        rows = self._core.tables.datasets_with([one for one in ids if one])
-        items = []
-        for one, id in zip(dsets, ids, strict=True):
-            if id not in rows:
-                items.append(None)
-                continue
-            given = one if isinstance(one, Mapping) else {}
-            (item,) = self._core.wanted([rows[id]])
-            size, digest = file_size or given.get("file_size"), hash or given.get("hash")
-            items.append(Wanted(item.dataset_id, item.path, size or item.size, digest or item.hash, item.copies))
-        known = [item for item in items if item is not None]
-        paths = iter(self._core.files.get(known, cache_dir=cache_dir, keep_uuid=keep_uuid, **options))
-        found = [self._by_address(one) if item is None else next(paths) for item, one in zip(items, dsets, strict=True)]
-        for one, path in zip(dsets, found, strict=True):
+        ids = [_id_of(dset) for dset in dsets]
+        registered = self._core.tables.datasets_with([id for id in ids if id])
+        known = {row.id: row for row in self._core.with_copies(list(registered.values()))}
+        rows = []
+        for id, dset in zip(ids, dsets, strict=True):
+            if id in known:
+                given = dset if isinstance(dset, Mapping) else {}
+                size, digest = file_size or given.get("file_size"), hash or given.get("hash")
+                rows.append(known[id]._replace(**{k: v for k, v in (("size", size), ("hash", digest)) if v}))
+        paths = iter(self._core.files.get(rows, cache_dir=cache_dir, keep_uuid=keep_uuid, **options))
+        found = [next(paths) if id in known else self._by_address(dset) for id, dset in zip(ids, dsets, strict=True)]
+        for dset, path in zip(dsets, found, strict=True):
             if path is None:
-                log.warning("%s has no copy on a server", one["name"] if isinstance(one, Mapping) else one)
+                log.warning("%s has no copy on a server", dset["name"] if isinstance(dset, Mapping) else dset)
         return [str(path) if keep_uuid and path is not None else path for path in found]
 
     def _by_address(self, url: Any) -> Path:
-        """Download a file of a session from an address of no known dataset."""
+        """Download a session's file from an address that is not that of a known dataset."""
         place = path_of_url(url) if isinstance(url, str) and "://" in url else None
         if place is None:
             raise ValueError(
@@ -650,16 +678,7 @@ class _Front(OneAbstract):
     def download_raw_partial(self, url_cbin, url_ch, first_chunk=0, last_chunk=0):
         """Download some chunks of a compressed recording and open them.
 
-        Parameters
-        ----------
-        url_cbin, url_ch : str
-            Addresses of the ``.cbin`` and of its ``.ch``, which may be a Path.
-        first_chunk, last_chunk : int, default: 0
-            Counted from 0, both included.
-
-        Returns
-        -------
-        spikeglx.Reader
+        See `labweave.one.files.partial.download_raw_partial`.
         """
         return download_raw_partial(self._core.files, url_cbin, url_ch, first_chunk, last_chunk)
 
@@ -667,29 +686,29 @@ class _Front(OneAbstract):
 
     @staticmethod
     def search_terms():
-        """Return the words that `search` takes, sorted."""
+        """Return the search terms, sorted."""
         return sorted(searching.LEGACY_TERMS)
 
     @staticmethod
     def keywords():
-        """Return the words that the first ONE's list took, sorted."""
+        """Return the keywords that the method `list` of the first ONE had, sorted."""
         return sorted(KEYWORDS)
 
     @staticmethod
     def setup():
         """Ask for the cache folder and the login of the data server, and write them into labweave.toml.
 
-        Without a terminal nothing is asked and nothing written.
+        Without a terminal it asks nothing and writes nothing.
         """
         ask_settings(sys.stdin.isatty())
 
 
 class OneOffline(_Front):
-    """ONE that asks no file server: only files that are here are loaded."""
+    """ONE that asks no file server and loads only files on this machine."""
 
 
 class OneAlyx(_Front):
-    """ONE that downloads files that are not here."""
+    """ONE that downloads missing files."""
 
     _is_offline = False
 
@@ -706,10 +725,10 @@ def ONE(offline: bool = False, **kwargs: Any) -> OneOffline | OneAlyx:
 
 
 def _in_order(found: SessionDataInfo, types: Sequence[str]) -> list[Any]:
-    """Return what was loaded, type by type; None for a type that is missing, the path for what can't be loaded."""
+    """Return the contents, type by type; None for a missing type, and the path of what can't be loaded."""
     items: list[Any] = []
     for name in types:
-        of_type = [n for n, one in enumerate(found.dataset_type) if one == name]
+        of_type = [n for n, each in enumerate(found.dataset_type) if each == name]
         if not of_type:
             log.warning("there is no dataset of type %s in the session", name)
             items.append(None)
@@ -722,13 +741,8 @@ def _one_session(eid: Any) -> None:
         raise TypeError(f"One session is expected, not {len(eid)}: ask for one after the other.")
 
 
-def _is_processed(row: DatasetRow) -> bool:
-    folders = PurePosixPath(row.collection).parts
-    return "alf" in folders and "raw_ephys_data" not in folders
-
-
 def _require(rows: Sequence[DatasetRow], paths: Sequence[Any], contents: Mapping[str, Any] = {}) -> None:
-    """Raise if a file is not here, and can't be had."""
+    """Raise an error if a dataset has neither a file nor contents."""
     missing = [row.path for row, path in zip(rows, paths, strict=True) if path is None and row.id not in contents]
     if missing:
         raise FileGone(
@@ -738,7 +752,7 @@ def _require(rows: Sequence[DatasetRow], paths: Sequence[Any], contents: Mapping
 
 
 class FileGone(ALFObjectNotFound, FileNotFoundError):
-    """A dataset whose file is not here; a FileNotFoundError as well, which the seed raises here."""
+    """A dataset's file is not here. The seed raises a FileNotFoundError here, so this is one as well."""
 
     explanation = ""
 

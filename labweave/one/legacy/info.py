@@ -1,12 +1,15 @@
-"""SessionDataInfo: the datasets of a session with what is known of them, as the seed's `load` returns it."""
+"""SessionDataInfo: the datasets of a session and what is known of them, as the seed's `load` returns them."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from labweave.formats.alf.names import session_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +26,7 @@ class SessionDataInfo:
     eid : list of str
     url : list of str or None
     data : list
-        What was loaded, None where nothing was.
+        The contents, None where nothing was loaded.
     hash : list of str
     file_size : list of int
     """
@@ -38,22 +41,27 @@ class SessionDataInfo:
     file_size: list = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"{one.name:<12} : {len(getattr(self, one.name))} items" for one in fields(self)]
-        return "\n".join(
-            line + (f", first {getattr(self, line.split()[0])[0]!r:.80}" if len(self) else "") for line in lines
-        )
+        lists = {each.name: getattr(self, each.name) for each in fields(self)}
+        first = {name: f", first {items[0]!r:.80}" if items else "" for name, items in lists.items()}
+        return "\n".join(f"{name:<12} : {len(items)} items{first[name]}" for name, items in lists.items())
 
     def __len__(self) -> int:
         return len(self.dataset_type)
 
     def __getitem__(self, index: int | slice) -> SessionDataInfo:
-        return SessionDataInfo(**{one.name: getattr(self, one.name)[index] for one in fields(self)})
+        return SessionDataInfo(**{each.name: getattr(self, each.name)[index] for each in fields(self)})
 
     def append(self, other: SessionDataInfo) -> None:
         """Add the datasets of another one to this."""
-        for one in fields(self):
-            more = getattr(other, one.name)
-            getattr(self, one.name).extend(more if isinstance(more, list) else [more])
+        for each in fields(self):
+            more = getattr(other, each.name)
+            getattr(self, each.name).extend(more if isinstance(more, list) else [more])
+
+    @staticmethod
+    def from_records(records: Iterable[Mapping[str, Any]]) -> SessionDataInfo:
+        """Return datasets from mappings of the attributes' names; what one lacks is None."""
+        rows = list(records)
+        return SessionDataInfo(**{each.name: [row.get(each.name) for row in rows] for each in fields(SessionDataInfo)})
 
     @staticmethod
     def from_datasets(
@@ -66,27 +74,23 @@ class SessionDataInfo:
         dsets : iterable of mapping
             As ``data_dataset_session_related`` of a session.
         dataset_types : iterable of str, optional
-            Types to take. Without, all with an address that has a folder ``alf`` and none ``raw_ephys_data``;
+            The types to take. By default, all datasets whose address has a folder ``alf`` and no ``raw_ephys_data``;
             ``["__all__"]`` takes all that have an address.
         eid : str, optional
             Of their session.
         """
         types = list(dataset_types or ())
         if not types:
-            chosen = [one for one in dsets if _is_processed(one["data_url"])]
+            paths = ((dset, urlsplit(dset["data_url"] or "", allow_fragments=False).path) for dset in dsets)
+            chosen = [dset for dset, path in paths if is_processed(path)]
         elif types == ["__all__"]:
-            chosen = [one for one in dsets if one["data_url"]]
+            chosen = [dset for dset in dsets if dset["data_url"]]
         else:
-            chosen = [one for one in dsets if one["dataset_type"] in types]
-        return SessionDataInfo(
-            dataset_type=[one["dataset_type"] for one in chosen],
-            dataset_id=[one["id"] for one in chosen],
-            local_path=[None] * len(chosen),
-            eid=[eid] * len(chosen),
-            url=[one["data_url"] for one in chosen],
-            data=[None] * len(chosen),
-            hash=[one["hash"] for one in chosen],
-            file_size=[one["file_size"] for one in chosen],
+            chosen = [dset for dset in dsets if dset["dataset_type"] in types]
+        same = ("dataset_type", "hash", "file_size")
+        return SessionDataInfo.from_records(
+            {"dataset_id": dset["id"], "eid": eid, "url": dset["data_url"], **{name: dset[name] for name in same}}
+            for dset in chosen
         )
 
     @staticmethod
@@ -97,7 +101,7 @@ class SessionDataInfo:
     ) -> SessionDataInfo:
         """Choose from the datasets of one session's record, or of several."""
         sessions = ses_info if isinstance(ses_info, list) else [ses_info]
-        dsets = [one for session in sessions for one in session["data_dataset_session_related"]]
+        dsets = [dset for session in sessions for dset in session["data_dataset_session_related"]]
         return SessionDataInfo.from_datasets(dsets, dataset_types, eid)
 
     @staticmethod
@@ -106,45 +110,27 @@ class SessionDataInfo:
 
         Ids are either ``id`` and ``eid``, or 64-bit halves ``id_0, id_1, eid_0, eid_1``.
         """
-        if not len(df):
-            return SessionDataInfo()
         rows: list[dict[Any, Any]] = df.to_dict("records")
-        return SessionDataInfo(
-            dataset_type=[row["dataset_type"] for row in rows],
-            dataset_id=[_id_of(row, "id") for row in rows],
-            local_path=[_path_of(row, Path(cache_dir)) for row in rows],
-            eid=[_id_of(row, "eid") for row in rows],
-            url=[None] * len(rows),
-            data=[None] * len(rows),
-            hash=[row["hash"] for row in rows],
-            file_size=[row["file_size"] for row in rows],
+        return SessionDataInfo.from_records(
+            {**row, "dataset_id": _id_of(row, "id"), "eid": _id_of(row, "eid"), "local_path": _path_of(row, cache_dir)}
+            for row in rows
         )
 
 
-def _is_processed(url: str | None) -> bool:
-    folders = PurePosixPath(urlsplit(url or "", allow_fragments=False).path).parts
+def is_processed(path: str) -> bool:
+    """Say whether a path has a folder ``alf`` and no ``raw_ephys_data``: so the seed chose what to load."""
+    folders = PurePosixPath(path).parts
     return "alf" in folders and "raw_ephys_data" not in folders
 
 
-def _path_of(row: Mapping[str, Any], root: Path) -> Path:
-    day = row["start_time"].isoformat()[:10]
-    return (
-        root
-        / row["lab"]
-        / "Subjects"
-        / row["subject"]
-        / day
-        / f"{int(row['number']):03d}"
-        / row["collection"]
-        / row["name"]
-    )
+def _path_of(row: Mapping[str, Any], root: str | Path) -> Path:
+    folder = session_folder(row["lab"], row["subject"], row["start_time"], int(row["number"]))
+    return Path(root, folder, row["collection"], row["name"])
 
 
 def _id_of(row: Mapping[str, Any], name: str) -> str:
-    """Return a uuid as text; its halves are integers in the byte order of the machines that wrote them."""
+    """Return a UUID as text; its halves are integers in the byte order of the machines that wrote them."""
     if name in row:
         return str(row[name])
-    import uuid
-
-    halves = b"".join(int(row[f"{name}_{half}"]).to_bytes(8, "little", signed=True) for half in (0, 1))
-    return str(uuid.UUID(bytes=halves))
+    halves = (int(row[f"{name}_{half}"]).to_bytes(8, "little", signed=True) for half in (0, 1))
+    return str(uuid.UUID(bytes=b"".join(halves)))

@@ -1,4 +1,4 @@
-"""Asking for the settings of ONE, and writing them into labweave.toml."""
+"""Ask for the settings of ONE and write them into labweave.toml."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def ask_settings(is_terminal: bool) -> Path | None:
     Parameters
     ----------
     is_terminal : bool
-        Whether there is somebody to ask. Without, the names of the settings are printed.
+        There is somebody to ask. Otherwise the names of the settings are printed.
 
     Returns
     -------
     Path or None
-        The file, None where nothing was asked.
+        The file, None if nothing was asked.
     """
     now = load_settings().one
     path = find_settings_file() or platformdirs.user_config_path("labweave") / FILE_NAME

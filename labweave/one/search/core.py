@@ -28,7 +28,8 @@ from labweave.one.search.rows import DatasetRow, SessionRow
 from labweave.one.search.tables import Tables, open_tables
 
 if TYPE_CHECKING:
-    from labweave.one.files.files import DataLogin, Files
+    from labweave.one.files.cache import Files
+    from labweave.one.files.sources import DataLogin
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Core:
     def files(self) -> Files:
         """What brings files here; made when it is first needed."""
         if self._files is None:
-            from labweave.one.files.files import Files
+            from labweave.one.files.cache import Files
 
             self._files = Files(self.cache_dir, offline=self.offline, login=self.login, silent=self.silent)
         return self._files
@@ -352,9 +353,9 @@ class Core:
         ----------
         rows : sequence of DatasetRow
         **options
-            See `labweave.one.files.files.Files.get`.
+            See `labweave.one.files.cache.Files.get`.
         """
-        paths = self.files.get(self.wanted(rows), **options)
+        paths = self.files.get(self.with_copies(rows), **options)
         return [None if path is None else alf_path(path) for path in paths]
 
     def fetch_present(self, rows: Sequence[DatasetRow], **options: Any) -> list[tuple[DatasetRow, Any]]:
@@ -366,19 +367,16 @@ class Core:
             )
         return [(row, path) for row, path in zip(rows, paths, strict=True) if path is not None]
 
-    def wanted(self, rows: Sequence[DatasetRow]) -> list[Any]:
-        """Return datasets as `Files` wants them, with where their copies are."""
-        from labweave.one.files.files import Copy, Wanted
-
+    def with_copies(self, rows: Sequence[DatasetRow]) -> list[DatasetRow]:
+        """Return datasets with where the copies of their files are."""
         copies = self.tables.copies([row.id for row in rows])
-        return [
-            Wanted(row.id, row.path, row.size, row.hash, tuple(Copy(*copy) for copy in copies.get(row.id, ())))
-            for row in rows
-        ]
+        return [row._replace(copies=tuple(copies.get(row.id, ()))) for row in rows]
 
     def urls(self, rows: Sequence[DatasetRow]) -> list[str | None]:
         """Return the address of each dataset on a server, None without one."""
-        return [self.files.url(item) for item in self.wanted(rows)]
+        from labweave.one.files.folders import url_of
+
+        return [url_of(row) for row in self.with_copies(rows)]
 
 
 # --- the database

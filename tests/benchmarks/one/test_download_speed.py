@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from labweave.one.files.files import Copy, Files, Wanted
+from labweave.one.files.cache import Files
+from labweave.one.search.rows import CopyRow, DatasetRow
 
 FILE_SERVER = Path(__file__).resolve().parents[2] / "file_server.py"
 FOLDER = "s1/2020-01-31/001/alf"
@@ -57,8 +58,9 @@ def test_downloads_beside_one(serve, tmp_path, n_files, n_bytes, at_least):
     url = serve(n_files, n_bytes, LATENCY_S)
     wanted = []
     for i in range(n_files):
-        name, md5 = f"{FOLDER}/a.b{i}.npy", hashlib.md5(random.Random(i).randbytes(n_bytes)).hexdigest()
-        wanted.append(Wanted("", name, n_bytes, md5, (Copy("here", "server", url, "", "", name),)))
+        name, md5 = f"a.b{i}.npy", hashlib.md5(random.Random(i).randbytes(n_bytes)).hexdigest()
+        copy = CopyRow("here", "server", url, "", "", f"{FOLDER}/{name}")
+        wanted.append(DatasetRow(None, FOLDER, name, size=n_bytes, hash=md5, copies=(copy,)))
     urls = [f"{url}/{item.path}" for item in wanted]
 
     def by_labweave(i):
@@ -82,7 +84,7 @@ def test_files_that_are_here(tmp_path):
         path = tmp_path / FOLDER / f"a.b{i}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content := random.Random(i).randbytes(20_000))
-        wanted.append(Wanted("", f"{FOLDER}/a.b{i}.npy", 20_000, hashlib.md5(content).hexdigest(), ()))
+        wanted.append(DatasetRow(None, FOLDER, path.name, size=20_000, hash=hashlib.md5(content).hexdigest()))
     files = Files(tmp_path)
     start = time.perf_counter()
     files.get(wanted)

@@ -24,8 +24,10 @@ from labweave.errors import ConfigError
 from labweave.formats.alf.exceptions import ALFWarning
 from labweave.one.files import download as download_module
 from labweave.one.files import sources
-from labweave.one.files.files import Copy, Files, PathEscapes, Wanted, path_of_url
+from labweave.one.files.cache import Files
+from labweave.one.files.folders import PathEscapes, path_of_url, url_of
 from labweave.one.files.sources import DataLogin, DownloadError, HostUnreachable, WrongContent
+from labweave.one.search.rows import CopyRow, DatasetRow
 from labweave.settings import OneSettings, load_settings
 
 SESSION = "cortexlab/Subjects/KS005/2019-04-11/001"
@@ -58,15 +60,22 @@ def register(server, name=NAME, content=CONTENT, *, size=None, hash="md5", copie
     if copies is None:
         copies = (remote(url or server.url, name),)
     digest = hashlib.new(hash, content).hexdigest() if hash else ""
-    return Wanted(id, f"{SESSION}/{name}", len(content) if size is None else size, digest, tuple(copies))
+    n_bytes = len(content) if size is None else size
+    return dataset(id, f"{SESSION}/{name}", copies, size=n_bytes, hash=digest)
+
+
+def dataset(id, path, copies=(), **registered):
+    """Return a dataset with this path in the cache folder."""
+    folder, _, name = path.rpartition("/")
+    return DatasetRow(None, folder, name, id=id, copies=tuple(copies), **registered)
 
 
 def remote(url, name=NAME):
-    return Copy("flatiron", "server", f"{url}/cortexlab/Subjects/", "", "", f"KS005/2019-04-11/001/{name}")
+    return CopyRow("flatiron", "server", f"{url}/cortexlab/Subjects/", "", "", f"KS005/2019-04-11/001/{name}")
 
 
 def local(folder, name=NAME):
-    return Copy("nas", "personal", "", str(folder), "nas.example.org", f"KS005/2019-04-11/001/{name}")
+    return CopyRow("nas", "personal", "", str(folder), "nas.example.org", f"KS005/2019-04-11/001/{name}")
 
 
 def write(path, content=CONTENT):
@@ -95,7 +104,7 @@ def test_a_file_comes_once_and_nothing_else_is_left(server, files):
 @pytest.mark.parametrize("has_uuid", [False, True])
 def test_a_repository_on_this_machine_comes_first(server, files, tmp_path, has_uuid):
     wanted = register(server, copies=(remote(server.url), local(tmp_path / "nas")))
-    name = NAME.replace(".npy", f".{wanted.dataset_id}.npy") if has_uuid else NAME
+    name = NAME.replace(".npy", f".{wanted.id}.npy") if has_uuid else NAME
     there = write(tmp_path / "nas/KS005/2019-04-11/001" / name)
     write(files.cache_dir / SESSION / NAME)
     assert files.get([wanted], clobber=True) == [there]
@@ -132,7 +141,7 @@ def test_a_dry_run_touches_nothing(server, files):
 def test_keep_uuid_and_another_cache_folder(server, files, tmp_path):
     wanted = register(server)
     [path] = files.get([wanted], keep_uuid=True, cache_dir=tmp_path / "other")
-    assert path.name == f"spikes.times.{wanted.dataset_id}.npy"
+    assert path.name == f"spikes.times.{wanted.id}.npy"
     assert path.is_relative_to(tmp_path / "other")
     assert path.read_bytes() == CONTENT
 
@@ -146,11 +155,11 @@ def test_clobber_downloads_again(server, files):
 
 def test_the_address_has_the_uuid_and_no_fragment(files):
     wanted = register(None, copies=(local("/nas"), remote("https://data.example.org/x y")))
-    assert files.url(wanted) == (
+    assert url_of(wanted) == (
         "https://data.example.org/x y/cortexlab/Subjects/KS005/2019-04-11/001/alf/probe00/%232024-05-06%23/"
-        f"spikes.times.{wanted.dataset_id}.npy"
+        f"spikes.times.{wanted.id}.npy"
     )
-    assert files.url(register(None, copies=(local("/nas"),))) is None
+    assert url_of(register(None, copies=(local("/nas"),))) is None
 
 
 def test_addresses_are_those_that_alyx_gives(shared):
@@ -162,8 +171,8 @@ def test_addresses_are_those_that_alyx_gives(shared):
         for record in row.shown["file_records"]:
             if record["data_url"]:
                 root, relative = roots[record["data_repository"]], record["relative_path"]
-                copy = Copy(record["data_repository"], "server", root, "", "", relative)
-                url = Files("").url(Wanted(row.id, "", None, "", (copy,)))
+                copy = CopyRow(record["data_repository"], "server", root, "", "", relative)
+                url = url_of(dataset(row.id, "", [copy]))
                 assert unquote(url) == record["data_url"]
                 assert url.isascii() and "#" not in url
                 if "/Subjects/" in root and row.shown["session"]:
@@ -274,7 +283,7 @@ def test_an_unchanged_file_is_hashed_once(files):
 
 def test_a_hash_in_upper_case_is_the_same(server, files):
     wanted = register(server)
-    upper = Wanted(wanted.dataset_id, wanted.path, wanted.size, wanted.hash.upper(), wanted.copies)
+    upper = wanted._replace(hash=wanted.hash.upper())
     assert files.get([upper])[0].read_bytes() == CONTENT
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -487,13 +496,16 @@ def test_settings_come_from_the_environment(monkeypatch, tmp_path):
 def test_paths_of_the_tables_stay_in_the_folder(server, files, tmp_path, path):
     good = register(server)
     with pytest.raises(PathEscapes):
-        files.get([Wanted(good.dataset_id, path, None, "", good.copies)])
+        files.get([dataset(good.id, path, good.copies)])
     if path.startswith("/"):  # below the root of a repository: the slash means nothing
         return
-    for copy in (Copy("nas", "personal", "", str(tmp_path), "", path), Copy("s", "server", server.url, "", "", path)):
+    for copy in (
+        CopyRow("nas", "personal", "", str(tmp_path), "", path),
+        CopyRow("s", "server", server.url, "", "", path),
+    ):
         if ".." in path.split("/") or copy.root_path:
             with pytest.raises(PathEscapes):
-                files.get([Wanted(good.dataset_id, good.path, None, "", (copy,))])
+                files.get([dataset(good.id, good.path, [copy])])
     assert server.log == []
 
 
@@ -551,16 +563,19 @@ def test_a_disk_that_fills_up_keeps_what_came(server, files):
 
 GET = """
 import sys
-from labweave.one.files.files import Copy, Files, Wanted
+from labweave.one.files.cache import Files
+from labweave.one.search.rows import CopyRow, DatasetRow
 cache, id, path, size, hash, *copy = sys.argv[1:]
-print(*Files(cache, silent=True).get([Wanted(id, path, int(size), hash, (Copy(*copy),))]))
+folder, _, name = path.rpartition("/")
+row = DatasetRow(None, folder, name, id=id, size=int(size), hash=hash, copies=(CopyRow(*copy),))
+print(*Files(cache, silent=True).get([row]))
 """
 
 
 def arguments_of(wanted, files):
     copy = wanted.copies[0]
     return [
-        str(files.cache_dir), wanted.dataset_id, wanted.path, str(wanted.size), wanted.hash, copy.repository, copy.kind,
+        str(files.cache_dir), wanted.id, wanted.path, str(wanted.size), wanted.hash, copy.repository, copy.kind,
         copy.data_url, copy.root_path, copy.hostname, copy.relative_path,
     ]  # fmt: skip
 

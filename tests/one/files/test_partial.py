@@ -9,7 +9,7 @@ from file_server import Fault, FileServer
 
 from labweave.errors import ConfigError, FileMissing, ReadError
 from labweave.one.files import download as download_module
-from labweave.one.files.files import Files
+from labweave.one.files.cache import Files
 from labweave.one.files.partial import ChunkMissing, NotChunked, download_chunks, download_raw_partial
 from labweave.one.files.sources import DownloadError
 
