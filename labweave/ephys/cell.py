@@ -46,7 +46,7 @@ class Cell:
 
     def get_recordings_id_by_protocol_name(self, protocol_name: str) -> list[int]:
         """Positions in ``recordings`` of those of one protocol."""
-        return [index for index, one in enumerate(self.recordings) if one.protocol_name == protocol_name]
+        return [index for index, recording in enumerate(self.recordings) if recording.protocol_name == protocol_name]
 
     def read_recordings(self, protocol_data, protocol_name, recording_reader=None, efel_settings=None) -> None:
         """Read files of one protocol and add their recordings.

@@ -221,7 +221,7 @@ class Protocol:
     def get_params(self) -> dict:
         """Parameters of the mean stimulus: ms, nA, % of rheobase; None where unknown, lists for waveforms."""
         params = [recording.get_params() for recording in self.recordings]
-        reduced = {key: _reduce([one.get(key) for one in params], self.mode) for key in self.ecode.export}
+        reduced = {key: _reduce([each.get(key) for each in params], self.mode) for key in self.ecode.export}
         for key in ("amp", "amp2"):
             relative = reduced.get(f"{key}_rel")
             if self.global_rheobase and isinstance(relative, float):
