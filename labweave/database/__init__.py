@@ -12,7 +12,7 @@ import datajoint as dj
 from labweave import __version__
 from labweave.database import declare
 from labweave.database.connection import LabConnection, TransientError
-from labweave.database.migrations import MIGRATIONS, Migration
+from labweave.database.migrations import MIGRATIONS, SCHEMA_VERSION, Migration
 from labweave.database.url import DatabaseUrl, parse_url
 from labweave.database.writes import UpsertCounts, upsert
 from labweave.errors import AccessDenied, ConfigError, SchemaError, VersionError
@@ -90,8 +90,6 @@ class Database:
         connection = self.connection
 
         def read():
-            if connection.adapter.backend == "postgresql":
-                connection.query("set transaction read only")
             cursor = connection.adapter.get_cursor(connection._conn)
             try:
                 cursor.execute(sql.replace("{prefix}", self.prefix), params or None)
@@ -104,16 +102,8 @@ class Database:
             finally:
                 cursor.close()
 
-        connection.query("select 1")
-        if connection.in_transaction:
-            return read()
-        if connection.adapter.backend == "mysql":
-            connection.query("set session transaction read only")
-            try:
-                return connection.run_transaction(read, read_committed=False)
-            finally:
-                connection.query("set session transaction read write")
-        return connection.run_transaction(read)
+        connection.query("select 1")  # comes back here, not in the transaction, when the session was lost
+        return connection.adapter.read_only(connection, read)
 
     def schemas(self) -> list[str]:
         """Return the names of this lab's schemas on the server, its register included."""
@@ -132,11 +122,11 @@ class Database:
         try:
             with declare.exclusive(self.connection):
                 register.create()
-                if (version := register.version()) and version[0] != declare.SCHEMA_VERSION:
+                if (version := register.version()) and version[0] != SCHEMA_VERSION:
                     self._refuse_version(*version)
                 count = declare.declare_all(self.connection, progress)
                 if not version:
-                    register.set_version(declare.SCHEMA_VERSION, __version__)
+                    register.set_version(SCHEMA_VERSION, __version__)
         except (dj.errors.AccessError, AccessDenied) as error:
             raise self._no_right(error) from None
         return count
@@ -153,7 +143,7 @@ class Database:
             step that was not finished.
         """
         register = declare.Register(self.connection)
-        target = max((step.version for step in migrations), default=declare.SCHEMA_VERSION)
+        target = max((step.version for step in migrations), default=SCHEMA_VERSION)
         try:
             with declare.exclusive(self.connection):
                 register.create()
@@ -190,22 +180,19 @@ class Database:
         return declare.find_drift(self.connection)
 
     def _refuse_version(self, version: int, made_by: str) -> None:
-        if version > declare.SCHEMA_VERSION:
+        if version > SCHEMA_VERSION:
             raise VersionError(
                 f"{self.url} (prefix {self.prefix}) is at schema version {version}, set by labweave {made_by}; this is "
-                f"labweave {__version__} with version {declare.SCHEMA_VERSION}. Install a newer one: "
+                f"labweave {__version__} with version {SCHEMA_VERSION}. Install a newer one: "
                 "pip install -U labweave"
             )
         raise VersionError(
             f"{self.url} (prefix {self.prefix}) is at schema version {version}; labweave {__version__} needs "
-            f"{declare.SCHEMA_VERSION}. Back it up (labweave db backup FILE), then run: labweave db upgrade"
+            f"{SCHEMA_VERSION}. Back it up (labweave db backup FILE), then run: labweave db upgrade"
         )
 
     def _no_right(self, error: Exception) -> AccessDenied:
-        if self.backend == "mysql":
-            grant = f"grant all on `{self.prefix.replace('_', chr(92) + '_')}%`.* to 'user'@'host'"
-        else:
-            grant = f"grant create on database {self._source.dbname} to the user"
+        grant = self.connection.adapter.grant_to_create(self.prefix, self._source.dbname)
         return AccessDenied(
             f"{self.url}: no right to create schemas that begin with {self.prefix} ({error.args[0]}). "
             f"Ask the administrator for: {grant}"
@@ -267,7 +254,7 @@ def connect(url: str | DatabaseUrl | None = None, *, prefix: str | None = None, 
         if version is None:
             log.info("making labweave tables in url=%s prefix=%s", source, prefix)
             database.declare()
-        elif version[0] > declare.SCHEMA_VERSION or (version[0] < declare.SCHEMA_VERSION and not upgrade):
+        elif version[0] > SCHEMA_VERSION or (version[0] < SCHEMA_VERSION and not upgrade):
             database._refuse_version(*version)
     except BaseException:
         declare.unbind()

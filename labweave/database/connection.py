@@ -19,7 +19,7 @@ import random
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from datajoint.adapters import ADAPTERS
@@ -27,6 +27,7 @@ from datajoint.connection import Connection
 from datajoint.errors import DataJointError, LostConnectionError
 from datajoint.settings import _create_config
 
+from labweave.database.derived import update_derived
 from labweave.database.errors import TransientError
 from labweave.database.url import DatabaseUrl
 from labweave.embedded.server import EmbeddedServer
@@ -77,9 +78,8 @@ class LabConnection(Connection):
             )
         row = self.query("select version()").fetchone()
         self.server_version = str(row[0])
-        self.is_mariadb = "mariadb" in self.server_version.lower()
-        if self.is_mariadb:
-            self.adapter.collation = "utf8mb4_nopad_bin"
+        self.adapter = self.adapter.of_version(self.server_version)
+        self.is_mariadb = self.adapter.product == "mariadb"
 
     def connect(self) -> None:
         """Open the session, or open it again; start the embedded server if it is not running."""
@@ -89,35 +89,18 @@ class LabConnection(Connection):
             if self._holds_server:  # opened again: one registration per connection
                 self.server.release()
             self._holds_server = True
-            host, port, user, dbname, tls = address.host, address.port, address.user, address.dbname, False
+            host, port, user, dbname, tls = address.host, address.port, address.user, address.dbname, "off"
         else:
             host, port, user, dbname, tls = url.host, url.port, url.user, url.dbname, url.tls
         self.conn_info = {"host": host, "port": port, "user": user, "passwd": url.password, "database_name": dbname}
         try:
             with _without_hints():
-                self._conn = self._open(host, port, user, dbname, tls)
+                self._conn = self.adapter.open(url, host, port, user, dbname, tls)
         except LabweaveError:
             raise
         except Exception as error:  # whatever the driver raises
             raise _connect_error(url, error) from None
         self._is_closed = False
-
-    def _open(self, host, port, user, dbname, tls):
-        login = {"host": host, "port": port, "user": user, "password": self.url.password}
-        if self.url.backend == "postgresql":
-            mode = {"preferred": "prefer", "required": "require", "verify": "verify-full", "off": "disable"}
-            return self.adapter.connect(**login, dbname=dbname, sslmode=mode.get(tls, "disable"))
-        login["charset"] = "utf8mb4"
-        if tls == "off":
-            return self.adapter.connect(**login, use_tls=False)
-        if tls == "verify":
-            return self.adapter.connect(**login, use_tls={"check_hostname": True, "verify_mode": "required"})
-        try:
-            return self.adapter.connect(**login, use_tls={"check_hostname": False, "verify_mode": "none"})
-        except Exception as error:  # the driver's own class for it differs between versions
-            if tls == "required" or "SSL" not in str(error):
-                raise
-            return self.adapter.connect(**login, use_tls=False)
 
     @property
     def in_transaction(self) -> bool:
@@ -144,6 +127,10 @@ class LabConnection(Connection):
         """Roll back; a session that is gone has rolled back by itself."""
         self._in_transaction = False
         super().cancel_transaction()
+
+    def update_derived(self, table: Any, keys: Iterable[str] | None = None) -> int:
+        """Make what follows from the rows of a table true: for tables' own methods, see `labweave.database.derived`."""
+        return update_derived(self, table, keys)
 
     def close(self) -> None:
         """Close the session; the last to leave the embedded server stops it."""
@@ -176,8 +163,8 @@ class LabConnection(Connection):
             return work()
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                if read_committed and self.adapter.backend == "mysql":
-                    self.query("set transaction isolation level read committed")
+                if read_committed and self.adapter.before_transaction:
+                    self.query(self.adapter.before_transaction)
                 with self.transaction:
                     return work()
             except (TransientError, LostConnectionError) as error:

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-import datajoint as dj
 from datajoint.heading import Heading
 from datajoint.user_tables import AutoPopulate, Part
 
@@ -45,9 +44,6 @@ MODULES = {
     "efeature": "labweave.schemas.efeature",
 }
 """Schema, without the prefix -> the module that holds its tables; parents first."""
-
-SCHEMA_VERSION = 2
-"""Counts up with every migration."""
 
 LOCK_SECONDS = 120
 
@@ -149,31 +145,12 @@ def exclusive(connection: LabConnection) -> Iterator[None]:
         The lock was not free for two minutes.
     """
     name = f"{connection.prefix}declare"
-    if connection.adapter.backend == "mysql":
-        got = connection.query("select get_lock(%s, %s)", (name, LOCK_SECONDS)).fetchone()[0]
-        release = "select release_lock(%s)", (name,)
-    else:
-        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
-        connection.query(f"set lock_timeout = '{LOCK_SECONDS}s'")
-        connection.query("select pg_advisory_lock(%s)", (number,))
-        connection.query("set lock_timeout = '20s'")
-        got, release = 1, ("select pg_advisory_unlock(%s)", (number,))
-    if not got:
-        raise DatabaseError(
-            f"Another process has been declaring tables of {name} for {LOCK_SECONDS} s. Wait for it, or end it."
-        )
-    try:
+    with connection.adapter.exclusive(connection, name, LOCK_SECONDS) as is_held:
+        if not is_held:
+            raise DatabaseError(
+                f"Another process has been declaring tables of {name} for {LOCK_SECONDS} s. Wait for it, or end it."
+            )
         yield
-    finally:
-        connection.query(*release)
-
-
-def create_schema(connection: LabConnection, name: str) -> None:
-    """Create a schema in which text compares and sorts by code point, if it does not exist."""
-    if connection.adapter.backend == "postgresql":
-        connection.query(f'create schema if not exists "{name}"')
-    else:
-        connection.query(connection.adapter.create_schema_sql(name))
 
 
 class Register:
@@ -196,7 +173,7 @@ class Register:
 
     def create(self) -> None:
         """Make the two tables of the register, if they don't exist."""
-        create_schema(self.connection, self.schema)
+        self.connection.query(self.connection.adapter.create_schema_sql(self.schema))
         self.connection.query(
             f"create table if not exists {self._version} (id int primary key, schema_version int not null,"
             " labweave_version varchar(32) not null, changed timestamp(6) not null default current_timestamp(6))"
@@ -272,7 +249,7 @@ def declare_all(connection: LabConnection, progress: Callable[[str], None] = lam
     count = 0
     for module in schema_modules():
         name = schema_name(connection, module)
-        create_schema(connection, name)
+        connection.query(connection.adapter.create_schema_sql(name))
         for cls in table_classes(module):
             if (name, cls.table_name) in existing and (name, cls.table_name) in declared:
                 continue
@@ -291,8 +268,8 @@ def _declare(connection: LabConnection, cls: Any) -> None:
             cls().declare(cls.declaration_context)
             cls._heading = Heading(table_info=cls._heading.table_info)
             connection.dependencies.clear()
-            _copy_type_markers(connection, cls)
-            _index_foreign_keys(connection, cls)
+            connection.adapter.complete_declaration(connection, cls)
+            cls._heading = Heading(table_info=cls._heading.table_info)
             if is_computed(cls):
                 jobs = cls().jobs
                 if not jobs.is_declared:
@@ -311,7 +288,7 @@ def redeclared(connection: LabConnection, names: set[str]) -> None:
     for module in schema_modules():
         for cls in table_classes(module):
             if cls.__name__ in names:
-                _index_foreign_keys(connection, cls)
+                connection.adapter.complete_declaration(connection, cls)
                 register.set_declared(schema_name(connection, module), cls.table_name, definition_sha256(cls))
 
 
@@ -329,55 +306,6 @@ def _drop_half_declared(connection: LabConnection, cls: Any) -> None:
         connection.query(f"drop table if exists {jobs}")
     log.warning("dropping the half-declared table=%s", cls.full_table_name)
     connection.query(f"drop table {cls.full_table_name}")
-
-
-def _copy_type_markers(connection: LabConnection, cls: Any) -> None:
-    """Give the foreign-key columns the type markers of their parents, which DataJoint leaves out."""
-    if connection.adapter.backend != "postgresql":
-        return
-    connection.dependencies.load(force=True)
-    parents: list[Any] = cls().parents(foreign_key_info=True)
-    for parent, link in parents:
-        heading: Any = dj.FreeTable(connection, parent).heading
-        for child_attribute, parent_attribute in link["attr_map"].items():
-            attribute = heading[parent_attribute]
-            if attribute.original_type and not cls().heading[child_attribute].original_type:
-                comment = f":{attribute.original_type}:{attribute.comment or ''}"
-                ddl = connection.adapter.column_comment_ddl(cls.full_table_name, child_attribute, comment)
-                connection.query(ddl.replace("%", "%%"))
-    cls._heading = Heading(table_info=cls._heading.table_info)
-
-
-def _index_foreign_keys(connection: LabConnection, cls: Any) -> None:
-    """Put an index of a foreign key alone before the first one that begins with it and has columns that may be null.
-
-    MySQL 9.7 takes the first such index to check the key, and checks nothing where another column of it is null.
-    """
-    if connection.adapter.backend != "mysql" or connection.is_mariadb:
-        return
-    quote = connection.adapter.quote_identifier
-    indexes: dict[str, list[tuple[str, bool]]] = {}
-    for row in connection.query(f"show index from {cls.full_table_name}", as_dict=True).fetchall():
-        indexes.setdefault(row["Key_name"], []).append((row["Column_name"], row["Null"] == "YES"))
-    keys = connection.query(
-        "select constraint_name, column_name from information_schema.key_column_usage"
-        " where referenced_table_name is not null and table_schema = %s and table_name = %s"
-        " order by constraint_name, ordinal_position",
-        (cls.database, cls.table_name),
-    )
-    columns_of: dict[str, list[str]] = {}
-    for name, column in keys.fetchall():
-        columns_of.setdefault(name, []).append(column)
-    for name, columns in columns_of.items():
-        size = len(columns)
-        begins = [index for index, parts in indexes.items() if [column for column, _ in parts[:size]] == columns]
-        if begins and any(is_nullable for _, is_nullable in indexes[begins[0]][size:]):
-            alone = ", ".join(map(quote, columns))
-            all_columns = ", ".join(quote(column) for column, _ in indexes[begins[0]])
-            connection.query(
-                f"alter table {cls.full_table_name} drop index {quote(begins[0])},"
-                f" add index {quote(f'{name}_key')} ({alone}), add index {quote(begins[0])} ({all_columns})"
-            )
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from labweave.database import declare
 from labweave.database.connection import LabConnection
-from labweave.schemas.presence import update_presence
+from labweave.schemas.dataset import FileRecord
 
 
 @dataclass(frozen=True)
@@ -62,22 +62,9 @@ def add_column(
         As SQL writes it; without one the column is nullable.
     """
     module, _, table_name = table.partition(".")
-    schema = connection.prefix + module
-    found = connection.query(
-        "select count(*) from information_schema.columns"
-        " where table_schema = %s and table_name = %s and column_name = %s",
-        (schema, table_name, name),
-    ).fetchone()[0]
-    full_name = connection.adapter.make_full_table_name(schema, table_name)
-    column = connection.adapter.quote_identifier(name)
     marked = f":{original_type}:{comment}".replace("'", "''")
-    presence = f"not null default {default}" if default else "null"
-    if connection.adapter.backend == "mysql":
-        if not found:
-            connection.query(f"alter table {full_name} add column {column} {sql_type} {presence} comment '{marked}'")
-        return
-    connection.query(f"alter table {full_name} add column if not exists {column} {sql_type} {presence}")
-    connection.query(f"comment on column {full_name}.{column} is '{marked}'")
+    definition = f"{sql_type} not null default {default}" if default else f"{sql_type} null"
+    connection.adapter.add_column(connection, connection.prefix + module, table_name, name, definition, marked)
 
 
 def replace_index(connection: LabConnection, table: str, columns: str, instead_of: str = "") -> None:
@@ -92,41 +79,10 @@ def replace_index(connection: LabConnection, table: str, columns: str, instead_o
         As a definition lists them.
     """
     module, _, table_name = table.partition(".")
-    schema, adapter = connection.prefix + module, connection.adapter
-    full_name, quote = adapter.make_full_table_name(schema, table_name), adapter.quote_identifier
-    found = _indexes(connection, schema, table_name)
-    wanted, old = columns.split(", "), found.get(instead_of)
-    if adapter.backend == "mysql":
-        # In one statement: a foreign key can't be without its index.
-        parts = [f"drop index {quote(old)}"] if old else []
-        parts += [f"add index ({', '.join(map(quote, wanted))})"] if columns not in found else []
-        if parts:
-            connection.query(f"alter table {full_name} {', '.join(parts)}")
-        return
-    if old:  # first: DataJoint cuts the names of indexes, and both may have the same one
-        connection.query(f"drop index {quote(schema)}.{quote(old)}")
-    if columns not in found:
-        connection.query(adapter.create_index_ddl(full_name, wanted))
-
-
-def _indexes(connection: LabConnection, schema: str, table_name: str) -> dict[str, str]:
-    """Return the columns of each index of a table, as a definition lists them, and its name."""
-    if connection.adapter.backend == "mysql":
-        sql = (
-            "select index_name, column_name from information_schema.statistics"
-            " where table_schema = %s and table_name = %s order by index_name, seq_in_index"
-        )
-    else:
-        sql = (
-            "select i.indexrelid::regclass::text, a.attname from pg_index i"
-            " join pg_class c on c.oid = i.indrelid join pg_namespace n on n.oid = c.relnamespace"
-            " join pg_attribute a on a.attrelid = i.indexrelid"
-            " where n.nspname = %s and c.relname = %s order by i.indexrelid, a.attnum"
-        )
-    columns: dict[str, list[str]] = {}
-    for name, column in connection.query(sql, (schema, table_name)).fetchall():
-        columns.setdefault(name.rpartition(".")[2].strip('"'), []).append(column)
-    return {", ".join(names): name for name, names in columns.items()}
+    schema = connection.prefix + module
+    found = connection.adapter.indexes(connection, schema, table_name)
+    new = [] if columns in found else columns.split(", ")
+    connection.adapter.replace_index(connection, schema, table_name, found.get(instead_of), new)
 
 
 def _add_presence(connection: LabConnection) -> None:
@@ -142,7 +98,7 @@ def _add_presence(connection: LabConnection) -> None:
     )
     table = connection.adapter.make_full_table_name(f"{connection.prefix}dataset", "dataset")
     connection.query(f"alter table {table} alter column is_present set default false")
-    connection.run_transaction(lambda: update_presence(connection))
+    connection.run_transaction(lambda: connection.update_derived(FileRecord))
     for columns, before in (
         ("eid, dataset_vanished, collection, revision, dataset_name, dataset_qc, is_default",
          "eid, collection, revision, dataset_name"),
@@ -164,3 +120,6 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, "datasets say whether a copy of them is there; wider indexes for searches and lists", _add_presence),
 )
 """Every step since version 1, in order."""
+
+SCHEMA_VERSION = MIGRATIONS[-1].version
+"""What this labweave's tables are at: the version after the last step."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pymysql
 from datajoint.adapters.mysql import MySQLAdapter
-from datajoint.errors import AccessError, DataJointError
+from datajoint.errors import AccessError, DataJointError, DuplicateError
 from pymysql.constants.SERVER_STATUS import SERVER_STATUS_AUTOCOMMIT, SERVER_STATUS_IN_TRANS
 
+from labweave.database.batches import Batch, Changed
+from labweave.database.dialect import Dialect, columns_to_name
 from labweave.database.errors import TransientError
-from labweave.database.values import JsonDocument, QuotedRows
+from labweave.database.reads import in_parts
+from labweave.database.values import Column
 from labweave.errors import AccessDenied, DatabaseError, LabweaveError, RowError
 
 TRANSIENT = {1205, 1213, 1020}
@@ -24,8 +30,43 @@ LOG_POSITIONS = (
 REFUSED_VALUE = {1048, 1264, 1265, 1292, 1366, 1406, 3140, 3156, 3819, 3966, 4025, 4076}
 
 
-class Adapter(MySQLAdapter):
-    """MySQL and MariaDB; `collation` compares text by code point, also trailing blanks."""
+@dataclass(frozen=True)
+class JsonDocument:
+    """A long JSON text, which the MySQL session quotes faster than other text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class QuotedRows:
+    """Rows as a VALUES list has them, quoted by the MySQL session that takes them."""
+
+    text: str
+
+
+class Adapter(Dialect, MySQLAdapter):
+    """MySQL; `collation` compares text by code point, also trailing blanks."""
+
+    product = "mysql"
+    collation = "utf8mb4_0900_bin"
+    before_transaction = "set transaction isolation level read committed"
+    lock_of_join = "for update of t"
+
+    def of_version(self, version):
+        return MariaDB() if "mariadb" in version.lower() else self
+
+    def open(self, url, host, port, user, dbname, tls):
+        login = {"host": host, "port": port, "user": user, "password": url.password, "charset": "utf8mb4"}
+        if tls == "off":
+            return self.connect(**login, use_tls=False)
+        if tls == "verify":
+            return self.connect(**login, use_tls={"check_hostname": True, "verify_mode": "required"})
+        try:
+            return self.connect(**login, use_tls={"check_hostname": False, "verify_mode": "none"})
+        except Exception as error:  # the driver's own class for it differs between versions
+            if tls == "required" or "SSL" not in str(error):
+                raise
+            return self.connect(**login, use_tls=False)
 
     def connect(self, host, port, user, password, **kwargs):
         connection = super().connect(host, port, user, password, **kwargs)
@@ -42,8 +83,6 @@ class Adapter(MySQLAdapter):
             # MySQL can't update from JSON_TABLE while no database is selected, whichever it is.
             cursor.execute("use information_schema")
         return connection
-
-    collation = "utf8mb4_0900_bin"
 
     def create_schema_sql(self, schema_name):
         # A user's own schema too: foreign keys need the same collation on both sides.
@@ -73,6 +112,102 @@ class Adapter(MySQLAdapter):
                 return str(row[1])
         return None
 
+    def read_only(self, connection, read):
+        if connection.in_transaction:
+            return read()
+        connection.query("set session transaction read only")
+        try:
+            return connection.run_transaction(read, read_committed=False)
+        finally:
+            connection.query("set session transaction read write")
+
+    @contextlib.contextmanager
+    def exclusive(self, connection, name, timeout_s):
+        is_held = bool(connection.query("select get_lock(%s, %s)", (name, timeout_s)).fetchone()[0])
+        try:
+            yield is_held
+        finally:
+            if is_held:
+                connection.query("select release_lock(%s)", (name,))
+
+    def grant_to_create(self, prefix, dbname):
+        return f"grant all on `{prefix.replace('_', chr(92) + '_')}%`.* to 'user'@'host'"
+
+    def complete_declaration(self, connection, table):
+        """Put an index of a foreign key alone before the first that begins with it and has columns that may be null.
+
+        MySQL 9.7 takes the first such index to check the key, and checks nothing where another column of it is null.
+        """
+        quote = self.quote_identifier
+        indexes: dict[str, list[tuple[str, bool]]] = {}
+        for row in connection.query(f"show index from {table.full_table_name}", as_dict=True).fetchall():
+            indexes.setdefault(row["Key_name"], []).append((row["Column_name"], row["Null"] == "YES"))
+        keys = connection.query(
+            "select constraint_name, column_name from information_schema.key_column_usage"
+            " where referenced_table_name is not null and table_schema = %s and table_name = %s"
+            " order by constraint_name, ordinal_position",
+            (table.database, table.table_name),
+        )
+        columns_of: dict[str, list[str]] = {}
+        for name, column in keys.fetchall():
+            columns_of.setdefault(name, []).append(column)
+        for name, columns in columns_of.items():
+            size = len(columns)
+            begins = [index for index, parts in indexes.items() if [column for column, _ in parts[:size]] == columns]
+            if begins and any(is_nullable for _, is_nullable in indexes[begins[0]][size:]):
+                alone = ", ".join(map(quote, columns))
+                all_columns = ", ".join(quote(column) for column, _ in indexes[begins[0]])
+                connection.query(
+                    f"alter table {table.full_table_name} drop index {quote(begins[0])},"
+                    f" add index {quote(f'{name}_key')} ({alone}), add index {quote(begins[0])} ({all_columns})"
+                )
+
+    def add_column(self, connection, schema, table, name, definition, comment):
+        sql = (
+            "select count(*) from information_schema.columns"
+            " where table_schema = %s and table_name = %s and column_name = %s"
+        )
+        if not connection.query(sql, (schema, table, name)).fetchone()[0]:
+            full_name = self.make_full_table_name(schema, table)
+            column = self.quote_identifier(name)
+            connection.query(f"alter table {full_name} add column {column} {definition} comment '{comment}'")
+
+    def indexes(self, connection, schema, table):
+        sql = (
+            "select index_name, column_name from information_schema.statistics"
+            " where table_schema = %s and table_name = %s order by index_name, seq_in_index"
+        )
+        return columns_to_name(connection.query(sql, (schema, table)).fetchall())
+
+    def replace_index(self, connection, schema, table, old, new):
+        quote = self.quote_identifier
+        parts = [f"drop index {quote(old)}"] if old else []
+        parts += [f"add index ({', '.join(map(quote, new))})"] if new else []
+        if parts:  # in one statement: a foreign key can't be without its index
+            connection.query(f"alter table {self.make_full_table_name(schema, table)} {', '.join(parts)}")
+
+    process_lists = ("performance_schema.processlist", "information_schema.processlist")
+    """The first is empty where it is switched off, the second fails while any session's statement has an emoji."""
+
+    def session_ids(self, connection):
+        for place in self.process_lists:
+            if found := {int(row[0]) for row in connection.query(f"select id from {place}").fetchall()}:
+                return found
+        return set()
+
+    def break_off(self, connection):
+        # PyMySQL is Python: interrupted, it may have read half an answer. The next query connects anew.
+        with contextlib.suppress(Exception):
+            connection._conn._force_close()
+
+    def json_value(self, text: str) -> str:
+        """Return text as a value of a JSON column."""
+        return f"cast({text} as json)"
+
+    def json_differs(self, old: str, new: str) -> str:
+        """Return the condition that a JSON column holds something else than a value."""
+        return f"not ({old} <=> {new})"
+
     def translate_error(self, error, query=""):
         translated = super().translate_error(error, query)
         if isinstance(translated, DataJointError) or not isinstance(error, pymysql.Error):
@@ -86,10 +221,11 @@ class Adapter(MySQLAdapter):
             return AccessDenied(text)
         return DatabaseError(f"{text} (MySQL error {code})")
 
-    def quote_rows(self, rows: list[tuple]) -> list[str]:
-        """Return converted rows, each as it stands in a VALUES list; column by column, which is faster."""
-        columns = map(_quote_column, zip(*rows, strict=True))
-        return [f"({row})" for row in map(",".join, zip(*columns, strict=True))]
+
+def _quote_rows(rows: list[tuple]) -> list[str]:
+    """Return converted rows, each as it stands in a VALUES list; column by column, which is faster."""
+    columns = map(_quote_column, zip(*rows, strict=True))
+    return [f"({row})" for row in map(",".join, zip(*columns, strict=True))]
 
 
 def _quote_column(values: tuple[Any, ...]) -> list[str]:
@@ -112,3 +248,159 @@ def _quote(value: Any) -> str:
         return f"x'{value.hex()}'"
     text = value if type(value) is str else str(value)
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+class MariaDB(Adapter):
+    """MariaDB, whose JSON is text."""
+
+    product = "mariadb"
+    collation = "utf8mb4_nopad_bin"
+    lock_of_join = "for update"
+    process_lists = ("information_schema.processlist",)
+
+    def complete_declaration(self, connection, table):
+        """Leave the indexes as they are: MariaDB checks a foreign key by any of them."""
+
+    def json_value(self, text):
+        return text
+
+    def json_differs(self, old, new):
+        return f"not ({old} <=> {new} or coalesce(json_equals({old}, {new}), 0))"
+
+
+BATCH_BYTES = 8 * 2**20
+"""Less than a server takes in one packet."""
+
+
+class MySQLBatch(Batch):
+    """Inserted at once where all are new; else one JSON document, opened by JSON_TABLE on the server."""
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        fields = ", ".join(
+            f"{self.q[column.name]} {self._json_type(column)} path '$[{index}]' error on error"
+            for index, column in enumerate(self.columns)
+        )
+        self.source = f"json_table(%s, '$[*]' columns (ord for ordinality, {fields})) s"
+        self.values = ", ".join(self._value(column) for column in self.columns)
+        self.both = ", ".join(
+            [f"t.{self.q[key.name]}" for key in self.keys]
+            + [f"t.{self.q[column.name]}" for column in self.changing]
+            + [self._value(column) for column in self.changing]
+        )
+        self.differs = " or ".join(self._differs(column) for column in self.changing)
+
+    def _json_type(self, column: Column) -> str:
+        collation = "utf8mb4_bin" if column.kind == "json" else self.connection.adapter.collation
+        unicode = f"character set utf8mb4 collate {collation}"
+        if column.kind in {"json", "bytes"} or "text" in column.sql_type:
+            return f"longtext {unicode}"
+        if column.kind == "text":
+            return f"{column.sql_type if 'char' in column.sql_type else 'varchar(255)'} {unicode}"
+        return {"integer": "bigint", "bool": "tinyint", "float": column.sql_type, "decimal": column.sql_type}.get(
+            column.kind, "char(26)"
+        )
+
+    def _value(self, column: Column) -> str:
+        name = f"s.{self.q[column.name]}"
+        if column.kind == "bytes":
+            # MariaDB 10.11 loses the bytes of a bare unhex(column) when it sorts.
+            return f"unhex(concat({name}, ''))"
+        return self.connection.adapter.json_value(name) if column.kind == "json" else name
+
+    def _differs(self, column: Column) -> str:
+        old, new = f"t.{self.q[column.name]}", self._value(column)
+        if column.kind == "json":
+            return self.connection.adapter.json_differs(old, new)
+        if column.kind == "bytes":
+            return f"not (hex({old}) <=> s.{self.q[column.name]})"
+        if column.kind in {"date", "datetime"}:
+            new = f"cast({new} as {column.sql_type})"
+        return f"not ({old} <=> {new})"
+
+    def write(self, rows: list[tuple]) -> tuple[int, list[Changed]]:
+        inserted, changed = 0, []
+        if not self._first_exists(rows):
+            inserted = self._insert_new(rows)
+            rows = rows[inserted:]
+        for part in self._parts(rows) if rows else ():
+            more, found = self._write_part(*part)
+            inserted, changed = inserted + more, changed + found
+        return inserted, changed
+
+    def _insert_new(self, rows: list[tuple]) -> int:
+        """Insert rows from the first on, until there is one that exists, and return how many went in."""
+        texts = _quote_rows(rows)
+        start = 0
+        while start < len(texts):
+            end, n_characters = start + 1, len(texts[start])
+            while end < len(texts) and n_characters + len(texts[end]) < BATCH_BYTES // 2:
+                n_characters += len(texts[end])
+                end += 1
+            document = QuotedRows(",".join(texts[start:end]))
+            try:
+                self.connection.query(f"insert into {self.full_name} ({self.names}) values %s", (document,))
+            except DuplicateError:  # only this statement is rolled back
+                break
+            start = end
+        return start
+
+    def _parts(self, rows: list[tuple]) -> Iterator[tuple[list[tuple], JsonDocument]]:
+        """Cut a batch where its document would outgrow the server's packet limit."""
+        document = JsonDocument(_encode_rows(rows))
+        n_parts = -(-len(document.text) // (BATCH_BYTES // 2))
+        if n_parts == 1 or len(rows) == 1:
+            yield rows, document
+            return
+        del document
+        size = -(-len(rows) // n_parts)
+        for part in in_parts(rows, size):
+            yield from self._parts(part)
+
+    def _write_part(self, rows: list[tuple], document: JsonDocument) -> tuple[int, list[Changed]]:
+        query = self.connection.query
+        missing = f"t.{self.q[self.keys[0].name]} is null"
+        if self._first_exists(rows):
+            # Most rows are there: look for what differs, and insert or update only that.
+            condition = f"{missing} or {self.differs}" if self.changing else missing
+            found = query(
+                f"select s.ord, {missing} from {self.source}"
+                f" left join {self.full_name} t on {self.join} where {condition}",
+                (document,),
+            ).fetchall()
+            if not found:
+                return 0, []
+            rows = [rows[int(order) - 1] for order, _ in found]
+            any_new, any_changed = any(is_new for _, is_new in found), any(not is_new for _, is_new in found)
+            document = JsonDocument(_encode_rows(rows))
+        else:
+            any_new = any_changed = True
+        inserted = 0
+        if any_new:
+            inserted = query(
+                f"insert into {self.full_name} ({self.names}) select {self.values} from {self.source}"
+                f" left join {self.full_name} t on {self.join} where {missing} order by s.ord",
+                (document,),
+            ).rowcount
+        if inserted == len(rows) or not self.changing or not any_changed:
+            return inserted, []
+        where = f"from {self.source} join {self.full_name} t on {self.join} where {self.differs}"
+        lock = self.connection.adapter.lock_of_join
+        found = query(f"select s.ord, {self.both} {where} order by s.ord {lock}", (document,)).fetchall()
+        if found:
+            # Not by the condition again: MariaDB 10.11 fails on JSON that it has just made longer.
+            document = JsonDocument(_encode_rows([rows[int(order) - 1] for order, *_ in found]))
+            assign = ", ".join(f"t.{self.q[c.name]} = {self._value(c)}" for c in self.changing)
+            query(f"update {self.full_name} t join {self.source} on {self.join} set {assign}", (document,))
+        return inserted, self._changed([row[1:] for row in found])
+
+
+_encode_rows = json.JSONEncoder(
+    ensure_ascii=False,
+    separators=(",", ":"),
+    check_circular=False,
+    default=lambda value: value.hex().upper() if type(value) is bytes else str(value),
+).encode
+
+
+Adapter.batch = MySQLBatch

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
+import hashlib
+import io
 import json
+import re
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import psycopg2
 import psycopg2.extensions
 from datajoint.adapters.postgres import PostgreSQLAdapter
-from datajoint.errors import DataJointError, IntegrityError, LostConnectionError
+from datajoint.errors import DataJointError, DuplicateError, IntegrityError, LostConnectionError
+from datajoint.table import FreeTable
 
+from labweave.database.batches import Batch, Changed
+from labweave.database.dialect import Dialect, columns_to_name
 from labweave.database.errors import TransientError
 from labweave.errors import DatabaseError, RowError
 
@@ -17,8 +27,15 @@ TRANSIENT = {"40001", "40P01", "55P03"}
 LOST = {"57P01", "57P02", "57P03", "08000", "08003", "08006"}
 
 
-class Adapter(PostgreSQLAdapter):
+class Adapter(Dialect, PostgreSQLAdapter):
     """PostgreSQL, embedded or on a server."""
+
+    product = "postgresql"
+    row_lock = "no key update"
+
+    def open(self, url, host, port, user, dbname, tls):
+        mode = {"preferred": "prefer", "required": "require", "verify": "verify-full", "off": "disable"}[tls]
+        return self.connect(host=host, port=port, user=user, password=url.password, dbname=dbname, sslmode=mode)
 
     def connect(self, host, port, user, password, **kwargs):
         connection = super().connect(host, port, user, password, **kwargs)
@@ -37,8 +54,6 @@ class Adapter(PostgreSQLAdapter):
             )
         return connection
 
-    mark_settles_s = 0.0
-
     def descending(self, column: str) -> str:
         """Return the order by a column from its largest value on, with missing ones at the end."""
         return f"{column} desc nulls last"
@@ -54,6 +69,70 @@ class Adapter(PostgreSQLAdapter):
         oldest, following, running = row[0].split(":")
         # A standby doesn't say which ones are running.
         return row[0] if running or oldest == following else None
+
+    def read_only(self, connection, read):
+        def work():
+            connection.query("set transaction read only")
+            return read()
+
+        return work() if connection.in_transaction else connection.run_transaction(work)
+
+    @contextlib.contextmanager
+    def exclusive(self, connection, name, timeout_s):
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+        connection.query(f"set lock_timeout = '{timeout_s}s'")
+        connection.query("select pg_advisory_lock(%s)", (number,))
+        connection.query("set lock_timeout = '20s'")
+        try:
+            yield True
+        finally:
+            connection.query("select pg_advisory_unlock(%s)", (number,))
+
+    def create_schema_sql(self, schema_name):
+        return f'create schema if not exists "{schema_name}"'
+
+    def grant_to_create(self, prefix, dbname):
+        return f"grant create on database {dbname} to the user"
+
+    def complete_declaration(self, connection, table):
+        """Give the foreign-key columns the type markers of their parents, which DataJoint leaves out."""
+        connection.dependencies.load(force=True)
+        parents: list[Any] = table().parents(foreign_key_info=True)
+        for parent, link in parents:
+            heading: Any = FreeTable(connection, parent).heading
+            for child_attribute, parent_attribute in link["attr_map"].items():
+                attribute = heading[parent_attribute]
+                if attribute.original_type and not table().heading[child_attribute].original_type:
+                    comment = f":{attribute.original_type}:{attribute.comment or ''}"
+                    ddl = self.column_comment_ddl(table.full_table_name, child_attribute, comment)
+                    connection.query(str(ddl).replace("%", "%%"))
+
+    def add_column(self, connection, schema, table, name, definition, comment):
+        full_name = self.make_full_table_name(schema, table)
+        column = self.quote_identifier(name)
+        connection.query(f"alter table {full_name} add column if not exists {column} {definition}")
+        connection.query(f"comment on column {full_name}.{column} is '{comment}'")
+
+    def indexes(self, connection, schema, table):
+        sql = (
+            "select i.indexrelid::regclass::text, a.attname from pg_index i"
+            " join pg_class c on c.oid = i.indrelid join pg_namespace n on n.oid = c.relnamespace"
+            " join pg_attribute a on a.attrelid = i.indexrelid"
+            " where n.nspname = %s and c.relname = %s order by i.indexrelid, a.attnum"
+        )
+        return columns_to_name(
+            (name.rpartition(".")[2].strip('"'), column)
+            for name, column in connection.query(sql, (schema, table)).fetchall()
+        )
+
+    def replace_index(self, connection, schema, table, old, new):
+        if old:  # first: DataJoint cuts the names of indexes, and both may have the same one
+            connection.query(f"drop index {self.quote_identifier(schema)}.{self.quote_identifier(old)}")
+        if new:
+            connection.query(self.create_index_ddl(self.make_full_table_name(schema, table), new))
+
+    def session_ids(self, connection):
+        return {int(row[0]) for row in connection.query("select pid from pg_stat_activity").fetchall()}
 
     def translate_error(self, error, query=""):
         if not isinstance(error, psycopg2.Error):
@@ -82,3 +161,98 @@ _BYTES = psycopg2.extensions.new_type(
 
 def _adapt_datetime64(value: np.datetime64):
     return psycopg2.extensions.adapt(value.astype("datetime64[us]").item())
+
+
+class PostgreSQLBatch(Batch):
+    """COPY where all rows are new; else COPY into a temporary table, and compare there."""
+
+    clash_is_final = True  # ON CONFLICT covers the primary key, so it is on a second unique index
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        digest = hashlib.sha256((self.full_name + self.names).encode()).hexdigest()[:16]
+        self.stage = f'pg_temp."stage_{digest}"'
+        self.differs = " or ".join(f"t.{self.q[c.name]} is distinct from s.{self.q[c.name]}" for c in self.changing)
+
+    def write(self, rows: list[tuple]) -> tuple[int, list[Changed]]:
+        query, text = self.connection.query, _copy_text(rows)
+        if not self._first_exists(rows) and self._copy_new(text):
+            return len(rows), []
+        query(
+            f"create temporary table if not exists {self.stage.removeprefix('pg_temp.')} as"
+            f" select {self.names} from {self.full_name} with no data; truncate {self.stage}"
+        )
+        self._copy(self.stage, text)
+        keys = ", ".join(self.q[key.name] for key in self.keys)
+        inserted = query(
+            # A row that is there may lack a field that a new one needs: it must not be tried.
+            f"insert into {self.full_name} ({self.names}) select {self.names} from {self.stage} s"
+            f" where not exists (select 1 from {self.full_name} t where {self.join})"
+            f" order by {self.key_order} on conflict ({keys}) do nothing"
+        ).rowcount
+        if inserted == len(rows) or not self.changing:
+            return inserted, []
+        source = f"from {self.stage} s"
+        changed = self._changed(
+            query(
+                f"select {self.both} {source} join {self.full_name} t on {self.join}"
+                f" where {self.differs} order by {self.key_order} for update of t"
+            )
+        )
+        if changed:
+            assign = ", ".join(f"{self.q[c.name]} = s.{self.q[c.name]}" for c in self.changing)
+            query(f"update {self.full_name} t set {assign} {source} where {self.join} and ({self.differs})")
+        return inserted, changed
+
+    def _copy_new(self, text: str) -> bool:
+        """Insert all rows, or none and return False when one of them exists."""
+        try:
+            with self.connection.savepoint(DuplicateError):
+                self._copy(self.full_name, text)
+        except DuplicateError:
+            return False
+        return True
+
+    def _copy(self, target: str, text: str) -> None:
+        cursor = self.connection.adapter.get_cursor(self.connection._conn)
+        try:
+            cursor.copy_expert(f"copy {target} ({self.names}) from stdin", io.StringIO(text))
+        except Exception as error:
+            raise self.connection.adapter.translate_error(error) from None
+
+
+_COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_needs_escape = re.compile(r"[\\\t\n\r]").search
+
+
+def _copy_text(rows: list[tuple]) -> str:
+    """Return rows in PostgreSQL's COPY text format."""
+    columns = [_copy_column(column) for column in zip(*rows, strict=True)]
+    return "\n".join(map("\t".join, zip(*columns, strict=True))) + "\n"
+
+
+def _copy_column(values: tuple[Any, ...]) -> Iterable[str]:
+    types = set(map(type, values))
+    has_null = type(None) in types
+    types.discard(type(None))
+    if types <= {int, float, dt.datetime, dt.date}:
+        return ["\\N" if value is None else str(value) for value in values] if has_null else map(str, values)
+    if types == {str}:
+        if not has_null:
+            return map(_copy_field, values) if _needs_escape("".join(values)) else values
+        if not _needs_escape("".join([value for value in values if value is not None])):
+            return ["\\N" if value is None else value for value in values]
+    return map(_copy_field, values)
+
+
+def _copy_field(value: Any) -> str:
+    if type(value) is str:
+        return value.translate(_COPY_ESCAPES) if _needs_escape(value) else value
+    if value is None:
+        return "\\N"
+    if type(value) is bytes:
+        return "\\\\x" + value.hex()
+    return str(value)
+
+
+Adapter.batch = PostgreSQLBatch

@@ -164,20 +164,6 @@ def _are_naive(values: list[Any]) -> bool:
     return set(map(type, values)) == {dt.datetime} and all(value.tzinfo is None for value in values)
 
 
-@dataclass(frozen=True)
-class JsonDocument:
-    """A long JSON text, which the MySQL session quotes faster than other text."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class QuotedRows:
-    """Rows as a VALUES list has them, quoted by the MySQL session that takes them."""
-
-    text: str
-
-
 _encode_json = json.JSONEncoder(
     sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False
 ).encode

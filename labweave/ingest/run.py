@@ -23,6 +23,7 @@ from labweave import __version__
 from labweave.database import UpsertCounts, current, upsert
 from labweave.database.connection import LabConnection
 from labweave.database.declare import schema_modules, table_classes
+from labweave.database.derived import fill_derived
 from labweave.database.reads import in_parts, rows_among, rows_in_order, table_label
 from labweave.database.writes import Changed, write_rows
 from labweave.errors import ConfigError, LabweaveError, ServerUnavailable, SourceError
@@ -31,9 +32,7 @@ from labweave.ingest.base import Adapter, Refused, Row, Service, Unit
 from labweave.ingest.registry import find_adapter
 from labweave.ingest.report import IngestFailure, IngestReport
 from labweave.ingest.results import delete_results, results_of
-from labweave.schemas.dataset import Dataset, FileRecord
 from labweave.schemas.ingestion import Failure, Run, Source, SourceFile
-from labweave.schemas.presence import with_presence
 
 Progress = Callable[..., None]
 """Called with units done, units failed, units in all (None while more are looked for); a server's before them with
@@ -395,18 +394,15 @@ class _Ingest:
         for table, values in tables.items():
             if own := self._own_values(table):
                 tables[table] = [{**row, **own} for row in values]
-        if Dataset in tables:
-            tables[Dataset] = [*with_presence(tables[Dataset], tables.get(FileRecord, ()))]
+        filled = fill_derived(tables)
 
         def work() -> tuple[dict[str, UpsertCounts], dict[str, int]]:
-            counts, changed, settled = {}, {}, set[str]()
+            counts, changed = {}, {}
             if self.dry_run:
                 upsert(Source, [self._source_row()], update=False)
             for table, values in tables.items():
                 again = self._shown_before(table, values) if self.dry_run else 0
-                count, changed[table] = write_rows(table, values, run=self.report.run or None, settled=settled)
-                if table is Dataset and count.inserted == len(values):
-                    settled = {row["dataset_id"] for row in values}
+                count, changed[table] = write_rows(table, values, run=self.report.run or None, filled=filled)
                 counts[table_label(table)] = count + UpsertCounts(-again, 0, again)
             outdated = self._delete_outdated(tables, counts, changed)
             if self.dry_run:

@@ -180,7 +180,7 @@ def free_orphans(table: Any) -> list[dict[str, Any]]:
         return []
     workers = {(row["host"], row["pid"]): row for row in Worker().to_dicts()}
     now = table.connection.now()
-    sessions, user = _session_ids(table.connection), table.connection.get_user()
+    sessions, user = table.connection.adapter.session_ids(table.connection), table.connection.get_user()
     freed = []
     for job in reserved:
         worker = workers.get((job["host"], job["pid"]))
@@ -215,19 +215,6 @@ def _process_lives(pid: int, reserved_for: dt.timedelta) -> bool:
         return False
     except psutil.AccessDenied:
         return True
-
-
-def _session_ids(connection: Any) -> set[int]:
-    if connection.adapter.backend == "postgresql":
-        queries = ["select pid from pg_stat_activity"]
-    elif connection.is_mariadb:
-        queries = ["select id from information_schema.processlist"]
-    else:  # the first is empty where it is switched off, the second fails while any session's statement has an emoji
-        queries = [f"select id from {place}_schema.processlist" for place in ("performance", "information")]
-    for query in queries:
-        if found := {int(row[0]) for row in connection.query(query).fetchall()}:
-            return found
-    return set()
 
 
 def host_name() -> str:

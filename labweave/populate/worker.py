@@ -209,10 +209,8 @@ def stop(number: int, _frame: object = None) -> None:
     _Stop.number = number
     if _Stop.shields:
         return
-    if _Stop.connection is not None and _Stop.connection.adapter.backend == "mysql":
-        # PyMySQL is Python: interrupted, it may have read half an answer. The next query connects anew.
-        with contextlib.suppress(Exception):
-            _Stop.connection._conn._force_close()
+    if _Stop.connection is not None:
+        _Stop.connection.adapter.break_off(_Stop.connection)
     raise _Stop.exception()
 
 

@@ -1,4 +1,4 @@
-"""What the lab knows: one module per database schema, tables only; `presence` fills a column that follows from others.
+"""What the lab knows: one module per database schema, tables only.
 
 Importing a module connects to nothing; `labweave.connect` binds its tables to a
 database, as ``{prefix}{module}``.

@@ -1,12 +1,11 @@
 """Datasets: the files of sessions, what they are, and where copies of them lie."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import datajoint as dj
 
 from labweave.schemas.lab import Lab, LabMember
-from labweave.schemas.presence import datasets_of, update_presence
 from labweave.schemas.session import QC, Session
 
 schema = dj.Schema()
@@ -125,6 +124,7 @@ class Dataset(dj.Manual):
     index (eid, dataset_vanished, collection, revision, dataset_name, dataset_qc, is_default)
     index (dataset_name, dataset_vanished, is_present, eid, dataset_qc)
     """
+    derived = frozenset({"is_present"})
 
     @classmethod
     def update_presence(cls) -> int:
@@ -133,7 +133,7 @@ class Dataset(dj.Manual):
         Needed after ``FileRecord`` was changed by plain SQL, or with DataJoint from another table.
         """
         connection: Any = cls._connection
-        return connection.run_transaction(lambda: update_presence(connection))
+        return connection.run_transaction(lambda: connection.update_derived(FileRecord))
 
 
 @schema
@@ -150,6 +150,12 @@ class FileRecord(dj.Manual):
     file_vanished=null  : char(36)          # run that no longer found it at its source
     index (dataset_id, present, file_vanished)
     """
+    decides: ClassVar[dict[str, Any]] = {
+        "table": Dataset,
+        "attribute": "is_present",
+        "key": "dataset_id",
+        "needs": {"present": True, "file_vanished": None},
+    }
 
     # DataJoint's own methods keep Dataset.is_present right too; what it deletes together with a Repository does not.
 
@@ -163,13 +169,14 @@ class FileRecord(dj.Manual):
 
     def update1(self, row: Mapping[str, Any]) -> None:
         """Update one copy."""
-        before, key, update = set[str](), [row["file_record_id"]], super().update1
+        of_now, ids, update = FileRecord & {"file_record_id": row["file_record_id"]}, set[str](), super().update1
 
         def work() -> None:
-            before.update(datasets_of(self.connection, key))
+            ids.update(of_now.to_arrays("dataset_id"))
             update(row)
+            ids.update(of_now.to_arrays("dataset_id"))
 
-        self._change(work, lambda: before | datasets_of(self.connection, key))
+        self._change(work, lambda: ids)
 
     def delete_quick(self, get_count: bool = False) -> int | None:
         """Delete these copies."""
@@ -180,13 +187,13 @@ class FileRecord(dj.Manual):
         """Delete these copies."""
         ids = [row["dataset_id"] for row in self.proj("dataset_id").to_dicts()]
         count = super().delete(*args, **options)
-        update_presence(self.connection, ids)
+        self.connection.update_derived(FileRecord, ids)
         return count
 
     def _change(self, work: Callable[[], Any], ids: Callable[[], Iterable[str] | None]) -> Any:
         def change() -> Any:
             result = work()
-            update_presence(self.connection, ids())
+            self.connection.update_derived(FileRecord, ids())
             return result
 
         return self.connection.run_transaction(change)

@@ -8,7 +8,7 @@ import pytest
 
 import labweave
 from labweave.database import connect, declare, upsert
-from labweave.database.migrations import Migration, add_column
+from labweave.database.migrations import SCHEMA_VERSION, Migration, add_column
 from labweave.errors import SchemaError, VersionError
 from labweave.schemas import lab, rheobase, session, subject
 
@@ -145,14 +145,14 @@ def test_drift_is_named(database_url, new_lab, monkeypatch):
 def test_a_database_of_a_newer_labweave_is_refused(database_url, new_lab):
     prefix = new_lab()
     with connect(database_url, prefix=prefix) as database:
-        declare.Register(database.connection).set_version(declare.SCHEMA_VERSION + 1, "99.0")
+        declare.Register(database.connection).set_version(SCHEMA_VERSION + 1, "99.0")
     with pytest.raises(VersionError, match=r"set by labweave 99\.0.*pip install -U labweave"):
         connect(database_url, prefix=prefix)
 
 
 STEPS = (
     Migration(
-        declare.SCHEMA_VERSION + 1,
+        SCHEMA_VERSION + 1,
         "locations have a building",
         lambda connection: add_column(
             connection,
@@ -164,7 +164,7 @@ STEPS = (
         ),
     ),
     Migration(
-        declare.SCHEMA_VERSION + 2,
+        SCHEMA_VERSION + 2,
         "labs have an area",
         lambda connection: add_column(
             connection, "lab.lab", "area", sql_type="double precision", original_type="float64", comment="m2"
@@ -178,10 +178,10 @@ def test_an_upgrade_adds_what_is_new_and_keeps_the_rows(database_url, new_lab):
     with connect(database_url, prefix=prefix) as database:
         upsert(lab.Lab, [{"lab": "a", "institution": "I"}])
         assert [step.version for step in database.upgrade(STEPS)] == [
-            declare.SCHEMA_VERSION + 1,
-            declare.SCHEMA_VERSION + 2,
+            SCHEMA_VERSION + 1,
+            SCHEMA_VERSION + 2,
         ]
-        assert declare.Register(database.connection).version()[0] == declare.SCHEMA_VERSION + 2
+        assert declare.Register(database.connection).version()[0] == SCHEMA_VERSION + 2
         upsert(lab.Lab, [{"lab": "a", "area": 12.5}])
         assert lab.Lab().fetch1("institution", "area") == ("I", 12.5)
         assert lab.Location().heading["building"].nullable
@@ -207,7 +207,7 @@ def test_an_upgrade_that_was_killed_goes_on(database_url, new_lab):
 def test_an_old_database_asks_for_the_upgrade(database_url, new_lab):
     prefix = new_lab()
     with connect(database_url, prefix=prefix) as database:
-        declare.Register(database.connection).set_version(declare.SCHEMA_VERSION - 1, "0.0.1")
+        declare.Register(database.connection).set_version(SCHEMA_VERSION - 1, "0.0.1")
     with pytest.raises(VersionError, match="labweave db upgrade"):
         connect(database_url, prefix=prefix)
 

@@ -8,7 +8,6 @@ import pytest
 from labweave.database import connect, declare, migrations, upsert
 from labweave.database.connection import LabConnection
 from labweave.schemas import dataset, ingestion, session
-from labweave.schemas.presence import update_presence
 
 D1, D2 = ("d1" * 18, "d2" * 18)
 A, B = ("aa" * 18, "bb" * 18)
@@ -91,7 +90,7 @@ def test_two_that_write_copies_of_one_dataset_at_once(two):
 
         def work():
             other.query(f"{insert} values (%s, %s, %s, %s, %s)", values)
-            update_presence(other, [D1])
+            other.update_derived(dataset.FileRecord, [D1])
 
         other.run_transaction(work)
 
@@ -117,13 +116,13 @@ def test_an_older_database_is_upgraded(database_url, new_lab):
         upsert(dataset.Dataset, [{"dataset_id": each, "dataset_name": "a.b.npy"} for each in (D1, D2)])
         upsert(dataset.FileRecord, [copy(A, D1), copy(B, D2, file_vanished=RUN)])
         tables = [(cls.full_table_name, cls.database, cls.table_name) for cls in (dataset.Dataset, session.Session)]
-        fresh = [set(migrations._indexes(database.connection, *place)) for _, *place in tables]
+        fresh = [set(database.connection.adapter.indexes(database.connection, *place)) for _, *place in tables]
         old = {
             "eid": "eid, collection, revision, dataset_name",
             "dataset_name": "dataset_name, eid, dataset_vanished, dataset_qc, dataset_id",
         }
         for (name, *place), columns in zip(tables, (old, {}), strict=True):
-            found = migrations._indexes(database.connection, *place)
+            found = database.connection.adapter.indexes(database.connection, *place)
             for start in (
                 "eid, dataset_vanished",
                 "dataset_name, ",
@@ -147,7 +146,7 @@ def test_an_older_database_is_upgraded(database_url, new_lab):
         register.set_version(1, "0.1")
         assert [step.version for step in database.upgrade()] == [2]
         assert database.check() == []
-        assert [set(migrations._indexes(database.connection, *place)) for _, *place in tables] == fresh
+        assert [set(database.connection.adapter.indexes(database.connection, *place)) for _, *place in tables] == fresh
         assert present() == [D1]
         upsert(dataset.Dataset, [{"dataset_id": RUN, "dataset_name": "a.c.npy"}])
         assert present() == [D1]

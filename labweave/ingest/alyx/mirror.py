@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from labweave.database import UpsertCounts, upsert
 from labweave.database.connection import LabConnection
 from labweave.database.declare import schema_modules, short_name, table_classes
+from labweave.database.derived import Filled, fill_derived
 from labweave.database.reads import in_parts
 from labweave.database.values import Column, convert_rows, make_columns
 from labweave.database.writes import Changed, record_changes, set_values, write_rows
@@ -20,7 +21,6 @@ from labweave.formats.hashing import NO_HASH
 from labweave.ingest.alyx.tables import SourceRecord
 from labweave.ingest.results import delete_results, results_of
 from labweave.schemas.ingestion import Failure
-from labweave.schemas.presence import COPIES, DATASETS, with_presence
 
 INPUTS = {
     "dataset.Dataset": ("eid", "collection", "revision", "dataset_name", "file_size", "hash"),
@@ -93,13 +93,10 @@ class Mirror:
                 rows.setdefault(label, []).append(values)
             for label, items in mapped.links.items():
                 linked.setdefault(label, {})[key] = items
-        if DATASETS in rows:
-            rows[DATASETS] = with_presence(rows[DATASETS], rows.get(COPIES, ()))
-        n_new, settled = 0, set[str]()
+        together = {table: rows[label] for label, table in tables().items() if label in rows}
+        n_new, filled = 0, fill_derived(together)
         for label in [label for label in tables() if label in rows]:
-            counts = self._upsert(label, rows[label], record, settled)
-            if label == DATASETS and counts.inserted == len(rows[label]):
-                settled = {row["dataset_id"] for row in rows[label]}
+            counts = self._upsert(label, together[tables()[label]], record, filled)
             n_new += counts.inserted if label == self.resource.table else 0
         for label in [label for label in tables() if label in linked]:
             if n_new < len(batch):
@@ -115,11 +112,11 @@ class Mirror:
                 _fit(record, values, limits[label])
 
     def _upsert(
-        self, label: str, rows: list[dict[str, Any]], record: bool = True, settled: Set[str] = frozenset()
+        self, label: str, rows: list[dict[str, Any]], record: bool = True, filled: Filled | None = None
     ) -> UpsertCounts:
         if not rows:
             return UpsertCounts()
-        counts, changed = write_rows(tables()[label], rows, run=self.run, record=record, settled=settled)
+        counts, changed = write_rows(tables()[label], rows, run=self.run, record=record, filled=filled)
         self.counts[label] = self.counts.get(label, UpsertCounts()) + counts
         outdated = [item.key for item in changed if not item.new.keys().isdisjoint(INPUTS.get(label, ()))]
         if outdated:

@@ -1,0 +1,98 @@
+"""The questions that labweave asks a server beyond DataJoint's, one method each.
+
+`labweave.database.postgresql` and `labweave.database.mysql` answer them; no other module asks which server it is.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+from labweave.database.batches import Batch
+from labweave.database.url import DatabaseUrl
+
+Result = TypeVar("Result")
+
+
+class Dialect(ABC):
+    """How one kind of server is talked to; `connection` is a `LabConnection`.
+
+    Attributes
+    ----------
+    product : {"postgresql", "mysql", "mariadb"}
+    batch : type of Batch
+        Writes rows.
+    before_transaction : str
+        Statement that makes the next transaction read what others have committed; empty where that is the default.
+    row_lock : str
+        What follows ``for`` in a select that keeps others from writing its rows, and their children's links to them.
+    mark_settles_s : float
+        How long before a statement its write mark must have been there; see `LabConnection.write_mark`.
+    """
+
+    product: str
+    batch: type[Batch]
+    before_transaction = ""
+    row_lock = "update"
+    mark_settles_s = 0.0
+
+    def of_version(self, version: str) -> Dialect:
+        """Return the dialect of a server that says this of its version."""
+        return self
+
+    @abstractmethod
+    def open(self, url: DatabaseUrl, host: str, port: int, user: str, dbname: str | None, tls: str) -> Any:
+        """Open a session of the driver."""
+
+    @abstractmethod
+    def read_only(self, connection: Any, read: Callable[[], Result]) -> Result:
+        """Return what `read` gives in a transaction that can't write."""
+
+    @abstractmethod
+    def write_mark(self, connection: Any) -> str | None:
+        """Return a text that differs after every commit; see `LabConnection.write_mark`."""
+
+    @abstractmethod
+    def exclusive(self, connection: Any, name: str, timeout_s: int) -> AbstractContextManager[bool]:
+        """Hold a lock of this name on the server; gives False when others held it for all of the time."""
+
+    @abstractmethod
+    def grant_to_create(self, prefix: str, dbname: str | None) -> str:
+        """Return the statement by which an administrator lets a user create schemas."""
+
+    @abstractmethod
+    def complete_declaration(self, connection: Any, table: Any) -> None:
+        """Do for a table class what DataJoint's own declaration leaves out."""
+
+    @abstractmethod
+    def add_column(self, connection: Any, schema: str, table: str, name: str, definition: str, comment: str) -> None:
+        """Add a column unless it is there; `definition` is type and default, `comment` is what DataJoint reads."""
+
+    @abstractmethod
+    def indexes(self, connection: Any, schema: str, table: str) -> dict[str, str]:
+        """Return the columns of each index of a table, as a definition lists them, and its name."""
+
+    @abstractmethod
+    def replace_index(self, connection: Any, schema: str, table: str, old: str | None, new: list[str]) -> None:
+        """Drop the index of one name, if any, and add one of some columns, if any."""
+
+    @abstractmethod
+    def session_ids(self, connection: Any) -> set[int]:
+        """Return the ids of the sessions that this user may see."""
+
+    @abstractmethod
+    def descending(self, column: str) -> str:
+        """Return the order by a column from its largest value on, with missing ones at the end."""
+
+    def break_off(self, connection: Any) -> None:  # noqa: B027
+        """Make a session usable after a signal came in the middle of a statement; it may do so by a new one."""
+
+
+def columns_to_name(found: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the columns of each index, as a definition lists them, and its name; from names and columns in order."""
+    columns: dict[str, list[str]] = {}
+    for name, column in found:
+        columns.setdefault(name, []).append(column)
+    return {", ".join(names): name for name, names in columns.items()}
