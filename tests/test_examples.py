@@ -68,10 +68,6 @@ labweave.one.export: export_tables
 """What users call, as README, guides and reference name it."""
 
 NOT_YET = {
-    "labweave:connect",
-    "labweave:Database.query",
-    "labweave:Database.backup",
-    "labweave.database:upsert",
     "labweave.database:restore",
     "labweave.ingest:run",
     "labweave.ingest.targets:add_target_set",
@@ -81,9 +77,6 @@ NOT_YET = {
     "labweave.ingest.targets:add_feature_set",
     "labweave.ingest.onedata:save_recipe",
     "labweave.ingest.onedata:remove_recipe",
-    "labweave.populate:run",
-    "labweave.populate:errors",
-    "labweave.populate:retry",
     "labweave.schemas.task:trials_frame",
     "labweave.schemas.task:read_event_log",
     "labweave.schemas.recording:read_recording",

@@ -84,6 +84,14 @@ class Database:
         -------
         DataFrame
             One row per result row, columns named as in the query, also when it is empty.
+
+        Examples
+        --------
+        >>> database = labweave.connect()
+        >>> database.query("select cell from {prefix}recording.cell where cell = %s", ["sim01"])
+            cell
+        0  sim01
+        >>> database.close()
         """
         import pandas as pd
 
@@ -170,6 +178,11 @@ class Database:
         ------
         DatabaseError
             The file is there already and `overwrite` is False, or the dump failed.
+
+        Examples
+        --------
+        >>> with labweave.connect() as database:
+        ...     database.backup("lab.backup")
         """
         from labweave.database import backup
 
@@ -230,6 +243,13 @@ def connect(url: str | DatabaseUrl | None = None, *, prefix: str | None = None, 
         Nothing answers, or it refuses the user or a right is missing.
     VersionError
         The tables belong to a newer labweave, or have not been upgraded.
+
+    Examples
+    --------
+    >>> with labweave.connect() as database:
+    ...     cells = database.query("select cell from {prefix}recording.cell order by cell")
+    >>> list(cells["cell"])
+    ['sim01', 'sim02']
     """
     global _open
     settings = load_settings()

@@ -76,6 +76,15 @@ def upsert(
         A value that the column can't hold, a parent row that does not exist, or a clash on
         a second unique index. Batches before it (10,000 rows) stay written, unless the call
         is inside a transaction.
+
+    Examples
+    --------
+    >>> from labweave.database import upsert
+    >>> from labweave.schemas.lab import Lab
+    >>> upsert(Lab, [{"lab": "newlab", "institution": "UCL"}])
+    UpsertCounts(inserted=1, updated=0, unchanged=0)
+    >>> upsert(Lab, [{"lab": "newlab", "institution": "ENS"}])
+    UpsertCounts(inserted=0, updated=1, unchanged=0)
     """
     return write_rows(table, rows, update=update, run=run)[0]
 

@@ -253,6 +253,12 @@ def errors(tables: Sequence[str] | None = None) -> list[JobError]:
     ----------
     tables : sequence of str, optional
         Only of these tables.
+
+    Examples
+    --------
+    >>> from labweave import populate
+    >>> populate.errors(["Rheobase"])
+    []
     """
     current()
     found = []
@@ -277,6 +283,12 @@ def retry(tables: Sequence[str] | None = None, restriction: Restriction = None) 
         Only of these tables.
     restriction : mapping, optional
         Only of these keys.
+
+    Examples
+    --------
+    >>> from labweave import populate
+    >>> populate.retry(["Rheobase"], {"cell": "sim01"})
+    0
     """
     current()
     check_restriction(restriction)

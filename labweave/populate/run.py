@@ -107,6 +107,13 @@ def run(
         An unknown table or name in the restriction.
     ComputeError
         The worker processes can't be started.
+
+    Examples
+    --------
+    >>> from labweave import populate
+    >>> report = populate.run(["Rheobase"], {"cell": "sim01"})  # all is made already
+    >>> report.made, report.failed
+    (0, 0)
     """
     database = current()
     if executor != "local":
