@@ -24,9 +24,6 @@ Revision = Annotated[str | None, typer.Option("--revision", help="The last revis
 Offline = Annotated[bool, typer.Option("--offline", help="Download nothing")]
 Trusted = Annotated[bool, typer.Option("--trust-pickles", help="Load Python objects, whose files can run any code")]
 
-COLUMNS = ("eid", "lab", "subject", "date", "number", "task_protocol", "projects")
-"""The columns of sessions that `search` prints."""
-
 DATASET_COLUMNS = {
     "rel_path": "path", "file_size": "size", "exists": "exists", "default_revision": "default", "qc": "qc",
 }  # fmt: skip
@@ -62,13 +59,15 @@ def search(
     """
     import pandas as pd
 
+    from labweave.one.search.rows import TABLE_COLUMNS
+
     given = {name: _value(name, value) for name, value in parse_restriction(terms or ()).items()}
     with _one() as one:
         _, found = one.search(details=True, **given)
-    rows = [[session["id"], *(session[name] for name in COLUMNS[1:])] for session in found[:limit]]
+    rows = [[session["id"], *(session[name] for name in TABLE_COLUMNS)] for session in found[:limit]]
     if not rows:
         err.print("no session fits")
-    print_frame(pd.DataFrame(rows, columns=list(COLUMNS), dtype=object), format)
+    print_frame(pd.DataFrame(rows, columns=["eid", *TABLE_COLUMNS], dtype=object), format)
 
 
 def list_(
