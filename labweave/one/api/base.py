@@ -17,7 +17,7 @@ from labweave.one.files.recipes import contents_of
 from labweave.one.search import matching
 from labweave.one.search.core import Core, is_uuid_text
 from labweave.one.search.frames import datasets_frame
-from labweave.one.search.rows import TABLE_COLUMNS, DatasetRow, SessionFilter, SessionRow
+from labweave.one.search.rows import IN_FRAMES, LISTED, TABLE_COLUMNS, DatasetRow, SessionFilter, SessionRow
 
 if TYPE_CHECKING:
     from labweave.one.alyx.rest import Client
@@ -116,11 +116,11 @@ class ApiBase:
             raise ValueError(f"Cannot parse session ID {id!r}: there may be no such session.")
         return found
 
-    def _rows(self, eid: Any, filename: Any, collection: Any, revision: Any, *, whole: bool, **qc: Any) -> Any:
+    def _rows(self, eid: Any, filename: Any, collection: Any, revision: Any, *, details: bool, **qc: Any) -> Any:
         text = self._eid(eid, or_none=True)
         if text is None:
             return []
-        options = {"wildcards": self.wildcards, "whole": whole, **qc}
+        options = {"wildcards": self.wildcards, "first": IN_FRAMES if details else LISTED, **qc}
         return self._core.list_datasets(text, filename, collection, revision, **options)
 
     def _all_rows(self, filename: Any, collection: Any, revision: Any, **qc: Any) -> list[DatasetRow]:

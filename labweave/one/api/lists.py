@@ -196,7 +196,7 @@ class Lists(ApiBase):
             rows = self._all_rows(filename, collection, revision, **options)
             keep_eid_index = True
         else:
-            rows = self._rows(eid, filename, collection, revision, **options, whole=details)
+            rows = self._rows(eid, filename, collection, revision, **options, details=details)
         if default_revisions_only:
             rows = [row for row in rows if row.is_default]
         if details:
@@ -249,7 +249,7 @@ class Lists(ApiBase):
         elif eid is None:
             rows = self._all_rows(filename, collection, revision)
         else:
-            rows = self._rows(eid, filename, collection, revision, whole=details)
+            rows = self._rows(eid, filename, collection, revision, details=details)
         found: dict[str, list[Any]] = {}
         for row in rows:
             found.setdefault(getattr(row, part), []).append(row)

@@ -221,7 +221,7 @@ class Core:
         collection: matching.Texts = None,
         revision: matching.Texts = None,
         *,
-        whole: bool = True,
+        first: int | None = None,
         max_qc: Any = matching.DEFAULT_MAX_QC,
         **options: Any,
     ) -> list[DatasetRow]:
@@ -232,10 +232,10 @@ class Core:
         eid : str
         filename, collection, revision, max_qc, **options
             See `matching.find`.
-        whole : bool, default: True
-            Else with the first attributes only, which takes half of the time.
+        first : int, optional
+            Read so many attributes only.
         """
-        rows = self.tables.datasets([eid], listed=not whole)
+        rows = self.tables.datasets([eid], first=first)
         found = matching.find(rows, filename, collection, revision, max_qc=max_qc, **options)
         if not found and filename and max_qc == matching.DEFAULT_MAX_QC:
             self._tell_hidden(eid, rows, filename, collection, options.get("wildcards", True), max_qc)

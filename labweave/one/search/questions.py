@@ -16,7 +16,6 @@ from labweave.formats.alf.names import split_rel_path
 from labweave.one.search.rows import (
     COLUMNS,
     DATASET_COLUMNS,
-    LISTED,
     CopyRow,
     DatasetRow,
     Holding,
@@ -110,12 +109,12 @@ class Finder:
 
     # -- datasets ---------------------------------------------------------------------------
 
-    def datasets(self, eids: Sequence[str], *, listed: bool = False) -> list[DatasetRow]:
+    def datasets(self, eids: Sequence[str], *, first: int | None = None) -> list[DatasetRow]:
         """Return the datasets of sessions, sorted by session, collection, file name and revision.
 
-        Where they are only `listed`, an index is read in place of the rows.
+        With `first`, only so many attributes are read: a list of `LISTED` of them takes half of the time.
         """
-        columns = ", ".join([*DATASET_COLUMNS.values()][: LISTED if listed else None])
+        columns = ", ".join([*DATASET_COLUMNS.values()][:first])
         sql = f"select {columns} from {{dataset}} d join {{session}} s on s.eid = d.eid where {DATASET_IS_THERE}"
         return _sorted(_dataset(row) for row in self._rows_among(sql, "d.eid", eids))
 
@@ -251,8 +250,10 @@ def _at_most(limit: int | None) -> str:
 
 
 def _dataset(row: tuple[Any, ...]) -> DatasetRow:
-    found = DatasetRow(*row)  # MySQL and MariaDB say 1 for true
-    return found._replace(is_default=bool(found.is_default), exists=bool(found.exists))
+    found = DatasetRow(*row)
+    if found.is_default is True or found.is_default is False:
+        return found
+    return found._replace(is_default=bool(found.is_default), exists=bool(found.exists))  # MySQL and MariaDB say 1
 
 
 def _sorted(rows: Iterable[DatasetRow]) -> list[DatasetRow]:

@@ -147,7 +147,7 @@ class DatasetRow(NamedTuple):
     is_default : bool
         It is the revision to load when none is named.
     id : str
-        "" in a bare list, which has the attributes up to here only.
+        Lists have the attributes before this one, and frames those before the type; the others are empty there.
     size : int or None
     hash, type, version : str
         "" for none; the type is its dataset type.
@@ -201,8 +201,8 @@ class DatasetRow(NamedTuple):
 DATASET_COLUMNS: dict[str, str] = _annotations(DatasetRow)
 """The attributes of a dataset and their SQL."""
 
-LISTED = 6
-"""So many of them, the first, are in an index: a list of datasets needs no other."""
+LISTED, IN_FRAMES = 6, 10
+"""So many of them, the first, are in an index, and a list of datasets needs no other; so many are in ONE-api's frames."""
 
 
 class InsertionRow(NamedTuple):
