@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labweave.database.reads import in_parts
 from labweave.errors import SourceError
 from labweave.formats.alf.names import fits, is_uuid
 from labweave.formats.alf.qc import QC
@@ -103,7 +104,7 @@ def export_tables(
             for name in ("sessions", "datasets", "insertions")
         }
         _write(parts["sessions"], ["id"], {"id": "string", **TABLE_COLUMNS}, [_session_columns(sessions)], metadata)
-        pages = (_dataset_columns(tables, eids[at : at + SESSIONS_AT_ONCE]) for at in _starts(eids))
+        pages = (_dataset_columns(tables, some) for some in in_parts(eids, SESSIONS_AT_ONCE))
         n_datasets = _write(parts["datasets"], ["eid", "id"], _dataset_schema(), pages, metadata)
         columns = [{name: [getattr(row, field) for row in insertions] for name, field in _INSERTIONS.items()}]
         _write(parts["insertions"], ["eid", "id"], dict.fromkeys(_INSERTIONS, "string"), columns, metadata)
@@ -147,14 +148,10 @@ def _refuse(what: str, problems: Iterable[str]) -> None:
 
 
 def _last_change() -> str:
-    """Return when something last came into the database: that of an export at another time is the same."""
+    """Return when something last came into the database, so that a second export of the same rows is the same."""
     started = Run().to_arrays("started", order_by="started DESC", limit=1).tolist()
     last = started[0] if started else dt.datetime(2026, 1, 1)
     return last.isoformat(sep=" ", timespec="seconds")
-
-
-def _starts(eids: Sequence[str]) -> range:
-    return range(0, len(eids), SESSIONS_AT_ONCE)
 
 
 def _session_columns(sessions: Sequence[SessionRow]) -> dict[str, list[Any]]:
@@ -188,7 +185,7 @@ def _two_defaults(rows: Iterable[DatasetRow]) -> Iterator[str]:
 def _dataset_schema() -> dict[str, Any]:
     import pyarrow as pa
 
-    # A column without any hash, typed as such, is what ONE-api takes for "don't compare".
+    # ONE-api compares no hashes where the type of the column is null.
     has_hash = bool(Dataset & "hash != ''")
     return {
         "eid": "string",

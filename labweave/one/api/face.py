@@ -57,7 +57,7 @@ class One(Lists, Loads, Ids, Types):
     """
 
     def load_cache(self, tables_dir: Any = None, clobber: bool = True, tag: str | None = None) -> dt.datetime:
-        """Do nothing and return the time: every answer is asked of the database.
+        """Do nothing and return the time: every answer comes from the database anyway.
 
         Raises
         ------
@@ -76,7 +76,7 @@ class One(Lists, Loads, Ids, Types):
         save_dir : path, optional
             ``tables_dir`` without, else the cache folder.
         clobber : bool, default: False
-            Taken for ONE-api's sake: what is written is always the whole, in place of what was there.
+            As in ONE-api; it has no effect, as the whole is written each time.
         """
         from labweave.one.export import export_tables
 
@@ -106,7 +106,7 @@ class One(Lists, Loads, Ids, Types):
 
     @staticmethod
     def setup(cache_dir: Any = None, silent: bool = False, **options: Any) -> One:
-        """Return an instance for a folder; nothing is asked: settings are in labweave.toml and the environment."""
+        """Return an instance for a folder. It asks nothing: settings are in labweave.toml and the environment."""
         return One(cache_dir, **options, silent=silent)
 
 
@@ -130,7 +130,7 @@ class _Factory:
             See `One`.
         **options
             ``cache_dir``, ``tables_dir``, ``silent`` and ``trust_pickles`` of `One`. ``base_url``, ``username``,
-            ``password``, ``token`` and ``cache_rest`` are taken for ONE-api's sake and lead nowhere: the database is
+            ``password``, ``token`` and ``cache_rest`` are accepted as in ONE-api and have no effect: the database is
             that of the settings.
         """
         for name in ("base_url", "username", "password", "token", "cache_rest"):

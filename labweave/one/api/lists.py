@@ -45,7 +45,7 @@ class Lists(ApiBase):
         details : bool, default: False
             Return what is known of each, too.
         query_type : str, optional
-            Taken for ONE-api's sake: both answers come from the same tables.
+            As in ONE-api; without effect, as both kinds of answer come from the same tables.
         **filters
             See `search_terms`; the beginning of a term is enough. Texts are regular expressions found anywhere in a
             name (with `wildcards` off: plain texts); ``datasets`` are whole file names. A list means one of its items,
@@ -104,7 +104,7 @@ class Lists(ApiBase):
         details : bool, default: False
             Return Alyx's record of each, too.
         query_type : str, optional
-            Taken for ONE-api's sake.
+            As in ONE-api; without effect.
         **filters
             ``name``, ``session``, ``subject``, ``lab``, ``task_protocol``, ``project``, ``model``, ``serial``,
             ``dataset`` (part of a file name), ``datasets`` (whole file names, all of them), ``number``, ``tag``,
@@ -120,9 +120,7 @@ class Lists(ApiBase):
         from labweave.one.alyx.filters import filter_names
 
         terms = (*filter_names("insertions"), "dataset", "laboratory", "number")
-        given = {
-            "project" if word == "projects" else searching.complete_in(word, terms): v for word, v in filters.items()
-        }
+        given = {"project" if word == "projects" else searching.complete(word, terms): v for word, v in filters.items()}
         if not isinstance(given.get("dataset", ""), str):
             raise TypeError('"dataset" must be a text; use "datasets" for several.')
         if "laboratory" in given:
@@ -175,7 +173,7 @@ class Lists(ApiBase):
         details : bool, default: False
             Return a frame instead, indexed by dataset id: rel_path, file_size, hash, exists, default_revision, qc.
         query_type : str, optional
-            Taken for ONE-api's sake.
+            As in ONE-api; without effect.
         default_revisions_only : bool, default: False
         keep_eid_index : bool, default: False
             The frame is indexed by eid and dataset id.

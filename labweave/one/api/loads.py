@@ -53,7 +53,7 @@ class Loads(ApiBase):
         revision : str, optional
             The last revision up to this one, else the default.
         query_type : str, optional
-            Taken for ONE-api's sake.
+            As in ONE-api; without effect.
         download_only : bool, default: False
             Return paths.
         check_hash : bool, default: True
@@ -148,7 +148,7 @@ class Loads(ApiBase):
         collections, revisions : str or list of str, optional
             For all, or one for each.
         query_type : str, optional
-            Taken for ONE-api's sake.
+            As in ONE-api; without effect.
         assert_present : bool, default: True
             A missing dataset is an error, else None.
         download_only, check_hash

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Types(ApiBase):
-    """The methods about what datasets are, and about those of no session."""
+    """The methods about the types and revisions of datasets, and about datasets of no session."""
 
     def describe_dataset(self, dataset_type: str | None = None) -> Any:
         """Print what a dataset type is, given its name or a file name, and return its record; all without one.
@@ -78,7 +78,7 @@ class Types(ApiBase):
         return datasets_frame(rows) if details else sorted(row.rel_path for row in rows)
 
     def describe_revision(self, revision: str, full: bool = False) -> Any:
-        """Print what a revision is; with `full`, return its record. An unknown one is told, and None returned."""
+        """Print what a revision is; with `full`, return its record. Of an unknown one, say so and return None."""
         known = self._core.tables.revisions()
         if revision not in known:
             print(f'revision "{revision}" not found')

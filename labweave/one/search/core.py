@@ -41,7 +41,7 @@ Place = tuple[str, dt.date, int]
 
 
 class At(NamedTuple):
-    """Where a session is looked for: the lab is known from a path only."""
+    """What is known of a session's place; only a path tells the lab."""
 
     subject: str
     day: dt.date
@@ -84,7 +84,7 @@ class Core:
 
     @property
     def files(self) -> Files:
-        """What brings files here; made when it is first needed."""
+        """What finds and downloads files; made when it is first needed."""
         if self._files is None:
             from labweave.one.files.cache import Files
 
@@ -102,14 +102,14 @@ class Core:
             UUID (also at the end of a URL), path of a session or of a file in it, reference such as
             ``2019-05-07_1_subject``, or details with subject, number, lab and date or start_time.
         cache_dir : path, optional
-            Not needed: paths are understood whatever is above their lab.
+            Has no effect: whatever stands before the lab in a path is skipped.
         ignore_case : bool, default: False
             Subjects in paths may be in another case.
 
         Returns
         -------
         str or None, or list
-            None for None and for the path of an unknown session. That an eid exists is not checked.
+            None for None and for the path of an unknown session. Nothing checks that an eid exists.
 
         Raises
         ------
@@ -126,7 +126,7 @@ class Core:
         return self._eids_at([self._place(id)], ignore_case)[0]
 
     def _place(self, id: Any) -> str | At | None:
-        """Return the eid that is in an id, else where to look for it; None for an id that leads nowhere."""
+        """Return the eid that an id contains, else the place that it names; None for a path without a session."""
         if id is None:
             return None
         if isinstance(id, UUID):
@@ -173,7 +173,7 @@ class Core:
         return eids
 
     def _subjects_like(self, subjects: set[str]) -> dict[str, list[str]]:
-        """Return the names that differ from each subject by case at most; the same one alone if it is there."""
+        """Return for each subject the known names that differ by case at most; only itself if it is one of them."""
         cases: dict[str, list[str]] = {}
         for name in self.tables.names("subject"):
             cases.setdefault(name.casefold(), []).append(name)
@@ -359,7 +359,7 @@ class Core:
         return [None if path is None else alf_path(path) for path in paths]
 
     def fetch_present(self, rows: Sequence[DatasetRow], **options: Any) -> list[tuple[DatasetRow, Any]]:
-        """Return datasets and their paths, those whose file can't be had left out with an `ALFWarning`."""
+        """Return datasets and the paths of their files; leave out those without a file, with an `ALFWarning`."""
         paths = self.fetch(rows, **options)
         if missing := [row.rel_path for row, path in zip(rows, paths, strict=True) if path is None]:
             warnings.warn(
@@ -394,7 +394,7 @@ def open_database() -> None:
 
 
 def place_of_path(path: Any) -> At | None:
-    """Return where the session of a path is to be looked for; None if the path has none."""
+    """Return the place of the session that a path lies in, None if it lies in none."""
     session = names.parse_session(path)
     return None if session is None else _at(session.subject, session.date, session.number, session.lab)
 

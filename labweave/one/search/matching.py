@@ -1,7 +1,7 @@
-"""Which datasets are meant: names, collections, revisions and quality control. Nothing here asks the database.
+"""Which datasets a user means: by name, collection, revision and quality control. Nothing here asks the database.
 
 Names are shell patterns, or regular expressions where wildcards are off. None means any, an empty text means
-absent, a list means one of its items. Listing and loading have the same rules: what is listed can be loaded.
+absent, a list means one of its items. Listing and loading share these rules, so what is listed can be loaded.
 """
 
 from __future__ import annotations

@@ -202,7 +202,7 @@ DATASET_COLUMNS: dict[str, str] = _annotations(DatasetRow)
 """The attributes of a dataset and their SQL."""
 
 LISTED, IN_FRAMES = 6, 10
-"""So many of them, the first, are in an index, and a list of datasets needs no other; so many are in ONE-api's frames."""
+"""How many of them, from the first on, a list of datasets needs, which an index has; and how many ONE-api's frames."""
 
 
 class InsertionRow(NamedTuple):

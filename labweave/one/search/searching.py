@@ -70,11 +70,6 @@ def complete(term: str, terms: Iterable[str]) -> str:
     return found[0]
 
 
-def complete_in(word: str, terms: Iterable[str]) -> str:
-    """Return the term that a word is, or is the only beginning of; ``dataset`` is one of its own here."""
-    return word if word in set(terms) else complete(word, terms)
-
-
 # --- ONE-api's way
 
 
