@@ -42,11 +42,10 @@ WITH_EXAMPLES = """
 labweave: connect Database.query Database.backup
 labweave.database: upsert restore
 labweave.ingest: run
-labweave.ingest.targets: add_target_set add_cell_group add_auto_targets add_rheobase_method add_feature_set
+labweave.analysis: add_target_set add_cell_group add_auto_targets add_rheobase_method add_feature_set
+labweave.analysis: trials_frame read_event_log read_recording
 labweave.ingest.onedata: save_recipe remove_recipe
 labweave.populate: run errors retry
-labweave.schemas.task: trials_frame read_event_log
-labweave.schemas.recording: read_recording
 labweave.schemas.onedata: session load_dataset
 labweave.ephys: find_rheobase read_recordings_of_file compute_efeatures simulate_protocol spike_times AutoTarget
 labweave.ephys.extract: extract_efeatures read_recordings
@@ -70,22 +69,15 @@ labweave.one.export: export_tables
 NOT_YET = {
     "labweave.database:restore",
     "labweave.ingest:run",
-    "labweave.ingest.targets:add_target_set",
-    "labweave.ingest.targets:add_cell_group",
-    "labweave.ingest.targets:add_auto_targets",
-    "labweave.ingest.targets:add_rheobase_method",
-    "labweave.ingest.targets:add_feature_set",
+    "labweave.analysis:add_target_set",
+    "labweave.analysis:add_cell_group",
+    "labweave.analysis:add_auto_targets",
+    "labweave.analysis:add_rheobase_method",
+    "labweave.analysis:add_feature_set",
     "labweave.ingest.onedata:save_recipe",
     "labweave.ingest.onedata:remove_recipe",
-    "labweave.schemas.task:trials_frame",
-    "labweave.schemas.task:read_event_log",
-    "labweave.schemas.recording:read_recording",
     "labweave.schemas.onedata:session",
     "labweave.schemas.onedata:load_dataset",
-    "labweave.formats.axopy:Storage",
-    "labweave.formats.axopy:Design",
-    "labweave.formats.axopy:recover",
-    "labweave.formats.axopy:storage_to_zip",
     "labweave.formats.alyx:AlyxClient",
 }
 """Those that have no example yet: whoever writes one strikes it off; nothing new comes here."""
