@@ -43,7 +43,7 @@ def work(table: Any, restriction: Restriction = None, *, alone: bool = True) -> 
     alone : bool, default: True
         No other worker of this run takes jobs of the same queue; without, they are taken
         in random order, so that workers seldom try for the same one. Alone, it tells the
-        table in its attribute `following` the key that it makes next, where that is known.
+        table in its attribute `next_key` the key that it makes next, where that is known.
 
     Yields
     ------
@@ -57,9 +57,9 @@ def work(table: Any, restriction: Restriction = None, *, alone: bool = True) -> 
             if not alone:
                 random.shuffle(keys)
             taken = 0
-            for key, following in zip(keys, [*keys[1:], None], strict=True):
+            for key, next_key in zip(keys, [*keys[1:], None], strict=True):
                 check_stop()
-                table.following = following if alone else None
+                table.next_key = next_key if alone else None
                 if (outcome := _make(table, key)) is not None:
                     taken += 1
                     yield outcome

@@ -7,9 +7,10 @@ import uuid
 import pytest
 
 from labweave.database import upsert
-from labweave.ingest.alyx import ahead
+from labweave.ingest.alyx import prefetch
 from labweave.ingest.alyx import tables as alyx
-from labweave.ingest.alyx.pages import Pulled, compare, write
+from labweave.ingest.alyx.pages import compare, write
+from labweave.ingest.alyx.pull import Pulled
 from labweave.schemas import ingestion, lab, session, subject
 
 SOURCE, RUN = "alyx", "00000000-0000-4000-8000-000000000001"
@@ -169,8 +170,8 @@ def test_what_nobody_takes_has_left_the_connection_when_it_is_forgotten():
         came.append(1)
         return Pulled([])
 
-    ahead.start("http://alyx", "subjects", {}, ask)
+    prefetch.start("http://alyx", "subjects", {}, ask)
     threading.Timer(0.1, may_come.set).start()
-    ahead.forget()
+    prefetch.drop()
     assert came == [1]
-    assert ahead.take("http://alyx", "subjects", {}) is None
+    assert prefetch.take("http://alyx", "subjects", {}) is None

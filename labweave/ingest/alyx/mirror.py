@@ -1,4 +1,4 @@
-"""Rows that follow a server: renamed by their ids, written where they differ, links as the server has them."""
+"""Keeping rows as the server has their records: rename them, write what differs, unlink what is gone."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Mirror:
     def write(self, batch: Batch, record: bool = True) -> set[str]:
         """Write records whole, and return the ids of those that are in now.
 
-        Without `record`, what is overwritten is nothing that `Change` should keep.
+        Without `record`, `Change` does not keep what is overwritten.
         """
         if not batch:
             return set()
@@ -75,7 +75,7 @@ class Mirror:
                 with self.connection.savepoint(RowError):
                     self._write(batch, record)
                 return set(batch)
-            except RowError:  # found out which of them can't be stored when one can't, since none is the rule
+            except RowError:  # some can't be stored, which is rare: only now is it worth finding out which
                 self.counts = counts
         batch = self._without_orphans(batch)
         self._fit(batch)
@@ -181,10 +181,10 @@ class Mirror:
                 continue
             if wanted in taken and occupant != uuid:
                 if occupant is not None and self._is_known(occupant):
-                    aside = _aside(wanted, occupant)
-                    self._move(table, names, wanted, aside)
+                    spare = _spare_key(wanted, occupant)
+                    self._move(table, names, wanted, spare)
                     taken.pop(wanted)
-                    keys[occupant], taken[aside] = aside, occupant
+                    keys[occupant], taken[spare] = spare, occupant
                 elif before is not None:
                     self.refused[record_id] = (
                         f"its name {'/'.join(map(str, wanted))} belongs to a row of {self.resource.table} that did not "
@@ -231,7 +231,7 @@ class Mirror:
             self.counts[label] = count + UpsertCounts(0, len(removed), 0)
 
     def remember(self, source: str, digests: Mapping[str, str], known: set[str]) -> None:
-        """Keep the hashes of records that are written; anew, since an old hash is nothing that `Change` should keep."""
+        """Keep the hashes of written records; old ones are deleted first, so that `Change` does not keep them."""
         own = SourceRecord & {"source": source, "resource": self.resource.name}
         for restriction in among(own, ["record_id"], [(key,) for key in sorted(known & digests.keys())]):
             (own & restriction).delete_quick()
@@ -247,8 +247,8 @@ class Mirror:
         own = {"source": source, "resource": name}
         set_values(SourceRecord, {"record_sha256": NO_HASH}, own, "record_id", ids)
 
-    def owe(self, source: str, ids: Sequence[str]) -> None:
-        """Keep in mind records that could not be written, so that every sync tries them again."""
+    def mark_unwritten(self, source: str, ids: Sequence[str]) -> None:
+        """Note records that could not be written, so that every sync tries them again."""
         self.invalidate(source, self.resource.name, ids)
         own = SourceRecord & {"source": source, "resource": self.resource.name}
         known = {key for r in among(own, ["record_id"], [(key,) for key in ids]) for key in _ids(own & r)}
@@ -300,7 +300,7 @@ def _own_row(resource: Resource, mapped: Mapped) -> dict[str, Any]:
     return next((values for label, values in reversed(mapped.rows) if label == resource.table), {})
 
 
-def _aside(key: Key, uuid: str) -> Key:
+def _spare_key(key: Key, uuid: str) -> Key:
     """Return the key under which a row makes room for another one of its name."""
     return (*key[:-1], f"{str(key[-1])[:240]} ({uuid[:8]})")
 

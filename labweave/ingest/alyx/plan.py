@@ -14,8 +14,9 @@ import datajoint as dj
 from labweave.database.reads import in_parts
 from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
 from labweave.formats.hashing import NO_HASH
-from labweave.ingest.alyx import ahead
-from labweave.ingest.alyx.pages import (
+from labweave.ingest.alyx import prefetch
+from labweave.ingest.alyx.mirror import tables
+from labweave.ingest.alyx.pull import (
     LAST_ID,
     UNASKABLE,
     Pulled,
@@ -32,10 +33,10 @@ from labweave.ingest.alyx.tables import SourceRecord, SyncCursor, SyncRun
 from labweave.schemas.dataset import Dataset, DatasetTag, FileRecord, Repository, Tag
 from labweave.schemas.ingestion import Run
 from labweave.schemas.lab import Location
-from labweave.schemas.session import ProbeInsertion, Session, Trajectory
+from labweave.schemas.session import Session
 
 ROWS_PER_PART = 900
-"""Ids are random: parts of so many on the average stay below the 1000 of an answer, but for one in two thousand."""
+"""Ids are random: of ranges with so many on the average, one in two thousand has more than the 1000 of an answer."""
 
 DETAILS_PER_PART = 25
 OVERLAP = dt.timedelta(hours=2)
@@ -67,19 +68,14 @@ BY_STAMP = {
 }
 """Resource -> the resource whose cursor its changes are asked from; the others are listed whole each time."""
 
-STAMPS: dict[str, tuple[Any, str]] = {
-    "session-details": (Session, "source_stamp"),
-    "insertions": (ProbeInsertion, "insertion_stamp"),
-    "datasets": (Dataset, "dataset_stamp"),
-    "trajectories": (Trajectory, "trajectory_stamp"),
-}
-"""Resource -> table and attribute of its stamps, which may be missing."""
+STAMPED = ("session-details", "insertions", "datasets", "trajectories")
+"""Resources whose rows keep their stamps, which may be missing."""
 
 FILE_RANGES = 2
-"""In so many ranges those file records are counted every night that exist."""
+"""Every night the file records that exist are counted in so many ranges."""
 
 LOCATION_GROUPS = 2
-"""In so many groups of locations the sessions are counted every night."""
+"""Every night the sessions are counted in so many groups of locations."""
 
 NAMES_PER_REQUEST = 50
 STAMPS_PER_REQUEST = 50
@@ -104,8 +100,8 @@ class Choice:
         Everything anew.
     cursors : mapping
         As of `read_cursors`.
-    settled : datetime or None
-        As of `read_settled`.
+    read_until : datetime or None
+        As of `last_complete_read`.
     known : dict
         Resource -> stamps that are left out when it is asked for changes.
     unchanged : set of str
@@ -119,7 +115,7 @@ class Choice:
     since: str | None = None
     full: bool = False
     cursors: Mapping[str, str] = field(default_factory=dict)
-    settled: dt.datetime | None = None
+    read_until: dt.datetime | None = None
     known: dict[str, list[str]] = field(default_factory=dict)
     unchanged: set[str] = field(default_factory=set)
 
@@ -158,7 +154,7 @@ def read_cursors(source: str) -> dict[str, str]:
     return {row["resource"]: row["cursor_stamp"] for row in (SyncCursor & {"source": source}).to_dicts()}
 
 
-def read_settled(source: str) -> dt.datetime | None:
+def last_complete_read(source: str) -> dt.datetime | None:
     """Return the UTC time up to which the last complete sync has read changes when they were long made."""
     finished = Run * SyncRun & {"source": source, "status": "finished"}
     for row in finished.to_dicts(order_by="started desc", limit=RUNS_LOOKED_AT):
@@ -184,15 +180,17 @@ def plan_resource(client: AlyxClient, choice: Choice, name: str) -> Iterator[Par
     elif name == "session-details":
         yield from parts_of_ids(name, due_details(client, choice, filters))
     elif name in BY_STAMP and (since := choice.stamp_before(name)):
-        owed = SourceRecord & {"source": choice.source, "resource": name, "record_sha256": NO_HASH}
-        yield from parts_of_ids(name, (owed & "vanished_in is null").to_arrays("record_id").tolist(), ROWS_PER_PART)
+        unwritten = SourceRecord & {"source": choice.source, "resource": name, "record_sha256": NO_HASH}
+        yield from parts_of_ids(
+            name, (unwritten & "vanished_in is null").to_arrays("record_id").tolist(), ROWS_PER_PART
+        )
         if BY_STAMP[name] in choice.unchanged:
             return
         changes = list(_changed(client, resource, {**common, **_since(choice, name, since)}))
         yield from changes
         if not changes:
             choice.unchanged.add(name)
-        if name in STAMPS and has_unstamped(name):
+        if name in STAMPED and has_unstamped(name):
             yield from _changed(client, resource, {**common, "unstamped": True})
     elif filters:
         yield from _ranges(client, resource, common, at_least=1)
@@ -201,10 +199,17 @@ def plan_resource(client: AlyxClient, choice: Choice, name: str) -> Iterator[Par
         yield from _ranges(client, resource, {"complete": True}, at_least=1, count=known or None)
 
 
+def _stamps(name: str) -> tuple[Any, str]:
+    """Return the table of a resource and the column of its stamps."""
+    resource = RESOURCES[name]
+    (column,) = (field.column for field in resource.fields if field.name == resource.stamp)
+    return tables()[resource.table], column
+
+
 def has_unstamped(name: str) -> bool:
     """Say whether there are rows without a stamp, whose changes no stamp tells; new ones show in the counts."""
-    table, attribute = STAMPS[name]
-    return bool(table & f"{attribute} is null" & f"{RESOURCES[name].mark} is null")
+    table, attribute = _stamps(name)
+    return bool(table() & f"{attribute} is null" & f"{RESOURCES[name].mark} is null")
 
 
 def parts_of_ids(name: str, ids: Iterable[str], size: int = DETAILS_PER_PART) -> Iterator[Part]:
@@ -216,7 +221,7 @@ def parts_of_ids(name: str, ids: Iterable[str], size: int = DETAILS_PER_PART) ->
 def _ranges(
     client: AlyxClient, resource: Resource, scope: dict[str, Any], at_least: int = 0, count: int | None = None
 ) -> Iterator[Part]:
-    """Yield the ranges for so many records as the server counts, or, to spare it that, as were there last night."""
+    """Yield ranges for the records that the server counts; `count` spares it that."""
     if count is None:
         count = client.count(resource.path, django(resource, scope))
     n = max(at_least, -(-count // ROWS_PER_PART))
@@ -225,40 +230,40 @@ def _ranges(
 
 
 def _since(choice: Choice, name: str, since: str) -> dict[str, Any]:
-    """Return the scope of changes since a stamp, without those of stamps that are known and settled.
+    """Return the scope of changes since a stamp, without stamps that were read long after they were set.
 
-    Read soon after its stamp, a record may have been read in the middle of a change, or another of the same stamp may
-    not have been there yet; then both are read again.
+    A record that was read soon after its stamp may have been in the middle of a change, and another one of the same
+    stamp may not have been there yet. Such stamps are asked for again.
     """
-    if name in STAMPS:  # before the run writes new ones; files and channels hang on the stamps of others
-        choice.known[name] = [] if choice.since or choice.settled is None else _known_stamps(choice, name, since)
+    if name in STAMPED:  # before the run writes new ones; files and channels hang on the stamps of others
+        choice.known[name] = [] if choice.since or choice.read_until is None else _known_stamps(choice, name, since)
     known = choice.known.get(BY_STAMP.get(name, name), [])
     return {"since": since, **({"known": known} if 0 < len(known) <= STAMPS_PER_REQUEST else {})}
 
 
 def _known_stamps(choice: Choice, name: str, since: str) -> list[str]:
-    """Return the settled stamps of a resource since one of them, as the server shows them."""
-    table, attribute = STAMPS[name]
+    """Return the stamps of a resource that need not be read again, as the server shows them."""
+    table, attribute = _stamps(name)
     zone = zone_of(choice.source) or dt.timezone.utc
     first = dt.datetime.fromisoformat(since).replace(tzinfo=zone).astimezone(dt.timezone.utc).replace(tzinfo=None)
-    stamps = dj.U(attribute) & (table & f"{attribute} >= '{first}' and {attribute} < '{choice.settled}'")
+    stamps = dj.U(attribute) & (table() & f"{attribute} >= '{first}' and {attribute} < '{choice.read_until}'")
     listed = stamps.to_arrays(attribute).tolist()
     shown = {stamp.replace(tzinfo=dt.timezone.utc).astimezone(zone).replace(tzinfo=None) for stamp in listed}
     return sorted(stamp.isoformat() for stamp in shown)
 
 
 def _changed(client: AlyxClient, resource: Resource, scope: dict[str, Any]) -> Iterator[Part]:
-    """Yield the ranges of what changed: asked for as if it were one answer, and if it is, that is the part."""
+    """Yield the ranges of what changed. It is asked for at once; when one answer holds it, that is the only part."""
     try:
         records, count = ask_once(client, resource, scope)
-    except AlyxError:  # part by part it is found out where it fails
+    except AlyxError:  # pulling the ranges shows where it fails
         yield from _ranges(client, resource, {name: value for name, value in scope.items() if name != "known"})
         return
     if records is None:
         yield from _ranges(client, resource, scope, count=count)
     elif records:
         part = {**scope, "range": span(0, LAST_ID)}
-        ahead.keep(client.url, resource.name, part, Pulled(records))
+        prefetch.keep(client.url, resource.name, part, Pulled(records))
         yield resource.name, part
 
 
@@ -291,14 +296,14 @@ def _eids(client: AlyxClient, scope: dict[str, Any]) -> Iterator[str]:
     """Yield the ids of listed sessions."""
     resource = RESOURCES["sessions"]
     for name, part in _changed(client, resource, scope):
-        for record in (ahead.take(client.url, name, part) or ask(client, name, part)).records:
+        for record in (prefetch.take(client.url, name, part) or ask(client, name, part)).records:
             yield resource.record_id(record)
 
 
 def _moved(client: AlyxClient) -> Iterator[str]:
     """Yield the sessions at locations that have more or fewer of them than is known: a rename has no stamp.
 
-    The locations are counted in groups, others every night: those that have sessions, and those that have none.
+    Locations are counted in groups that differ from night to night; those without sessions have groups of their own.
     """
     known: dict[str, set[str]] = defaultdict(set)
     here = Session & "session_vanished is null"
@@ -314,7 +319,7 @@ def _moved(client: AlyxClient) -> Iterator[str]:
 
 
 def _moved_among(client: AlyxClient, names: list[str], known: Mapping[str, set[str]]) -> Iterator[str]:
-    """Yield the sessions that have come to, or gone from, those of some locations of which the counts differ."""
+    """Yield the sessions that came to or left those of some locations whose counts differ."""
     filters = [["location__name__in", as_list(names)] if len(names) > 1 else ["location__name", names[0]]]
     count = client.count("/sessions", django(RESOURCES["sessions"], {"filters": filters}))
     if count == sum(len(known.get(name, ())) for name in names):
@@ -344,10 +349,10 @@ def differing_ranges(client: AlyxClient, source: str, name: str, absent: set[str
 
 
 def differing_files(client: AlyxClient, source: str, absent: set[str], absent_repositories: set[str]) -> Iterator[Part]:
-    """Yield the ranges whose file records, or those of them that exist, are more or fewer than is known.
+    """Yield the ranges in which the file records, or those that exist, are more or fewer than is known.
 
-    Alyx's own transfers move no stamp, and the whole list is a third of the work of a first sync. The ranges are
-    others every night: what cancels out in one of them tonight does not tomorrow.
+    Alyx's own transfers move no stamp, and listing all is a third of the work of a first sync. The ranges are cut
+    elsewhere every night, so that two changes which cancel out tonight show on another night.
     """
     if _has_gone_repository(source, absent_repositories):
         yield from _ranges(client, RESOURCES["files"], {"complete": True})

@@ -1,4 +1,4 @@
-"""One sync: stage by stage planned, pulled by populate's workers, checked, and only then taken as known."""
+"""One sync: each stage is planned and pulled by populate's workers; the whole is checked before it counts as known."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from labweave.database.reads import in_parts
 from labweave.database.writes import set_values, write_rows
 from labweave.errors import SourceError
 from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
-from labweave.ingest.alyx import ahead
+from labweave.ingest.alyx import prefetch
 from labweave.ingest.alyx.mirror import keys_of, record_failures
-from labweave.ingest.alyx.pages import LAST_ID, ask_ahead, compare, open_client, pull, span
+from labweave.ingest.alyx.pages import compare
 from labweave.ingest.alyx.plan import (
     DETAILS_PER_PART,
     IN_ORDER,
@@ -35,13 +35,14 @@ from labweave.ingest.alyx.plan import (
     differing_ranges,
     differing_tags,
     due_details,
+    last_complete_read,
     parts_of_ids,
     plan_resource,
     plan_stage,
     read_cursors,
-    read_settled,
     unread_details,
 )
+from labweave.ingest.alyx.pull import LAST_ID, ask_ahead, open_client, pull, span
 from labweave.ingest.alyx.report import ResourceCounts, SyncReport
 from labweave.ingest.alyx.tables import SourceRecord, SyncCursor, SyncPage, SyncPart, SyncRun
 from labweave.ingest.report import IngestFailure
@@ -53,20 +54,20 @@ log = logging.getLogger(__name__)
 
 VANISHED_SHARE = 0.1
 VANISHED_AT_LEAST = 10
-"""So many records, and this share of a resource, may not vanish in one run without a yes."""
+"""When so many records and this share of a resource vanish in one run, a person must confirm it."""
 
 LATE_ROUNDS = 3
 PARTS_PER_WORKER = 4
-"""For fewer it does not pay to start a process."""
+"""A process is not started for fewer."""
 
 RESUME_HOURS = 20
-"""A run with failed parts is gone on with for so long; then a new one begins."""
+"""A run with failed parts is continued for so long; after that a new one begins."""
 
 NEEDED = frozenset(RESOURCES) - {
     *("weighings", "water-administrations", "water-restriction", "surgeries", "notes"),
     *("files", "channels", "session-details"),
 }
-"""Resources that later stages name; without one of their parts those would find no parents."""
+"""Resources that later stages name: when a part of one is missing, the run stops after its stage."""
 
 PARENTS_BY_ID = {"session.Session": "sessions", "dataset.Dataset": "datasets", "session.Trajectory": "trajectories"}
 """Table -> resource, of parents that are named by their ids."""
@@ -201,7 +202,7 @@ class _Sync:
             since=asked["since"],
             full=asked["full"],
             cursors=read_cursors(source),
-            settled=read_settled(source),
+            read_until=last_complete_read(source),
         )
 
     def run_all(self) -> SyncReport:
@@ -246,7 +247,7 @@ class _Sync:
 
     def _stage(self, stage: str, plan: Callable[[], Iterable[Part]]) -> None:
         """Plan a stage that is not planned yet, and have its parts pulled."""
-        ahead.forget()
+        prefetch.drop()
         planned = (SyncRun & {"run": self.run}).fetch1("stages")
         if stage not in planned:
             self._add_parts(stage, list(plan()), [*planned, stage])
@@ -465,7 +466,7 @@ class _Sync:
 
 
 def _covers(page: dict[str, Any], record_id: str) -> bool:
-    """Say whether a page has settled what becomes of a record."""
+    """Say whether a page has decided what becomes of a record."""
     scope = page["scope"]
     if "ids" in scope:
         return record_id in scope["ids"]
@@ -488,7 +489,7 @@ def preview(url: str, source: str, labs: tuple[str, ...], options: Any) -> SyncR
     """Say what a sync would do; nothing is written, and details of sessions are counted, not read."""
     client = open_client(url, fresh=True)
     since = options.since.isoformat() if options.since else None
-    known = (read_cursors(source), read_settled(source))
+    known = (read_cursors(source), last_complete_read(source))
     choice = Choice(source, options.subjects, options.projects, labs, since, options.full, *known)
     report = SyncReport(source=source, dry_run=True)
     for name in RESOURCES:

@@ -1,11 +1,16 @@
 """Alyx: what a sync has planned and pulled, and how far it knows each server."""
 # pyright: reportAssignmentType=false
 
+import importlib
+
 import datajoint as dj
 
 from labweave.schemas.ingestion import Run, Source
 
 schema = dj.Schema()
+
+PULL, WRITE = "labweave.ingest.alyx.pull", "labweave.ingest.alyx.pages"
+"""The modules that make a page: named, because every connection imports the tables and few of them sync."""
 
 
 @schema
@@ -50,7 +55,7 @@ class SyncPage(dj.Imported):
     outdated            : json              # table -> results deleted that were made from what changed
     """
 
-    following = None
+    next_key = None
 
     def make_fetch(self, key):
         part = (SyncPart & key).fetch1()
@@ -58,14 +63,12 @@ class SyncPage(dj.Imported):
         return part["resource"], part["scope"], run["source"], (SyncRun & key).fetch1("sync_options")
 
     def make_compute(self, key, resource, scope, source, options):
-        from labweave.ingest.alyx.pages import pull_part
-
-        following = (SyncPart & self.following).fetch1("resource", "scope") if self.following else None
-        return resource, scope, source, pull_part(source, resource, scope, options, following)
+        next_part = (SyncPart & self.next_key).fetch1("resource", "scope") if self.next_key else None
+        pull_part = importlib.import_module(PULL).pull_part
+        return resource, scope, source, pull_part(source, resource, scope, options, next_part)
 
     def make_insert(self, key, resource, scope, source, pulled):
-        from labweave.ingest.alyx.pages import write
-
+        write = importlib.import_module(WRITE).write
         self.insert1({**key, **write(self.connection, key["run"], source, resource, scope, pulled)})
 
 

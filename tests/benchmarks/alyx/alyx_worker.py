@@ -14,8 +14,9 @@ if __name__ == "__main__":
 from alyx_recordings import load_recordings, multiplied
 
 import labweave
-from labweave.ingest.alyx.pages import Pulled, span, write
+from labweave.ingest.alyx.pages import write
 from labweave.ingest.alyx.plan import ROWS_PER_PART
+from labweave.ingest.alyx.pull import Pulled, span
 
 
 def parts_of(recordings, copies):

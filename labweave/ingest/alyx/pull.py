@@ -1,0 +1,381 @@
+"""Asking an Alyx server for one part of a sync, until all of it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from labweave.database.reads import in_parts
+from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
+from labweave.formats.alyx.client import PAGE_ROWS, REQUESTS_PER_MINUTE, Page
+from labweave.formats.plain import tidy
+from labweave.ingest.alyx import prefetch
+from labweave.ingest.alyx.login import find_login
+from labweave.ingest.alyx.tables import SourceRecord
+from labweave.schemas.dataset import Dataset, DatasetTag
+from labweave.schemas.ingestion import Source
+from labweave.schemas.subject import Subject
+
+IDS_PER_REQUEST = 100
+LAST_ID = 2**128
+MAX_BROKEN = 3
+"""The server may fail on so many records of one part; beyond, the server itself is broken."""
+
+PROBES = 20
+"""So many records are asked for one by one before a whole list is given up."""
+
+UNASKABLE = frozenset(",'\"[]()\\")
+"""Characters that a value of a filter can't have."""
+
+Records = list[dict[str, Any]]
+Range = tuple[int, int]
+
+
+@dataclass
+class Pulled:
+    """The records of one part, and what could not be read.
+
+    Attributes
+    ----------
+    records : list of dict
+        Each once; ``subject_uuid`` is added where the server names a subject by nickname.
+    broken : list of (range, str)
+        Ranges of one record each that the server fails on, and how.
+    unreadable : dict
+        Id -> why the server does not give it.
+    """
+
+    records: Records
+    broken: list[tuple[Range, str]] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    probed: bool = False
+
+
+_clients: dict[str, AlyxClient] = {}
+
+
+def open_client(url: str, sharing: int = 1, fresh: bool = False) -> AlyxClient:
+    """Return this process's connection to a server.
+
+    Parameters
+    ----------
+    url : str
+    sharing : int, default: 1
+        How many processes share the pace that the server allows.
+    fresh : bool, default: False
+        Look the login up again.
+
+    Raises
+    ------
+    ConfigError
+        No login is known.
+    """
+    if fresh:
+        prefetch.drop()
+        if url in _clients:
+            _clients.pop(url).close()
+    if url not in _clients:
+        _clients[url] = AlyxClient(url, find_login(url), REQUESTS_PER_MINUTE // sharing)
+    return _clients[url]
+
+
+def id_text(number: int) -> str:
+    """Return a number below 2**128 as the text of an id."""
+    digits = f"{number:032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def span(low: int, high: int) -> list[str]:
+    """Return a range of id numbers as a scope holds it: the first id, and the first one after it or ''."""
+    return [id_text(low), id_text(high) if high < LAST_ID else ""]
+
+
+def bounds(scope: Mapping[str, Any]) -> Range:
+    """Return the id numbers of a scope's range, the last one not included."""
+    low, high = scope.get("range") or span(0, LAST_ID)
+    return int(low.replace("-", ""), 16), int(high.replace("-", ""), 16) if high else LAST_ID
+
+
+def django(resource: Resource, scope: Mapping[str, Any], more: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """Return the filter of a scope: id range, stamp, tag and others."""
+    pairs: list[tuple[str, str]] = []
+    low, high = bounds(scope)
+    if low > 0:
+        pairs.append((f"{resource.ranged}__gte", id_text(low)))
+    if high < LAST_ID:
+        pairs.append((f"{resource.ranged}__lt", id_text(high)))
+    if since := scope.get("since"):
+        pairs.append((f"{resource.stamp}__gte", since))
+    if known := scope.get("known"):
+        pairs.append((f"~{resource.stamp}__in", as_list(known)))
+    if scope.get("unstamped"):
+        pairs.append((f"{resource.stamp}__isnull", "True"))
+    if tag := scope.get("tag"):
+        pairs.append(("tags__id", tag[0]))
+    pairs += [(name, value) for name, value in scope.get("filters", ())]
+    pairs += more
+    return {"django": ",".join(f"{name},{value}" for name, value in pairs)} if pairs else {}
+
+
+def as_list(values: Iterable[str]) -> str:
+    """Return values as a filter takes a list of them."""
+    return "[" + ",".join(f"'{value}'" for value in values) + "]"
+
+
+def pull_part(
+    source: str,
+    name: str,
+    scope: Mapping[str, Any],
+    options: Mapping[str, Any],
+    next_part: tuple[str, Mapping[str, Any]] | None = None,
+) -> Pulled:
+    """Pull one planned part, as `pull` does, and let the next one come while this one is written."""
+    url = (Source & {"source": source}).fetch1("location")
+    client = open_client(url, int(options.get("workers", 1)))
+    pulled = pull(client, source, name, scope)
+    if next_part:
+        ask_ahead(client, *next_part)
+    return pulled
+
+
+def ask_ahead(client: AlyxClient, name: str, scope: Mapping[str, Any]) -> None:
+    """Ask now for the part that is pulled next; until then, nothing else may be asked on this connection."""
+    if RESOURCES[name].path not in client.broken:
+        prefetch.start(client.url, name, scope, lambda: ask(client, name, scope))
+
+
+def pull(client: AlyxClient, source: str, name: str, scope: Mapping[str, Any]) -> Pulled:
+    """Pull one part.
+
+    Parameters
+    ----------
+    client : AlyxClient
+    source : str
+        In ``ingestion.Source``.
+    name : str
+        Of the resource.
+    scope : mapping
+        Any of ``range`` (as of `span`), ``since`` (stamp),
+        ``known`` (stamps to leave out), ``unstamped``, ``ids``, ``filters`` (pairs), ``tag`` (uuid and name).
+
+    Raises
+    ------
+    AlyxError
+        The server does not answer, or not completely.
+    """
+    resource, pulled = RESOURCES[name], prefetch.take(client.url, name, scope)
+    if pulled is None:
+        pulled = ask(client, name, scope)
+    if "tag" in scope:
+        _add_untagged(client, resource, scope, pulled)
+    if resource.by_nickname:
+        _add_subjects(source, client, resource, scope, pulled)
+    return pulled
+
+
+def ask(client: AlyxClient, name: str, scope: Mapping[str, Any]) -> Pulled:
+    """Ask the server for a part; unlike `pull`, without a look into the tables."""
+    resource, pulled = RESOURCES[name], Pulled([])
+    if resource.path in client.broken:
+        raise _is_broken(client, resource)
+    if name == "session-details":
+        _pull_details(client, scope["ids"], pulled)
+    elif not resource.ranged:
+        pulled.records = _pull_whole(client, resource)
+    else:
+        pulled.records = list(_pull(client, resource, scope, pulled))
+    return pulled
+
+
+def ask_once(client: AlyxClient, resource: Resource, scope: Mapping[str, Any]) -> tuple[Records | None, int]:
+    """Return all records of a scope, or None when one answer does not hold them, and how many the server counts."""
+    page = client.page(resource.path, {**django(resource, scope), "limit": str(PAGE_ROWS)})
+    return (page.rows if _is_complete(resource, page) else None), page.count
+
+
+def _pull(
+    client: AlyxClient, resource: Resource, scope: Mapping[str, Any], pulled: Pulled, more: tuple = ()
+) -> Iterator[dict[str, Any]]:
+    if "ids" not in scope:
+        yield from pull_range(client, resource, scope, pulled, more)
+        return
+    for chosen in in_parts(scope["ids"], IDS_PER_REQUEST):
+        yield from pull_range(client, resource, {}, pulled, (("id__in", as_list(chosen)), *more))
+
+
+def pull_range(
+    client: AlyxClient, resource: Resource, scope: Mapping[str, Any], pulled: Pulled, more: tuple = ()
+) -> Iterator[dict[str, Any]]:
+    """Yield the records of an id range.
+
+    A range that does not fit one answer is halved, and so is one with a record that the server fails on: in the end
+    that record is alone.
+    """
+    low, high = bounds(scope)
+    query = django(resource, scope, more)
+    for attempt in (1, 2):
+        try:
+            page = client.page(resource.path, {**query, "limit": str(PAGE_ROWS)})
+        except AlyxError as error:
+            if error.status != 500:
+                raise
+            count = client.count(resource.path, query)
+            if not count:
+                return
+            if count > MAX_BROKEN and not pulled.probed:
+                pulled.probed = True
+                _probe(client, resource, query, count)
+            if count == 1:
+                pulled.broken.append(((low, high), error.found))
+                if len(pulled.broken) > MAX_BROKEN:
+                    raise
+                return
+            break
+        if not page.is_last:
+            break
+        if _is_complete(resource, page):
+            yield from page.rows
+            return
+        if attempt == 2:
+            raise AlyxError(
+                f"{client.url}{resource.path}",
+                f"{_n_distinct(resource, page)} of {page.count} records came",
+                "Try again; if it stays so, look into the server's log.",
+            )
+    middle = (low + high) // 2
+    if middle in (low, high):
+        raise AlyxError(
+            f"{client.url}{resource.path}", "an answer of one id has several pages", "Is this an Alyx server?"
+        )
+    for part in (span(low, middle), span(middle, high)):
+        yield from pull_range(client, resource, {**scope, "range": part}, pulled, more)
+
+
+def _is_complete(resource: Resource, page: Page) -> bool:
+    return page.is_last and len(page.rows) == page.count == _n_distinct(resource, page)
+
+
+def _n_distinct(resource: Resource, page: Page) -> int:
+    """Count records, each once; those without an id of their own can't be told apart."""
+    return len({resource.record_id(row) for row in page.rows}) if resource.ranged == "id" else len(page.rows)
+
+
+def _probe(client: AlyxClient, resource: Resource, query: Mapping[str, str], count: int) -> None:
+    """Give a list up when it fails on each of some records: then no single record is to blame."""
+    n = min(PROBES, count)
+    for index in range(n):
+        try:
+            client.page(resource.path, {**query, "limit": "1", "offset": str(count * index // n)})
+        except AlyxError as error:
+            if error.status != 500:
+                raise
+        else:
+            return
+    client.broken[resource.path] = f"each of {n} records that were asked for fails with status 500"
+    raise _is_broken(client, resource)
+
+
+def _is_broken(client: AlyxClient, resource: Resource) -> AlyxError:
+    return AlyxError(
+        f"{client.url}{resource.path}",
+        client.broken[resource.path],
+        "Look into the server's log; then sync again.",
+        500,
+    )
+
+
+def _pull_whole(client: AlyxClient, resource: Resource) -> Records:
+    """Return a short list that takes no filter; several pages are read again until each record was there."""
+    found: dict[str, dict[str, Any]] = {}
+    for _ in range(3):
+        offset, count, is_last = 0, 0, False
+        while not is_last:
+            page = client.page(resource.path, {"limit": str(PAGE_ROWS), **({"offset": str(offset)} if offset else {})})
+            found |= {resource.record_id(row): row for row in page.rows}
+            count, is_last, offset = page.count, page.is_last or not page.rows, offset + len(page.rows)
+        if len(found) == count:
+            return list(found.values())
+        found = {} if len(found) > count else found
+    raise AlyxError(
+        f"{client.url}{resource.path}",
+        f"{len(found)} of {count} records came",
+        "Try again; if it stays so, look into the server's log.",
+    )
+
+
+def _pull_details(client: AlyxClient, ids: list[str], pulled: Pulled) -> None:
+    for eid in ids:
+        try:
+            record = client.get(f"/sessions/{eid}")
+        except AlyxError as error:
+            if error.status not in (404, 500):
+                raise
+            if error.status == 500:  # 404: deleted since the list was read
+                pulled.unreadable[eid] = str(error)
+            continue
+        if not isinstance(record, dict) or str(record.get("id", eid)).lower() != eid:
+            raise AlyxError(f"{client.url}/sessions/{eid}", "the answer is no session", "Is this an Alyx server?")
+        pulled.records.append({**record, "id": eid})
+
+
+def _add_untagged(client: AlyxClient, resource: Resource, scope: Mapping[str, Any], pulled: Pulled) -> None:
+    """Add the datasets that have lost the tag since."""
+    low, high = bounds(scope)
+    tagged = DatasetTag * Dataset.proj("dataset_vanished") & {"tag": scope["tag"][1]} & "dataset_vanished is null"
+    tagged &= in_range("dataset_id", low, high)
+    lost = set(tagged.to_arrays("dataset_id").tolist()) - {resource.record_id(row) for row in pulled.records}
+    pulled.records += _pull(client, resource, {"ids": sorted(lost)}, pulled)
+
+
+def _add_subjects(
+    source: str, client: AlyxClient, resource: Resource, scope: Mapping[str, Any], pulled: Pulled
+) -> None:
+    """Add to each record the uuid of its subject.
+
+    Where two labs share a nickname the server is asked for the records of each of these subjects but the last.
+    """
+    known: dict[str, list[str]] = {}
+    for uuid, (_, name) in sorted(subjects_of(source).items()):
+        known.setdefault(name, []).append(uuid)
+    shared: dict[str, Records] = {}
+    records: Records = []
+    for record in pulled.records:
+        name = tidy(record["subject"])
+        owners = known.get(name, [])
+        if len(owners) > 1:
+            shared.setdefault(name, []).append(record)
+        else:
+            records.append({**record, "subject_uuid": owners[0] if owners else None})
+    for name, listed in shared.items():
+        owned: set[str] = set()
+        *asked, last = known[name]
+        if resource.ranged != "id":  # records without an id can't be told apart
+            asked, listed, last = known[name], [], ""
+        for uuid in asked:
+            for record in _pull(client, resource, scope, pulled, (("subject__id", uuid),)):
+                records.append({**record, "subject_uuid": uuid})
+                owned.add(resource.record_id(records[-1]))
+        records += [{**record, "subject_uuid": last} for record in listed if resource.record_id(record) not in owned]
+    pulled.records = records
+
+
+def subjects_of(source: str) -> dict[str, tuple[str, str]]:
+    """Return the subjects that came from a source: uuid -> lab and name."""
+    own = SourceRecord & {"source": source, "resource": "subjects"}
+    ids = set(own.to_arrays("record_id").tolist())
+    rows = Subject.proj("subject_uuid").to_dicts()
+    return {row["subject_uuid"]: (row["lab"], row["subject"]) for row in rows if row["subject_uuid"] in ids}
+
+
+def in_range(attribute: str, low: int, high: int) -> str:
+    """Return the restriction of a text attribute to an id range."""
+    condition = f"{attribute} >= '{id_text(low)}'"
+    return condition if high >= LAST_ID else f"{condition} and {attribute} < '{id_text(high)}'"
+
+
+def zone_of(source: str) -> ZoneInfo | None:
+    """Return the time zone of a server; UTC without."""
+    options = (Source & {"source": source}).fetch1("options") or {}
+    return ZoneInfo(options["time_zone"]) if options.get("time_zone", "UTC") != "UTC" else None
