@@ -1,7 +1,8 @@
-"""What the tables must hold after a sync, straight from the rows of the server, by the mapping of the specification.
+"""What the tables must hold after a sync, straight from the rows of the server.
 
-`expected` reads a `Base` and knows nothing of how labweave reads Alyx; `found` reads the tables. Both give plain
-values by table and key, so that they can be compared and their differences printed.
+Which column holds a field is declared once, in `labweave.formats.alyx.fields`; the values are converted here in their
+own way. `expected` reads a `Base`, `found` reads the tables. Both give plain values by table and key, so that they
+can be compared and their differences printed.
 """
 
 from __future__ import annotations
@@ -9,80 +10,68 @@ from __future__ import annotations
 import datetime as dt
 import json
 import unicodedata
-from collections.abc import Callable, Iterator
 from typing import Any
 
 from alyx_filters import last_part
 from alyx_rows import Base, Row
 
+from labweave.formats.alyx import RESOURCES
+from labweave.formats.alyx.fields import Field
 from labweave.schemas import dataset, lab, session, subject
 
 Values = dict[str, Any]
 Rows = dict[tuple, Values]
-TRAJECTORY = ("x", "y", "z", "depth", "theta", "phi", "roll", "provenance", "coordinate_system")
+SCHEMAS = {"dataset": dataset, "lab": lab, "session": session, "subject": subject}
+WORDED = {("surgeries", "outcome_type")}
+"""What is stored in other words."""
 
 
-def subject_of(base: Base, nickname: str, lab_name: str | None = None) -> Values:
-    """Return the subject of a nickname, of a lab where two have it."""
-    rows = [row.shown for row in base.named("subjects", "nickname", nickname)]
-    same_lab = [row for row in rows if row["lab"] == lab_name]
-    return (same_lab or rows)[0]
+def table(label: str) -> Any:
+    """Return a table by its label."""
+    schema, _, name = label.partition(".")
+    return getattr(SCHEMAS[schema], name)
 
 
-def session_values(base: Base, row: Row) -> Values:
-    shown, detail = row.shown, row.detail or {}
-    owner = subject_of(base, shown["subject"], shown["lab"])
-    return {
-        "lab": owner["lab"],
-        "subject": shown["subject"],
-        "path_lab": shown["lab"] if shown["lab"] != owner["lab"] else "",
-        "session_date": (shown["start_time"] or "")[:10],
-        "session_number": shown["number"],
-        "start_time": moment(shown["start_time"]),
-        "end_time": moment(detail["end_time"]),
-        "session_type": detail["type"],
-        "task_protocol": shown["task_protocol"],
-        "session_location": detail["location"],
-        "qc": detail["qc"],
-        "narrative": detail["narrative"],
-        "n_trials": detail["n_trials"],
-        "n_correct_trials": detail["n_correct_trials"],
-        "extended_qc": detail["extended_qc"],
-        "parent_eid": last_part(detail["parent_session"]),
-        "source_stamp": moment(detail["auto_datetime"]),
-    }
+def fields_of(resource: str) -> tuple[Field, ...]:
+    return RESOURCES["session-details" if resource == "sessions" else resource].fields
 
 
-def dataset_values(base: Base, row: Row) -> Values:
-    shown = row.shown
-    return {
-        "eid": last_part(shown["session"]),
-        "collection": shown["collection"],
-        "revision": shown["revision"],
-        "dataset_name": shown["name"],
-        "dataset_type": shown["dataset_type"],
-        "data_format": shown["data_format"],
-        "file_size": shown["file_size"],
-        "hash": shown["hash"],
-        "version": shown["version"],
-        "dataset_qc": shown["qc"],
-        "is_default": shown["default_dataset"],
-        "created_by": shown["created_by"],
-        "created": moment(shown["created_datetime"]),
-        "dataset_stamp": moment(shown["auto_datetime"]),
-    }
+def owner_of(base: Base, row: Row, resource: str) -> Values:
+    """Return lab and name of the subject that a row names."""
+    if resource == "sessions":
+        named = [other.shown for other in base.named("subjects", "nickname", row.shown["subject"])]
+        animal = ([shown for shown in named if shown["lab"] == row.shown["lab"]] or named)[0]
+    else:
+        animal = base.owners(row)[0].shown
+    return {"lab": animal["lab"], "subject": animal["nickname"]}
 
 
-def subject_values(base: Base, row: Row) -> Values:
-    names = {"breeder": "source", "subject": "nickname", "subject_description": "description"}
-    same = ("lab", "sex", "birth_date", "death_date", "species", "strain", "line", "litter", "responsible_user")
-    return {name: row.shown[names.get(name, name)] for name in [*same, *names]}
+def values_of(base: Base, row: Row, resource: str) -> Values:
+    """Return what the columns of a row must say, converted in its own way."""
+    record = {**row.shown, **((row.detail or {}) if resource == "sessions" else {})}
+    values = {}
+    for field in fields_of(resource):
+        if field.has_column and (resource, field.name) not in WORDED and field.name in record:
+            value = record[field.name]
+            is_time = isinstance(value, str) and field.kind in ("time", "stamp")
+            is_id = field.kind in ("id", "uuid")
+            values[field.column] = moment(value) if is_time else last_part(value) if is_id else value
+    if RESOURCES[resource].by_nickname:
+        values |= owner_of(base, row, resource)
+    if resource == "sessions":
+        path_lab = record["lab"] if record["lab"] != values["lab"] else ""
+        values |= {"path_lab": path_lab, "session_date": (record["start_time"] or "")[:10]}
+    return values
 
 
-def owned_by_subject(base: Base, row: Row) -> Values:
-    """Return subject and lab of a row that names its subject."""
-    (owner,) = base.owners(row)
-    return {"subject": row.shown["subject"], "lab": owner.shown["lab"]}
+def key_of(resource: str) -> tuple[str, ...]:
+    """Return the columns that tell rows apart: the uuid where Alyx has one."""
+    if resource == "water-restriction":
+        return ("lab", "subject", "restriction_start")
+    columns = {field.name: field.column for field in fields_of(resource) if field.has_column and field.is_shown}
+    if resource == "locations":
+        return columns["lab"], columns["name"]
+    return (columns.get("id") or columns.get("url") or columns["name"],)
 
 
 def moment(text: str | None) -> str:
@@ -90,247 +79,27 @@ def moment(text: str | None) -> str:
     return dt.datetime.fromisoformat(text).isoformat(sep=" ", timespec="microseconds") if text else ""
 
 
-# resource -> (table, its key, the key in a row of the server, its values)
-TABLES: dict[str, tuple[Any, tuple[str, ...], Callable[[Base, Row], tuple], Callable[[Base, Row], Values]]] = {
-    "labs": (
-        lab.Lab,
-        ("lab",),
-        lambda base, row: (row.shown["name"],),
-        lambda base, row: {
-            "institution": row.shown["institution"],
-            "address": row.shown["address"],
-            "time_zone": row.shown["timezone"],
-        },
-    ),
-    "users": (
-        lab.LabMember,
-        ("user_uuid",),
-        lambda base, row: (row.id,),
-        lambda base, row: {
-            "user": row.shown["username"],
-            "email": row.shown["email"],
-            "is_stock_manager": row.shown["is_stock_manager"],
-        },
-    ),
-    "projects": (
-        lab.Project,
-        ("project",),
-        lambda base, row: (row.shown["name"],),
-        lambda base, row: {"project_description": row.shown["description"]},
-    ),
-    "locations": (
-        lab.Location,
-        ("lab", "location"),
-        lambda base, row: (row.shown["lab"], row.shown["name"]),
-        lambda base, row: {},
-    ),
-    "procedures": (
-        session.Procedure,
-        ("procedure_uuid",),
-        lambda base, row: (row.id,),
-        lambda base, row: {"procedure": row.shown["name"], "procedure_description": row.shown["description"]},
-    ),
-    "data-formats": (
-        dataset.DataFormat,
-        ("data_format",),
-        lambda base, row: (row.shown["name"],),
-        lambda base, row: {
-            "data_format_uuid": row.id,
-            "file_extension": row.shown["file_extension"],
-            "format_description": row.shown["description"],
-        },
-    ),
-    "dataset-types": (
-        dataset.DatasetType,
-        ("dataset_type_uuid",),
-        lambda base, row: (row.id,),
-        lambda base, row: {
-            "dataset_type": row.shown["name"],
-            "filename_pattern": row.shown["filename_pattern"],
-            "type_description": row.shown["description"],
-        },
-    ),
-    "data-repository": (
-        dataset.Repository,
-        ("repository",),
-        lambda base, row: (row.shown["name"],),
-        lambda base, row: {
-            "data_url": row.shown["data_url"],
-            "hostname": row.shown["hostname"],
-            "repository_time_zone": row.shown["timezone"],
-            "root_path": row.shown["globus_path"],
-        },
-    ),
-    "revisions": (
-        dataset.Revision,
-        ("revision_uuid",),
-        lambda base, row: (row.id,),
-        lambda base, row: {
-            "revision": row.shown["name"],
-            "revision_description": row.shown["description"],
-            "revision_created": moment(row.shown["created_datetime"]),
-        },
-    ),
-    "tags": (
-        dataset.Tag,
-        ("tag_uuid",),
-        lambda base, row: (row.id,),
-        lambda base, row: {
-            "tag": row.shown["name"],
-            "is_protected": row.shown["protected"],
-            "is_public": row.shown["public"],
-            "tag_hash": row.shown["hash"],
-            "tag_description": row.shown["description"],
-        },
-    ),
-    "subjects": (subject.Subject, ("subject_uuid",), lambda base, row: (row.id,), subject_values),
-    "weighings": (
-        subject.Weighing,
-        ("weighing_uuid",),
-        lambda base, row: (row.id,),
-        lambda base, row: {
-            **owned_by_subject(base, row),
-            "weighing_time": moment(row.shown["date_time"]),
-            "weight": row.shown["weight"],
-            "user": row.shown["user"],
-        },
-    ),
-    "water-administrations": (
-        subject.WaterAdministration,
-        ("administration_uuid",),
-        lambda base, row: (row.id,),
-        lambda base, row: {
-            **owned_by_subject(base, row),
-            "administration_time": moment(row.shown["date_time"]),
-            "volume": row.shown["water_administered"],
-            "water_type": row.shown["water_type"],
-            "adlib": row.shown["adlib"],
-            "given_in_eid": row.shown["session"],
-            "user": row.shown["user"],
-        },
-    ),
-    "water-restriction": (
-        subject.WaterRestriction,
-        ("lab", "subject", "restriction_start"),
-        lambda base, row: (*reversed(owned_by_subject(base, row).values()), moment(row.shown["start_time"])),
-        lambda base, row: {
-            **owned_by_subject(base, row),
-            "restriction_end": moment(row.shown["end_time"]),
-            "reference_weight": row.shown["reference_weight"],
-        },
-    ),
-    "surgeries": (
-        subject.Surgery,
-        ("surgery_uuid",),
-        lambda base, row: (row.id,),
-        lambda base, row: {
-            **owned_by_subject(base, row),
-            "surgery_start": moment(row.shown["start_time"]),
-            "surgery_end": moment(row.shown["end_time"]),
-            "surgery_name": row.shown["name"],
-            "surgery_narrative": row.shown["narrative"],
-        },
-    ),
-    "sessions": (session.Session, ("eid",), lambda base, row: (row.id,), session_values),
-    "insertions": (
-        session.ProbeInsertion,
-        ("pid",),
-        lambda base, row: (row.id,),
-        lambda base, row: {
-            "eid": row.shown["session"],
-            "probe_name": row.shown["name"],
-            "model": row.shown["model"],
-            "serial": row.shown["serial"],
-            "insertion_stamp": moment(row.shown["auto_datetime"]),
-        },
-    ),
-    "trajectories": (
-        session.Trajectory,
-        ("trajectory_uuid",),
-        lambda base, row: (row.id,),
-        lambda base, row: {
-            **{name: row.shown[name] for name in TRAJECTORY},
-            "trajectory_stamp": moment(row.shown["datetime"]),
-        },
-    ),
-    "channels": (
-        session.Channel,
-        ("channel_uuid",),
-        lambda base, row: (row.id,),
-        lambda base, row: {
-            "trajectory_uuid": row.shown["trajectory_estimate"],
-            "channel_name": row.shown["name"],
-            "brain_region": row.shown["brain_region"],
-            "axial": row.shown["axial"],
-            "lateral": row.shown["lateral"],
-            **{f"channel_{axis}": row.shown[axis] for axis in "xyz"},
-        },
-    ),
-    "datasets": (dataset.Dataset, ("dataset_id",), lambda base, row: (row.id,), dataset_values),
-    "files": (
-        dataset.FileRecord,
-        ("file_record_id",),
-        lambda base, row: (row.id,),
-        lambda base, row: {
-            "dataset_id": last_part(row.shown["dataset"]),
-            "repository": row.shown["data_repository"],
-            "relative_path": row.shown["relative_path"],
-            "present": row.shown["exists"],
-        },
-    ),
-}
+TABLES = [name for name in RESOURCES if name not in ("session-details", "notes")]
+"""The resources of which each record is one row."""
 
-# table -> (its key, the keys that the server's rows give)
-LINKS: dict[str, tuple[Any, tuple[str, ...], Callable[[Base], Iterator[tuple]]]] = {
-    "lab.ProjectMember": (
-        lab.ProjectMember,
-        ("project", "user"),
-        lambda base: ((row.shown["name"], user) for row in base.rows("projects") for user in row.shown["users"]),
-    ),
-    "dataset.LabRepository": (
-        dataset.LabRepository,
-        ("lab", "repository"),
-        lambda base: ((row.shown["name"], name) for row in base.rows("labs") for name in row.shown["repositories"]),
-    ),
-    "subject.SubjectProject": (
-        subject.SubjectProject,
-        ("lab", "subject", "project"),
-        lambda base: (
-            (row.shown["lab"], row.shown["nickname"], name)
-            for row in base.rows("subjects")
-            for name in row.shown["projects"]
-        ),
-    ),
-    "session.SessionUser": (
-        session.SessionUser,
-        ("eid", "user"),
-        lambda base: ((row.id, name) for row in base.rows("sessions") for name in (row.detail or {})["users"]),
-    ),
-    "session.SessionProject": (
-        session.SessionProject,
-        ("eid", "project"),
-        lambda base: ((row.id, name) for row in base.rows("sessions") for name in row.shown["projects"]),
-    ),
-    "session.SessionProcedure": (
-        session.SessionProcedure,
-        ("eid", "procedure"),
-        lambda base: ((row.id, name) for row in base.rows("sessions") for name in (row.detail or {})["procedures"]),
-    ),
-    "session.SessionNote": (
-        session.SessionNote,
-        ("eid", "note_uuid"),
-        lambda base: (
-            (row.shown["object_id"], row.id)
-            for row in base.rows("notes")
-            if row.shown["object_id"] in base.resources["sessions"]
-        ),
-    ),
-    "dataset.DatasetTag": (
-        dataset.DatasetTag,
-        ("dataset_id", "tag"),
-        lambda base: ((row.id, name) for row in base.rows("datasets") for name in row.shown["tags"]),
-    ),
+LISTS = {
+    field.column.rpartition(".")[0]: (name, field.name, field.column.rpartition(".")[2])
+    for name in TABLES
+    for field in fields_of(name)
+    if field.kind == "names"
 }
+"""Table between two others -> resource, field of its names, column that holds a name."""
+
+
+def links_of(base: Base, label: str) -> set[tuple]:
+    """Return the rows that a table between two others must hold."""
+    resource, field, column = LISTS[label]
+    found = set()
+    for row in base.rows(resource):
+        values = values_of(base, row, resource)
+        for name in {**row.shown, **(row.detail or {})}[field]:
+            found.add(tuple(plain(name if key == column else values[key]) for key in table(label).primary_key))
+    return found
 
 
 def plain(value: Any) -> Any:
@@ -350,31 +119,31 @@ def plain(value: Any) -> Any:
 
 def expected(base: Base, resource: str) -> Rows:
     """Return the rows that the table of a resource must hold, vanished ones left out."""
-    _, _, key_of, values_of = TABLES[resource]
-    return {
-        tuple(map(plain, key_of(base, row))): {name: plain(value) for name, value in values_of(base, row).items()}
-        for row in base.rows(resource)
-    }
+    rows = {}
+    for row in base.rows(resource):
+        values = {name: plain(value) for name, value in values_of(base, row, resource).items()}
+        rows[tuple(values[name] for name in key_of(resource))] = values
+    return rows
 
 
 def found(resource: str) -> Rows:
     """Return the rows that the table of a resource holds, vanished ones left out."""
-    table, key, _, _ = TABLES[resource]
-    return {tuple(plain(row[name]) for name in key): row for row in present(table)}
+    return {
+        tuple(plain(row[name]) for name in key_of(resource)): row for row in present(table(RESOURCES[resource].table))
+    }
 
 
-def present(table: Any) -> list[Values]:
+def present(of: Any) -> list[Values]:
     """Return the rows of a table that have not vanished."""
-    rows = table().to_dicts()
-    mark = next((name for name in table().heading.names if name.endswith("_vanished")), None)
+    rows = of().to_dicts()
+    mark = next((name for name in of().heading.names if name.endswith("_vanished")), None)
     return [row for row in rows if mark is None or row[mark] is None]
 
 
 def vanished(resource: str) -> dict[tuple, str | None]:
     """Return for each row of a table the run that no longer found it."""
-    table, key, _, _ = TABLES[resource]
-    mark = next(name for name in table().heading.names if name.endswith("_vanished"))
-    return {tuple(plain(row[name]) for name in key): row[mark] for row in table().to_dicts()}
+    rows, mark = table(RESOURCES[resource].table)().to_dicts(), RESOURCES[resource].mark
+    return {tuple(plain(row[name]) for name in key_of(resource)): row[mark] for row in rows}
 
 
 def wrong(base: Base, resource: str) -> list[str]:
@@ -399,8 +168,7 @@ def is_beginning(row: Values, name: str, value: Any) -> bool:
 
 def wrong_links(base: Base, name: str) -> list[str]:
     """Return what is missing or too much in a table that only links; links of vanished rows don't count."""
-    table, key, keys_of = LINKS[name]
-    wanted = {tuple(map(plain, one)) for one in keys_of(base)}
+    wanted, key = links_of(base, name), table(name).primary_key
     gone = {
         "eid": base.resources["sessions"],
         "dataset_id": base.resources["datasets"],
@@ -408,7 +176,7 @@ def wrong_links(base: Base, name: str) -> list[str]:
     }
     held = {
         tuple(plain(row[column]) for column in key)
-        for row in present(table)
+        for row in present(table(name))
         if all(row[column] in gone.get(column, [row[column]]) for column in key)
     }
     return sorted([f"{name} {one} is missing" for one in wanted - held] + [f"{name} {one}?" for one in held - wanted])
@@ -426,4 +194,4 @@ def contains(container: Any, value: Any) -> bool:
 def all_wrong(base: Base) -> list[str]:
     """Return every difference between the tables and the rows of a server."""
     lines = [line for resource in TABLES for line in wrong(base, resource)]
-    return lines + [line for name in LINKS for line in wrong_links(base, name)]
+    return lines + [line for name in LISTS for line in wrong_links(base, name)]
