@@ -37,7 +37,7 @@ REQUESTS_PER_MINUTE = 480
 
 PAGE_ROWS = 1000
 BEYOND_END = 1_000_000_000
-"""An offset at which there are no rows left to send, but the count is right."""
+"""An offset beyond every list: no rows are sent, and the count is right."""
 
 
 class AlyxError(SourceError):
@@ -65,7 +65,14 @@ class AlyxError(SourceError):
 
 @dataclass(frozen=True, repr=False)
 class Login:
-    """User and password, or a token; never shown."""
+    """User and password, or a token; never shown.
+
+    Examples
+    --------
+    >>> from labweave.formats.alyx import Login
+    >>> Login("sync", "swordfish")
+    Login(user='sync')
+    """
 
     user: str = ""
     password: str = ""
@@ -124,12 +131,20 @@ class AlyxClient:
     Attributes
     ----------
     broken : dict
-        Path of a list -> how it fails on whatever is asked of it; who uses the client keeps it.
+        Path of a list -> how it fails, whatever is asked of it; kept by those who use the client.
 
     Raises
     ------
     ConfigError
         The address can't be used.
+
+    Examples
+    --------
+    >>> from labweave.formats.alyx import AlyxClient, Login
+    >>> client = AlyxClient("https://alyx.example.org/", Login("sync", "swordfish"))
+    >>> client
+    AlyxClient('https://alyx.example.org')
+    >>> client.close()
     """
 
     def __init__(self, url: str, login: Login, requests_per_minute: int = REQUESTS_PER_MINUTE):
@@ -287,7 +302,7 @@ class AlyxClient:
         raise AlyxError(self._where(path), "it redirects without end", "Is the address right?")
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Add the token; being there keeps a .netrc from adding something else."""
+        """Add the token. Without an `auth` of its own, requests would take a login from .netrc."""
         if self._token:
             request.headers["Authorization"] = f"Token {self._token}"
         return request

@@ -205,6 +205,14 @@ class Client:
             With status 404: no such record.
         LabweaveError
             An action that writes.
+
+        Examples
+        --------
+        >>> one = labweave.ONE(silent=True)
+        >>> (newest,) = one.alyx.rest("sessions", "list", limit=1)
+        >>> detail = one.alyx.rest("sessions", "read", id=newest["id"])
+        >>> detail["subject"] == newest["subject"]
+        True
         """
         if not url:
             print("\n".join(self.list_endpoints()))
