@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import pickle
-import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -20,7 +19,7 @@ from labweave.formats.axopy.names import check_name
 from labweave.formats.axopy.reader import TaskReader, TaskState
 from labweave.formats.axopy.trials import TABLE, tells_more, type_column
 from labweave.formats.plain import plain_json, tidy
-from labweave.ingest.base import NAMESPACE, Adapter, Options, Row, Unit, check_case, inside, make_eid
+from labweave.ingest.base import Adapter, Options, Row, Unit, check_case, inside, make_eid, make_uuid
 from labweave.ingest.sessions import Subjects, find_session
 from labweave.ingest.trials import run_rows
 from labweave.schemas import dataset, session, task
@@ -150,7 +149,7 @@ class AxopyAdapter(Adapter):
         """Return the eid: of the session of that day, or made from the root's name and the subject."""
         date, number = self.options.session_date, self.options.session_number
         if date is None:
-            return str(uuid.uuid3(NAMESPACE, f"axopy/{self.lab}/{tidy(root_name)}/{subject_name}"))
+            return make_uuid(f"axopy/{self.lab}/{tidy(root_name)}/{subject_name}")
         return find_session(self.lab, subject_name, date, number) or make_eid(
             self.lab, subject_name, date.isoformat(), number
         )
@@ -214,7 +213,7 @@ class AxopyAdapter(Adapter):
         yield Row(
             dataset.Dataset,
             {
-                "dataset_id": str(uuid.uuid3(NAMESPACE, f"dataset/{key['eid']}/{key['task']}/{path.name}")),
+                "dataset_id": make_uuid(f"dataset/{key['eid']}/{key['task']}/{path.name}"),
                 "eid": key["eid"],
                 "collection": key["task"],
                 "dataset_name": path.name,

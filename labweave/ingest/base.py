@@ -6,7 +6,6 @@ failures, dry runs and the report are `labweave.ingest.run`'s.
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -233,22 +232,16 @@ def check_case(table: Any, parent: Mapping[str, Any], attribute: str, name: str)
             )
 
 
-def make_eid(lab: str, subject: str, date: str, number: int) -> str:
-    """Return the experiment id of a session whose source has none.
+def make_uuid(name: str) -> str:
+    """Return a uuid made from a name, the same every time; of version 3, because ONE clients refuse version 5."""
+    return str(uuid.uuid3(NAMESPACE, name))
 
-    Made from lab, subject, date (ISO) and number, the same every time; of UUID version 3,
-    because ONE clients refuse version 5.
-    """
-    return str(uuid.uuid3(NAMESPACE, f"session/{lab}/{subject}/{date}/{number:03d}"))
+
+def make_eid(lab: str, subject: str, date: str, number: int) -> str:
+    """Return the experiment id of a session whose source has none, from lab, subject, date (ISO) and number."""
+    return make_uuid(f"session/{lab}/{subject}/{date}/{number:03d}")
 
 
 def make_subject_uuid(lab: str, subject: str) -> str:
-    """Return the uuid of a subject whose source has none, the same every time."""
-    return str(uuid.uuid3(NAMESPACE, f"subject/{lab}/{subject}"))
-
-
-def make_uuid(name: str) -> str:
-    """Return ``str(uuid.uuid3(NAMESPACE, name))``, for millions of names: five times as fast."""
-    digest = hashlib.md5(NAMESPACE.bytes + name.encode(), usedforsecurity=False).hexdigest()
-    variant = "89ab"[int(digest[16], 16) & 3]
-    return f"{digest[:8]}-{digest[8:12]}-3{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:]}"
+    """Return the uuid of a subject whose source has none."""
+    return make_uuid(f"subject/{lab}/{subject}")

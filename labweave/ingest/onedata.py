@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, NamedTuple
@@ -23,7 +22,7 @@ from labweave.formats.onedata.vr import OPTIONS, PREPROCESSING, VALUES
 from labweave.formats.plain import plain_json, tidy
 from labweave.ingest.alf.adapter import stored_datasets
 from labweave.ingest.alf.rows import Found, Kinds, Repository, Stored, dataset_rows, make_dataset_id, plan_datasets
-from labweave.ingest.base import NAMESPACE, Adapter, Options, Row, Unit, inside, make_eid
+from labweave.ingest.base import Adapter, Options, Row, Unit, inside, make_eid, make_uuid
 from labweave.ingest.sessions import Subjects, find_session, new_session
 from labweave.ingest.trials import run_rows
 from labweave.schemas import dataset, onedata, session
@@ -164,7 +163,7 @@ class OneDataAdapter(Adapter):
             if found is None:
                 rows = list(new_session(self._subjects, self.lab, subject, date, number, eid, {}))
         else:
-            eid = str(uuid.uuid3(NAMESPACE, f"onedata/{self.lab}/{subject}/{names.date}/{tidy(names.session_id)}"))
+            eid = make_uuid(f"onedata/{self.lab}/{subject}/{names.date}/{tidy(names.session_id)}")
             found = eid if session.Session & {"eid": eid} else None
             if found is None:
                 key = {"eid": eid, "lab": self.lab, "subject": subject, "session_date": date}

@@ -18,11 +18,11 @@ class Subjects:
 
     Parameters
     ----------
-    allow_case : bool
+    allow_case : bool, default: False
         Take them as different.
     """
 
-    def __init__(self, allow_case: bool):
+    def __init__(self, allow_case: bool = False):
         self._allow_case = allow_case
         self._stored: dict[str, set[str]] = {}
         self._spelled: dict[str, dict[str, str]] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,7 +16,7 @@ from labweave.formats.plain import plain_json, tidy
 from labweave.formats.stytra.logs import Log, open_log
 from labweave.formats.stytra.metadata import Metadata, base_name, read_metadata
 from labweave.formats.stytra.sessions import SessionFiles, find_sessions, fish_of_folder
-from labweave.ingest.base import NAMESPACE, Adapter, Options, Row, Unit, inside
+from labweave.ingest.base import Adapter, Options, Row, Unit, inside, make_uuid
 from labweave.ingest.sessions import Subjects
 from labweave.ingest.trials import run_rows
 from labweave.schemas import session, subject, task
@@ -347,7 +346,7 @@ class _Session:
 
 
 def _make_eid(*identity: str) -> str:
-    return str(uuid.uuid3(NAMESPACE, "/".join(("stytra", *identity))))
+    return make_uuid("/".join(("stytra", *identity)))
 
 
 def _attributes(stimulus: Mapping[str, Any]) -> dict[str, Any]:
