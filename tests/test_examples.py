@@ -68,16 +68,6 @@ labweave.one.export: export_tables
 
 NOT_YET = {
     "labweave.database:restore",
-    "labweave.ingest:run",
-    "labweave.analysis:add_target_set",
-    "labweave.analysis:add_cell_group",
-    "labweave.analysis:add_auto_targets",
-    "labweave.analysis:add_rheobase_method",
-    "labweave.analysis:add_feature_set",
-    "labweave.ingest.onedata:save_recipe",
-    "labweave.ingest.onedata:remove_recipe",
-    "labweave.schemas.onedata:session",
-    "labweave.schemas.onedata:load_dataset",
     "labweave.formats.alyx:AlyxClient",
 }
 """Those that have no example yet: whoever writes one strikes it off; nothing new comes here."""

@@ -51,6 +51,12 @@ def add_feature_set(
         A name that eFEL does not have.
     SchemaError
         The set exists with other efeatures, settings or protocols: a change is a new set.
+
+    Examples
+    --------
+    >>> from labweave.analysis import add_feature_set
+    >>> add_feature_set("firing", ["Spikecount", "mean_frequency"], protocols=["IDrest"])
+    'firing'
     """
     efeatures, protocols = sorted(set(efeatures)), sorted(set(protocols))
     settings = dict(ephys.DEFAULT_EFEL_SETTINGS if efel_settings is None else efel_settings)
@@ -63,9 +69,7 @@ def add_feature_set(
             sorted((efeature.FeatureSet.Feature & key).to_arrays("efeature").tolist()),
             sorted((efeature.FeatureSet.ForProtocol & key).to_arrays("protocol").tolist()),
         )
-        if found != (group, efeatures, protocols):
-            raise SchemaError(f"The feature set {name!r} exists with other contents. Add the new one under a new name.")
-        return name
+        return _same("feature set", name, found == (group, efeatures, protocols))
 
     def write() -> None:
         upsert(recording.Protocol, [{"protocol": protocol} for protocol in protocols], update=False)
@@ -113,6 +117,13 @@ def add_target_set(
         A name that eFEL does not have.
     SchemaError
         The set exists with other contents: a change is a new set.
+
+    Examples
+    --------
+    >>> from labweave.analysis import add_target_set
+    >>> target = {"efeature": "mean_frequency", "protocol": "IDrest", "amplitude": 150, "tolerance": 20}
+    >>> add_target_set("firing at 150 %", [target])
+    'firing at 150 %'
     """
     if protocol_mode not in MODES:
         raise ConfigError(f"protocol_mode {protocol_mode!r} is not one of {', '.join(MODES)}.")
@@ -153,10 +164,9 @@ def add_target_set(
     key = {"target_set": name}
     if efeature.TargetSet & key:
         known = (efeature.TargetSet & key).fetch1()
-        same_head = all(known[column] == value for column, value in head.items())
-        if not same_head or (efeature.TargetSet.Target & key).to_dicts(order_by="target") != rows:
-            raise SchemaError(f"The target set {name!r} exists with other contents. Add the new one under a new name.")
-        return name
+        is_same = all(known[column] == value for column, value in head.items())
+        is_same = is_same and (efeature.TargetSet.Target & key).to_dicts(order_by="target") == rows
+        return _same("target set", name, is_same)
 
     def write() -> None:
         for place, (settings, names) in groups.items():
@@ -201,6 +211,14 @@ def add_auto_targets(
         A name that eFEL does not have.
     SchemaError
         The target set exists with other contents, also when the recordings now allow other targets.
+
+    Examples
+    --------
+    >>> from labweave.analysis import add_auto_targets
+    >>> from labweave.ephys import AutoTarget
+    >>> rates = AutoTarget(["IDrest"], [200, 150], ["mean_frequency"], min_recordings_per_amplitude=1, tolerance=30)
+    >>> add_auto_targets("rates", "demo", auto_targets=[rates])
+    'rates'
     """
     members = (efeature.CellGroup.Member & {"cell_group": cell_group}).proj()
     found = recording.RecordingStimulus.proj("amp") * rheobase.Rheobase.proj("rheobase") & members
@@ -242,6 +260,15 @@ def add_cell_group(name: str, cells: Any = None, description: str = "") -> str:
     ------
     SchemaError
         No cell fits.
+
+    Examples
+    --------
+    >>> from labweave.analysis import add_cell_group
+    >>> add_cell_group("first", {"cell": "sim01"})
+    'first'
+    >>> from labweave.schemas import efeature
+    >>> (efeature.CellGroup.Member & {"cell_group": "first"}).to_arrays("cell").tolist()
+    ['sim01']
     """
     chosen = recording.Cell if cells is None else recording.Cell & cells
     keys = chosen.proj().to_dicts()
@@ -284,6 +311,12 @@ def add_rheobase_method(
         A strategy, setting or value that can't be used, or no protocol.
     SchemaError
         The method exists with other contents: a change is a new method.
+
+    Examples
+    --------
+    >>> from labweave.analysis import add_rheobase_method
+    >>> add_rheobase_method("majority", "majority", {"majority": 0.6}, protocols=["IDrest"])
+    'majority'
     """
     given = dict(settings or {})
     names = [protocols] if isinstance(protocols, str) else list(protocols)
@@ -302,9 +335,16 @@ def add_rheobase_method(
         "protocols": list(dict.fromkeys(names)),
     }
     known = (rheobase.RheobaseMethod & {"rheobase_method": name}).to_dicts()
-    if known and _method_contents(known[0]) != _method_contents(row):
-        raise SchemaError(f"The rheobase method {name!r} exists with other contents. Add the new one under a new name.")
-    upsert(rheobase.RheobaseMethod, [row], update=False)
+    if known:
+        return _same("rheobase method", name, _method_contents(known[0]) == _method_contents(row))
+    upsert(rheobase.RheobaseMethod, [row])
+    return name
+
+
+def _same(what: str, name: str, is_same: bool) -> str:
+    """Return a name that is there with the same contents; SchemaError when it has others."""
+    if not is_same:
+        raise SchemaError(f"The {what} {name!r} exists with other contents. Add the new one under a new name.")
     return name
 
 

@@ -42,8 +42,8 @@ class AxopyAdapter(Adapter):
     name = "axopy"
     summary = "AxoPy experiments: a data root (subject/task/trials.csv and array files), or a zip archive of one"
     options_model = AxopyOptions
-    unit_table: ClassVar = task.TaskRun
-    inputs: ClassVar = {
+    joint_results_of: ClassVar = task.TaskRun
+    results_computed_from: ClassVar = {
         task.Trial: ("trial_attributes", "trial_text", "block", "block_trial", "trial_vanished"),
         task.TrialArray: ("trial_array",),
     }

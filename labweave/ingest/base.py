@@ -92,12 +92,12 @@ class Adapter:
     options : type of Options
     source : str
         Name of the source it reads, set by the run.
-    inputs : dict
-        Table -> the attributes that results are computed from. When one of them changes,
-        what was computed from the row is made again.
-    unit_table : table class or None
-        The table with one row per unit. Results that hang on it, not on a single row of
-        `inputs`, are made again when such a row is new or changed.
+    results_computed_from : dict
+        Table -> the attributes that results are computed from. When one of them changes, what was computed from
+        this row is deleted, and populate makes it again.
+    joint_results_of : table class or None
+        A table whose results are computed from many such rows together, as a cell's rheobase from all its
+        recordings: they are deleted, too, when one of the rows below is new or changed.
     batch_rows : int
         Units are written together until they have so many rows; 0 writes each by itself. With
         more, `read` does not see the rows of the units just before.
@@ -109,8 +109,8 @@ class Adapter:
     summary: ClassVar[str]
     version: ClassVar[int] = 1
     options_model: ClassVar[type[Options]] = Options
-    inputs: ClassVar[Mapping[type, tuple[str, ...]]] = {}
-    unit_table: ClassVar[type | None] = None
+    results_computed_from: ClassVar[Mapping[type, tuple[str, ...]]] = {}
+    joint_results_of: ClassVar[type | None] = None
     batch_rows: ClassVar[int] = 0
     source: str
     run: str

@@ -69,8 +69,8 @@ class EphysAdapter(Adapter):
         "by folder or mapping (JSON, YAML, CSV)"
     )
     options_model = EphysOptions
-    inputs: ClassVar = {recording.Recording: ("content_sha256",)}
-    unit_table = recording.Cell
+    results_computed_from: ClassVar = {recording.Recording: ("content_sha256",)}
+    joint_results_of: ClassVar = recording.Cell
 
     def discover(self) -> Iterator[Unit]:
         """Yield one unit per cell of a mapping, per file that names its cell, or per folder of a cell's files."""

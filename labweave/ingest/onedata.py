@@ -77,8 +77,8 @@ class OneDataAdapter(Adapter):
     summary = "onedata sessions of vrAnalysis: a data root of mouse/date/id/oneData, or a folder below it"
     options_model = OneDataOptions
     batch_rows = 5000
-    unit_table: ClassVar = onedata.OneSession
-    inputs: ClassVar = {
+    joint_results_of: ClassVar = onedata.OneSession
+    results_computed_from: ClassVar = {
         onedata.OneSession: ("one_folder", "one_values", "one_trusts_pickles"),
         onedata.Recipe: ("loader_type", "source_arg", "transforms", "kwargs"),
     }
@@ -355,6 +355,21 @@ def save_recipe(eid: str, recipe: formats.LoadingRecipe, *names: str) -> None:
         The session has no onedata, or the variable has a file.
     RecipeRefused
         The recipe holds something else than plain values.
+
+    Examples
+    --------
+    >>> from labweave import ingest
+    >>> from labweave.formats.onedata import LoadingRecipe, OneDataSession
+    >>> from labweave.ingest.onedata import save_recipe
+    >>> from labweave.schemas import onedata
+    >>> one = OneDataSession("m1", "2024-01-02", "1", root="data")
+    >>> one.data_path.mkdir(parents=True)
+    >>> path = one.saveone(np.arange(6.0), "mpci.times")
+    >>> report = ingest.run("onedata", "data", lab="mylab")
+    >>> eid = onedata.OneSession().fetch1("eid")
+    >>> save_recipe(eid, LoadingRecipe("constant", None, value=1.5, shape=[3]), "mpci", "gain")
+    >>> onedata.session(eid).loadone("mpci.gain")
+    array([1.5, 1.5, 1.5])
     """
     stem = ".".join(check_part(name, "name of a variable") for name in names)
     if not stem or len(stem) > 128:
@@ -410,6 +425,22 @@ def remove_recipe(eid: str, *names: str) -> None:
     ------
     SchemaError
         There is no such recipe, or it has a file.
+
+    Examples
+    --------
+    >>> from labweave import ingest
+    >>> from labweave.formats.onedata import LoadingRecipe, OneDataSession
+    >>> from labweave.ingest.onedata import remove_recipe, save_recipe
+    >>> from labweave.schemas import onedata
+    >>> one = OneDataSession("m1", "2024-01-02", "1", root="data")
+    >>> one.data_path.mkdir(parents=True)
+    >>> path = one.saveone(np.arange(6.0), "mpci.times")
+    >>> report = ingest.run("onedata", "data", lab="mylab")
+    >>> eid = onedata.OneSession().fetch1("eid")
+    >>> save_recipe(eid, LoadingRecipe("constant", None, value=1.5, shape=[3]), "mpci", "gain")
+    >>> remove_recipe(eid, "mpci", "gain")
+    >>> len(onedata.OneData & {"one_name": "mpci.gain"})
+    0
     """
     stem = ".".join(names)
     key = {"eid": eid, "one_name": stem, "one_form": "npy"}

@@ -38,6 +38,15 @@ class IngestReport:
     notes : list of str
         What else a person should know, for example which files were left out.
     dry_run : bool
+
+    Examples
+    --------
+    >>> from labweave.ingest import IngestReport
+    >>> report = IngestReport("ephys-day1", seen=3, new=1, unchanged=2)
+    >>> print(report)
+    ephys-day1: 3 units; 1 new, 0 changed, 2 unchanged, 0 failed
+    >>> report.exit_code
+    0
     """
 
     source: str
@@ -85,11 +94,7 @@ class IngestReport:
                 f"  {t:<{width}}  {c.inserted:>8}  {c.updated:>8}  {c.unchanged:>8}" for t, c in self.rows.items()
             ]
         for table, count in self.outdated.items():
-            lines.append(
-                f"  {table}: {count} results out of date, {'would be' if self.dry_run else ''} made again".replace(
-                    "  made", " made"
-                )
-            )
+            lines.append(f"  {table}: {count} results out of date, {'would be ' * self.dry_run}made again")
         if self.vanished:
             shown = ", ".join(self.vanished[:3]) + (", ..." if len(self.vanished) > 3 else "")
             lines.append(f"  {len(self.vanished)} files are no longer there: {shown}. Their rows stay, marked.")

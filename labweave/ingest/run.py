@@ -1,4 +1,26 @@
-"""One ingest run: finds what is new or changed, and writes it unit by unit."""
+"""One ingest run: finds what is new or changed, and writes it unit by unit.
+
+The way of a unit, from its files to the report:
+
+1. `run` finds the adapter by its name (`registry`), and validates its options. The adapter's `discover` yields a `Unit`
+   for each piece of work: a name, and the files whose change makes it change.
+2. Units are taken in windows of `WINDOW_FILES` files. `_known_files` reads what earlier runs have recorded of these
+   files in ``ingestion.SourceFile``.
+3. `_look` takes size, time and hash of a unit's files; a file with the size and time of before is not read. When
+   `_is_unchanged` says that hashes, options and the adapter's version are those of before, the unit is done.
+4. The adapter's `read` opens the files with a reader of `labweave.formats`, and yields a `Row` (table and values) for
+   each row, parents first. A unit too large for memory comes in parts, by `read_parts`.
+5. `_write` puts the rows into their tables with `database.writes.write_rows`, in one transaction with the unit's rows
+   of ``SourceFile``: all or nothing. Small units wait (`_write_waiting`) and are written together, until they have the
+   adapter's `batch_rows`; if one of them can't be written, each is tried by itself.
+6. `_delete_outdated` deletes the results of rows that changed, in the same transaction (`results`), so that populate
+   makes them again. It asks the adapter: `results_computed_from`, `joint_results_of`.
+7. An error on the way makes the unit a row in ``ingestion.Failure`` (`_fail`), and the next unit comes.
+8. `_mark_vanished` looks for files of earlier runs that are gone, and asks the adapter's `vanished_rows` what that
+   changes. The `IngestReport` has counted all of it; `_finish` keeps it in ``ingestion.Run``.
+
+A dry run does the same, and rolls each transaction back.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +30,7 @@ import getpass
 import hashlib
 import itertools
 import os
+import platform
 import traceback
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,11 +58,11 @@ from labweave.ingest.results import delete_results, results_of
 from labweave.schemas.ingestion import Failure, Run, Source, SourceFile
 
 Progress = Callable[..., None]
-"""Called with units done, units failed, units in all (None while more are looked for); a server's before them with
-what they are."""
+"""Called with the numbers of units done, failed and in all (None while more are looked for); by a server with what
+they are before these."""
 
 WINDOW_FILES = 20_000
-"""So many files, and what is known of them, are in memory at once."""
+"""How many files, with what is known of them, are in memory at once."""
 
 
 class _DryRun(Exception):
@@ -73,7 +96,7 @@ def run(
         Write nothing; the report says what would be written and which results would be
         made again.
     progress : callable, optional
-        Called with units done, failed and in all, None while more are looked for.
+        Called with the numbers of units done, failed and in all; None while more are looked for.
     **options
         Of the adapter.
 
@@ -89,6 +112,24 @@ def run(
         No database is open, no lab is named, an unknown adapter or option.
     SourceError
         The location does not exist or nothing in it can be read by the adapter.
+
+    Examples
+    --------
+    A folder of recordings, first to see what would happen:
+
+    >>> import numpy as np
+    >>> from labweave import ingest
+    >>> from labweave.formats.recordings import write_recordings
+    >>> sweep = {"voltage": np.full(500, -70.0), "current": np.zeros(500), "protocol": "IDrest"}
+    >>> units = {"dt": 0.1, "t_unit": "ms", "v_unit": "mV", "i_unit": "pA"}
+    >>> path = write_recordings("day1/c1.h5", [sweep | units], cell="c1", subject="m12", session_date="2026-01-02")
+    >>> ingest.run("ephys", "day1", lab="mylab", dry_run=True).new
+    1
+    >>> report = ingest.run("ephys", "day1", lab="mylab")
+    >>> report.new, report.failed, report.rows["recording.Recording"]
+    (1, 0, UpsertCounts(inserted=1, updated=0, unchanged=0))
+    >>> ingest.run("ephys", "day1", lab="mylab").unchanged
+    1
     """
     database = current()
     cls = find_adapter(adapter) if isinstance(adapter, str) else adapter
@@ -201,20 +242,16 @@ class _Ingest:
         self._close_dead_runs()
         self.report.run = self.adapter.run = str(uuid.uuid4())
         upsert(Source, [self._source_row()], run=self.report.run)
-        upsert(
-            Run,
-            [
-                {
-                    "run": self.report.run,
-                    "source": self.source,
-                    "status": "running",
-                    "started": dt.datetime.now(dt.timezone.utc),
-                    "started_by": _user(),
-                    "host": f"{_host()}:{os.getpid()}",
-                    "version": __version__,
-                }
-            ],
-        )
+        row = {
+            "run": self.report.run,
+            "source": self.source,
+            "status": "running",
+            "started": dt.datetime.now(dt.timezone.utc),
+            "started_by": _user(),
+            "host": f"{_host()}:{os.getpid()}",
+            "version": __version__,
+        }
+        upsert(Run, [row])
 
     def _source_row(self) -> dict[str, Any]:
         return {
@@ -227,15 +264,11 @@ class _Ingest:
 
     def _close_dead_runs(self) -> None:
         """Say of earlier runs whose process is gone that they did not finish."""
-        dead = []
+        end = {"status": "failed", "run_message": "its process ended before it was done"}
         for row in (Run & {"source": self.source, "status": "running"}).to_dicts():
             host, _, pid = row["host"].rpartition(":")
             if host == _host() and not psutil.pid_exists(int(pid)):
-                dead.append(
-                    {"run": row["run"], "status": "failed", "run_message": "its process ended before it was done"}
-                )
-        for row in dead:
-            Run.update1(row)
+                Run.update1({"run": row["run"], **end})
 
     def _finish(self, status: str, message: str) -> None:
         if self.dry_run:
@@ -445,17 +478,17 @@ class _Ingest:
         """Delete results made from rows that changed, so that populate makes them again."""
         deleted: dict[str, int] = {}
         direct: set[str] = set()
-        for table, attributes in self.adapter.inputs.items():
+        for table, attributes in self.adapter.results_computed_from.items():
             rows = [row for row in changed.get(table, []) if not row.new.keys().isdisjoint(attributes)]
             if table in tables and (rows or counts[table_label(table)].inserted):
                 results = results_of(table)
                 direct.update(result.full_table_name for result in results)
                 delete_results(results, [row.key for row in rows], deleted)
-        unit_table = self.adapter.unit_table
-        if unit_table is not None and direct and unit_table in tables:
-            names = unit_table().primary_key
-            keys = [{name: row[name] for name in names} for row in tables[unit_table]]
-            delete_results([r for r in results_of(unit_table) if r.full_table_name not in direct], keys, deleted)
+        joint = self.adapter.joint_results_of
+        if joint is not None and direct and joint in tables:
+            names = joint().primary_key
+            keys = [{name: row[name] for name in names} for row in tables[joint]]
+            delete_results([r for r in results_of(joint) if r.full_table_name not in direct], keys, deleted)
         return deleted
 
     def _fail(self, unit: Unit, error: Exception) -> None:
@@ -551,6 +584,4 @@ def _user() -> str:
 
 
 def _host() -> str:
-    import platform
-
     return platform.node()[:200]

@@ -45,8 +45,11 @@ class StytraAdapter(Adapter):
     name = "stytra"
     summary = "Stytra sessions: a folder tree with <HHMMSS>_metadata.json and logs, or journals after a crash"
     options_model = StytraOptions
-    unit_table: ClassVar = task.TaskRun
-    inputs: ClassVar = {task.Trial: ("trial_attributes", "trial_start", "trial_stop"), task.EventLog: ("log_file",)}
+    joint_results_of: ClassVar = task.TaskRun
+    results_computed_from: ClassVar = {
+        task.Trial: ("trial_attributes", "trial_start", "trial_stop"),
+        task.EventLog: ("log_file",),
+    }
 
     def __init__(self, location: Path, lab: str, options: StytraOptions):
         super().__init__(location, lab, options)

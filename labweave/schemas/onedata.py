@@ -174,6 +174,19 @@ def session(eid, **options):
     ------
     SchemaError
         The session has no onedata.
+
+    Examples
+    --------
+    >>> from labweave import ingest
+    >>> from labweave.formats.onedata import OneDataSession
+    >>> from labweave.schemas import onedata
+    >>> one = OneDataSession("m1", "2024-01-02", "1", root="data")
+    >>> one.data_path.mkdir(parents=True)
+    >>> path = one.saveone(np.arange(6.0), "mpci.times")
+    >>> report = ingest.run("onedata", "data", lab="mylab")
+    >>> eid = onedata.OneSession().fetch1("eid")
+    >>> onedata.session(eid).loadone("mpci.times")
+    array([0., 1., 2., 3., 4., 5.])
     """
     from labweave.formats.onedata import checking as following
 
@@ -204,6 +217,19 @@ def load_dataset(eid, dataset_name, **options):
     SchemaError
         The session has no onedata.
     NotSaved, RecipeError, ReadError
+
+    Examples
+    --------
+    >>> from labweave import ingest
+    >>> from labweave.formats.onedata import OneDataSession
+    >>> from labweave.schemas import onedata
+    >>> one = OneDataSession("m1", "2024-01-02", "1", root="data")
+    >>> one.data_path.mkdir(parents=True)
+    >>> path = one.saveone(np.arange(6.0), "mpci.times")
+    >>> report = ingest.run("onedata", "data", lab="mylab")
+    >>> eid = onedata.OneSession().fetch1("eid")
+    >>> onedata.load_dataset(eid, "mpci.times.npy")
+    array([0., 1., 2., 3., 4., 5.])
     """
     stem, _, form = dataset_name.rpartition(".")
     return session(eid, cache_bytes=0).loadone(stem, sparse=form == "npz", **options)

@@ -46,8 +46,8 @@ class AlfAdapter(Adapter):
     summary = "ALF sessions: folders subject/date/number, with or without lab/Subjects, or ONE cache tables"
     options_model = AlfOptions
     batch_rows = 5000
-    unit_table: ClassVar = task.TaskRun
-    inputs: ClassVar = {task.Trial: ("trial_attributes", "trial_start", "trial_stop", "trial_vanished")}
+    joint_results_of: ClassVar = task.TaskRun
+    results_computed_from: ClassVar = {task.Trial: ("trial_attributes", "trial_start", "trial_stop", "trial_vanished")}
 
     def __init__(self, location: Path, lab: str, options: Any):
         super().__init__(location, lab, options)
