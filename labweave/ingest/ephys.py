@@ -22,8 +22,8 @@ from labweave.errors import ReadError, SourceError
 from labweave.formats import recordings
 from labweave.formats.plain import tidy
 from labweave.formats.recordings.files import as_list
-from labweave.ingest.base import Adapter, Options, Row, Unit, check_case, inside, make_eid, make_subject_uuid
-from labweave.schemas import lab as lab_schema
+from labweave.ingest.base import Adapter, Options, Row, Unit, check_case, inside, make_eid
+from labweave.ingest.sessions import Subjects, find_session
 from labweave.schemas import recording, session, subject
 
 MAPPING_NAMES = tuple(
@@ -71,6 +71,10 @@ class EphysAdapter(Adapter):
     options_model = EphysOptions
     results_computed_from: ClassVar = {recording.Recording: ("content_sha256",)}
     joint_results_of: ClassVar = recording.Cell
+
+    def __init__(self, location: Path, lab: str, options: EphysOptions):
+        super().__init__(location, lab, options)
+        self._subjects = Subjects(options.allow_case)
 
     def discover(self) -> Iterator[Unit]:
         """Yield one unit per cell of a mapping, per file that names its cell, or per folder of a cell's files."""
@@ -231,19 +235,12 @@ class EphysAdapter(Adapter):
         eid, subject_name = self._eid(facts), tidy(facts.subject)
         more = {name: value for name, value in (facts.model_extra or {}).items() if value not in (None, "")}
         if not self.options.allow_case:
-            check_case(subject.Subject, {"lab": self.lab}, "subject", subject_name)
             check_case(recording.Cell, {"eid": eid}, "cell", cell)
-        yield Row(lab_schema.Lab, {"lab": self.lab})
         if facts.species:
             yield Row(subject.Species, {"species": facts.species})
-        animal = {"lab": self.lab, "subject": subject_name}
-        if not subject.Subject & animal:
-            animal["subject_uuid"] = make_subject_uuid(self.lab, subject_name)
-        if facts.species:
-            animal["species"] = facts.species
-        if facts.sex:
-            animal["sex"] = facts.sex
-        yield Row(subject.Subject, animal)
+        said = {"species": facts.species, "sex": facts.sex}
+        said = {name: value for name, value in said.items() if value}
+        yield from self._subjects.rows(self.lab, subject_name, **said)
         yield Row(
             session.Session,
             {
@@ -295,16 +292,8 @@ class EphysAdapter(Adapter):
 
     def _eid(self, facts: CellFacts) -> str:
         """Return the eid of the session: that of the one already known, or one made from its identity."""
-        identity = {
-            "lab": self.lab,
-            "subject": tidy(facts.subject),
-            "session_date": facts.session_date,
-            "session_number": facts.session_number,
-        }
-        known = (session.Session & identity).to_arrays("eid").tolist()
-        if known:
-            return sorted(known)[0]
-        return make_eid(self.lab, identity["subject"], facts.session_date.isoformat(), facts.session_number)
+        name, day, number = tidy(facts.subject), facts.session_date, facts.session_number
+        return find_session(self.lab, name, day, number) or make_eid(self.lab, name, day.isoformat(), number)
 
     def _recording(
         self, eid: str, cell: str, protocol: str, item: Mapping[str, Any], sha256: Mapping[str, str]

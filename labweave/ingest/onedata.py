@@ -20,8 +20,16 @@ from labweave.formats.onedata.names import check_part
 from labweave.formats.onedata.recipe import plain_recipe, to_json
 from labweave.formats.onedata.vr import OPTIONS, PREPROCESSING, VALUES
 from labweave.formats.plain import plain_json, tidy
-from labweave.ingest.alf.adapter import stored_datasets
-from labweave.ingest.alf.rows import Found, Kinds, Repository, Stored, dataset_rows, make_dataset_id, plan_datasets
+from labweave.ingest.alf.rows import (
+    Found,
+    Kinds,
+    Repository,
+    Stored,
+    dataset_rows,
+    make_dataset_id,
+    plan_datasets,
+    stored_datasets,
+)
 from labweave.ingest.base import Adapter, Options, Row, Unit, inside, make_eid, make_uuid
 from labweave.ingest.sessions import Subjects, find_session, new_session
 from labweave.ingest.trials import run_rows
@@ -216,7 +224,7 @@ class OneDataAdapter(Adapter):
             if md5 is None and not (below in known and known[below].hash):
                 md5 = sha256_and_md5_of_file(full)[1]
             more = {"dataset_json": {"one_kind": one.kind}}
-            files.append(Found(below, self._in_repository(full), full.stat().st_size, md5, more=more))
+            files.append(Found(below, full.relative_to(self.root).as_posix(), full.stat().st_size, md5, more=more))
         elsewhere = {one.dataset_id for one in stored if one.vanished is None} - {
             known[file.place].dataset_id for file in files if file.place in known
         }
@@ -225,12 +233,9 @@ class OneDataAdapter(Adapter):
         yield from self._repository.rows(self.lab)
         yield from dataset_rows(plan, stored, self._repository, kinds)
 
-    def _in_repository(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
-
     def _get_kinds(self) -> Kinds:
         if self._kinds is None:
-            self._kinds = _read_kinds()
+            self._kinds = Kinds.read()
         return self._kinds
 
     def vanished_rows(self, paths: Sequence[str]) -> Iterator[Row]:
@@ -251,16 +256,6 @@ class OneDataAdapter(Adapter):
                 made = make_dataset_id(eid, RelativePath(pure.parent.name, "", pure.name))
                 if row["dataset_id"] == made and not len(others - record):
                     yield Row(dataset.Dataset, {"dataset_id": made, "dataset_vanished": self.run or None})
-
-
-def _read_kinds() -> Kinds:
-    """Return the formats and types of datasets that the tables know."""
-    known = dataset.DataFormat().proj("file_extension").to_dicts(order_by="data_format")
-    types = dataset.DatasetType().proj("filename_pattern").to_dicts()
-    return Kinds(
-        {row["file_extension"]: row["data_format"] for row in reversed(known) if row["file_extension"]},
-        [(row["filename_pattern"], row["dataset_type"]) for row in types if row["filename_pattern"]],
-    )
 
 
 def _recipe_values(recipe: formats.LoadingRecipe) -> dict[str, Any]:
@@ -387,7 +382,7 @@ def save_recipe(eid: str, recipe: formats.LoadingRecipe, *names: str) -> None:
     one_object, attribute = formats.split_name(stem)
     values = {"one_kind": "recipe", "one_object": one_object, "one_attribute": attribute, "one_file": ""}
     place = RelativePath(formats.FOLDERS[0], "", f"{stem}.npy")
-    kinds = _read_kinds()
+    kinds = Kinds.read()
     data_format, dataset_type = kinds.of(place.name)
     one = {
         "dataset_id": make_dataset_id(eid, place),

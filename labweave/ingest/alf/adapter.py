@@ -16,7 +16,17 @@ from labweave.errors import SourceError
 from labweave.formats.alf.names import is_uuid, split_rel_path, without_uuid
 from labweave.formats.hashing import NO_HASH, sha256_and_md5_of_file
 from labweave.formats.plain import tidy
-from labweave.ingest.alf.rows import STORED, Found, Kinds, Plan, Repository, Stored, dataset_rows, plan_datasets
+from labweave.ingest.alf.rows import (
+    STORED,
+    Found,
+    Kinds,
+    Plan,
+    Repository,
+    Stored,
+    dataset_rows,
+    plan_datasets,
+    stored_datasets,
+)
 from labweave.ingest.alf.tables import CacheTables
 from labweave.ingest.alf.tree import SessionFolder, find_datasets, find_session_folders, folder_problem
 from labweave.ingest.alf.trials import trial_rows
@@ -227,23 +237,13 @@ class AlfAdapter(Adapter):
     def _places(self) -> tuple[Repository, Kinds]:
         assert self._repository is not None
         if self._kinds is None:
-            formats = dataset.DataFormat().proj("file_extension").to_dicts(order_by="data_format")
-            types = dataset.DatasetType().proj("filename_pattern").to_dicts()
-            self._kinds = Kinds(
-                {row["file_extension"]: row["data_format"] for row in reversed(formats) if row["file_extension"]},
-                [(row["filename_pattern"], row["dataset_type"]) for row in types if row["filename_pattern"]],
-            )
+            self._kinds = Kinds.read()
         return self._repository, self._kinds
 
     def _live_elsewhere(self, ids: set[str], below: str) -> set[str]:
         """Return the datasets that have a copy elsewhere than in a session folder of this repository."""
         here = self._repository.name if self._repository else ""
         return _live(ids, lambda _, repository, path: repository == here and path.startswith(f"{below}/"))
-
-
-def stored_datasets(eids: Sequence[str]) -> list[Stored]:
-    """Return all datasets of some sessions."""
-    return [Stored._make(row) for row in rows_among(dataset.Dataset, "eid", eids, STORED)]
 
 
 def _live(ids: set[str], is_other: Any) -> set[str]:

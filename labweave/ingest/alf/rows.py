@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from labweave.database.reads import rows_among
 from labweave.errors import SourceError
 from labweave.formats.alf.names import RelativePath, join_rel_path, parse_name
 from labweave.ingest.base import Row, make_uuid
@@ -61,6 +62,11 @@ STORED = (
     *("file_size", "hash", "is_default", "dataset_vanished", "dataset_stamp"),
 )
 """The attributes of `dataset.Dataset` in a `Stored`."""
+
+
+def stored_datasets(eids: Sequence[str]) -> list[Stored]:
+    """Return all datasets of some sessions."""
+    return [Stored._make(row) for row in rows_among(dataset.Dataset, "eid", eids, STORED)]
 
 
 class Repository:
@@ -117,6 +123,16 @@ class Kinds:
         # The most specific pattern first
         self._patterns = sorted(patterns, key=lambda item: (-len(item[0]), item))
         self.of = lru_cache(maxsize=20_000)(self._of)
+
+    @classmethod
+    def read(cls) -> Kinds:
+        """Return the formats and types that the tables know."""
+        formats = dataset.DataFormat().proj("file_extension").to_dicts(order_by="data_format")
+        types = dataset.DatasetType().proj("filename_pattern").to_dicts()
+        return cls(
+            {row["file_extension"]: row["data_format"] for row in reversed(formats) if row["file_extension"]},
+            [(row["filename_pattern"], row["dataset_type"]) for row in types if row["filename_pattern"]],
+        )
 
     def _of(self, name: str) -> tuple[str, str | None]:
         """Return format and type of a file; a type nobody has defined is called object.attribute."""
