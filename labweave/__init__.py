@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from labweave.version import __version__
+
 if TYPE_CHECKING:
     from labweave.database import Database, connect
     from labweave.one.api import ONE
 
-__version__ = "0.1.0"
 __all__ = ["ONE", "Database", "__version__", "connect"]
 
 # labweave has settings of its own; DataJoint warns at import that it found none.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import datajoint as dj
 
-from labweave import __version__
 from labweave.database import declare
 from labweave.database.connection import LabConnection, TransientError
 from labweave.database.migrations import MIGRATIONS, SCHEMA_VERSION, Migration
@@ -17,6 +16,7 @@ from labweave.database.url import DatabaseUrl, parse_url
 from labweave.database.writes import UpsertCounts, upsert
 from labweave.errors import AccessDenied, ConfigError, SchemaError, VersionError
 from labweave.settings import check_prefix, load_settings
+from labweave.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd

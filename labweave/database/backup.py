@@ -34,7 +34,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
 
-from labweave import __version__
 from labweave.embedded.users import programs
 from labweave.errors import (
     AccessDenied,
@@ -45,6 +44,7 @@ from labweave.errors import (
     ServerUnavailable,
     VersionError,
 )
+from labweave.version import __version__
 
 log = logging.getLogger(__name__)
 

@@ -42,7 +42,6 @@ import psutil
 from datajoint.errors import LostConnectionError
 from pydantic import ValidationError
 
-from labweave import __version__
 from labweave.database import UpsertCounts, current, upsert
 from labweave.database.connection import LabConnection
 from labweave.database.declare import schema_modules, table_classes
@@ -56,6 +55,7 @@ from labweave.ingest.registry import find_adapter
 from labweave.ingest.report import IngestFailure, IngestReport
 from labweave.ingest.results import delete_results, results_of
 from labweave.schemas.ingestion import Failure, Run, Source, SourceFile
+from labweave.version import __version__
 
 Progress = Callable[..., None]
 """Called with the numbers of units done, failed and in all (None while more are looked for); by a server with what

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from labweave import __version__, populate
+from labweave import populate
 from labweave.database import UpsertCounts, current, upsert
 from labweave.database.reads import in_parts
 from labweave.database.writes import set_values, write_rows
@@ -49,6 +49,7 @@ from labweave.ingest.report import IngestFailure
 from labweave.populate import queue
 from labweave.schemas.ingestion import Failure, Run, Source
 from labweave.schemas.work import Worker
+from labweave.version import __version__
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from labweave.one.files.cache import Files
 from labweave.settings import load_settings
 
 if TYPE_CHECKING:
-    from labweave.one.search.core import Core
+    from labweave.one.core import Core
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from uuid import UUID
 from labweave.formats.alf.bunch import AlfBunch
 from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.formats.alf.load import load_file
+from labweave.one.core import Core, is_uuid_text
 from labweave.one.files.recipes import contents_of
 from labweave.one.search import matching
-from labweave.one.search.core import Core, is_uuid_text
 from labweave.one.search.frames import datasets_frame
 from labweave.one.search.rows import IN_FRAMES, LISTED, TABLE_COLUMNS, DatasetRow, SessionFilter, SessionRow
 

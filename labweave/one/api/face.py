@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from labweave import __version__
 from labweave.one.api.ids import Ids
 from labweave.one.api.lists import Lists
 from labweave.one.api.loads import Loads
 from labweave.one.api.types import Types
+from labweave.version import __version__
 
 __all__ = ["ONE", "One"]
 

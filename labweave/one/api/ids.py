@@ -10,7 +10,7 @@ from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.formats.alf.names import is_session_path, is_uuid_string, parse_session, without_session
 from labweave.one.api import references
 from labweave.one.api.base import ApiBase, as_uuid, one_or_many, uuid_text
-from labweave.one.search.core import id_argument
+from labweave.one.core import id_argument
 from labweave.one.search.frames import datasets_frame
 from labweave.one.search.rows import DatasetRow, SessionFilter, SessionRow
 

@@ -9,8 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from labweave.one.api.base import ApiBase
+from labweave.one.core import id_argument
 from labweave.one.search import matching, searching
-from labweave.one.search.core import id_argument
 from labweave.one.search.frames import datasets_frame
 from labweave.one.search.matching import Names, Texts
 from labweave.one.search.rows import DatasetRow, SessionFilter

@@ -14,9 +14,9 @@ from labweave.formats.alf.load import load_file, load_object
 from labweave.formats.alf.names import split_rel_path
 from labweave.formats.alf.qc import QC
 from labweave.one.api.base import ApiBase
+from labweave.one.core import id_argument, object_of
 from labweave.one.files.recipes import contents_of
 from labweave.one.search import matching
-from labweave.one.search.core import id_argument, object_of
 from labweave.one.search.frames import datasets_frame
 from labweave.one.search.matching import Texts
 from labweave.one.search.rows import DatasetRow

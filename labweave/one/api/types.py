@@ -11,8 +11,8 @@ from uuid import UUID
 from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.formats.alf.names import split_rel_path
 from labweave.one.api.base import ApiBase
+from labweave.one.core import id_argument, is_uuid_text
 from labweave.one.search import matching
-from labweave.one.search.core import id_argument, is_uuid_text
 from labweave.one.search.frames import datasets_frame
 from labweave.one.search.matching import Names, Texts
 from labweave.one.search.rows import DatasetRow

@@ -1,6 +1,6 @@
 """ONE as it first was (`oneibl.one`): its names, arguments and results, with texts as eids.
 
-The answers come from the tables, through `labweave.one.search.core`. Offline only means that no file server is asked.
+The answers come from the tables, through `labweave.one.core`. Offline only means that no file server is asked.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.formats.alf.load import load_file, load_object
 from labweave.one.alyx.rest import Client, client_of
+from labweave.one.core import Core, find_anywhere, is_uuid_text
 from labweave.one.files.folders import Folder, path_of_url, url_of
 from labweave.one.files.partial import download_raw_partial
 from labweave.one.files.recipes import contents_of, recipes_among
@@ -27,7 +28,6 @@ from labweave.one.files.sources import DataLogin
 from labweave.one.legacy.info import SessionDataInfo, is_processed
 from labweave.one.legacy.settings_file import ask_settings
 from labweave.one.search import searching
-from labweave.one.search.core import Core, find_anywhere, is_uuid_text
 from labweave.one.search.rows import DatasetRow, SessionRow
 from labweave.settings import load_settings
 

@@ -11,7 +11,7 @@ import labweave
 from labweave.database import upsert
 from labweave.formats.alf.exceptions import ALFMultipleObjectsFound, ALFObjectNotFound
 from labweave.one.api import One
-from labweave.one.search.core import Core
+from labweave.one.core import Core
 from labweave.one.search.questions import Finder
 from labweave.one.search.rows import Holding, SessionFilter
 from labweave.schemas import dataset, session

@@ -10,8 +10,8 @@ from one_lab import EIDS, HOT, OLD, S1, S2, S3, S4, S5, S6, S7, S8, UNKNOWN
 
 import labweave
 from labweave.formats.alf.exceptions import ALFObjectNotFound, ALFWarning, ReferenceNotFound
+from labweave.one.core import Core, find_anywhere
 from labweave.one.search import searching
-from labweave.one.search.core import Core, find_anywhere
 from labweave.one.search.questions import Finder
 from labweave.one.search.rows import COLUMNS, LISTED, Holding, SessionFilter
 from labweave.one.search.tables import open_tables
