@@ -36,9 +36,6 @@ log = logging.getLogger(__name__)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _REFERENCE = re.compile(r"(\d{4}-\d{2}-\d{2})_(\d{1,3})_(\w.*)")
 
-Place = tuple[str, dt.date, int]
-"""Subject, day and number of a session."""
-
 
 class At(NamedTuple):
     """What is known of a session's place; only a path tells the lab."""
@@ -51,19 +48,7 @@ class At(NamedTuple):
 
 
 class Core:
-    """What both front ends are made of.
-
-    Parameters
-    ----------
-    cache_dir : path
-        Where files are looked for, and downloaded to.
-    offline : bool, default: False
-        Open no connection to a file server.
-    login : DataLogin, optional
-        For the file server.
-    silent : bool, default: False
-        Show no progress.
-    """
+    """What both front ends are made of; the parameters are those of `labweave.one.files.cache.Files`."""
 
     def __init__(
         self,
@@ -75,7 +60,10 @@ class Core:
     ):
         self.cache_dir, self.offline, self.login, self.silent = cache_dir, offline, login, silent
         self._files: Files | None = None
-        open_database()
+        try:
+            labweave.database.current()
+        except ConfigError:
+            labweave.database.connect()
 
     @property
     def tables(self) -> Tables:
@@ -93,23 +81,13 @@ class Core:
 
     # -- ids --------------------------------------------------------------------------------
 
-    def to_eid(self, id: Any, *, cache_dir: Any = None, ignore_case: bool = False) -> Any:
+    def to_eid(self, id: Any, *, ignore_case: bool = False) -> Any:
         """Return the eid of a session named in any way, or a list of them for a list.
 
-        Parameters
-        ----------
-        id : str, UUID, path, mapping, iterable of these, or None
-            UUID (also at the end of a URL), path of a session or of a file in it, reference such as
-            ``2019-05-07_1_subject``, or details with subject, number, lab and date or start_time.
-        cache_dir : path, optional
-            Has no effect: whatever stands before the lab in a path is skipped.
-        ignore_case : bool, default: False
-            Subjects in paths may be in another case.
-
-        Returns
-        -------
-        str or None, or list
-            None for None and for the path of an unknown session. Nothing checks that an eid exists.
+        It may be a UUID (also at the end of a URL), the path of a session or of a file in it, a reference such as
+        ``2019-05-07_1_subject``, or details with subject, number, lab and date or start_time. None and the path of an
+        unknown session give None. Nothing checks that an eid exists. With `ignore_case`, subjects may be in another
+        case.
 
         Raises
         ------
@@ -120,9 +98,8 @@ class Core:
         AssertionError
             A mapping lacks a key.
         """
-        if _is_many(id):
-            places = [self._place(each) for each in id]
-            return self._eids_at(places, ignore_case)
+        if isinstance(id, Iterable) and not isinstance(id, (str, bytes, Mapping, PurePath)):
+            return self._eids_at([self._place(each) for each in id], ignore_case)
         return self._eids_at([self._place(id)], ignore_case)[0]
 
     def _place(self, id: Any) -> str | At | None:
@@ -155,22 +132,19 @@ class Core:
 
     def _eids_at(self, places: Sequence[str | At | None], ignore_case: bool) -> list[str | None]:
         asked = [place for place in places if isinstance(place, At)]
-        if not asked:
-            return [place if isinstance(place, str) else None for place in places]
-        subjects = self._subjects_like({place.subject for place in asked}) if ignore_case else {}
+        subjects = self._subjects_like({place.subject for place in asked}) if asked and ignore_case else {}
         keys = [(name, at.day, at.number) for at in asked for name in subjects.get(at.subject, (at.subject,))]
         found: dict[tuple[str, dt.date | None, int | None], list[SessionRow]] = {}
         for row in self.tables.sessions_at(keys):
             found.setdefault((row.subject, row.date, row.number), []).append(row)
-        eids: list[str | None] = []
-        for place in places:
+
+        def eid_of(place: str | At | None) -> str | None:
             if not isinstance(place, At):
-                eids.append(place)
-                continue
+                return place
             same = subjects.get(place.subject, (place.subject,))
-            rows = [row for name in same for row in found.get((name, place.day, place.number), ())]
-            eids.append(_choose(place, rows))
-        return eids
+            return _choose(place, [row for name in same for row in found.get((name, place.day, place.number), ())])
+
+        return [eid_of(place) for place in places]
 
     def _subjects_like(self, subjects: set[str]) -> dict[str, list[str]]:
         """Return for each subject the known names that differ by case at most; only itself if it is one of them."""
@@ -192,13 +166,7 @@ class Core:
         return [None if folder is None else root / folder for folder in folders]
 
     def session(self, eid: str) -> SessionRow:
-        """Return one session with its projects.
-
-        Raises
-        ------
-        ALFObjectNotFound
-            There is none.
-        """
+        """Return one session with its projects, or raise ALFObjectNotFound."""
         if rows := self.sessions([eid]):
             return rows[0]
         raise ALFObjectNotFound(f"There is no session {eid}.")
@@ -225,29 +193,18 @@ class Core:
         max_qc: Any = matching.DEFAULT_MAX_QC,
         **options: Any,
     ) -> list[DatasetRow]:
-        """Return the datasets of a session that fit.
-
-        Parameters
-        ----------
-        eid : str
-        filename, collection, revision, max_qc, **options
-            See `matching.find`.
-        first : int, optional
-            Read so many attributes only.
-        """
+        """Return the datasets of a session that fit, see `matching.find`; with `first`, only so many attributes."""
         rows = self.tables.datasets([eid], first=first)
         found = matching.find(rows, filename, collection, revision, max_qc=max_qc, **options)
         if not found and filename and max_qc == matching.DEFAULT_MAX_QC:
-            self._tell_hidden(eid, rows, filename, collection, options.get("wildcards", True), max_qc)
+            bad = [row for row in rows if row.severity > severity(max_qc)]
+            wildcards = options.get("wildcards", True)
+            if left_out := matching.find(bad, filename, collection, wildcards=wildcards, max_qc="CRITICAL"):
+                log.warning(
+                    "session %s: %d dataset(s) left out for their quality control (%s: %s); qc='CRITICAL' lists them",
+                    eid, len(left_out), left_out[0].rel_path, left_out[0].qc,
+                )  # fmt: skip
         return found
-
-    def _tell_hidden(self, eid, rows, filename, collection, wildcards, max_qc) -> None:
-        hidden = [r for r in rows if r.severity > severity(max_qc)]
-        if left_out := matching.find(hidden, filename, collection, wildcards=wildcards, max_qc="CRITICAL"):
-            log.warning(
-                "session %s: %d dataset(s) left out for their quality control (%s: %s); qc='CRITICAL' lists them",
-                eid, len(left_out), left_out[0].rel_path, left_out[0].qc,
-            )  # fmt: skip
 
     # -- choosing what to load --------------------------------------------------------------
 
@@ -274,12 +231,6 @@ class Core:
         wildcards : bool, default: True
         substring : bool, default: False
             A name that nothing fits is looked for anywhere in the file names and collections, as the seed did.
-
-        Raises
-        ------
-        ALFObjectNotFound, ALFMultipleObjectsFound, ALFMultipleCollectionsFound, ALFMultipleRevisionsFound
-        ValueError
-            No name, or a path together with a collection or revision.
         """
         if not dataset or not isinstance(dataset, (str, Mapping)):
             raise ValueError(f"dataset={dataset!r}: give the name of one dataset, or its ALF parts as a dictionary.")
@@ -325,16 +276,8 @@ class Core:
         wildcards: bool = True,
         **parts: Any,
     ) -> list[DatasetRow]:
-        """Return the datasets of one object in one collection, one revision of each.
-
-        Raises
-        ------
-        ALFObjectNotFound, ALFMultipleObjectsFound, ALFMultipleCollectionsFound
-        TypeError
-            A part that ALF names don't have.
-        """
-        if unknown := set(parts) - set(matching.PARTS):
-            raise TypeError(f"{', '.join(sorted(unknown))}: ALF names have the parts {', '.join(matching.PARTS)}.")
+        """Return the datasets of one object in one collection, one revision of each; `parts` are ALF parts."""
+        matching.check_parts(parts)
         found = matching.find(rows, {"object": obj, **parts}, collection, wildcards=wildcards)
         chosen = matching.last_before(found, revision or matching.default_revision(), strict=False)
         if not chosen:
@@ -347,25 +290,9 @@ class Core:
     # -- files ------------------------------------------------------------------------------
 
     def fetch(self, rows: Sequence[DatasetRow], **options: Any) -> list[Any]:
-        """Return the path of the file of each dataset, None where there is neither file nor address.
-
-        Parameters
-        ----------
-        rows : sequence of DatasetRow
-        **options
-            See `labweave.one.files.cache.Files.get`.
-        """
+        """Return the path of each dataset's file, None where there is neither file nor address; see `Files.get`."""
         paths = self.files.get(self.with_copies(rows), **options)
         return [None if path is None else alf_path(path) for path in paths]
-
-    def fetch_present(self, rows: Sequence[DatasetRow], **options: Any) -> list[tuple[DatasetRow, Any]]:
-        """Return datasets and the paths of their files; leave out those without a file, with an `ALFWarning`."""
-        paths = self.fetch(rows, **options)
-        if missing := [row.rel_path for row, path in zip(rows, paths, strict=True) if path is None]:
-            warnings.warn(
-                f"Left out, as no file is here or on a server: {', '.join(missing)}", ALFWarning, stacklevel=3
-            )
-        return [(row, path) for row, path in zip(rows, paths, strict=True) if path is not None]
 
     def with_copies(self, rows: Sequence[DatasetRow]) -> list[DatasetRow]:
         """Return datasets with where the copies of their files are."""
@@ -377,17 +304,6 @@ class Core:
         from labweave.one.files.folders import url_of
 
         return [url_of(row) for row in self.with_copies(rows)]
-
-
-# --- the database
-
-
-def open_database() -> None:
-    """Connect to the lab's database of the settings, if none is open in this process."""
-    try:
-        labweave.database.current()
-    except ConfigError:
-        labweave.database.connect()
 
 
 # --- ids, without the database
@@ -420,17 +336,13 @@ def _choose(place: At, rows: list[SessionRow]) -> str | None:
         if not here:
             warnings.warn(
                 f"The session {rows[0].eid} of {place.subject} is in lab {rows[0].lab}, not {place.lab}.",
-                ALFWarning, stacklevel=5,
+                ALFWarning, stacklevel=6,
             )  # fmt: skip
         rows = here or rows
     if len(rows) > 1:
         labs = ", ".join(f"{row.lab} ({row.eid})" for row in rows)
         raise ALFMultipleObjectsFound(f"{place.subject} on {place.day} number {place.number} is a session of {labs}.")
     return rows[0].eid if rows else None
-
-
-def _is_many(id: Any) -> bool:
-    return isinstance(id, Iterable) and not isinstance(id, (str, bytes, Mapping, PurePath))
 
 
 # --- names
@@ -443,13 +355,7 @@ def object_of(row: DatasetRow) -> str:
 
 
 def find_anywhere(rows: Iterable[DatasetRow], name: str, collection: Any = None) -> list[DatasetRow]:
-    """Return datasets with a name, and collection, that hold a text; ``*`` stands for anything, as in the seed.
-
-    Raises
-    ------
-    ValueError
-        What remains is no regular expression.
-    """
+    """Return datasets with a name, and collection, that hold a text; ``*`` stands for anything, as in the seed."""
     try:
         in_name, in_collection = (
             re.compile((text or "").replace(".", r"\.").replace("*", ".*")).search for text in (name, collection)
@@ -460,13 +366,7 @@ def find_anywhere(rows: Iterable[DatasetRow], name: str, collection: Any = None)
 
 
 def id_argument(method: Callable) -> Callable:
-    """Let the first argument be given as ``id`` or ``eid``, too.
-
-    Raises
-    ------
-    TypeError
-        It is given twice, or not at all.
-    """
+    """Let the first argument be given as ``id`` or ``eid``, too."""
 
     @wraps(method)
     def wrapper(self, *args, **kwargs):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from labweave.formats.alf.names import split_rel_path
 from labweave.formats.alf.qc import QC
 from labweave.one.api.base import ApiBase
 from labweave.one.core import id_argument, object_of
-from labweave.one.files.recipes import contents_of
+from labweave.one.files.recipes import contents_of, files_and_contents
 from labweave.one.search import matching
 from labweave.one.search.frames import datasets_frame
 from labweave.one.search.matching import Texts
@@ -82,11 +82,10 @@ class Loads(ApiBase):
         """
         rows = self._core.datasets(self._eid(eid))
         chosen = self._core.choose_object(rows, obj, collection, revision, wildcards=self.wildcards, **parts)
-        present, contents = self._present(chosen, check_hash, download_only)
-        if not present and not contents:
+        paths, contents = files_and_contents(chosen, self._fetch(chosen, check_hash), read=not download_only)
+        if not paths and not contents:
             raise ALFObjectNotFound(f'No file of object "{obj}" is here or can be downloaded.')
-        paths = [path for _, path in present]
-        return paths if download_only else self._object(paths, _by_name(chosen, contents), short_keys)
+        return [*paths.values()] if download_only else self._object(chosen, paths, contents, short_keys=short_keys)
 
     @id_argument
     def load_dataset(
@@ -161,15 +160,6 @@ class Loads(ApiBase):
         list of AlfBunch
             What is known of each.
 
-        Raises
-        ------
-        TypeError
-            `datasets` is a text.
-        ValueError
-            Texts and dictionaries together, or lists of different lengths.
-        ALFObjectNotFound
-            One is missing.
-
         Examples
         --------
         >>> one = labweave.ONE(silent=True)
@@ -239,15 +229,7 @@ class Loads(ApiBase):
     def load_dataset_from_id(
         self, dset_id: str | UUID, download_only: bool = False, details: bool = False, check_hash: bool = True
     ) -> Any:
-        """Load the dataset with an id; with `details`, return what is known of it (a Series), too.
-
-        Raises
-        ------
-        ValueError
-            It is no UUID.
-        ALFObjectNotFound
-            There is no such dataset, or no file of it.
-        """
+        """Load the dataset with an id; with `details`, return what is known of it (a Series), too."""
         text = str(dset_id if isinstance(dset_id, UUID) else UUID(str(dset_id)))
         row = self._core.tables.datasets_with([text]).get(text)
         if row is None:
@@ -269,16 +251,11 @@ class Loads(ApiBase):
     ) -> Any:
         """Load all objects of a collection; see `load_object`.
 
+        Without such a collection it raises ALFError, and ALFObjectNotFound if nothing in it fits.
+
         Returns
         -------
         AlfBunch of AlfBunch, or list of ALFPath
-
-        Raises
-        ------
-        ALFError
-            The session has no such collection.
-        ALFObjectNotFound
-            It has, but nothing in it fits.
 
         Examples
         --------
@@ -286,8 +263,7 @@ class Loads(ApiBase):
         >>> sorted(probe), probe.clusters.depths.shape
         (['channels', 'clusters', 'spikes'], (12,))
         """
-        if unknown := set(parts) - set(matching.PARTS):
-            raise TypeError(f"{', '.join(sorted(unknown))}: ALF names have the parts {', '.join(matching.PARTS)}.")
+        matching.check_parts(parts)
         text = self._eid(eid)
         rows = self._core.list_datasets(text, None, collection, wildcards=self.wildcards)
         if not rows:
@@ -296,43 +272,25 @@ class Loads(ApiBase):
         chosen = matching.last_before(found, revision or matching.default_revision())
         if not chosen:
             raise ALFObjectNotFound(f"Nothing in collection {collection!r} fits object {object!r}.")
-        present, contents = self._present(chosen, check_hash, download_only)
-        if not present and not contents:
+        paths, contents = files_and_contents(chosen, self._fetch(chosen, check_hash), read=not download_only)
+        if not paths and not contents:
             raise ALFObjectNotFound(f"No file of collection {collection!r} is here or can be downloaded.")
         if download_only:
-            return [path for _, path in present]
-        objects: dict[str, tuple[list[Any], dict[str, Any]]] = {}
-        for row, path in present:
-            objects.setdefault(object_of(row), ([], {}))[0].append(path)
+            return [*paths.values()]
+        objects: dict[str, list[DatasetRow]] = {}
         for row in chosen:
-            if row.id in contents:
-                objects.setdefault(object_of(row), ([], {}))[1][row.name] = contents[row.id]
-        return AlfBunch({name: self._object(*object) for name, object in objects.items()})
+            if row.id in paths or row.id in contents:
+                objects.setdefault(object_of(row), []).append(row)
+        return AlfBunch({name: self._object(rows, paths, contents) for name, rows in objects.items()})
 
-    def _object(self, paths: Sequence[Any], contents: Mapping[str, Any], short_keys: bool = False) -> AlfBunch:
+    def _object(self, rows: list[DatasetRow], paths: dict[str, Any], contents: dict[str, Any], **options: Any) -> Any:
         return load_object(
-            paths,
-            short_keys=short_keys,
+            [paths[row.id] for row in rows if row.id in paths],
             wildcards=self.wildcards,
             trust_pickles=self.trust_pickles,
-            contents=contents,
+            contents={row.name: contents[row.id] for row in rows if row.id in contents},
+            **options,
         )
-
-    def _present(
-        self, rows: Sequence[DatasetRow], check_hash: bool, download_only: bool
-    ) -> tuple[list[tuple[DatasetRow, Any]], dict[str, Any]]:
-        """Return the datasets whose file is here, and what recipes in the database give; tell of the others."""
-        pairs = list(zip(rows, self._fetch(rows, check_hash), strict=True))
-        contents = {} if download_only else contents_of(row for row, path in pairs if path is None)
-        if missing := [row.rel_path for row, path in pairs if path is None and row.id not in contents]:
-            warnings.warn(
-                f"Left out, as no file is here or can be downloaded: {', '.join(missing)}", ALFWarning, stacklevel=3
-            )
-        return [(row, path) for row, path in pairs if path is not None], contents
-
-
-def _by_name(rows: Iterable[DatasetRow], contents: Mapping[str, Any]) -> dict[str, Any]:
-    return {row.name: contents[row.id] for row in rows if row.id in contents}
 
 
 def _for_each(name: str, given: Any, asked: list[Any]) -> list[Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from labweave.formats.alf.exceptions import ALFWarning
 from labweave.one.search.rows import DatasetRow
 from labweave.schemas import onedata
 
@@ -29,3 +31,16 @@ def contents_of(rows: Iterable[DatasetRow]) -> dict[str, Any]:
     rows = list(rows)
     recipes = recipes_among(rows)
     return {row.id: onedata.load_dataset(row.eid, row.name) for row in rows if row.id in recipes}
+
+
+def files_and_contents(
+    rows: Sequence[DatasetRow], paths: Sequence[Any], *, read: bool = True
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the files of datasets, and with `read` the contents of recipes, by id; tell of what has neither."""
+    files = {row.id: path for row, path in zip(rows, paths, strict=True) if path is not None}
+    contents = contents_of(row for row in rows if row.id not in files) if read else {}
+    if missing := [row.rel_path for row in rows if row.id not in files and row.id not in contents]:
+        warnings.warn(
+            f"Left out, as no file is here or can be downloaded: {', '.join(missing)}", ALFWarning, stacklevel=3
+        )
+    return files, contents

@@ -20,10 +20,10 @@ from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.formats.alf.load import load_file, load_object
 from labweave.one.alyx.rest import Client, client_of
-from labweave.one.core import Core, find_anywhere, is_uuid_text
+from labweave.one.core import Core, find_anywhere, id_argument, is_uuid_text
 from labweave.one.files.folders import Folder, path_of_url, url_of
 from labweave.one.files.partial import download_raw_partial
-from labweave.one.files.recipes import contents_of, recipes_among
+from labweave.one.files.recipes import contents_of, files_and_contents, recipes_among
 from labweave.one.files.sources import DataLogin
 from labweave.one.legacy.info import SessionDataInfo, is_processed
 from labweave.one.legacy.settings_file import ask_settings
@@ -53,18 +53,13 @@ def parse_id(method: Callable) -> Callable:
     """
 
     @wraps(method)
-    def wrapper(self, *args, **kwargs):
-        words = [word for word in ("id", "eid") if word in kwargs]
-        if len(words) + bool(args) != 1:
-            found = "twice" if args or words else "not at all"
-            raise TypeError(f"{method.__name__}() got the session {found}.")
-        id, args = (args[0], args[1:]) if args else (kwargs.pop(words[0]), ())
+    def wrapper(self, id, /, *args, **kwargs):
         eid = self.to_eid(id)
         if eid is None or (isinstance(eid, list) and None in eid):
             raise ValueError(f"{method.__name__}(): there is no session {id!r}. Is it ingested, and the path right?")
         return method(self, eid, *args, **kwargs)
 
-    return wrapper
+    return id_argument(wrapper)
 
 
 class OneAbstract(abc.ABC):
@@ -192,13 +187,7 @@ class OneAbstract(abc.ABC):
     # datasets
 
     def _rows(self, eid: str):
-        """Return the datasets of a session that can be loaded, whatever their quality control: the seed had none.
-
-        Raises
-        ------
-        ALFObjectNotFound
-            There is no such session.
-        """
+        """Return the datasets of a session that can be loaded, whatever their quality control: the seed had none."""
         rows = [row._replace(qc="NOT_SET") for row in self._loadable(eid)]
         if not rows:
             self._core.session(eid)
@@ -406,14 +395,13 @@ class _Front(OneAbstract):
             if folder is None:
                 raise
             chosen = self._core.choose_object(find_anywhere(rows, "", folder), obj, None, **parts)
-        contents = {} if download_only else contents_of(chosen)
-        paths = [path for _, path in self._core.fetch_present([row for row in chosen if row.id not in contents])]
+        paths, contents = files_and_contents(chosen, self._core.fetch(chosen), read=not download_only)
         if not paths and not contents:
             raise ALFObjectNotFound(f"No file of object {obj!r} of session {eid} is here or on a server.")
         if download_only:
-            return paths
+            return [*paths.values()]
         return load_object(
-            paths,
+            paths.values(),
             short_keys=short_keys,
             legacy=True,
             trust_pickles=self.trust_pickles,
@@ -449,7 +437,9 @@ class _Front(OneAbstract):
         """
         if eid is None and id is None:
             return sorted(record["name"] for record in self.alyx.rest("dataset-types", "list"))
-        return self._list(*(() if eid is None else (eid,)), details=details, **({} if id is None else {"id": id}))
+        if eid is not None and id is not None:
+            raise TypeError("list() got the session twice.")
+        return self._list(id if eid is None else eid, details)
 
     @parse_id
     def _list(self, eid, details):

@@ -41,31 +41,23 @@ def as_list(value: Any) -> list[Any]:
     return list(value)
 
 
+def check_parts(parts: Iterable[str], error: type[Exception] = TypeError) -> None:
+    """Raise an error if a name is not that of an ALF part."""
+    if unknown := sorted(map(str, set(parts) - set(PARTS))):
+        raise error(f"{', '.join(unknown)}: ALF names have the parts {', '.join(PARTS)}.")
+
+
 # --- patterns of paths
 
 
 def path_pattern(filename: Names, collection: Texts, revision: Texts, *, wildcards: bool) -> re.Pattern[str]:
     """Return the expression that paths of matching datasets fit from beginning to end.
 
-    Parameters
-    ----------
-    filename : str, list of str, dict or None
-        File names, which may have folders before them, or a dictionary of ALF parts. A ``*`` at the beginning of a
-        name does not reach into folders.
-    collection, revision : str, list of str or None
-    wildcards : bool
-        Shell patterns, else regular expressions.
-
-    Raises
-    ------
-    KeyError
-        A dictionary has a key that is no ALF part.
-    ValueError
-        A regular expression that is none.
+    File names may have folders before them; a ``*`` at the beginning of a name does not reach into folders. Without
+    `wildcards`, texts are regular expressions.
     """
     if isinstance(filename, Mapping):
-        if unknown := set(filename) - set(PARTS):
-            raise KeyError(f"{', '.join(sorted(map(str, unknown)))}: ALF names have the parts {', '.join(PARTS)}")
+        check_parts(filename, KeyError)
         name: Any = tuple((part, _hashable(filename[part])) for part in PARTS if part in filename)
         return _compile(None, name, _hashable(collection), _hashable(revision), wildcards)
     return _compile(_hashable(filename), None, _hashable(collection), _hashable(revision), wildcards)
@@ -137,17 +129,9 @@ def find(
     max_qc: Any = DEFAULT_MAX_QC,
     ignore_qc_not_set: bool = False,
 ) -> list[DatasetRow]:
-    """Return the datasets that fit, in the order given.
+    """Return the datasets that fit, in the order given; see `path_pattern`.
 
-    Parameters
-    ----------
-    rows : iterable of DatasetRow
-    filename, collection, revision, wildcards
-        See `path_pattern`.
-    max_qc : str or int
-        The worst quality control that is taken.
-    ignore_qc_not_set : bool
-        Leave out datasets that have had no quality control.
+    `max_qc` is the worst quality control that is taken; `ignore_qc_not_set` leaves out datasets that have had none.
     """
     most, least = severity(max_qc), 1 if ignore_qc_not_set else 0
     fits = path_pattern(filename, collection, revision, wildcards=wildcards).match
@@ -178,26 +162,10 @@ def default_revision() -> str | None:
 
 
 def last_before(rows: Iterable[DatasetRow], revision: str | None, *, strict: bool = True) -> list[DatasetRow]:
-    """Return one revision of each dataset, sorted by their paths.
+    """Return one revision of each dataset of a session, sorted by their paths.
 
-    Parameters
-    ----------
-    rows : iterable of DatasetRow
-        Of one session.
-    revision : str or None
-        The last one that is not after this is taken, compared as text. None or "": the default.
-    strict : bool
-        Two defaults of one dataset are an error, not a warning.
-
-    Raises
-    ------
-    ALFMultipleRevisionsFound
-        Two defaults.
-
-    Warns
-    -----
-    ALFWarning
-        There is no default, or the datasets have different revisions.
+    It is the last one that is not after `revision`, compared as text; without one, it is the default. If a dataset has
+    several defaults, that is an error if `strict`, else a warning, as a missing default is.
     """
     groups: dict[str, list[DatasetRow]] = {}
     for row in rows:
