@@ -108,7 +108,10 @@ def test_imports_keep_the_contracts():
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "ARCHITECTURE", "CONTRIBUTING")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 NO_PATHS = {"labweave.toml", "labweave.adapters", "labweave.onedata"}  # a file, and groups of entry points
 
 
@@ -142,3 +145,12 @@ def test_what_a_page_names_by_its_path_is_there(page):
             if not hasattr(found, part):
                 importlib.import_module(".".join(name.split(".")[:depth]))
             found = getattr(found, part)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_that_a_page_names_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    assert [name for name in re.findall(r"`(labweave/[\w./]+)`", text) if not (ROOT / name).exists()] == []
+    if page.stem == "ARCHITECTURE":  # names a file of the folder it speaks of by its name alone
+        files = {path.name for path in (ROOT / "labweave").rglob("*.py")}
+        assert set(re.findall(r"`(\w+\.py)`", text)) <= files
