@@ -174,13 +174,7 @@ def as_uuid(found: Any) -> Any:
 
 
 def uuid_text(value: Any) -> str:
-    """Return the text of a UUID given as such, as text, or at the end of an address.
-
-    Raises
-    ------
-    ValueError
-        It is none of those.
-    """
+    """Return the text of a UUID given as such, as text, or at the end of an address; else raise ValueError."""
     text = str(value)
     if isinstance(value, UUID):
         return text

@@ -109,11 +109,6 @@ class Files:
             A download failed. The others are finished first, and `results` has their paths.
         PathEscapes
             A path in the tables leads out of its folder.
-
-        Warns
-        -----
-        ALFWarning
-            A file differs from what is registered.
         """
         cache = Folder(self.cache_dir if cache_dir is None else Path(cache_dir))
         repositories: dict[str, Folder | None] = {}
@@ -144,19 +139,7 @@ class Files:
     def fetch(self, url: str, target: Path, *, span: tuple[int, int] | None = None, whole_size: int = 0) -> None:
         """Download the file at an address, which is no registered dataset, in place of `target`.
 
-        Parameters
-        ----------
-        url : str
-        target : Path
-        span : tuple of int, optional
-            First byte and number of bytes, to download a part of it.
-        whole_size : int, default: 0
-            With `span`: the size that the whole file must have; 0 for any.
-
-        Raises
-        ------
-        DownloadError
-            It can't be fetched, or has another size.
+        A `span`, first byte and number of bytes, downloads a part of a file of `whole_size` bytes (0 for any size).
         """
         expected = Expected(span[1] if span else 0)
         with Web(self._login) as web, self._progress(expected.size, 1) as on_bytes:

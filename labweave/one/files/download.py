@@ -53,28 +53,13 @@ class Stopped(Exception):
 
 @dataclass
 class Download:
-    """The download of one file.
+    """The download of one file of a source, in place of `target`, which must have the `expected` size and hash.
 
-    Attributes
-    ----------
-    source : Source
-    target : Path
-        It is replaced when everything has arrived and fits. Its folder is made if it is missing.
-    expected : Expected
-        The size and hash that the file must have.
-    before : State or None
-        The state of the target when the caller looked at it. If another process has changed it since then, it has
-        brought the file, and nothing is downloaded.
-    span : tuple of int, optional
-        First byte and number of bytes, to download a part of the source.
-    whole_size : int, default: 0
-        With `span`: the size that the whole source must have; 0 for any.
-    refused : WrongContent, optional
-        What was wrong the last time; it is raised again if the source still has the same file.
-    on_bytes : callable, optional
-        Called with the number of bytes that came, negative when they are thrown away.
-    stop : Event, optional
-        Ends the download with `Stopped`.
+    `before` is the state of the target when the caller looked at it: if it has changed, another process has brought the
+    file, and nothing is downloaded. A `span`, first byte and number of bytes, downloads a part of a source whose
+    `whole_size` must be that (0 for any). `refused` is what was wrong the last time; it is raised again if the source
+    still has the same file. `on_bytes` is called with the number of bytes that came, negative when they are thrown
+    away. `stop` ends the download with `Stopped`.
     """
 
     source: Source
@@ -94,15 +79,7 @@ class Download:
         self.n_failures, self.furthest, self.was_pieced = 0, 0, False
 
     def run(self) -> None:
-        """Fetch the file into its place.
-
-        Raises
-        ------
-        WrongContent
-            The file that arrived is not the expected one. The target is unchanged.
-        DownloadError
-            The file can't be fetched or written.
-        """
+        """Fetch the file into its place, or raise DownloadError; then the target is unchanged."""
         missing = [folder for folder in self.target.parents if not folder.exists()]
         part = _part_of(self.target)
         try:

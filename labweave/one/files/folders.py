@@ -19,25 +19,14 @@ class PathEscapes(SourceError, ValueError):
 
 
 class Folder:
-    """A folder whose files have registered paths, which may not leave it.
-
-    Parameters
-    ----------
-    root : Path
-    """
+    """A folder whose files have registered paths, which may not leave it."""
 
     def __init__(self, root: Path):
         self.root, self._real = root, os.path.realpath(root)
         self._inside: set[str] = set()
 
     def path(self, relative: str) -> Path:
-        """Return a file's path below the folder.
-
-        Raises
-        ------
-        PathEscapes
-            The path, or a link on its way, leads out of the folder.
-        """
+        """Return a file's path below the folder; PathEscapes if it, or a link on its way, leads out of it."""
         parts = relative.split("/")
         if not all(parts) or "." in parts or ".." in parts or "\\" in relative or "\0" in relative:
             raise PathEscapes(

@@ -53,13 +53,7 @@ class Checked:
         self._lock = Lock()
 
     def fault(self, path: Path, expected: Expected) -> str:
-        """Return how a file differs from what is registered, "" if it doesn't.
-
-        Raises
-        ------
-        OSError
-            The file can't be read.
-        """
+        """Return how a file differs from what is registered, "" if it doesn't; OSError if it can't be read."""
         state = state_of(path)
         if state is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))

@@ -82,13 +82,8 @@ def download_raw_partial(
 def download_chunks(files: Files, url_cbin: str, url_ch: str | Path, first_chunk: int = 0, last_chunk: int = 0) -> Path:
     """Download some chunks of a compressed recording, without opening them.
 
-    They become ``NAME.stream.cbin`` and ``NAME.stream.ch`` in the recording's folder below the cache folder, which
-    mtscomp can read. The same chunks are not downloaded again. The parameters are those of `download_raw_partial`.
-
-    Returns
-    -------
-    Path
-        The ``.stream.cbin``.
+    They become ``NAME.stream.cbin``, whose path is returned, and ``NAME.stream.ch`` in the recording's folder below the
+    cache folder, which mtscomp can read. The same chunks are not downloaded again.
     """
     for name, suffix in ((_path_part(url_cbin), ".cbin"), (_path_part(str(url_ch)), ".ch")):
         if not name.endswith(suffix):

@@ -47,23 +47,11 @@ REFUSED_SCHEMES = frozenset({"reference"})
 
 
 class DownloadError(SourceError):
-    """A file can't be fetched.
+    """A file can't be fetched: where, what happened, and what to do about it.
 
-    Parameters
-    ----------
-    where : str
-        The file's address, without credentials.
-    found : str
-        What happened.
-    advice : str
-        What to do about it.
-    status : int, optional
-        Of the server's answer; 404 for a missing file on other filesystems as well.
-
-    Attributes
-    ----------
-    results : list of Path or None
-        With several files: what `Files.get` would have returned, None for those that failed.
+    `where` has no credentials in it. `status` is that of the server's answer; 404 stands for a missing file on other
+    filesystems as well. With several files, `results` is what `Files.get` would have returned, None for those that
+    failed.
     """
 
     def __init__(self, where: str, found: str, advice: str, status: int | None = None):
@@ -89,17 +77,7 @@ class WrongContent(DownloadError):
 
 
 class Passing(Exception):
-    """The connection broke, or the server asks to wait; it is worth trying again.
-
-    Parameters
-    ----------
-    found : str
-        What happened.
-    wait_s : float, default: 0
-        How long the server asks to wait.
-    unreachable : bool, default: False
-        There was no answer.
-    """
+    """The connection broke, nothing answered, or the server asks to wait: it is worth trying again."""
 
     def __init__(self, found: str, wait_s: float = 0.0, unreachable: bool = False):
         self.found, self.wait_s, self.unreachable = found, wait_s, unreachable
@@ -161,13 +139,7 @@ class DataLogin:
 
     @classmethod
     def of(cls, settings: OneSettings) -> DataLogin | None:
-        """Return the login that the settings have, None without one.
-
-        Raises
-        ------
-        ConfigError
-            They have a user, but no server.
-        """
+        """Return the login that the settings have, None without one."""
         if not settings.data_user:
             return None
         return cls(settings.data_url, settings.data_user, settings.data_password.get_secret_value())
@@ -190,14 +162,7 @@ class _OneServerAuth(AuthBase):
 
 
 class Web(requests.Session):
-    """Connections to web servers for a while; none lives on in a process that forks.
-
-    Parameters
-    ----------
-    login : DataLogin, optional
-    n_connections : int, default: 1
-        Kept open to one server.
-    """
+    """Connections to web servers for a while; none lives on in a process that forks."""
 
     def __init__(self, login: DataLogin | None = None, n_connections: int = 1):
         super().__init__()
@@ -207,14 +172,7 @@ class Web(requests.Session):
 
 
 class HttpSource:
-    """A file of a web server.
-
-    Parameters
-    ----------
-    web : Web
-    url : str
-        Percent-encoded.
-    """
+    """A file of a web server, at an address that is percent-encoded."""
 
     def __init__(self, web: Web, url: str):
         self.url, self.shown, self._web = url, show(url), web
@@ -314,13 +272,7 @@ class HttpSource:
 
 
 class FilesystemSource:
-    """A file of a filesystem that fsspec opens, for example ``s3://bucket/file``.
-
-    Parameters
-    ----------
-    url : str
-        Not percent-encoded.
-    """
+    """A file of a filesystem that fsspec opens, for example ``s3://bucket/file``; the address is not encoded."""
 
     def __init__(self, url: str):
         self.url, self.shown = url, show(url)
@@ -378,13 +330,7 @@ Source = HttpSource | FilesystemSource
 
 
 def make_source(web: Web, url: str) -> Source:
-    """Return the source of an address.
-
-    Raises
-    ------
-    DownloadError
-        Addresses of this kind can't be read.
-    """
+    """Return the source of an address, or raise DownloadError for one of a kind that can't be read."""
     scheme = scheme_of(url)
     if scheme in ("http", "https"):
         return HttpSource(web, url)

@@ -118,40 +118,23 @@ class OneAbstract(abc.ABC):
     # ids and paths
 
     def to_eid(self, id: Any = None, cache_dir: Any = None) -> Any:
-        """Return the eid of a session.
+        """Return the eid of a session as text, or a list of them for a list.
 
         Parameters
         ----------
         id : str, UUID, path, mapping, or iterable of these
             A UUID, also at the end of an address; the path of a session or of a file in it; a reference such as
-            ``2019-05-07_1_ZM_1150``; the details of a session.
+            ``2019-05-07_1_ZM_1150``; the details of a session. Else it is a ValueError. The path of an unknown session
+            gives None. Whether a UUID is known is not checked.
         cache_dir : path, optional
             Not needed: the folders above the lab don't matter.
-
-        Returns
-        -------
-        str, list of str, or None
-            None for the path of an unknown session. Whether a UUID is known is not checked.
-
-        Raises
-        ------
-        ValueError
-            It is none of these.
         """
         return self._core.to_eid(id, ignore_case=True)
 
     def path_from_eid(self, eid: Any, use_cache: bool = True) -> Any:
-        """Return the folder of a session below the cache folder, whether it is there or not.
+        """Return the folder of a session below the cache folder, or of each in a list; None for an unknown one.
 
-        Parameters
-        ----------
-        eid : str or UUID, or list or tuple of these
-        use_cache : bool
-            Has no effect: every answer comes from the tables.
-
-        Returns
-        -------
-        Path or None, or list of these
+        It need not be there. `use_cache` has no effect: every answer comes from the tables.
         """
         if isinstance(eid, (list, tuple)):
             return self._core.session_paths([self._eid_or_none(each) or "" for each in eid])
@@ -167,18 +150,9 @@ class OneAbstract(abc.ABC):
         return None
 
     def eid_from_path(self, path_obj: Any, use_cache: bool = True) -> Any:
-        """Return the eid of the session that a path belongs to.
+        """Return the eid of the session that a path belongs to, or of each in a list; None for an unknown one.
 
-        Parameters
-        ----------
-        path_obj : str or Path, or list of these
-            The path of a session, or one below it. The subject may be in another case.
-        use_cache : bool
-            Has no effect.
-
-        Returns
-        -------
-        str or None, or list of these
+        The subject may be in another case. `use_cache` has no effect.
         """
         if isinstance(path_obj, list):
             return self._core.eids_of_paths(path_obj, ignore_case=True)
@@ -326,14 +300,6 @@ class _Front(OneAbstract):
         download_only : bool, default: False
             Return the path.
 
-        Raises
-        ------
-        ALFObjectNotFound, ALFMultipleCollectionsFound, ALFMultipleObjectsFound
-        ValueError
-            The name is missing.
-        TypeError
-            There are several sessions.
-
         Examples
         --------
         >>> from labweave.one import ONE
@@ -369,12 +335,6 @@ class _Front(OneAbstract):
         Returns
         -------
         AlfBunch, or list of Path
-
-        Raises
-        ------
-        ALFObjectNotFound, ALFMultipleObjectsFound, ALFMultipleCollectionsFound
-        TypeError
-            There are several sessions, or a part that ALF names don't have.
 
         Examples
         --------
@@ -422,11 +382,6 @@ class _Front(OneAbstract):
         -------
         list of str, Path or dict
             Paths are collection and name, without revisions. Datasets without a copy are left out.
-
-        Raises
-        ------
-        ValueError
-            The session is unknown, or the argument names none.
 
         Examples
         --------
@@ -513,23 +468,9 @@ class _Front(OneAbstract):
         }
 
     def get_details(self, eid, full=False):
-        """Return the details of a session.
+        """Return the details of a session, or of each in a list or tuple of eids; `full` gives Alyx's record.
 
-        Parameters
-        ----------
-        eid : str or UUID, or list or tuple of these
-        full : bool, default: False
-            Return Alyx's record of it.
-
-        Returns
-        -------
-        dict, list of dict, or None
-            None, with a printed line, if it is no UUID.
-
-        Raises
-        ------
-        ALFObjectNotFound
-            There is no such session.
+        What is no UUID gives None and a printed line; an unknown session raises ALFObjectNotFound.
         """
         if isinstance(eid, (list, tuple)):
             return [self.get_details(each, full=full) for each in eid]
@@ -543,12 +484,7 @@ class _Front(OneAbstract):
     def datasets_from_type(self, eid, dataset_type, full=False):
         """Return the file names of a session's datasets of one or several types, also of those without a copy.
 
-        Parameters
-        ----------
-        eid : whatever `to_eid` takes
-        dataset_type : str or list of str
-        full : bool, default: False
-            Return Alyx's records.
+        `full` gives Alyx's records.
         """
         _one_session(eid)
         types = [dataset_type] if isinstance(dataset_type, str) else list(dataset_type)
@@ -557,17 +493,9 @@ class _Front(OneAbstract):
         return self._records(rows) if full else [row.name for row in rows]
 
     def url_from_path(self, filepath):
-        """Return the address of a dataset's file.
+        """Return the address of the dataset at a path; the file need not be here.
 
-        Parameters
-        ----------
-        filepath : str or Path
-            The path of the file, which need not be here.
-
-        Raises
-        ------
-        ALFObjectNotFound
-            The path is not that of a registered dataset, or no server has a copy.
+        A path of no registered dataset, or of one without a copy on a server, raises ALFObjectNotFound.
         """
         eid = self.eid_from_path(filepath)
         below_session = names.without_session(filepath) if eid else None
@@ -594,45 +522,20 @@ class _Front(OneAbstract):
     # downloads
 
     def download_datasets(self, dsets, **kwargs):
-        """Download datasets, in parallel.
-
-        Parameters
-        ----------
-        dsets : iterable of dict, str or UUID
-            Records of datasets, addresses or dataset ids.
-        **kwargs
-            See `download_dataset`.
-
-        Returns
-        -------
-        list of Path or None
-            In the order of `dsets`; None if no server has a copy.
-        """
+        """Download datasets, in parallel, and return their paths in the order given; see `download_dataset`."""
         return self._download(list(dsets), **kwargs)
 
     def download_dataset(self, dset, cache_dir=None, **kwargs):
-        """Download a dataset.
+        """Download a dataset, and return its path (a text with `keep_uuid`), or None if no server has a copy.
 
         Parameters
         ----------
         dset : dict, str or UUID
-            Record of a dataset, address or dataset id.
+            Record of a dataset, address or dataset id. An unknown one is a ValueError.
         cache_dir : path, optional
             Instead of the usual one, for this call.
         **kwargs
             clobber, offline and keep_uuid of `load`; file_size and hash in place of the registered ones.
-
-        Returns
-        -------
-        Path or None
-            A text with keep_uuid; None if no server has a copy.
-
-        Raises
-        ------
-        ValueError
-            There is no such dataset.
-        DownloadError
-            It can't be fetched.
         """
         return self._download([dset], cache_dir=cache_dir, **kwargs)[0]
 

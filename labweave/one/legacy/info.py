@@ -67,17 +67,10 @@ class SessionDataInfo:
     def from_datasets(
         dsets: Iterable[Mapping[str, Any]], dataset_types: Iterable[str] | None = None, eid: str | None = None
     ) -> SessionDataInfo:
-        """Choose from the datasets of a session.
+        """Choose from the datasets of a session, given as ``data_dataset_session_related`` of its record.
 
-        Parameters
-        ----------
-        dsets : iterable of mapping
-            As ``data_dataset_session_related`` of a session.
-        dataset_types : iterable of str, optional
-            The types to take. By default, all datasets whose address has a folder ``alf`` and no ``raw_ephys_data``;
-            ``["__all__"]`` takes all that have an address.
-        eid : str, optional
-            Of their session.
+        Without types, take all whose address has a folder ``alf`` and no ``raw_ephys_data``; ``["__all__"]`` takes all
+        that have an address.
         """
         types = list(dataset_types or ())
         if not types:

@@ -13,17 +13,9 @@ from labweave.settings import FILE_NAME, find_settings_file, load_settings
 
 
 def ask_settings(is_terminal: bool) -> Path | None:
-    """Ask for the ``[one]`` table of labweave.toml and write it; other tables stay as they are.
+    """Ask for the ``[one]`` table of labweave.toml, write it, and return the file; other tables stay as they are.
 
-    Parameters
-    ----------
-    is_terminal : bool
-        There is somebody to ask. Otherwise the names of the settings are printed.
-
-    Returns
-    -------
-    Path or None
-        The file, None if nothing was asked.
+    Without a terminal it prints the names of the settings, and returns None.
     """
     now = load_settings().one
     path = find_settings_file() or platformdirs.user_config_path("labweave") / FILE_NAME

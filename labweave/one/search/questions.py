@@ -37,12 +37,7 @@ DATASETS_AND_AGGREGATES = (
 
 
 class Finder:
-    """Questions to one lab database.
-
-    Parameters
-    ----------
-    connection : LabConnection
-    """
+    """Questions to one lab database."""
 
     def __init__(self, connection: LabConnection):
         self._connection = connection

@@ -50,13 +50,7 @@ _PLAIN = re.compile(r"[\w\s/:,@=~!%&;'\"<>-]*")
 
 
 def complete(term: str, terms: Iterable[str]) -> str:
-    """Return the term that a word is the only beginning of.
-
-    Raises
-    ------
-    ValueError
-        There is none, or several.
-    """
+    """Return the term that a word is the only beginning of, or raise ValueError."""
     word = term.casefold()
     terms = list(terms)
     if word in terms:
@@ -74,18 +68,10 @@ def complete(term: str, terms: Iterable[str]) -> str:
 
 
 def modern(tables: Finder, given: Mapping[str, Any], *, wildcards: bool) -> SessionFilter:
-    """Return the filter; texts are found anywhere in a name, as regular expressions with `wildcards`.
+    """Return the filter for whole terms and their values, None for a term that is left out.
 
-    Parameters
-    ----------
-    tables : Finder
-    given : mapping
-        Whole terms -> values; None leaves a term out.
-
-    Raises
-    ------
-    ValueError
-        A value that can't be understood.
+    Texts are found anywhere in a name, as regular expressions with `wildcards`. A value that can't be understood is a
+    ValueError.
     """
     given = {term: value for term, value in given.items() if value is not None}
     among = {}
@@ -121,13 +107,7 @@ def _fits_anywhere(term: str, texts: list[str], wildcards: bool) -> Callable[[st
 
 
 def names_like(tables: Finder, pattern: str) -> tuple[str, ...]:
-    """Return the file names in the tables that a regular expression fits as a whole.
-
-    Raises
-    ------
-    ValueError
-        It is not a regular expression.
-    """
+    """Return the file names in the tables that a regular expression fits as a whole."""
     try:
         fits = re.compile(pattern).fullmatch
     except re.error as error:
@@ -151,12 +131,7 @@ def _range_of(pattern: str) -> tuple[str, str | None]:
 def legacy(tables: Finder, filters: Mapping[str, Any]) -> SessionFilter:
     """Return the filter; names are whole (subject, lab) or parts (project, task, location), in any case.
 
-    Raises
-    ------
-    KeyError
-        A word that is no search term.
-    ValueError
-        A value that can't be understood.
+    A word that is no search term is a KeyError, a value that can't be understood a ValueError.
     """
     words = {word: term for term, others in LEGACY_TERMS.items() for word in (term, *others)}
     given = {words[word]: value for word, value in filters.items() if value is not None}

@@ -15,12 +15,7 @@ from labweave.one.search.rows import SessionFilter, SessionRow
 
 
 class Tables(Finder):
-    """Questions to one open database; see `open_tables`.
-
-    Parameters
-    ----------
-    database : Database
-    """
+    """Questions to one open database; see `open_tables`."""
 
     def __init__(self, database: Database):
         super().__init__(database.connection)

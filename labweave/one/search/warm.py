@@ -15,11 +15,9 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from labweave.database import Database
 from labweave.database.connection import LabConnection
 from labweave.one.search.questions import Finder
 from labweave.one.search.rows import SessionFilter, SessionRow
@@ -56,13 +54,7 @@ class _Column:
 
 
 class Sessions:
-    """All sessions.
-
-    Parameters
-    ----------
-    rows : sequence of SessionRow
-        In the order in which answers have them.
-    """
+    """All sessions, given in the order in which answers have them."""
 
     def __init__(self, rows: Sequence[SessionRow]):
         self._n = len(rows)
@@ -160,11 +152,3 @@ class Keeper:
         start = time.perf_counter()
         yield
         self._asked_s += time.perf_counter() - start
-
-
-_keepers: WeakKeyDictionary[Database, Keeper] = WeakKeyDictionary()
-
-
-def keeper_of(database: Database) -> Keeper:
-    """Return the one keeper of an open database."""
-    return _keepers.setdefault(database, Keeper(database.connection))
