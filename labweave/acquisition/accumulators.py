@@ -9,6 +9,7 @@ import datetime as dt
 import math
 from collections import namedtuple
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
 from queue import Empty
@@ -162,7 +163,7 @@ class DataFrameAccumulator(Accumulator):
     @property
     def t(self) -> np.ndarray:
         """The times of the rows as an array, in s."""
-        return self._history.last_times(len(self._history))
+        return self._history.last(which=slice(-1, None))[0]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -191,7 +192,8 @@ class DataFrameAccumulator(Accumulator):
             return self.t[rows]
         if name not in self.columns:
             raise RefusedValue(f"There is no column {name!r}. There are: {', '.join(self.columns)}.")
-        return self._history.last_column(len(self._history), self.header_dict[name] - 1)[rows]
+        place = self.header_dict[name] - 1
+        return _numbers(self._history.last(which=slice(place, place + 1))[0])[rows]
 
     def values_at_abs_time(self, time):
         """Return the last row at or before a time.
@@ -212,11 +214,10 @@ class DataFrameAccumulator(Accumulator):
         TypeError
             It is no datetime, or one with a zone.
         """
-        seconds = self._seconds(time)
-        row = self._history.find_last(seconds + _HALF_MICROSECOND)
-        if not row:
+        row = self._history.find_last(self._seconds(time) + _HALF_MICROSECOND)
+        if row < 0:
             raise NoSuchRow(f"{self.name or type(self).__name__} holds no row at or before {time}.")
-        return self._history.row_type._make(self._history.row(row))
+        return self.stored_data[row]
 
     def reset(self, monitored_headers=None):
         """Drop all rows, after `sig_acc_reset`.
@@ -245,6 +246,8 @@ class DataFrameAccumulator(Accumulator):
         """Keep the last ``max_history_if_not_running`` rows, once there are half as many more and no protocol runs."""
         most = self.max_history_if_not_running
         if len(self._history) > most * 1.5 and not self.exp.protocol_runner.running:
+            if self._journal is not None:
+                self._journal.flush(sync=False)
             self._history.keep_last(most)
             self._earlier = []
 
@@ -264,7 +267,7 @@ class DataFrameAccumulator(Accumulator):
         n_rows = min(self.fps_calc_points, len(self._history))
         if n_rows < (self.fps_calc_points if as_stytra else 2):
             return 0.0
-        duration = self._history.time(-1) - self._history.time(-n_rows)
+        duration = self.times[-1] - self.times[-n_rows]
         return (n_rows - (not as_stytra)) / duration if duration else 0.0
 
     def get_last_n(self, n=None):
@@ -297,14 +300,10 @@ class DataFrameAccumulator(Accumulator):
             n_rows = min(int(n), n_rows)
         if not n_rows:
             return None
-        if history.index is None:  # made when it is wanted: it takes as long as a thousand rows
-            history.index = pd.Index([*history.fields, "t"])
-        floats = history.last_floats(n_rows)
-        if floats is not None:
-            return pd.DataFrame(floats.T, columns=history.index, copy=False)
-        frame = pd.DataFrame(dict(enumerate(self._columns(history, n_rows))))
-        frame.columns = history.index
-        return frame
+        columns, names = history.last(n_rows), _names(history.fields)
+        if isinstance(columns, np.ndarray):
+            return pd.DataFrame(columns.T, columns=names, copy=False)
+        return pd.DataFrame(dict(zip(names, map(_numbers, columns), strict=True)))
 
     def get_last_t(self, t):
         """Return the rows of the last seconds.
@@ -330,7 +329,7 @@ class DataFrameAccumulator(Accumulator):
             return None
         if math.isinf(t):
             return self.get_last_n()
-        return self.get_last_n(self._history.count_since(self._history.time(-1) - t - _HALF_MICROSECOND))
+        return self.get_last_n(self._history.count_since(self.times[-1] - t - _HALF_MICROSECOND))
 
     def get_dataframe(self):
         """Return all rows as a DataFrame; None when there is none."""
@@ -363,28 +362,15 @@ class DataFrameAccumulator(Accumulator):
             raise UnknownFormat(f"Logs can't be saved as {format!r}. Choose one of: {', '.join(FORMATS)}.")
         try:
             for number, history in enumerate(self._earlier, 1):
-                write_log(self._named_columns(history), earlier_path(path, number), format)
+                write_log(_named_columns(history), earlier_path(path, number), format)
             saved = None
             if len(self._history):
-                saved = write_log(self._named_columns(self._history), path, format).name
+                saved = write_log(_named_columns(self._history), path, format).name
         except FileNotFoundError as error:
             raise MissingPath(str(error)) from None
         if self._journal is not None:
             self._journal.finish()
         return saved
-
-    def _named_columns(self, history: History) -> dict[str, np.ndarray]:
-        columns = self._columns(history, len(history))
-        return dict(zip((*history.fields, "t"), columns, strict=True))
-
-    @staticmethod
-    def _columns(history: History, n_rows: int) -> list[np.ndarray]:
-        with history.lock:
-            floats = history.last_floats(n_rows)
-            if floats is not None:
-                return list(floats)
-            fields = [history.last_column(n_rows, index) for index in range(len(history.fields))]
-            return [*fields, history.last_times(n_rows)]
 
     def is_empty(self) -> bool:
         """Say whether there is no row."""
@@ -641,17 +627,11 @@ class _Rows(Sequence):
         return len(self._history)
 
     def __getitem__(self, item: Any) -> Any:
-        history = self._history
         if isinstance(item, slice):
-            n_rows = len(history)
-            start, _, _ = item.indices(n_rows)
-            step_back = item.step is not None and item.step < 0
-            found = self._last(n_rows if step_back else n_rows - start)
-            return found[item] if step_back else found[: max(0, item.indices(n_rows)[1] - start)][:: item.step or 1]
-        if self._times:
-            return history.time(item)
-        values = history.row(item)
-        return self._history.row_type._make(values)
+            places = range(len(self))[item]
+            return self._between(min(places), max(places) + 1)[:: places.step] if places else []
+        time, values = self._history.row(item)
+        return time if self._times else self._history.row_type._make(values)
 
     def append(self, value: Any) -> None:
         """Add a time, then a row, as subclasses written for Stytra do; `DataFrameAccumulator.append` takes both."""
@@ -664,19 +644,34 @@ class _Rows(Sequence):
             DataFrameAccumulator.append(accumulator, times.pop(0), rows.pop(0))
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._last(len(self._history)))
+        return iter(self[:])
 
-    def _last(self, n_rows: int) -> list:
-        if self._times:
-            return self._history.last_times(n_rows).tolist()
-        row_type = self._history.row_type
-        columns = self._accumulator._columns(self._history, n_rows)[:-1]
-        if not columns:
-            return [row_type()] * n_rows if n_rows else []
-        return [row_type._make(values) for values in zip(*(column.tolist() for column in columns), strict=True)]
+    def _between(self, start: int, stop: int) -> list:
+        *columns, times = [column.tolist() for column in self._history.between(start, stop)]
+        rows = zip(*columns, strict=True) if columns else [()] * len(times)
+        return times if self._times else [*map(self._history.row_type._make, rows)]
 
     def __repr__(self) -> str:
         return f"<{len(self)} {'times' if self._times else 'rows'}>"
+
+
+@lru_cache(maxsize=64)  # making one takes as long as reading a thousand rows
+def _names(fields: tuple[str, ...]) -> pd.Index:
+    return pd.Index([*fields, "t"])
+
+
+def _named_columns(history: History) -> dict[str, np.ndarray]:
+    return dict(zip((*history.fields, "t"), map(_numbers, history.last()), strict=True))
+
+
+def _numbers(values: np.ndarray) -> np.ndarray:
+    """Return objects as floats when they are numbers and None, which are NaN then."""
+    if values.dtype.kind != "O":
+        return values
+    types = set(map(type, values))
+    if types <= {float, int, type(None), bool, np.float64, np.int64, np.bool_} and types & {float, int, np.float64}:
+        return np.array([np.nan if value is None else value for value in values], float)
+    return values
 
 
 def row_type_of(fields: Iterable[str], name: str = "s") -> Any:

@@ -1,23 +1,24 @@
 """Rows that grow for hours: taken in at constant cost, kept column by column, read from the end.
 
-New rows wait in a list and are moved, some hundred at a time, into chunks of typed columns. A chunk is
-never copied or moved again, so neither appending nor reading the end depends on how much is there.
+New rows wait in a list and are moved, some hundred at a time, into a part: an array per column. A part is never
+changed, copied or moved again, so neither appending nor reading the end depends on how much is there.
 """
 
 from __future__ import annotations
 
-import struct
+import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from labweave.acquisition.chunks import Chunk, kinds_of
 from labweave.acquisition.errors import RefusedType
 
 WAITING = 512
-CHUNK_ROWS = 4096
+Columns = np.ndarray | Sequence[np.ndarray]  # a row of one array per column where all are floats
+_ALL = slice(None)
 
 
 class History:
@@ -36,37 +37,29 @@ class History:
         Times and rows that are not in columns yet.
     fields : tuple of str
         Columns of a row, without its time.
-    index : pandas.Index or None
-        The same and ``t``, once a table was made.
+    n_dropped : int
+        Rows that were there before those that are kept.
+    lock : RLock
+        While it is held, no row gets another place.
     """
 
     def __init__(self, row_type: Any = None):
         self.row_type = row_type
         self.fields: tuple[str, ...] = row_type._fields if row_type else ()
         self.waiting: list[tuple[Any, Any]] = []
-        self.index: Any = None
+        self.n_dropped = 0
         self.lock = threading.RLock()
-        self._chunks: list[Chunk] = []
-        self._n_kept = 0  # rows in chunks, with those that were dropped from the first
-        self._n_dropped = 0  # rows at the start of the first chunk that no longer count
-        self._watcher: Callable[[Chunk, int, int], None] | None = None
+        self._parts: list[Columns] = []  # the columns of some rows each, their times last
+        self._n_settled = 0
 
     def __len__(self) -> int:
-        return self._n_kept - self._n_dropped + len(self.waiting)
+        return self._n_settled + len(self.waiting)
 
     def append(self, time: float, row: tuple) -> None:
         """Add a row of the same fields with its time."""
         self.waiting.append((time, row))  # one step, which Ctrl-C can't cut in two
         if len(self.waiting) >= WAITING:
             self.settle()
-
-    def watch(self, watcher: Callable[[Chunk, int, int], None] | None) -> None:
-        """Have a function called with chunk, start and stop of all rows, and of those that come."""
-        with self.lock:
-            if watcher is not None:
-                for chunk, start, stop in self._ranges(self._n_kept - self._n_dropped):
-                    watcher(chunk, start, stop)
-            self._watcher = watcher
 
     def settle(self) -> None:
         """Move what waits into columns.
@@ -77,57 +70,32 @@ class History:
             A time is no number, or a row has another length. Only such rows are dropped.
         """
         with self.lock:
-            n_waiting = len(self.waiting)
-            for start in range(0, n_waiting, CHUNK_ROWS):
-                self._take(min(CHUNK_ROWS, n_waiting - start))
+            if n_rows := len(self.waiting):
+                self._parts.append(self._columns_of(0, n_rows))
+                self._n_settled += n_rows
+                del self.waiting[:n_rows]
 
-    def _take(self, n_rows: int) -> None:
-        """Move the first waiting rows into the last chunk, or into a new one where they don't fit."""
-        waiting = self.waiting[:n_rows]
-        done = 0
-        try:
-            while done < n_rows:
-                chunk = self._chunks[-1] if self._chunks else None
-                if chunk is None:
-                    self._check(waiting, 0)
-                    chunk = self._open_chunk(kinds_of([row for _, row in waiting]))
-                elif chunk.n_rows == chunk.capacity:
-                    chunk = self._open_chunk(chunk.kinds)
-                stop = min(n_rows, done + chunk.capacity - chunk.n_rows)
-                times, rows = zip(*waiting[done:stop], strict=True)
-                try:
-                    chunk.add(rows, times)
-                except (struct.error, OverflowError, TypeError, ValueError):
-                    self._check(waiting[done:stop], done)
-                    chunk = self._open_chunk(kinds_of(rows))
-                    chunk.add(rows, times)
-                done = stop
-                self._n_kept += len(rows)
-                if self._watcher is not None:
-                    self._watcher(chunk, chunk.n_rows - len(rows), chunk.n_rows)
-        finally:
-            del self.waiting[:done]
+    def _columns_of(self, start: int, stop: int) -> Columns:
+        """Return the columns of waiting rows, their times as the last."""
+        times, rows = zip(*self.waiting[start:stop], strict=True)
+        if set(map(type, times)) != {float} or set(map(len, rows)) != {len(self.fields)}:
+            self._refuse_wrong_rows()
+        if set(map(type, chain.from_iterable(rows))) == {float}:
+            return np.array([*zip(*rows, strict=True), times])
+        return [*map(_array, zip(*rows, strict=True)), np.array(times, float)]
 
-    def _open_chunk(self, kinds: str) -> Chunk:
-        if self._chunks:
-            self._chunks[-1].close()
-            if not self._chunks[-1].n_rows:
-                self._chunks.pop()
-        chunk = Chunk(kinds, CHUNK_ROWS)
-        self._chunks.append(chunk)
-        return chunk
-
-    def _check(self, waiting: Sequence[tuple[Any, Any]], start: int) -> None:
-        """Drop rows that can't be kept, and say which; `waiting` are those from `start` on."""
+    def _refuse_wrong_rows(self) -> None:
+        """Drop waiting rows that can't be kept, and say which."""
+        waiting = self.waiting[:]
         wrong = [
             index for index, (time, row) in enumerate(waiting) if not _is_number(time) or len(row) != len(self.fields)
         ]
         if not wrong:
             return
         for index in reversed(wrong):
-            del self.waiting[start + index]
+            del self.waiting[index]
         time, row = waiting[wrong[0]]
-        which = f"Row {self._n_kept - self._n_dropped + wrong[0]}"
+        which = f"Row {self._n_settled + wrong[0]}"
         if len(wrong) > 1:
             which += f", the first of {len(wrong)} such rows,"
         if not _is_number(time):
@@ -137,118 +105,75 @@ class History:
     def keep_last(self, n_rows: int) -> None:
         """Drop all but the last rows."""
         with self.lock:
-            excess = len(self) - n_rows
-            kept = self._n_kept - self._n_dropped
-            if excess >= kept:
-                self._chunks, self._n_kept, self._n_dropped = [], 0, 0
-                del self.waiting[: excess - kept]
-                return
-            self._n_dropped += max(excess, 0)
-            while self._chunks and self._n_dropped >= self._chunks[0].n_rows:
-                gone = self._chunks.pop(0)
-                self._n_dropped -= gone.n_rows
-                self._n_kept -= gone.n_rows
-
-    def last_times(self, n_rows: int) -> np.ndarray:
-        """Return the times of the last rows, in s."""
-        with self.lock:
             self.settle()
-            parts = [chunk.times()[start:stop] for chunk, start, stop in self._ranges(n_rows)]
-        return parts[0].copy() if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0)
+            excess = max(self._n_settled - n_rows, 0)
+            self._n_settled -= excess
+            self.n_dropped += excess
+            while excess:
+                n_first = len(self._parts[0][-1])
+                if n_first > excess:
+                    self._parts[0] = _cut(self._parts[0], excess, n_first)
+                    return
+                del self._parts[0]
+                excess -= n_first
 
-    def last_column(self, n_rows: int, index: int) -> np.ndarray:
-        """Return a column of the last rows."""
+    def between(self, start: int, stop: int, which: slice = _ALL) -> Columns:
+        """Return the columns of some rows, their times as the last; or only which of these are wanted."""
         with self.lock:
-            self.settle()
-            return _joined([chunk.column(index)[start:stop] for chunk, start, stop in self._ranges(n_rows)])
+            end, found = self._n_settled, []
+            if max(start, end) < stop:
+                found.append(self._columns_of(max(start - end, 0), stop - end)[which])
+            for part in reversed(self._parts):
+                if end <= start:
+                    break
+                first = end - len(part[-1])
+                if first < stop:
+                    found.append(_cut(part[which], max(start - first, 0), stop - first))
+                end = first
+        found.reverse()
+        if all(isinstance(part, np.ndarray) for part in found):
+            return np.concatenate(found, axis=1) if found else np.empty((len(self.fields) + 1, 0))[which]
+        return [_joined(columns) for columns in zip(*found, strict=True)]
 
-    def last_floats(self, n_rows: int) -> np.ndarray | None:
-        """Return columns and times of the last rows below each other; None when not all are floats."""
+    def last(self, n_rows: int | None = None, which: slice = _ALL) -> Columns:
+        """Return columns, as `between` does, of the last rows; of all without a number."""
         with self.lock:
-            self.settle()
-            ranges = self._ranges(n_rows)
-            blocks = [chunk.floats() for chunk, _, _ in ranges]
-            if any(block is None for block in blocks):
-                return None
-            found, at = np.empty((len(self.fields) + 1, sum(stop - start for _, start, stop in ranges))), 0
-            for block, (_, start, stop) in zip(blocks, ranges, strict=True):
-                found[:, at : at + stop - start] = block[:, start:stop]  # type: ignore[index]
-                at += stop - start
-            return found
+            stop = len(self)
+            return self.between(0 if n_rows is None else max(stop - n_rows, 0), stop, which)
 
-    def row(self, index: int) -> list:
-        """Return the values of one row; negative counts from the end."""
+    def row(self, index: int) -> tuple[float, Sequence[Any]]:
+        """Return time and values of one row; a negative index counts from the end."""
         with self.lock:
-            behind = self._behind(index)
-            if behind <= len(self.waiting):
-                return list(self.waiting[-behind][1])
-            chunk, left = self._from_end(behind - len(self.waiting))
-            return chunk.row(chunk.n_rows - left)
-
-    def time(self, index: int) -> float:
-        """Return the time of one row, in s; negative counts from the end."""
-        with self.lock:
-            behind = self._behind(index)
-            if behind <= len(self.waiting):
-                return float(self.waiting[-behind][0])
-            chunk, left = self._from_end(behind - len(self.waiting))
-            return float(chunk.times()[chunk.n_rows - left])
-
-    def _behind(self, index: int) -> int:
-        """Return which row from the end an index means, from 1 on."""
-        n_rows = len(self)
-        behind = -index if index < 0 else n_rows - index
-        if not 0 < behind <= n_rows:
-            raise IndexError(f"There are {n_rows} rows, not one at {index}.")
-        return behind
-
-    def _from_end(self, behind: int) -> tuple[Chunk, int]:
-        """Return the chunk of a row counted from the end of all chunks, and its place from the end of that chunk."""
-        for chunk in reversed(self._chunks):
-            if behind <= chunk.n_rows:
-                return chunk, behind
-            behind -= chunk.n_rows
-        raise AssertionError
+            n_rows = len(self)
+            if not -n_rows <= index < n_rows:
+                raise IndexError(f"There are {n_rows} rows, not one at {index}.")
+            index %= n_rows
+            if index >= self._n_settled:
+                time, row = self.waiting[index - self._n_settled]
+                return float(time), row
+            *values, time = [column.tolist()[0] for column in self.between(index, index + 1)]
+            return time, values
 
     def find_last(self, time: float) -> int:
-        """Return the row, counted from the end (-1 is the last), that is the last one at or before a time; 0: none."""
-        with self.lock:
-            self.settle()
-            behind = 0
-            for chunk, first in self._backwards():
-                times = chunk.times()[first:]
-                if times[0] <= time:
-                    return -(behind + len(times) - int(np.searchsorted(times, time, side="right"))) - 1
-                behind += len(times)
-        return 0
+        """Return the last row at or before a time; -1 when there is none."""
+        return self._last_that(lambda times: times <= time)
 
     def count_since(self, time: float) -> int:
         """Return how many rows at the end are not before a time."""
+        return len(self) - 1 - self._last_that(lambda times: times < time)
+
+    def _last_that(self, fits: Callable[[np.ndarray], np.ndarray]) -> int:
+        """Return the last row whose time fits; -1 when there is none."""
         with self.lock:
-            self.settle()
-            n_rows = 0
-            for chunk, start in self._backwards():
-                before = np.flatnonzero(chunk.times()[start:] < time)
-                if len(before):
-                    return n_rows + chunk.n_rows - start - int(before[-1]) - 1
-                n_rows += chunk.n_rows - start
-        return n_rows
-
-    def _backwards(self) -> Iterator[tuple[Chunk, int]]:
-        """Yield the chunks from the last to the first, with the row of each that counts first."""
-        for index in reversed(range(len(self._chunks))):
-            yield self._chunks[index], 0 if index else self._n_dropped
-
-    def _ranges(self, n_rows: int) -> list[tuple[Chunk, int, int]]:
-        """Return chunk, start and stop of the last rows that don't wait, in order."""
-        found = []
-        for chunk, first in self._backwards():
-            if n_rows <= 0:
-                break
-            start = max(first, chunk.n_rows - n_rows)
-            found.append((chunk, start, chunk.n_rows))
-            n_rows -= chunk.n_rows - start
-        return found[::-1]
+            self._refuse_wrong_rows()
+            waiting = np.array([time for time, _ in self.waiting], float)
+            start = self._n_settled + len(waiting)
+            for times in chain([waiting], (part[-1] for part in reversed(self._parts))):
+                start -= len(times)
+                found = np.flatnonzero(fits(times))
+                if len(found):
+                    return start + int(found[-1])
+        return -1
 
 
 def _is_number(time: Any) -> bool:
@@ -256,20 +181,32 @@ def _is_number(time: Any) -> bool:
     return isinstance(time, (float, np.floating, np.integer)) or (isinstance(time, int) and abs(time) < 1e308)
 
 
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Return parts of a column as one, of the kind that holds them all."""
-    kinds = {part.dtype.kind for part in parts}
-    if not parts:
-        return np.empty(0)
-    if "O" in kinds and kinds != {"O"}:
-        parts = [part.astype(object) if part.dtype.kind != "O" else part for part in parts]
-    joined = np.concatenate(parts)
-    return _numbers(joined) if joined.dtype.kind == "O" else joined
-
-
-def _numbers(values: np.ndarray) -> np.ndarray:
-    """Return objects as floats when they are numbers and None: what pandas makes of them."""
+def _array(values: tuple) -> np.ndarray:
+    """Return values of a column as booleans, int64 or floats where these hold all of them exactly, else as objects."""
     types = set(map(type, values))
-    if types <= {float, int, type(None), bool, np.float64, np.int64, np.bool_} and types & {float, int, np.float64}:
-        return np.array([np.nan if value is None else value for value in values], float)
-    return values
+    dtype: Any = object
+    if types <= {bool, np.bool_}:
+        dtype = bool
+    elif all(issubclass(kind, (int, np.integer, np.bool_)) for kind in types):
+        dtype = np.int64
+    elif all(issubclass(kind, (float, int, np.floating, np.integer, np.bool_)) for kind in types):
+        dtype = float
+    with contextlib.suppress(OverflowError):
+        if dtype is not object:
+            return np.array(values, dtype)
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def _cut(part: Columns, start: int, stop: int) -> Columns:
+    if isinstance(part, np.ndarray):
+        return part[:, start:stop]
+    return [column[start:stop] for column in part]
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return parts of a column as one array, of the kind that holds them all."""
+    if len({part.dtype.kind == "O" for part in parts}) > 1:
+        parts = [part.astype(object) for part in parts]
+    return np.concatenate(parts)

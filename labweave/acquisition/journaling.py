@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from labweave.acquisition.chunks import Chunk
 from labweave.acquisition.history import History
 from labweave.errors import LabweaveError
 from labweave.formats.stytra.journal import SUFFIX, JournalWriter
@@ -33,15 +32,14 @@ class Journal:
     def __init__(self, path: str | Path, describe: Callable[[], tuple[str, str | None]], is_running: Callable):
         self.path = Path(f"{path}{SUFFIX}")
         self._describe, self._is_running = describe, is_running
-        self._writer: JournalWriter | None = None
         self._history: History | None = None
+        self._n_done = 0  # rows of the history that are in the journal, or in a saved file
         self._has_begun = False
-        self._n_saved = 0  # rows that a saved file holds
         self._was_saved = False
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._failed = False
-        self._writer = JournalWriter(self.path)
+        self._writer: JournalWriter | None = JournalWriter(self.path)
         self._thread = threading.Thread(target=self._work, name=f"journal of {self.path.name}", daemon=True)
         self._thread.start()
 
@@ -49,40 +47,49 @@ class Journal:
         """Write the rows of another table from now on; what was written of earlier ones stays."""
         with self._lock:
             self.flush()
-            if self._history is not None:
-                self._history.watch(None)
-            self._history, self._n_saved = history, 0
-            if self._writer is not None:
-                self._begin()
+            self._history, self._n_done, self._has_begun = history, 0, False
 
     def restart(self) -> None:
         """Forget what was written: its rows are no longer wanted."""
         with self._lock:
-            if self._history is not None:
-                self._history.watch(None)
             self._history = None
             self._remove()
 
-    def flush(self) -> None:
-        """Write what is there now, and wait until the disk has it."""
-        with self._lock:
-            history = self._history
-            if history is None:
+    def flush(self, sync: bool = True) -> None:
+        """Write the rows that came since the last time; with `sync`, wait until the disk has them."""
+        try:
+            with self._lock:
+                self._write()
+                if sync and self._writer is not None:
+                    self._writer.sync()
+        except OSError as error:
+            self._complain(error)
+
+    def _write(self) -> None:
+        history = self._history
+        if history is None:
+            return
+        with history.lock:
+            n_rows = history.n_dropped + len(history)
+            if n_rows == self._n_done:
                 return
             if self._writer is None:
-                if len(history) <= self._n_saved or (self._was_saved and not self._is_running()):
+                if self._was_saved and not self._is_running():
                     return
-                self._writer = JournalWriter(self.path)
-                self._begin()
-            history.settle()
-            self._writer.sync()
+                self._writer, self._n_done = JournalWriter(self.path), 0  # it gets the saved rows, too
+            start, stop = self._n_done - history.n_dropped, n_rows - history.n_dropped
+            *columns, times = history.between(max(start, 0), stop)
+        if not self._has_begun:  # only now is it sure which start the times count from
+            self._writer.begin(*self._describe(), history.fields)
+            self._has_begun = True
+        self._writer.write("".join(column.dtype.kind for column in columns).lower(), columns, times)
+        self._n_done = n_rows
 
     def finish(self) -> None:
         """Remove the file: all rows are in a saved one. Rows that come while the protocol runs begin a new one."""
         with self._lock:
             if self._history is not None:
-                self._history.watch(None)
-                self._n_saved = len(self._history)
+                self._n_done = self._history.n_dropped + len(self._history)
             self._was_saved = True
             self._remove()
 
@@ -92,40 +99,22 @@ class Journal:
         self._thread.join()
         with self._lock:
             self.flush()
-            if self._history is not None:
-                self._history.watch(None)
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
 
     def _remove(self) -> None:
+        self._has_begun = False
         if self._writer is not None:
             self._writer.close()
             self._writer = None
             self.path.unlink(missing_ok=True)
 
-    def _begin(self) -> None:
-        """Write the table from its first row on; only then is it sure which start its times count from."""
-        assert self._history is not None
-        self._has_begun = False
-        self._history.watch(self._write)
-
-    def _write(self, chunk: Chunk, start: int, stop: int) -> None:
-        if self._writer is not None and self._history is not None and stop > start:
-            columns = [chunk.column(index)[start:stop] for index in range(len(chunk.kinds))]
-            try:
-                if not self._has_begun:
-                    self._writer.begin(*self._describe(), self._history.fields)
-                    self._has_begun = True
-                self._writer.write(chunk.kinds, columns, chunk.times()[start:stop])
-            except OSError as error:
-                self._complain(error)
-
     def _work(self) -> None:
         while not self._stop.wait(INTERVAL_S):
             try:
                 self.flush()
-            except (OSError, LabweaveError) as error:
+            except LabweaveError as error:
                 self._complain(error)
 
     def _complain(self, error: Exception) -> None:

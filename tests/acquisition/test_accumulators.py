@@ -19,11 +19,12 @@ from labweave.acquisition import (
     NamedTupleQueue,
     QueueDataAccumulator,
 )
-from labweave.acquisition.history import CHUNK_ROWS, WAITING
+from labweave.acquisition.history import WAITING
 from labweave.errors import LabweaveError
 from labweave.formats.stytra import read_log
 
 Row = namedtuple("Row", "x y")
+MANY = 8 * WAITING
 S = dt.timedelta(seconds=1)
 
 
@@ -145,12 +146,12 @@ def test_trimming(experiment):  # 15, 16
     assert max(lengths) == 15
     assert log["x"].tolist() == list(range(40 - lengths[-1], 40))
     experiment.protocol_runner.running = True
-    for index in range(3 * CHUNK_ROWS):
+    for index in range(3 * MANY):
         log.update_list(index / 10, Row(index, 0.0))
-    assert len(log.stored_data) == lengths[-1] + 3 * CHUNK_ROWS
+    assert len(log.stored_data) == lengths[-1] + 3 * MANY
     experiment.protocol_runner.running = False
     log.update_list(0.0, Row(-1, 0.0))
-    assert log["x"].tolist() == [*range(3 * CHUNK_ROWS - 9, 3 * CHUNK_ROWS), -1]
+    assert log["x"].tolist() == [*range(3 * MANY - 9, 3 * MANY), -1]
 
 
 def test_a_queue_whose_rows_change(experiment, tmp_path):  # 17, 18
@@ -263,7 +264,7 @@ def test_frame_rates(experiment):
     assert (rates.stored_data, rates.times) == ([103.0, 104.0, 105.0, 106.0, 107.0, 108.0], [3, 4, 5, 6, 7, 8])
 
 
-@pytest.mark.parametrize("n_rows", [5, WAITING + 3, 2 * CHUNK_ROWS + 77])
+@pytest.mark.parametrize("n_rows", [5, WAITING + 3, 2 * MANY + 77])
 def test_what_comes_back_is_what_pandas_makes_of_the_rows(experiment, n_rows):
     """Types may change while rows come, as from 0 to 0.5; pandas' own inference is the truth."""
     kind = namedtuple("Mixed", "whole real late flag text gap")
@@ -371,7 +372,7 @@ def test_memory_is_set_by_the_data(experiment):
     log = EstimatorLog(experiment=experiment)
     log.update_list(0.0, wide(*[0.5] * 20))
     tracemalloc.start()
-    n_rows = 5 * CHUNK_ROWS
+    n_rows = 5 * MANY
     for n in range(n_rows):
         log.update_list(n / 1000, wide(*[n / 3] * 20))
     log._history.settle()
