@@ -11,16 +11,13 @@ the last `efel_session`.
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import inspect
+import re
 import tempfile
-import textwrap
 import threading
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -56,7 +53,7 @@ def _make_ready() -> None:
         from efel import cppcore
 
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-            file.writelines(f"{name}\n" for name in _dependencies())
+            file.writelines(f"{chain}\n" for chain in _dependencies())
             file.flush()
             cppcore.Initialize(file.name, "log")
         _is_ready = True
@@ -68,7 +65,7 @@ def _put_back() -> None:
     if _is_ready:
         from efel import cppcore
 
-        cppcore.Initialize(_dependency_file(), "log")
+        cppcore.Initialize(str(_own_dependencies()), "log")
         _is_ready = False
 
 
@@ -110,31 +107,25 @@ def call_efel(grid: Grid, voltage, current, efeatures, settings, lists) -> dict[
     complete = efel.Settings()
     for name, value in settings.items():
         complete.set_setting(name, value)
-    chain = _needed(tuple(efeatures))
-    lists = {"T": grid.t_list, "V": voltage.tolist(), **lists}
-    if any(name in chain for name in _OF_THE_CURRENT):
-        lists["I"] = grid.interpolate(current).tolist()
+    lists = {"T": grid.t_list, "V": voltage.tolist(), "I": grid.interpolate(current).tolist(), **lists}
     with efel_session():
         _make_ready()
         cppcore.Clear()
         _hand_over(vars(complete), lists)
-        found: dict[str, Any] = {name: _from_core(name) for name in chain}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of empty slices and old names; a missing value is None
-            for name in efeatures:
-                if name in pyfeatures.all_pyfeatures:
-                    found[name] = getattr(pyfeatures, name)()
-    return {name: _as_array(found[name]) for name in efeatures}
+            return {
+                name: _as_array(getattr(pyfeatures, name)() if name in pyfeatures.all_pyfeatures else _from_core(name))
+                for name in efeatures
+            }
 
 
 def known_efeatures() -> frozenset[str]:
     """Names of all features."""
     from efel import pyfeatures
 
-    return frozenset(_in_order()) | frozenset(pyfeatures.all_pyfeatures)
-
-
-_OF_THE_CURRENT = ("current", "current_base", "steady_state_current_stimend")
+    in_core = (chain.partition("#")[0].rpartition(":")[2] for chain in _dependencies())
+    return frozenset(in_core) | frozenset(pyfeatures.all_pyfeatures)
 
 
 def _hand_over(settings: dict, lists: dict) -> None:
@@ -166,86 +157,15 @@ def _as_array(value) -> np.ndarray | None:
     return np.array([float(item) for item in np.atleast_1d(value) if item is not None], dtype=np.float64)
 
 
-def _dependency_file() -> str:
+def _own_dependencies() -> Path:
     import efel
 
-    return efel.get_settings().dependencyfile_path
+    return Path(efel.get_settings().dependencyfile_path)
 
 
 @cache
-def _dependencies() -> dict[str, list[str]]:
-    """Features of eFEL's core with their library (Library:name), and those that each needs, without interpolation."""
-    needed = {}
-    for line in Path(_dependency_file()).read_text(encoding="utf-8").splitlines():
-        name, *others = ("".join(line.split())).split("#")
-        if name and not name.endswith(":interpolate"):
-            needed[name] = [other for other in others if not other.endswith(":interpolate")]
-    return needed
-
-
-@cache
-def _in_order() -> dict[str, list[str]]:
-    """Features of the core, each behind those that it needs."""
-    ordered: dict[str, list[str]] = {}
-
-    def place(entry):
-        others = _dependencies()[entry]
-        for other in others:
-            if _bare(other) not in ordered:
-                place(other)
-        ordered[_bare(entry)] = [_bare(other) for other in others]
-
-    for entry in _dependencies():
-        place(entry)
-    return ordered
-
-
-def _bare(entry: str) -> str:
-    return entry.rpartition(":")[2]
-
-
-@cache
-def _needed(efeatures: tuple[str, ...]) -> dict[str, None]:
-    """Features to ask the core for, in order: the wanted ones, and what these and the ones in Python need."""
-    from efel import pyfeatures
-
-    wanted: set[str] = set()
-    open_ends = [
-        needed
-        for name in efeatures
-        for needed in (_asked_by(name) if name in pyfeatures.all_pyfeatures else frozenset([name]))
-    ]
-    while open_ends:
-        name = open_ends.pop()
-        if name not in wanted:
-            wanted.add(name)
-            open_ends += _in_order()[name]
-    return {name: None for name in _in_order() if name in wanted}
-
-
-@cache
-def _asked_by(name: str) -> frozenset[str]:
-    """Features of the core that one written in Python asks for: the names in its source and in what it calls.
-
-    All of them when there is no source, as for a registered function of a notebook.
-    """
-    from efel import pyfeatures
-
-    found: set[str] = set()
-    seen: set[str] = set()
-    functions = [getattr(pyfeatures, name)]
-    while functions:
-        function = inspect.unwrap(functions.pop())
-        if not inspect.isfunction(function) or function.__qualname__ in seen:
-            continue
-        seen.add(function.__qualname__)
-        try:
-            tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-        except (OSError, SyntaxError):
-            return frozenset(_in_order())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and node.value in _in_order():
-                found.add(str(node.value))
-            elif isinstance(node, ast.Name):
-                functions.append(function.__globals__.get(node.id))
-    return frozenset(found)
+def _dependencies() -> tuple[str, ...]:
+    """Return the features of eFEL's core, each as ``Library:name#Library:needed...``, without interpolation."""
+    lines = ("".join(line.split()) for line in _own_dependencies().read_text(encoding="utf-8").splitlines())
+    chains = (re.sub(r"#\w+:interpolate\b", "", line) for line in lines)
+    return tuple(chain for chain in chains if chain and not chain.endswith(":interpolate"))
