@@ -32,12 +32,11 @@ class HDF5ArrayCodec(dj.Codec):
 
     def decode(self, stored, *, key=None, context=None):
         """Return the array."""
-        from labweave.formats.axopy.arrays import ArrayFile
+        from labweave.formats.axopy.arrays import read_one_of_many
 
         folder, name = find_stored(stored, (Source & {"source": stored["source"]}).fetch1("location"))
         try:
-            with ArrayFile(folder, name) as file:
-                array = file.read(stored["dataset"])
+            array = read_one_of_many(folder, name, stored["dataset"])
         except FileNotFoundError:
             raise ReadError(folder / name, "the file is gone", GONE) from None
         if hashlib.sha256(array.tobytes()).hexdigest() != stored["sha256"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,6 +52,8 @@ class ArrayFile:
     folder : Path or zipfile.Path
     name : str
         Of the file.
+    known : Journal, optional
+        The journal as it was read earlier: only what was added since is read.
 
     Raises
     ------
@@ -61,11 +63,11 @@ class ArrayFile:
         It is no HDF5 file, or not a complete one.
     """
 
-    def __init__(self, folder: Any, name: str):
+    def __init__(self, folder: Any, name: str, known: Journal | None = None):
         self.path, self._array = folder / name, name.removesuffix(SUFFIX)
         self._file: h5py.File | None = None
         # The journal first: a writer empties it only after its arrays have reached the file.
-        self._journal: Journal | None = open_journal(folder)
+        self.journal = open_journal(folder, known)
         try:
             self._file = self._open_file()
         except FileNotFoundError:
@@ -97,8 +99,8 @@ class ArrayFile:
         """Close the file."""
         if self._file is not None:
             self._file.close()
-        if self._journal is not None:
-            self._journal.close()
+        if self.journal is not None:
+            self.journal.close()
 
     def __enter__(self) -> ArrayFile:
         return self
@@ -123,21 +125,26 @@ class ArrayFile:
         ReadError
             It is not the file that the journal goes with: an older copy, or it has another array of some trial.
         """
-        n_before = 0 if self._journal is None else self._journal.start.n_datasets.get(self._array, 0)
+        n_before = 0 if self.journal is None else self.journal.start.n_datasets.get(self._array, 0)
         if len(self._stored) < n_before:
             raise ReadError(
                 self.path,
                 f"damaged: it has {len(self._stored)} datasets, and had {n_before} before the trials of the journal",
                 "Is it an older copy? Copy it again.",
             )
-        for name in self._stored.intersection(self._journaled()):
+        for name in self._stored.keys() & self._journaled():
             self.read(name)
 
-    def unstored(self) -> dict[str, EncodedArray]:
-        """Return the arrays that only the journal holds, after `check`."""
+    def unstored(self) -> list[str]:
+        """Return the names of the datasets that only the journal holds, after `check`."""
         self.check()
-        assert self._journal is not None
-        return {name: self._journal.read(self._array, name) for name in self._journaled() if name not in self._stored}
+        return [name for name in self._journaled() if name not in self._stored]
+
+    def encoded(self, names: Iterable[str]) -> Iterator[tuple[str, EncodedArray]]:
+        """Yield datasets of the journal, each with its name."""
+        assert self.journal is not None
+        for name in names:
+            yield name, self.journal.read(self._array, name)
 
     def read(self, dataset: str) -> np.ndarray:
         """Return a whole dataset, shape and dtype as it was written.
@@ -173,26 +180,43 @@ class ArrayFile:
             yield ArrayFacts(row, array.shape, array.dtype.str, hashlib.sha256(array.tobytes()).hexdigest())
 
     @cached_property
-    def _stored(self) -> set[str]:
+    def _root(self) -> h5g.GroupID | None:
+        return None if self._file is None else h5g.open(self._file.id, b"/")
+
+    @cached_property
+    def _stored(self) -> dict[str, int]:
+        """The names at the top of the file, and what kind of link each is."""
+        links: dict[str, int] = {}
+
+        def take(name: bytes, info: Any) -> None:
+            links[name.decode()] = info.type
+
         try:
-            return set() if self._file is None else set(self._file)
+            if self._root is not None:
+                self._root.links.iterate(take, info=True)
         except _DAMAGED as error:
             raise ReadError(self.path, f"the file is damaged ({error})", "Copy it again.") from None
+        return links
 
-    def _journaled(self) -> Iterable[str]:
-        return () if self._journal is None else self._journal.arrays.get(self._array, {}).keys()
+    def _journaled(self) -> Collection[str]:
+        return () if self.journal is None else self.journal.arrays.get(self._array, {}).keys()
 
     def _from_journal(self, dataset: str) -> np.ndarray:
-        assert self._journal is not None
-        array = self._journal.read(self._array, dataset)
+        assert self.journal is not None
+        array = self.journal.read(self._array, dataset)
         dtype = _decode_type(array.type).dtype
         return _plain(np.frombuffer(bytearray(array.content), dtype).reshape(array.shape))
 
     def _from_file(self, dataset: str) -> np.ndarray:
         opened = self._open(dataset)
-        dtype, shape, space = opened.dtype, opened.shape, opened.get_create_plist()
+        stored_type, shape = opened.get_type(), opened.shape
+        dtype, is_numpys = _dtype_of(stored_type.encode())
         n_bytes = dtype.itemsize * math.prod(shape)
-        if space.get_layout() == h5d.VIRTUAL or space.get_external_count():
+        if (
+            n_bytes
+            and opened.get_offset() is None  # contiguous data in this file have one
+            and ((space := opened.get_create_plist()).get_layout() == h5d.VIRTUAL or space.get_external_count())
+        ):
             raise ReadError(
                 self.path, f"the dataset {dataset} takes its data from other files", "Copy the data into it."
             )
@@ -208,12 +232,12 @@ class ArrayFile:
             return np.asarray(h5py.Dataset(opened).asstr()[()]).astype("U")
         values = np.empty(shape, dtype)
         if n_bytes:
-            opened.read(h5s.ALL, h5s.ALL, values)
+            opened.read(h5s.ALL, h5s.ALL, values, stored_type if is_numpys else None)
         return _plain(values)
 
     def _open(self, dataset: str) -> h5d.DatasetID:
         """Open a dataset by its path; every step of it must lie in this file."""
-        place: Any = None if self._file is None else h5g.open(self._file.id, b"/")
+        place: Any = self._root
         for part in dataset.strip("/").split("/"):
             name = part.encode()
             if not isinstance(place, h5g.GroupID) or not name or not place.links.exists(name):
@@ -254,7 +278,7 @@ def encode_array(data: Any, name: str) -> EncodedArray:
     return EncodedArray(kind, array.shape, array.tobytes())
 
 
-def add_datasets(path: Any, arrays: dict[str, EncodedArray]) -> None:
+def add_datasets(path: Any, arrays: Iterable[tuple[str, EncodedArray]]) -> None:
     """Add datasets to an HDF5 file, which is made when it is missing: contiguous and without times, as AxoPy's.
 
     Raises
@@ -263,7 +287,7 @@ def add_datasets(path: Any, arrays: dict[str, EncodedArray]) -> None:
         There is a dataset of this name.
     """
     with h5py.File(path, "a", libver=FORMAT) as file:
-        for name, array in arrays.items():
+        for name, array in arrays:
             space = h5s.create_simple(array.shape) if array.shape else h5s.create(h5s.SCALAR)
             kind = _decode_type(array.type)
             try:
@@ -304,7 +328,7 @@ def write_hdf5(filepath, data, dataset="data"):
     array([[1, 2],
            [3, 4]])
     """
-    add_datasets(filepath, {dataset: encode_array(data, dataset)})
+    add_datasets(filepath, [(dataset, encode_array(data, dataset))])
 
 
 def read_hdf5(filepath, dataset="data"):
@@ -339,6 +363,15 @@ def read_hdf5(filepath, dataset="data"):
         return file.read(dataset)
 
 
+def read_one_of_many(folder: Any, name: str, dataset: str) -> np.ndarray:
+    """Read a dataset as `read_hdf5`; the journal that was read for the last one is remembered."""
+    with ArrayFile(folder, name, _last_journal.get(folder)) as file:
+        _last_journal.clear()
+        if file.journal is not None and isinstance(folder, Path):
+            _last_journal[folder] = file.journal
+        return file.read(dataset)
+
+
 def _plain(values: np.ndarray) -> np.ndarray:
     """Return values in numpy's own types: text decoded, dates without what h5py notes about them."""
     if values.dtype.kind in "mM":
@@ -356,6 +389,14 @@ def _decode_type(encoded: bytes) -> Any:
     return h5t.decode(encoded)
 
 
+@lru_cache(maxsize=64)
+def _dtype_of(encoded: bytes) -> tuple[np.dtype, bool]:
+    """Return numpy's dtype for a type, and whether its bytes are the same: then HDF5 need not convert them."""
+    kind = _decode_type(encoded)
+    return kind.dtype, kind == h5t.py_create(kind.dtype, logical=True)
+
+
+_last_journal: dict[Path, Journal] = {}  # at most one
 _PROPERTIES = h5p.create(h5p.DATASET_CREATE)
 _PROPERTIES.set_obj_track_times(False)
 _MAKE_GROUPS = h5p.create(h5p.LINK_CREATE)

@@ -18,6 +18,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -39,6 +40,16 @@ class EncodedArray(NamedTuple):
     type: bytes
     shape: tuple[int, ...]
     content: bytes
+
+
+class _Place(NamedTuple):
+    """Where an array is: `start` is in the content of the record at `record`."""
+
+    type: bytes
+    shape: tuple[int, ...]
+    record: int
+    start: int
+    n_bytes: int
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,12 @@ class JournalWriter:
 class Journal:
     """A journal, open for reading; a context manager.
 
+    Parameters
+    ----------
+    file : binary file
+    known : Journal, optional
+        One that was read earlier, open or closed. Where it is the beginning of this one, only the rest is read.
+
     Attributes
     ----------
     start : Start
@@ -129,31 +146,47 @@ class Journal:
         What is wrong with it; trials may be lost. A last record that is cut is not: its `write` never returned.
     """
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: BinaryIO, known: Journal | None = None):
         self._file = file
         self._size = file.seek(0, io.SEEK_END)
         self.start = Start()
         self.texts: list[dict[str, str]] = []
-        self.arrays: dict[str, dict[str, tuple[bytes, tuple[int, ...], int, int]]] = {}
+        self.arrays: dict[str, dict[str, _Place]] = {}
         self.damage = ""
-        digest, position = hashlib.sha256(), 0
+        self._digest = hashlib.sha256()
+        self._ends: dict[int, bytes] = {}  # heads of the first and of the last record, by position
+        position = 0
+        if known is not None and self._begins_with(known):
+            position = self._continue(known)
         while content := self._content_at(position):
             try:
                 self._take(content, position)
             except (ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as error:
                 self.damage = f"its record at byte {position} makes no sense ({error})"
                 break
-            digest.update(struct.pack("<QI", len(content), zlib.crc32(content)))
+            head = _HEAD.pack(_MARK, zlib.crc32(content), len(content))
+            self._digest.update(head)
+            self._ends = {**dict(list(self._ends.items())[:1]), position: head}
             position += _HEAD.size + len(content)
         if not self.damage and (position == 0 or self._has_record_behind(position)):
             self.damage = f"its record at byte {position} is damaged"
-        self.state = digest.hexdigest()
+        self._position = position
+        self.state = self._digest.hexdigest()
 
     def read(self, array: str, dataset: str) -> EncodedArray:
-        """Return an array that is in it."""
-        kind, shape, position, n_bytes = self.arrays[array][dataset]
-        self._file.seek(position)
-        return EncodedArray(kind, shape, self._file.read(n_bytes))
+        """Return an array that is in it.
+
+        Raises
+        ------
+        ReadError
+            Its record has been damaged since the journal was read.
+        """
+        place = self.arrays[array][dataset]
+        content = self._content_at(place.record)
+        array_content = content[place.start : place.start + place.n_bytes]
+        if len(array_content) < place.n_bytes or not content:
+            raise ReadError(NAME, f"its record at byte {place.record} is damaged", "Copy it again.")
+        return EncodedArray(place.type, place.shape, array_content)
 
     def close(self) -> None:
         """Close the file."""
@@ -165,10 +198,25 @@ class Journal:
     def __exit__(self, *exc_info) -> None:
         self._file.close()
 
+    def _begins_with(self, known: Journal) -> bool:
+        """Say whether this journal goes on where another one ended: a writer only ever adds to a journal."""
+        return not known.damage and all(
+            self._content_at(position) and self._head_at(position) == head for position, head in known._ends.items()
+        )
+
+    def _continue(self, known: Journal) -> int:
+        """Take what another journal has read; return where it ended."""
+        self.start, self._ends, self._digest = known.start, known._ends, known._digest.copy()
+        self.texts, self.arrays = list(known.texts), {name: dict(places) for name, places in known.arrays.items()}
+        return known._position
+
+    def _head_at(self, position: int) -> bytes:
+        self._file.seek(position)
+        return self._file.read(_HEAD.size)
+
     def _content_at(self, position: int) -> bytes:
         """Return the content of the record at a position; nothing when there is no whole one."""
-        self._file.seek(position)
-        head = self._file.read(_HEAD.size)
+        head = self._head_at(position)
         if len(head) < _HEAD.size:
             return b""
         mark, checksum, n_bytes = _HEAD.unpack(head)
@@ -187,7 +235,7 @@ class Journal:
         if index["trial"] != self.start.n_trials + len(self.texts):
             raise ValueError(f"trial {index['trial']} is out of order")
         for name, kind, shape, n_bytes in index["arrays"]:
-            place = bytes.fromhex(kind), tuple(map(int, shape)), position + _HEAD.size + at, int(n_bytes)
+            place = _Place(_type_of(kind), tuple(map(int, shape)), position, at, int(n_bytes))
             self.arrays.setdefault(check_name(name, "array name"), {})[str(int(index["trial"]))] = place
             at += n_bytes
         self.texts.append({str(column): str(text) for column, text in index["texts"].items()})
@@ -204,14 +252,14 @@ class Journal:
         return False
 
 
-def open_journal(folder: Any) -> Journal | None:
-    """Open the journal of a folder, a Path or zipfile.Path; None when there is none."""
+def open_journal(folder: Any, known: Journal | None = None) -> Journal | None:
+    """Open the journal of a folder, a Path or zipfile.Path; None when there is none. `known` is as of `Journal`."""
     path = folder / NAME
     try:
         if isinstance(path, Path):
-            return Journal(path.open("rb"))
+            return Journal(path.open("rb"), known)
         with path.open("rb") as member:
-            return Journal(io.BytesIO(member.read()))
+            return Journal(io.BytesIO(member.read()), known)
     except (FileNotFoundError, KeyError):
         return None
 
@@ -236,6 +284,12 @@ def write_all(file: BinaryIO, content: bytes) -> None:
     view = memoryview(content)
     while view:
         view = view[file.write(view) :]
+
+
+@lru_cache(maxsize=64)
+def _type_of(text: str) -> bytes:
+    """Return the bytes of a type; all trials share them."""
+    return bytes.fromhex(text)
 
 
 def _encode(index: dict[str, Any], content: bytes) -> bytes:

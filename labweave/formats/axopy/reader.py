@@ -15,7 +15,7 @@ import pandas as pd
 
 from labweave.errors import ReadError
 from labweave.formats.axopy.arrays import SUFFIX, ArrayFile
-from labweave.formats.axopy.journal import NAME, open_journal
+from labweave.formats.axopy.journal import NAME, Journal, open_journal
 from labweave.formats.axopy.names import check_name
 from labweave.formats.axopy.trials import TABLE, TrialTable, read_table, read_table_bytes
 
@@ -81,12 +81,13 @@ class TaskReader:
     def __init__(self, root):
         self.root = root
         self._folder: Any = Path(root) if isinstance(root, str) else root
+        self._known: Journal | None = None  # the journal as it was read last
 
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row per trial, types as pandas infers them; read once, see `refresh`. No trials: empty."""
         try:
-            return pd.read_csv(io.BytesIO(read_table_bytes(self._folder)), **_EXACT_FLOATS)
+            return pd.read_csv(io.BytesIO(read_table_bytes(self._folder, self._journal())), **_EXACT_FLOATS)
         except pd.errors.EmptyDataError:
             return pd.DataFrame()
         except (pd.errors.ParserError, UnicodeDecodeError) as error:
@@ -99,8 +100,7 @@ class TaskReader:
     def array_names(self) -> list[str]:
         """Return the names of the kinds of arrays."""
         names = set(self._names(SUFFIX))
-        if journal := open_journal(self._folder):
-            journal.close()
+        if journal := self._journal():
             names |= {*journal.arrays, *journal.start.n_datasets}
         return sorted(names)
 
@@ -126,7 +126,7 @@ class TaskReader:
             Its file is damaged.
         """
         n_trials = len(self.trials)  # before the arrays: a writer may add to both
-        with ArrayFile(self._folder, f"{check_name(name, 'array name')}{SUFFIX}") as file:
+        with ArrayFile(self._folder, f"{check_name(name, 'array name')}{SUFFIX}", self._journal()) as file:
             file.check()
             present = set(file.rows())
             for row in range(n_trials):
@@ -185,17 +185,16 @@ class TaskReader:
         >>> state.status, state.problems
         ('half_written', ['trial 1 is half-written: no emg'])
         """
-        table = read_table(self._folder)
+        table = read_table(self._folder, self._journal())
         n_rows = len(table.rows)
         state = TaskState("complete", table, problems=list(table.problems))
         damage = [f"{TABLE}: {table.damage}"] if table.damage else []
-        if journal := open_journal(self._folder):
-            journal.close()
+        if journal := self._journal():
             damage += [f"{NAME}: {journal.damage}"] if journal.damage else []
         beyond: dict[str, list[int]] = {}
         for name in self.array_names():
             try:
-                with ArrayFile(self._folder, f"{name}{SUFFIX}") as file:
+                with ArrayFile(self._folder, f"{name}{SUFFIX}", self._known) as file:
                     rows = file.rows()
                     file.check()
             except ReadError as error:
@@ -208,7 +207,9 @@ class TaskReader:
                 state.problems.append(f"{_numbers(missing)} {verb} half-written: no {name}")
             if more := [row for row in rows if row >= n_rows]:
                 beyond[name] = more
-        n_rows_now = len(read_table(self._folder).rows) if beyond else n_rows  # more when a writer is at work
+        n_rows_now = (
+            len(read_table(self._folder, self._known).rows) if beyond else n_rows
+        )  # more when a writer is at work
         for name, more in beyond.items():
             if lost := [row for row in more if row >= n_rows_now]:
                 state.problems.append(f"{name} has datasets of {_numbers(lost)}, not in {TABLE}")
@@ -220,6 +221,13 @@ class TaskReader:
         elif not n_rows:
             state.status = "empty"
         return state
+
+    def _journal(self) -> Journal | None:
+        """Return what is in the journal now; it is closed."""
+        if (journal := open_journal(self._folder, self._known)) is not None:
+            journal.close()
+        self._known = journal
+        return journal
 
     def _names(self, suffix: str) -> list[str]:
         return sorted(

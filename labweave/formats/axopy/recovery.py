@@ -82,7 +82,7 @@ def complete(folder: Path, journal: Journal, target: Path, is_closed: bool) -> l
     completed, errors = [], []
     for array in sorted({*journal.arrays, *journal.start.n_datasets}):
         try:
-            if _complete_array(folder, f"{array}{SUFFIX}", target):
+            if _complete_array(folder, f"{array}{SUFFIX}", target, journal):
                 completed.append(f"{array}{SUFFIX}")
         except ReadError as error:
             errors.append(error)
@@ -90,7 +90,7 @@ def complete(folder: Path, journal: Journal, target: Path, is_closed: bool) -> l
         check_journal(journal, folder)
     except ReadError as error:
         errors.append(error)
-    table = read_table(folder)
+    table = read_table(folder, journal)
     if found := table.damage or "; ".join(table.problems):
         errors.append(ReadError(folder / TABLE, found, "Restore it and its latest journal, then run recover again."))
     elif table.columns and _write_table(target / TABLE, table.to_bytes(is_closed and not errors)) and journal.texts:
@@ -100,15 +100,14 @@ def complete(folder: Path, journal: Journal, target: Path, is_closed: bool) -> l
     return completed
 
 
-def _complete_array(folder: Path, name: str, target: Path) -> bool:
-    with ArrayFile(folder, name) as file:
-        arrays = file.unstored()
-    if not arrays:
-        return False
-    with whole_file(target / name, durable=True) as new:
-        if (folder / name).exists():
-            shutil.copyfile(folder / name, new)
-        add_datasets(new, arrays)
+def _complete_array(folder: Path, name: str, target: Path, known: Journal) -> bool:
+    with ArrayFile(folder, name, known) as file:
+        if not (lacking := file.unstored()):
+            return False
+        with whole_file(target / name, durable=True) as new:
+            if (folder / name).exists():
+                shutil.copyfile(folder / name, new)
+            add_datasets(new, file.encoded(lacking))
     return True
 
 

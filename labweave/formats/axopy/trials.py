@@ -134,11 +134,11 @@ def parse_trials(content: bytes, path: Any) -> TrialTable:
     return table
 
 
-def read_table(folder: Any) -> TrialTable:
+def read_table(folder: Any, known: Journal | None = None) -> TrialTable:
     """Return the trials of a folder, a Path or zipfile.Path, with those that only the journal holds; none: empty."""
     before: str | None = ""
     while True:
-        journal = open_journal(folder)
+        journal = known = open_journal(folder, known)
         table = parse_trials(_read(folder), folder / TABLE)
         if journal is not None:
             journal.close()
@@ -150,7 +150,7 @@ def read_table(folder: Any) -> TrialTable:
         before = state
 
 
-def read_table_bytes(folder: Any) -> bytes:
+def read_table_bytes(folder: Any, known: Journal | None = None) -> bytes:
     """Return ``trials.csv`` with the trials that only the journal holds.
 
     Raises
@@ -158,11 +158,11 @@ def read_table_bytes(folder: Any) -> bytes:
     ReadError
         The table does not go with the journal.
     """
-    journal = open_journal(folder)
+    journal = open_journal(folder, known)
     if journal is None:
         return _read(folder)
     journal.close()
-    table = read_table(folder)
+    table = read_table(folder, journal)
     if table.damage:
         raise ReadError(folder / TABLE, table.damage, "Restore it, or move the journal away.")
     return table.to_bytes(is_closed=True)

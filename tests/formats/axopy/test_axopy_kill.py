@@ -13,11 +13,12 @@ import zipfile
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 from labweave.errors import ReadError
 from labweave.formats.axopy import TaskReader, TaskWriter, Trial, recover, storage_to_zip, write_hdf5
-from labweave.formats.axopy.journal import NAME, journal_state
+from labweave.formats.axopy.journal import NAME, journal_state, open_journal
 
 WRITER = """
 import os, sys
@@ -396,3 +397,44 @@ def test_no_array_is_none_while_a_writer_completes_its_files(tmp_path, monkeypat
     thread.join()
     assert n_read > 3
     assert check_trials(tmp_path, 150) == 150
+
+
+def test_no_trial_waits_while_many_are_copied(tmp_path, monkeypatch):
+    """The files are completed after 2, 4 and 8 trials; the others are in the journal until the writer is closed."""
+    monkeypatch.setattr("labweave.formats.axopy.writer._MIN_TRIALS", 2)
+    monkeypatch.setattr("labweave.formats.axopy.writer._MAX_TRIALS", 8)
+    writer, steps = TaskWriter(str(tmp_path)), []
+    reader = TaskReader(tmp_path)
+    for n in range(40):
+        writer.write(one(n))
+        lines = (tmp_path / "trials.csv").read_text().splitlines()
+        steps += [n + 1] if len(lines) == n + 2 and n else []
+        assert len(reader.examine().table.rows) == n + 1
+    assert steps == [2, 4, 8]
+    writer.close()
+    assert check_trials(tmp_path, 40) == 40
+    assert len(pd.read_csv(tmp_path / "trials.csv")) == 40
+
+
+def test_a_journal_that_is_known_is_read_on_from_its_end(tmp_path):
+    writer = TaskWriter(str(tmp_path))
+    known = None
+    for n in range(12):
+        writer.write(one(n))
+        if n % 3 == 0:
+            with open_journal(tmp_path, known) as known, open_journal(tmp_path) as anew:
+                assert (known.texts, known.arrays, known.state) == (anew.texts, anew.arrays, anew.state)
+    place = tmp_path / "journal.labweave"
+    content = bytearray(place.read_bytes())
+    at = known.arrays["full"]["5"].record + 30
+    with open_journal(tmp_path, known) as known:
+        content[at] ^= 1
+        place.write_bytes(content)
+        with pytest.raises(ReadError, match="damaged"):  # it was not when it was read first
+            known.read("full", "5")
+    content[at] ^= 1
+    content[20:22] = b"!!"  # another journal, by its first record
+    place.write_bytes(content)
+    with open_journal(tmp_path, known) as anew:
+        assert anew.damage
+        assert not anew.texts
