@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from labweave import __version__
-from labweave.cli import check, database, export, ingest, init, one, plot, populate, query
-from labweave.cli.base import choose_database, err, out
-from labweave.cli.demo import command as demo
+from labweave.cli import check, database, export, one, plot, populate, query
+from labweave.cli.base import Group, add_commands, add_group, choose_database, err, out
+from labweave.cli.demo.command import demo
+from labweave.cli.ingest import AdapterGroup
+from labweave.cli.init import init
 from labweave.errors import LabweaveError
 
 INTERRUPTED = 130
@@ -20,18 +22,17 @@ INTERRUPTED = 130
 UsageError: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
 app = typer.Typer(
+    cls=Group,
     name="labweave",
     help="""
 Put a neuroscience lab's data into one database, and compute what can be computed.
 
 A first session:
 
+\b
     labweave demo                                   a simulated lab, from files to rheobase
-
     labweave ingest ephys FOLDER --lab smithlab     your recordings
-
     labweave populate                               rheobase and efeatures
-
     labweave status                                 what is there, what failed
 
 Without any set-up the data is in an embedded database of your own; LABWEAVE_DATABASE_URL or
@@ -39,10 +40,28 @@ Without any set-up the data is in an embedded database of your own; LABWEAVE_DAT
 """,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help in boxes takes a third longer to come
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (init, demo, ingest, populate, check, query, one, export, plot, database):
-    module.add_to(app)
+add_commands(app, init, demo, populate.populate, populate.status, populate.errors, populate.retry)
+add_commands(app, query.sql, query.diagram)
+add_group(app, "ingest", "Bring data in: labweave ingest ADAPTER LOCATION --lab LAB.", cls=AdapterGroup)
+add_group(app, "check", "Find what has broken since it went in.", check.recipes)
+add_group(
+    app, "one", "Search, list and load sessions, with the words of ONE.",
+    one.search, one.list_, one.load, one.path, one.id_,
+)  # fmt: skip
+add_group(app, "export", "Write results as files for other programs.", export.features, export.one_cache)
+add_group(app, "plot", "Draw recordings and efeatures into files.", plot.cell, plot.features)
+add_group(
+    app, "db", """The database itself: start, stop, upgrade, back up.
+
+Addresses for --database and LABWEAVE_DATABASE_URL: embedded: (the default, in your data folder),
+embedded:///path, mysql://user:password@host:port (MySQL or MariaDB), postgresql://user:password@host:port/dbname.
+""",
+    database.start, database.stop, database.status, database.url,
+    database.upgrade, database.check, database.backup, database.restore,
+)  # fmt: skip
 
 
 def _version(wanted: bool) -> None:

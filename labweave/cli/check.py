@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from labweave.cli.base import open_database, out, parse_restriction, print_table, progress_bar, show
-
-Restrict = Annotated[
-    list[str] | None, typer.Option("--restrict", "-r", metavar="NAME=VALUE", help="Only these, for example subject=M12")
-]
-
-check = typer.Typer(
-    help="""
-Find what has broken since it went in.
-
-EXAMPLES
-
-    labweave check recipes
-    labweave check recipes --again -r subject=M12
-""",
-    no_args_is_help=True,
-)
+from labweave.cli.base import Restrict, open_database, out, parse_restriction, print_table, progress_bar
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.add_typer(check, name="check")
-
-
-@check.command("recipes")
 def recipes(
     restrict: Restrict = None,
     again: Annotated[
@@ -40,6 +18,8 @@ def recipes(
     """Follow the onedata recipes that are new or whose sources changed, and list the broken ones.
 
     Exit code 1 says that there are some.
+
+    For example: labweave check recipes --again -r subject=M12
     """
     from labweave.populate import queue, run
     from labweave.populate.queue import check_restriction
@@ -47,37 +27,24 @@ def recipes(
     from labweave.schemas.session import Session
 
     restriction = parse_restriction(restrict or [])
-    bars: dict[str, Any] = {}
-    with open_database(), progress_bar() as progress:
+    with open_database(), progress_bar() as show:
         check_restriction(restriction)
         recipes = queue.restrict(RecipeCheck(), restriction)
         checks = RecipeCheck & (recipes.proj() if recipes is not None else [])
         if again and (keys := (checks - {"recipe_state": "resolved"}).keys()):
             (RecipeCheck & keys).delete(prompt=False)
-        report = run(
-            ["RecipeCheck"],
-            restriction or None,
-            progress=lambda table, done, failed, total: show(progress, bars, table, done, failed, total),
-        )
-        sessions = (OneSession * Session.proj("subject", "session_date")).proj(
-            "subject", "session_date", "one_session_id"
-        )
+        report = run(["RecipeCheck"], restriction or None, progress=show)
+        names = ("subject", "session_date", "one_session_id")
+        sessions = (OneSession * Session.proj(*names[:2])).proj(*names)
         n_recipes = len(checks)
         broken = checks - {"recipe_state": "resolved"}
         broken = (broken * sessions).to_dicts(order_by="subject, session_date, eid, one_name")
     if broken:
-        print_table(
-            ("session", "variable", "state", "reason"),
-            [
-                (
-                    "/".join(filter(None, (row["subject"], str(row["session_date"]), row["one_session_id"]))),
-                    row["one_name"],
-                    row["recipe_state"],
-                    row["reason"],
-                )
-                for row in broken
-            ],
-        )
+        rows = []
+        for row in broken:
+            session = "/".join(filter(None, (row["subject"], str(row["session_date"]), row["one_session_id"])))
+            rows.append((session, row["one_name"], row["recipe_state"], row["reason"]))
+        print_table(("session", "variable", "state", "reason"), rows)
     out.print(f"{n_recipes} recipes, {len(broken)} broken")
     if report.failed:
         out.print(f"{report.failed} could not be looked at. See: labweave errors RecipeCheck", markup=False)

@@ -11,22 +11,6 @@ from labweave.cli.base import err, open_database, out, print_table
 from labweave.errors import ConfigError
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the group."""
-    group = typer.Typer(
-        no_args_is_help=True,
-        help="""
-The database itself: start, stop, upgrade, back up.
-
-Addresses for --database and LABWEAVE_DATABASE_URL: embedded: (the default, in your data folder),
-embedded:///path, mysql://user:password@host:port (MySQL or MariaDB), postgresql://user:password@host:port/dbname.
-""",
-    )
-    for command in (start, stop, status, url, upgrade, check, backup, restore):
-        group.command(command.__name__)(command)
-    app.add_typer(group, name="db")
-
-
 def _server() -> Any:
     """Return the embedded server that the settings choose."""
     from labweave.database.url import parse_url

@@ -22,15 +22,6 @@ ONE_EXTRACTION = ("cell_group", "target_set", "rheobase_method")
 Contents = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the group."""
-    group = typer.Typer(no_args_is_help=True, help="Write results as files for other programs.")
-    group.callback()(lambda: None)
-    group.command("features")(features)
-    group.command("one-cache")(one_cache)
-    app.add_typer(group, name="export")
-
-
 def features(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write into; made when missing")],
     cell_group: Annotated[str | None, typer.Option("--cell-group", help="Of the extraction to write")] = None,

@@ -6,30 +6,22 @@ import inspect
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from labweave.cli.base import open_database, out, progress_bar, show
+from labweave.cli.base import Group, open_database, out, progress_bar
 
 
-class _AdapterGroup(TyperGroup):
+class AdapterGroup(Group):
     """Lists the installed adapters; imports one only when it is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the adapters."""
         from labweave.ingest.registry import adapters
 
         return list(adapters())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any | None:
+        """Return the command of an adapter, None where there is none."""
         return _command(cmd_name) if cmd_name in self.list_commands(ctx) else None
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the group."""
-    group = typer.Typer(
-        cls=_AdapterGroup, no_args_is_help=True, help="Bring data in: labweave ingest ADAPTER LOCATION --lab LAB."
-    )
-    group.callback()(lambda: None)
-    app.add_typer(group, name="ingest")
 
 
 def _command(name: str) -> Any:
@@ -70,7 +62,7 @@ def _command(name: str) -> Any:
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__doc__ = f"{adapter.summary}."
-    single = typer.Typer(add_completion=False)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
     single.command(name)(command)
     return typer.main.get_command(single)
 
@@ -93,19 +85,12 @@ def _ingest(name: str, values: dict[str, Any]) -> None:
     location = values.pop("location")
     common = {key: values.pop(key) for key in ("lab", "source", "dry_run")}
     options = {key: value for key, value in values.items() if value is not None}
-    bars: dict[str, Any] = {}
+    with open_database(), progress_bar() as show:
 
-    def tell(*where: Any) -> None:
-        what, done, failed, total = where if len(where) == 4 else ("ingest", *where)
-        show(progress, bars, what, done, failed, total)
+        def tell(*where: Any) -> None:
+            what, done, failed, total = where if len(where) == 4 else ("ingest", *where)
+            show(what, done, failed, total)
 
-    with open_database(), progress_bar() as progress:
-        report = ingest.run(
-            name,
-            location,
-            progress=tell,
-            **common,
-            **options,
-        )
+        report = ingest.run(name, location, progress=tell, **common, **options)
     out.print(str(report), markup=False)
     raise typer.Exit(report.exit_code)

@@ -12,11 +12,6 @@ from labweave.cli.base import err, open_database, out
 from labweave.errors import ConfigError
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("init")(init)
-
-
 def init(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing, take the settings as they are")] = False,
     lab: Annotated[str | None, typer.Option(help="Lab that rows belong to when a command names none")] = None,

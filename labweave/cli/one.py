@@ -30,15 +30,6 @@ DATASET_COLUMNS = {
 """The columns of datasets that `list` prints, and their titles."""
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the group."""
-    group = typer.Typer(no_args_is_help=True, help="Search, list and load sessions, with the words of ONE.")
-    group.callback()(lambda: None)
-    for command in (search, list_, load, path, id_):
-        group.command(command.__name__.rstrip("_"))(command)
-    app.add_typer(group, name="one")
-
-
 def search(
     terms: Annotated[list[str] | None, typer.Argument(metavar="[TERM=VALUE]...", help="All of them must fit")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the newest")] = None,
@@ -204,8 +195,6 @@ def _print_content(content: Any, rows: int, format: Format) -> None:
     import numpy as np
     import pandas as pd
 
-    from labweave.formats.plain import plain_json
-
     frame: pd.DataFrame | None = None
     if isinstance(content, pd.Series):
         frame = content.to_frame()
@@ -217,7 +206,7 @@ def _print_content(content: Any, rows: int, format: Format) -> None:
     elif isinstance(content, dict) and hasattr(content, "to_df") and format is Format.csv:
         frame = content.to_df()  # type: ignore[attr-defined]
     if frame is None or (format is Format.json and isinstance(content, np.ndarray)):
-        _print_other(content, plain_json)
+        _print_other(content)
     elif format is Format.table and len(frame) > rows:
         print_frame(frame.head(rows), format)
         out.print(f"... {len(frame)} rows", markup=False)
@@ -225,13 +214,15 @@ def _print_content(content: Any, rows: int, format: Format) -> None:
         print_frame(frame, format)
 
 
-def _print_other(content: Any, plain: Any) -> None:
+def _print_other(content: Any) -> None:
     """Print something other than a table, as JSON; or the path of a file that labweave can't read."""
+    from labweave.formats.plain import plain_json
+
     if content is None or hasattr(content, "__fspath__"):
         typer.echo("" if content is None else str(content))
         return
     try:
-        text = json.dumps(plain(_as_plain(content)), ensure_ascii=False)
+        text = json.dumps(plain_json(_as_plain(content)), ensure_ascii=False)
     except ValueError as error:
         raise LabweaveError(f"It can't be printed ({error}). Its file: labweave one path SESSION NAME") from None
     typer.echo(text)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from labweave.cli.base import err, open_database, out, progress_bar, show
+from labweave.cli.base import err, open_database, out, progress_bar
 from labweave.errors import ComputeError, ConfigError, LabweaveError
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write into; made when missing")]
@@ -25,14 +25,6 @@ class Format(str, enum.Enum):
 
     pdf = "pdf"
     png = "png"
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the group."""
-    group = typer.Typer(no_args_is_help=True, help="Draw recordings and efeatures into files.")
-    group.command("cell")(cell)
-    group.command("features")(features)
-    app.add_typer(group, name="plot")
 
 
 def cell(
@@ -139,8 +131,7 @@ def _read_sweeps(drawn: Any, rows: Sequence[dict[str, Any]]) -> list[str]:
     from labweave import ephys
 
     failures: list[str] = []
-    bars: dict[str, Any] = {}
-    with progress_bar() as progress, warnings.catch_warnings():
+    with progress_bar() as show, warnings.catch_warnings():
         warnings.simplefilter("ignore", ephys.StimulusWarning)  # the figure says it
         for row in rows:
             try:
@@ -153,7 +144,7 @@ def _read_sweeps(drawn: Any, rows: Sequence[dict[str, Any]]) -> list[str]:
             if drawn.rheobase:
                 recording.compute_relative_amp(drawn.rheobase)
             drawn.recordings.append(recording)
-            show(progress, bars, "read", len(drawn.recordings), len(failures), len(rows))
+            show("read", len(drawn.recordings), len(failures), len(rows))
     if not drawn.recordings:
         raise ComputeError(f"None of the {len(rows)} sweeps of {drawn.name!r} can be read. The first: {failures[0]}")
     return failures

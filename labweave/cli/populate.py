@@ -6,20 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from labweave.cli.base import open_database, out, parse_restriction, print_table, progress_bar, show
+from labweave.cli.base import Restrict, open_database, out, parse_restriction, print_table, progress_bar
 
 Tables = Annotated[list[str] | None, typer.Argument(help="Only these tables, for example Rheobase")]
-Restrict = Annotated[
-    list[str] | None, typer.Option("--restrict", "-r", metavar="NAME=VALUE", help="Only these, for example subject=M12")
-]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("populate")(populate)
-    app.command("status")(status)
-    app.command("errors")(errors)
-    app.command("retry")(retry)
 
 
 def populate(
@@ -34,14 +23,8 @@ def populate(
     """
     from labweave.populate import run
 
-    bars: dict[str, Any] = {}
-    with open_database(), progress_bar() as progress:
-        report = run(
-            tables or None,
-            parse_restriction(restrict or []) or None,
-            workers=workers,
-            progress=lambda table, done, failed, total: show(progress, bars, table, done, failed, total),
-        )
+    with open_database(), progress_bar() as show:
+        report = run(tables or None, parse_restriction(restrict or []) or None, workers=workers, progress=show)
     out.print(str(report), markup=False)
     for table, outcome in report.failures[:5]:
         out.print(f"failed {table} {_key(outcome.key)}: {outcome.reason}", markup=False)
@@ -65,17 +48,8 @@ def status() -> None:
             last: dict[str, Any] = runs[0] if runs else {"started": None, "status": None, "counts": None}
             counts = last["counts"] or {}
             started = last["started"].strftime("%Y-%m-%d %H:%M") if last["started"] else None
-            rows.append(
-                (
-                    source["source"],
-                    source["source_lab"],
-                    source["location"],
-                    started,
-                    last["status"],
-                    counts.get("seen"),
-                    counts.get("failed"),
-                )
-            )
+            facts = [source[name] for name in ("source", "source_lab", "location")]
+            rows.append((*facts, started, last["status"], counts.get("seen"), counts.get("failed")))
         if rows:
             print_table(("source", "lab", "location", "last run (UTC)", "status", "units", "failed"), rows)
         else:
@@ -86,16 +60,10 @@ def status() -> None:
             for cls in table_classes(module):
                 if cls in computed:
                     counts = queue.counts(computed[cls])
-                    rows.append(
-                        (
-                            table_label(computed[cls]),
-                            counts["made"],
-                            counts["pending"] + counts["reserved"],
-                            counts["failed"],
-                        )
-                    )
+                    waiting = counts["pending"] + counts["reserved"]
+                    rows.append((table_label(cls), counts["made"], waiting, counts["failed"]))
                 elif n := len(cls()):
-                    rows.append((table_label(cls()), n, None, None))
+                    rows.append((table_label(cls), n, None, None))
         out.print()
         print_table(("table", "rows", "pending", "failed"), rows)
 

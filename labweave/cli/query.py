@@ -26,12 +26,6 @@ class Format(str, enum.Enum):
     json = "json"
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("sql")(sql)
-    app.command("diagram")(diagram)
-
-
 def sql(
     query: Annotated[str, typer.Argument(help="For example: select cell, rheobase from {prefix}rheobase.__rheobase")],
     format: Annotated[Format, typer.Option("--format", "-f", help="How rows are printed")] = Format.table,

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from labweave.cli.base import choose_database, open_database, out, print_table, progress_bar, show
+from labweave.cli.base import choose_database, open_database, out, print_table, progress_bar
 from labweave.errors import ConfigError
 
 PREFIX = "labweave_demo_"
@@ -44,11 +44,6 @@ model: smallest step at which the model fires, without noise; steps tried are 20
 rate, AP, AHP: IDrest at 200% of rheobase
 AP width: at half height, APWaveform at 500 pA; R input: IV at -20 pA
 """
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("demo")(demo)
 
 
 def demo(
@@ -105,13 +100,9 @@ def _simulate(folder: Path, workers: int) -> None:
     from labweave.cli.demo.simulated_lab import N_SWEEPS, write_missing
     from labweave.ephys.simulation import example_cells
 
-    began, bars = time.monotonic(), {}
-    with progress_bar() as progress:
-        written = write_missing(
-            folder,
-            workers=workers,
-            progress=lambda done, total: show(progress, bars, "simulate", done, 0, total),
-        )
+    began = time.monotonic()
+    with progress_bar() as show:
+        written = write_missing(folder, workers=workers, progress=lambda done, total: show("simulate", done, 0, total))
     _say("simulate", f"{len(example_cells())} cells of {N_SWEEPS} sweeps in {folder}, {written} files written", began)
 
 
@@ -139,12 +130,9 @@ def _populate(workers: int) -> bool:
     """Compute what is missing; False when a job failed."""
     from labweave.populate import run
 
-    began, bars = time.monotonic(), {}
-    with progress_bar() as progress:
-        report = run(
-            workers=workers,
-            progress=lambda table, done, failed, total: show(progress, bars, table, done, failed, total),
-        )
+    began = time.monotonic()
+    with progress_bar() as show:
+        report = run(workers=workers, progress=show)
     for table, outcome in report.failures[:5]:
         out.print(f"failed {table} {outcome.key}: {outcome.reason}", markup=False, soft_wrap=True)
     _say("populate", f"{report.made} results made, {report.failed} failed", began)
