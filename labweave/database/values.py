@@ -41,11 +41,9 @@ class Column:
         Any value that is not missing -> None, int, float, str, bytes, date or datetime;
         raises ValueError with what was found.
     nullable, has_default, in_key : bool
-    is_sent_as_is : callable
+    need_no_change : callable
         List of values without None -> whether `convert` would return every one of them as it is,
         found faster than by converting them.
-    convert_alike : callable
-        List of values without None -> what `convert` returns for each, made faster; None where that can't be.
     """
 
     name: str
@@ -55,16 +53,13 @@ class Column:
     nullable: bool
     has_default: bool
     in_key: bool
-    is_sent_as_is: Callable[[list[Any]], bool]
-    convert_alike: Callable[[list[Any]], list[str] | None]
+    need_no_change: Callable[[list[Any]], bool]
 
     def convert_all(self, values: list[Any]) -> list[Any]:
         """Return `values` as they are sent, None for what is missing."""
         given = [value for value in values if value is not None]
-        if (not given or self.is_sent_as_is(given)) and (self.nullable or len(given) == len(values)):
+        if (not given or self.need_no_change(given)) and (self.nullable or len(given) == len(values)):
             return values
-        if len(given) == len(values) and (texts := self.convert_alike(values)) is not None:
-            return texts
         convert = self.convert
         converted, sent = [], dict[int, Any]()
         for value in values:
@@ -97,11 +92,10 @@ def _make_column(attribute: Attribute, context: Mapping[str, Any]) -> Column:
     declared = (attribute.original_type or sql_type).lower()
     length = int(match[1]) if (match := re.search(r"\((\d+)", declared)) else None
     as_is: Callable[[list[Any]], bool] = _never
-    alike: Callable[[list[Any]], list[str] | None] = _never_alike
     if attribute.codec:
-        kind, convert, alike = _codec_converter(attribute, context)
+        kind, convert = _codec_converter(attribute, context)
     elif attribute.json:
-        kind, convert, alike = "json", to_json, alike_to_json
+        kind, convert = "json", to_json
     elif attribute.is_blob or base in {"bytea", "longblob"}:
         kind, convert = "bytes", _to_bytes
     elif base in {"bool", "boolean"} or attribute.original_type == "bool":
@@ -126,17 +120,11 @@ def _make_column(attribute: Attribute, context: Mapping[str, Any]) -> Column:
         width = None if words else length
         kind, convert, as_is = "text", _text_converter(width, words), _texts_as_is(width, words)
     has_default = attribute.default is not None
-    return Column(
-        attribute.name, kind, sql_type, convert, attribute.nullable, has_default, attribute.in_key, as_is, alike
-    )
+    return Column(attribute.name, kind, sql_type, convert, attribute.nullable, has_default, attribute.in_key, as_is)
 
 
 def _never(_: list[Any]) -> bool:
     return False
-
-
-def _never_alike(_: list[Any]) -> None:
-    return None
 
 
 def _texts_as_is(length: int | None, words: list[str] | None) -> Callable[[list[Any]], bool]:
@@ -187,45 +175,6 @@ def to_json(value: Any) -> str:
     if "\\u0000" in text:
         raise ValueError("it holds a NUL character, which PostgreSQL can't store; take it out")
     return text
-
-
-_ENCODERS: dict[type, Callable[[Any], str]] = {
-    str: json.encoder.encode_basestring,
-    int: int.__repr__,
-    float: float.__repr__,
-    bool: {True: "true", False: "false"}.__getitem__,
-    type(None): lambda _: "null",
-}
-
-
-def alike_to_json(values: list[Any]) -> list[str] | None:
-    """Return what `to_json` makes of each value, field by field: of dictionaries with equal keys and plain values.
-
-    Of others, or when one of them may not be written, None.
-    """
-    if set(map(type, values)) != {dict} or len(keys := set(map(tuple, values))) > 1:
-        return None
-    names = keys.pop()
-    if not names or not _are_plain(names, {str}):
-        return None
-    fields = dict(zip(names, zip(*map(dict.values, values), strict=True), strict=True))
-    pairs, encoded = [], []
-    for name in sorted(names):
-        if not _are_plain(fields[name], _SCALARS):
-            return None
-        pairs.append(_ENCODERS[str](name).replace("%", "%%") + ":%s")
-        encoded.append([_ENCODERS[type(value)](value) for value in fields[name]])
-    return list(map(f"{{{','.join(pairs)}}}".__mod__, zip(*encoded, strict=True)))
-
-
-def _are_plain(values: tuple[Any, ...], types: set[type]) -> bool:
-    """Say whether values have these types, and none is a number or a text that JSON or PostgreSQL refuses."""
-    if not (found := set(map(type, values))) <= types:
-        return False
-    text = "".join(values if found == {str} else [value for value in values if type(value) is str])
-    if "\0" in text or "\\u0000" in text:
-        return False
-    return float not in found or all(math.isfinite(value) for value in values if type(value) is float)
 
 
 def _check_text(value: str) -> str:
@@ -330,10 +279,8 @@ def _to_bytes(value: Any) -> bytes:
     raise ValueError(f"{type(value).__name__} where bytes are expected")
 
 
-def _codec_converter(
-    attribute: Attribute, context: Mapping[str, Any]
-) -> tuple[str, Callable[[Any], Any], Callable[[list[Any]], list[str] | None]]:
-    """Return the kind of column that a codec's values are kept in, and what makes them, one or alike ones."""
+def _codec_converter(attribute: Attribute, context: Mapping[str, Any]) -> tuple[str, Callable[[Any], Any]]:
+    """Return the kind of column that a codec's values are kept in, and what makes them."""
     stored, chain, store = resolve_dtype(f"<{attribute.codec.name}>", store_name=attribute.store)
     if store:
         raise SchemaError(
@@ -350,8 +297,8 @@ def _codec_converter(
         return value
 
     if stored != "json":
-        return "bytes", encode, _never_alike
-    return "json", lambda value: to_json(encode(value)), lambda values: alike_to_json(list(map(encode, values)))
+        return "bytes", encode
+    return "json", lambda value: to_json(encode(value))
 
 
 def convert_rows(columns: list[Column], rows: list[Mapping[str, Any]], label: str) -> list[tuple[Any, ...]]:

@@ -112,7 +112,8 @@ class EmbeddedServer:
     data_dir : str or Path, optional
         By default `default_data_dir()`. Made when missing.
     durable : bool, default: True
-        False doesn't wait for the disk: faster, and a power cut may cost the data. For tests.
+        False doesn't wait for the disk: faster, but a power cut may cost the data, a killed server the last
+        changes. For tests.
         The process that starts the server decides.
 
     Raises

@@ -329,6 +329,8 @@ def test_the_embedded_server_comes_back_when_it_was_killed(database, database_ur
         pytest.skip("only the embedded server is ours to kill")
     import signal
 
+    # The tests' server is not durable: killed, it may lose what was committed in its last moments.
+    database.connection.query("set synchronous_commit = on")
     upsert(lab.Lab, [{"lab": "kept"}])
     os.kill(database.connection.server.status()["pid"], signal.SIGKILL)
     time.sleep(0.2)
