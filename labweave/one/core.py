@@ -22,7 +22,6 @@ from labweave.errors import ConfigError
 from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFMultipleObjectsFound, ALFObjectNotFound, ALFWarning, ReferenceNotFound
 from labweave.formats.alf.path import alf_path
-from labweave.formats.alf.qc import QC, severity
 from labweave.one.search import matching
 from labweave.one.search.rows import DatasetRow, SessionRow
 from labweave.one.search.tables import Tables, open_tables
@@ -197,7 +196,7 @@ class Core:
         rows = self.tables.datasets([eid], first=first)
         found = matching.find(rows, filename, collection, revision, max_qc=max_qc, **options)
         if not found and filename and max_qc == matching.DEFAULT_MAX_QC:
-            bad = [row for row in rows if row.severity > severity(max_qc)]
+            bad = [row for row in rows if row.qc == "CRITICAL"]
             wildcards = options.get("wildcards", True)
             if left_out := matching.find(bad, filename, collection, wildcards=wildcards, max_qc="CRITICAL"):
                 log.warning(
@@ -258,7 +257,7 @@ class Core:
 
     def _by_path(self, rows: Sequence[DatasetRow], path: str, wildcards: bool) -> DatasetRow:
         """Return the dataset at a path, its revision as it is there."""
-        if exact := [row for row in rows if row.rel_path == path and row.severity <= QC["FAIL"]]:
+        if exact := [row for row in rows if row.rel_path == path and row.qc != "CRITICAL"]:
             return matching.only_one(exact)
         found = matching.find(rows, matching.with_extension(path, wildcards), wildcards=wildcards)
         if not found:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from labweave.database.reads import in_parts
 from labweave.errors import SourceError
@@ -20,9 +20,6 @@ from labweave.one.search.rows import TABLE_COLUMNS, DatasetRow, SessionFilter, S
 from labweave.one.search.tables import Tables, open_tables
 from labweave.schemas.dataset import Dataset
 from labweave.schemas.ingestion import Run
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 SESSIONS_AT_ONCE = 2000
 SHOWN = 3
@@ -159,7 +156,10 @@ def _session_columns(sessions: Sequence[SessionRow]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in ("id", *TABLE_COLUMNS)}
 
 
-def _dataset_columns(tables: Tables, eids: Sequence[str]) -> dict[str, list[Any]]:
+def _dataset_columns(tables: Tables, eids: Sequence[str]) -> dict[str, Any]:
+    import pandas as pd
+    import pyarrow as pa
+
     rows = sorted(tables.datasets(eids), key=lambda row: (row.eid or "", row.id))
     _refuse("datasets", (f"{row.id} ({row.path}): {_NO_ID}" for row in rows if not is_uuid(row.id)))
     _refuse("datasets", _two_defaults(rows))
@@ -171,7 +171,7 @@ def _dataset_columns(tables: Tables, eids: Sequence[str]) -> dict[str, list[Any]
         "hash": [row.hash.lower() if len(row.hash) == 32 else None for row in rows],
         "exists": [row.exists for row in rows],
         "default_revision": [row.is_default for row in rows],
-        "qc": [row.qc for row in rows],
+        "qc": pa.array(pd.Categorical([row.qc for row in rows], list(QC), ordered=True)),
     }
 
 
@@ -199,17 +199,12 @@ def _dataset_schema() -> dict[str, Any]:
     }
 
 
-def _write(
-    path: Path, index: list[str], types: dict[str, Any], pages: Iterable[dict[str, list[Any]]], metadata: dict
-) -> int:
+def _write(path: Path, index: list[str], types: dict[str, Any], pages: Iterable[dict[str, Any]], metadata: dict) -> int:
     """Write pages of columns as one table with an index, and return how many rows that are."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    named = {"date32": pa.date32(), "bool": pa.bool_(), "null": pa.null(), "string": pa.string()}
-    named |= {"uint16": pa.uint16(), "uint64": pa.uint64()}
-    fields = [pa.field(name, named.get(kind, kind) if isinstance(kind, str) else kind) for name, kind in types.items()]
-    schema = pa.schema(fields)
+    schema = pa.schema(list(types.items()))
     empty = schema.empty_table().to_pandas().set_index(index)
     if "file_size" in empty:
         empty = empty.astype({"file_size": "UInt64"})  # the type of ONE-api's own frames
@@ -218,18 +213,7 @@ def _write(
     n_rows = 0
     with pq.ParquetWriter(path, schema) as writer:
         for columns in pages:
-            table = pa.table([_array(columns[field.name], field.type) for field in schema], schema=schema)
+            table = pa.table(columns, schema=schema)
             writer.write_table(table)
             n_rows += table.num_rows
     return n_rows
-
-
-def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
-    import pyarrow as pa
-
-    if not pa.types.is_dictionary(kind):
-        return pa.array(values, kind)
-    codes = {name: code for code, name in enumerate(QC)}
-    return pa.DictionaryArray.from_arrays(
-        pa.array([codes[value] for value in values], pa.int8()), pa.array(list(QC)), ordered=True
-    )

@@ -257,7 +257,7 @@ class Lists(ApiBase):
 
     def _all_paths(self, filename: Any, collection: Any, revision: Any, **qc: Any) -> list[DatasetRow]:
         """Return the datasets of all sessions that fit, those of the same path once."""
-        rows = sorted(self._core.tables.paths(searching.outcomes(**qc)), key=lambda row: row.rel_path)
+        rows = sorted(self._core.tables.paths(matching.outcomes(**qc)), key=lambda row: row.rel_path)
         return matching.find(rows, filename, collection, revision, wildcards=self.wildcards)
 
     @id_argument

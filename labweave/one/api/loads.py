@@ -12,7 +12,6 @@ from labweave.formats.alf.bunch import AlfBunch
 from labweave.formats.alf.exceptions import ALFError, ALFObjectNotFound, ALFWarning
 from labweave.formats.alf.load import load_file, load_object
 from labweave.formats.alf.names import split_rel_path
-from labweave.formats.alf.qc import QC
 from labweave.one.api.base import ApiBase
 from labweave.one.core import id_argument, object_of
 from labweave.one.files.recipes import contents_of, files_and_contents
@@ -216,7 +215,7 @@ class Loads(ApiBase):
 
     def _exactly(self, rows: list[DatasetRow], path: str) -> DatasetRow:
         """Return the dataset at a path below the session; a name without folders is one in the root."""
-        if listed := [row for row in rows if row.rel_path == path and row.severity <= QC["FAIL"]]:
+        if listed := [row for row in rows if row.rel_path == path and row.qc != "CRITICAL"]:
             return matching.only_one(listed)
         folder, revision, name = split_rel_path(path)
         found = matching.find(

@@ -23,29 +23,29 @@ def datasets_frame(rows: Sequence[DatasetRow], *, with_eid: bool = False) -> pd.
     if with_eid:
         eids = [UUID(row.eid) if row.eid else None for row in rows]
         index = pd.MultiIndex.from_arrays([pd.Index(eids, name="eid", dtype=object), index])
+    text, names, qc = _types()
     sizes, missing = np.array([row.size or 0 for row in rows], dtype=np.uint64), np.zeros(len(rows), dtype=bool)
-    text, qc = _types()
     # Each array is made of what pandas would have to find out from lists, which takes half of the time.
-    return pd.DataFrame(
-        {
-            "rel_path": pd.array([row.rel_path for row in rows], dtype=text),
-            "file_size": pd.arrays.IntegerArray(sizes, missing),
-            "hash": pd.array([row.hash or None for row in rows], dtype=text),
-            "exists": np.array([row.exists for row in rows], dtype=bool),
-            "default_revision": np.array([row.is_default for row in rows], dtype=bool),
-            "qc": pd.Categorical.from_codes(np.array([_CODES[row.qc] for row in rows], dtype=np.int8), dtype=qc),
-        },
-        index=index,
-        copy=False,
+    columns = (
+        pd.array([row.rel_path for row in rows], dtype=text),
+        pd.arrays.IntegerArray(sizes, missing),
+        pd.array([row.hash or None for row in rows], dtype=text),
+        np.array([row.exists for row in rows], dtype=bool),
+        np.array([row.is_default for row in rows], dtype=bool),
+        pd.Categorical.from_codes(np.array([_CODES[row.qc] for row in rows], dtype=np.int8), dtype=qc),
     )
+    frame = pd.DataFrame(dict(enumerate(columns)), index=index, copy=False)
+    frame.columns = names.copy()  # whoever renames them renames those of one frame
+    return frame
 
 
 _CODES = {qc: code for code, qc in enumerate(QC)}
 
 
 @lru_cache(maxsize=1)
-def _types() -> tuple[Any, pd.CategoricalDtype]:
-    """Return the types of text and of quality control."""
+def _types() -> tuple[Any, pd.Index, pd.CategoricalDtype]:
+    """Return the type of text, the names of the columns and the type of quality control."""
     import pandas as pd
 
-    return pd.api.types.pandas_dtype("str"), pd.CategoricalDtype(list(QC), ordered=True)
+    names = pd.Index(["rel_path", "file_size", "hash", "exists", "default_revision", "qc"])
+    return pd.api.types.pandas_dtype("str"), names, pd.CategoricalDtype(list(QC), ordered=True)

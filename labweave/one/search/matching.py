@@ -21,7 +21,7 @@ from labweave.formats.alf.exceptions import (
     ALFWarning,
 )
 from labweave.formats.alf.names import PATTERNS, join_rel_path
-from labweave.formats.alf.qc import severity
+from labweave.formats.alf.qc import QC, severity
 from labweave.one.search.rows import DatasetRow
 
 PARTS = ("namespace", "object", "attribute", "timescale", "extra", "extension")
@@ -133,9 +133,15 @@ def find(
 
     `max_qc` is the worst quality control that is taken; `ignore_qc_not_set` leaves out datasets that have had none.
     """
-    most, least = severity(max_qc), 1 if ignore_qc_not_set else 0
+    accepted = set(outcomes(max_qc, ignore_qc_not_set))
     fits = path_pattern(filename, collection, revision, wildcards=wildcards).match
-    return [row for row in rows if least <= row.severity <= most and fits(row.rel_path)]
+    return [row for row in rows if row.qc in accepted and fits(row.rel_path)]
+
+
+def outcomes(max_qc: Any = DEFAULT_MAX_QC, ignore_qc_not_set: bool = False) -> tuple[str, ...]:
+    """Return the outcomes of quality control up to the worst that is taken."""
+    worst = severity(max_qc)
+    return tuple(name for name, value in QC.items() if (1 if ignore_qc_not_set else 0) <= value <= worst)
 
 
 def with_extension(name: Any, wildcards: bool) -> Any:

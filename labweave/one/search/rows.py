@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from labweave.formats.alf.names import join_rel_path
-from labweave.formats.alf.qc import QC
 
 
 class Column(NamedTuple):
@@ -191,11 +190,6 @@ class DatasetRow(NamedTuple):
     def path(self) -> str:
         """Its path below the cache folder."""
         return f"{self.session_path}/{self.rel_path}" if self.session_path else self.rel_path
-
-    @property
-    def severity(self) -> int:
-        """How bad its quality control is, by `QC`."""
-        return QC[self.qc]
 
 
 DATASET_COLUMNS: dict[str, str] = _annotations(DatasetRow)

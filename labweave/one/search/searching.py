@@ -11,8 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from labweave.formats.alf.qc import QC, severity
-from labweave.one.search.matching import as_list
+from labweave.one.search.matching import as_list, outcomes
 from labweave.one.search.questions import Finder
 from labweave.one.search.rows import COLUMNS, Holding, SessionFilter
 
@@ -165,12 +164,6 @@ def _filter(
         at_most=_share("performance_lte", given.get("performance_lte")),
         holding=[*holding, *(Holding(types=(each,)) for each in types)],
     )
-
-
-def outcomes(max_qc: Any = "FAIL", ignore_qc_not_set: bool = False) -> tuple[str, ...]:
-    """Return the outcomes of quality control up to the worst that is taken."""
-    worst = severity(max_qc)
-    return tuple(name for name, value in QC.items() if (1 if ignore_qc_not_set else 0) <= value <= worst)
 
 
 def _whole(term: str, value: Any) -> int:
