@@ -1,8 +1,8 @@
 """Features of cells at targets, with the functions of bluepyefe.extract: read, extract, rheobase, group, write.
 
-Every function has the name, arguments, defaults and results of BluePyEfe 2.3 (source:
-https://bluepyefe.readthedocs.io, ``bluepyefe.extract``); what it gets wrong is put right, see
-docs/differences.md, and ``compat="bluepyefe"`` brings its numbers back.
+Every function has the name, arguments, defaults and results of ``bluepyefe.extract`` in BluePyEfe 2.3
+(https://bluepyefe.readthedocs.io). Where BluePyEfe is wrong these functions are not: docs/differences.md lists
+the cases, and ``compat="bluepyefe"`` brings its numbers back.
 """
 
 from __future__ import annotations
@@ -82,14 +82,14 @@ def read_recordings(
         ``i_file``), what its reader needs, and optionally ``dt``, ``t_unit``, ``v_unit``, ``i_unit``, ``ljp`` and
         ``v_corr`` (mV), timings (ms) and amplitudes (in the unit of the current). It is not changed.
     recording_reader : callable or str, optional
-        ``reader(file_metadata) -> list of dict`` or a name of `labweave.formats.recordings.READERS`; default:
-        by the suffix of the file.
+        ``reader(file_metadata) -> list of dict``, or a name of `labweave.formats.recordings.READERS`; by default
+        the suffix of the file decides.
     map_function : callable
-        ``map``, the map of a process pool, or ``client.map`` of Dask. The work is split by files.
+        ``map``, the map of a process pool, or ``client.map`` of Dask. It works on a few files at a time.
     efel_settings : dict, optional
-        Of the spike detection.
+        eFEL's settings for finding spikes.
     compat : str, optional
-        "bluepyefe": stimuli are detected as BluePyEfe does, also where that fails.
+        "bluepyefe" detects stimuli as BluePyEfe does, even where that fails.
 
     Returns
     -------
@@ -99,9 +99,9 @@ def read_recordings(
     Raises
     ------
     UnknownProtocol
-        A protocol of no known stimulus family.
+        A protocol belongs to no known stimulus family.
     LabweaveError
-        No file could be read; the error of the first. When only some can't, each gives a `ReadingWarning`.
+        No file could be read: the error of the first one. If only some can't be read, each gives a `ReadingWarning`.
 
     Examples
     --------
@@ -120,22 +120,21 @@ def extract_efeatures_at_targets(cells, targets, map_function=map, efel_settings
     ----------
     cells : list of Cell
         With traces.
-    targets : list of dict
-        ``efeature``, ``protocol``, ``amplitude``, ``tolerance``, optionally ``efel_settings`` and
-        ``efeature_name``. They are not changed.
+    targets : list of dict or Target
+        See `labweave.ephys.Target`. They are not changed.
     map_function : callable
-        As in `read_recordings`; the work is split by recordings.
+        As in `read_recordings`.
     efel_settings : dict, optional
-        Global settings of eFEL; those of a target come first. Without ``Threshold`` each recording has its
-        automatic one.
+        eFEL's settings for all targets; a target's own settings win. Without ``Threshold`` each recording gets its
+        automatic threshold.
 
     Returns
     -------
     list of Cell
-        The same cells, ``recording.efeatures`` filled (by name) and ``recording.efeature_values`` (by feature and
+        The same cells. Their recordings now have ``efeatures`` (by name) and ``efeature_values`` (by feature and
         complete settings).
     """
-    groups = _settings_groups(_parsed(targets), efel_settings)
+    groups = _settings_groups(map(Target.from_dict, targets), efel_settings)
     recordings = [recording for cell in cells for recording in cell.recordings if recording.protocol_name in groups]
     chunks = [recordings[i : i + FILES_PER_CALL] for i in range(0, len(recordings), FILES_PER_CALL)]
     results = _map(partial(_extract, groups=groups), chunks, map_function)
@@ -155,20 +154,11 @@ def compute_rheobase(
     Parameters
     ----------
     cells : list of Cell
-        A rheobase set before stays where none is found.
+        A cell for which no rheobase is found keeps the one it has.
     protocols_rheobase : list of str or str
         Exact names of the protocols to use.
-    rheobase_strategy : str
-        A name of `labweave.ephys.STRATEGIES`: absolute, flush, majority, interpolation.
-    rheobase_settings : dict, optional
-        Of the strategy, see `labweave.ephys.find_rheobase`.
-    compat : str, optional
-        "bluepyefe": silent sweeps are no candidates, negative currents are.
-
-    Raises
-    ------
-    ConfigError, TypeError
-        Unknown strategy or setting.
+    rheobase_strategy, rheobase_settings, compat
+        As in `labweave.ephys.find_rheobase`, which also says what is raised.
     """
     names = [protocols_rheobase] if isinstance(protocols_rheobase, str) else list(protocols_rheobase)
     for cell in cells:
@@ -198,37 +188,16 @@ def create_feature_protocol_files(
     save_files_used=False,
     default_std_value=1e-3,
 ) -> tuple[dict, dict, dict]:
-    """Results as dictionaries, and as JSON files.
+    """Describe protocols as dictionaries, and write these to JSON files.
 
     Parameters
     ----------
-    cells : list of Cell
-    protocols : list of Protocol
-        From `group_efeatures`.
     output_directory : str or Path, optional
-        Needed for writing.
-    threshold_nvalue_save : int
-        Fewest values of a feature, 1 or more.
+        Needed for writing; ValueError without it.
     write_files : bool
         Write features.json, protocols.json and holding_threshold_currents.json.
-    save_files_used : bool
-        Adds ``files`` to each feature.
-    default_std_value : float
-        Instead of a standard deviation of 0.
-
-    Returns
-    -------
-    features : dict
-        ``{stimulus: {"soma": [{"feature", "val": [mean, std], "n", "efel_settings", "efeature_name"}]}}``
-    protocols : dict
-        ``{stimulus: {"holding": {...}, "step": {...}}}`` in ms, nA and % of rheobase.
-    currents : dict
-        ``holding_current`` and ``threshold_current`` ([mean, std], nA), and both per cell. What is not known is None.
-
-    Raises
-    ------
-    ValueError
-        Writing without a directory, or a threshold below 1.
+    cells, protocols, threshold_nvalue_save, save_files_used, default_std_value
+        As in `labweave.ephys.describe_protocols`, which says what is returned.
     """
     if write_files and output_directory is None:
         raise ValueError("output_directory is missing: where should the files be written?")
@@ -239,12 +208,7 @@ def create_feature_protocol_files(
 
 
 def write_feature_files(output_directory, features: dict, protocols: dict, currents: dict) -> list[Path]:
-    """Write features.json, protocols.json and holding_threshold_currents.json, each whole or not at all.
-
-    Returns
-    -------
-    list of Path
-    """
+    """Write features.json, protocols.json and holding_threshold_currents.json, each whole or not at all."""
     contents = {"features": features, "protocols": protocols, "holding_threshold_currents": currents}
     paths = []
     for name, content in contents.items():
@@ -270,28 +234,14 @@ def extract_efeatures_per_cell(
 ) -> None:
     """Group each cell by itself, and write its files into ``<output_directory>/<cell>/``.
 
-    Parameters
-    ----------
-    files_metadata : dict
-        Its cells are the ones to write.
-    cells : list of Cell
-        With features and rheobase.
-    output_directory, targets, protocol_mode, threshold_nvalue_save, write_files, default_std_value
-        As in `extract_efeatures`.
-    absolute_amplitude, efel_settings, compat
-        Those the features were extracted with.
+    ``files_metadata`` names the cells to write; ``cells`` have features and rheobase. The other arguments are
+    those of `extract_efeatures`.
     """
     for cell in cells:
         if cell.name not in files_metadata:
             continue
-        protocols = group_efeatures(
-            [cell],
-            targets,
-            absolute_amplitude,
-            protocol_mode=protocol_mode,
-            efel_settings=efel_settings,
-            compat=compat,
-        )
+        settings = {"protocol_mode": protocol_mode, "efel_settings": efel_settings, "compat": compat}
+        protocols = group_efeatures([cell], targets, absolute_amplitude, **settings)
         if cell.name in ("", ".", "..") or "/" in cell.name or "\\" in cell.name:
             raise ValueError(f"cell name {cell.name!r} can't be the name of a folder. Give the cell another name.")
         directory = Path(output_directory) / cell.name
@@ -327,53 +277,51 @@ def extract_efeatures(
     Parameters
     ----------
     output_directory : str or Path
-        Where files, pickles and figures go; nothing is written unless asked for.
-    files_metadata : dict
-        As in `read_recordings`.
+        Where files, pickles and figures go. Nothing is written unless you ask for it.
+    files_metadata, recording_reader, map_function
+        As in `read_recordings`. Workers send back numbers only, no traces.
     targets : list of dict, optional
-        As in `extract_efeatures_at_targets`; amplitudes in % of rheobase, or in nA with ``absolute_amplitude``.
-        The older form, a dict by protocol, is converted. Default: automatic targets.
+        As in `extract_efeatures_at_targets`, with amplitudes in % of rheobase, or in nA with
+        ``absolute_amplitude``. The older form, a dict by protocol, is converted. Default: automatic targets.
     threshold_nvalue_save : int
-        Fewest values of a feature.
+        A feature with fewer values is left out.
     protocols_rheobase : list of str, optional
         Protocols for the rheobase, default: `labweave.ephys.DEFAULT_RHEOBASE_PROTOCOLS`.
     absolute_amplitude : bool
-        No rheobase at all.
-    recording_reader, map_function
-        As in `read_recordings`. Only numbers come back from the workers.
+        Use no rheobase at all.
     write_files : bool
         Write the three JSON files of `create_feature_protocol_files`.
     plot : bool
-        Figures of recordings and features.
+        Draw recordings and features.
     low_memory_mode : bool
-        One file after the other in this process; ``map_function`` is not used.
+        Read one file after the other in this process, without ``map_function``.
     protocol_mode : str
-        mean, median, min or max: how the matched stimuli become one.
+        mean, median, min or max: how several matched stimuli become one.
     efel_settings : dict, optional
         Replaces the default ``{"strict_stiminterval": True, "Threshold": -20.0, "interp_step": 0.025}`` as a whole.
     extract_per_cell : bool
-        With ``write_files``: the same files for each cell alone.
+        With ``write_files``, write the same files for each cell alone, too.
     rheobase_strategy, rheobase_settings
-        As in `compute_rheobase`.
+        As in `labweave.ephys.find_rheobase`.
     auto_targets : list of AutoTarget, optional
-        Instead of targets; default without targets: the presets.
+        Instead of targets. Without either, the presets are used.
     pickle_cells : bool
         Write ``cells.pkl`` and ``protocols.pkl``.
     default_std_value : float
-        Instead of a standard deviation of 0.
+        Replaces a standard deviation of 0.
     compat : str, optional
-        "bluepyefe" for the numbers of BluePyEfe where it is wrong (docs/differences.md).
+        "bluepyefe" gives the numbers of BluePyEfe where it is wrong (docs/differences.md).
 
     Returns
     -------
     features, protocols, currents : dict
-        As `create_feature_protocol_files`; empty, with a warning, when nothing matches.
+        As in `labweave.ephys.describe_protocols`; empty, with a warning, when nothing matches.
 
     Raises
     ------
     ValueError
-        No files, targets of both kinds, plots in low memory mode, an unknown mode, feature or setting: before
-        anything is read.
+        No files, targets of both kinds, plots in low memory mode, or an unknown mode, feature or setting. All of
+        these are found before anything is read.
     LabweaveError
         As in `read_recordings` and `compute_rheobase`.
 
@@ -432,19 +380,13 @@ def extract_efeatures(
         cells = read([], keep=False)
         find_rheobases(cells)
         targets = choose_auto_targets(cells, wishes)
-    targets = _parsed(targets)
+    targets = [Target.from_dict(target) for target in targets]
     cells = read(targets, keep=plot)
     find_rheobases(cells)
     protocols = group_efeatures(
         cells, targets, absolute_amplitude, protocol_mode=protocol_mode, efel_settings=efel_settings, compat=compat
     )
-    results = describe_protocols(
-        cells,
-        protocols,
-        threshold_nvalue_save,
-        default_std_value=default_std_value,
-        absolute_amplitude=absolute_amplitude,
-    )
+    results = describe_protocols(cells, protocols, threshold_nvalue_save, False, default_std_value, absolute_amplitude)
     if not results[0]:
         warnings.warn("No efeature has enough values: the results are empty.", FeatureWarning, stacklevel=2)
     if write_files:
@@ -464,11 +406,9 @@ def extract_efeatures(
                 compat,
             )
     if pickle_cells:
-        for target, content in (
-            (cells_pickle_output_path(output_directory), cells),
-            (protocols_pickle_output_path(output_directory), protocols),
-        ):
-            with whole_file(target) as path:
+        pickles = {cells_pickle_output_path: cells, protocols_pickle_output_path: protocols}
+        for path_in, content in pickles.items():
+            with whole_file(path_in(output_directory)) as path:
                 path.write_bytes(pickle.dumps(content))
     if plot:
         from labweave.ephys.plots import plot_all_efeatures, plot_cell_impedance, plot_cell_recordings
@@ -483,19 +423,9 @@ def extract_efeatures(
 def plot_recordings(
     files_metadata, output_directory="./figures/", recording_reader=None, map_function=map
 ) -> list[Path]:
-    """Draw the recordings of each cell and protocol.
+    """Draw recordings to ``<output_directory>/<cell>/<cell>_<protocol>_recordings.pdf``, and return these paths.
 
-    Parameters
-    ----------
-    files_metadata, recording_reader, map_function
-        As in `read_recordings`.
-    output_directory : str or Path
-        The figures are ``<cell>/<cell>_<protocol>_recordings.pdf`` in it.
-
-    Returns
-    -------
-    list of Path
-        The figures.
+    The other arguments are those of `read_recordings`.
     """
     from labweave.ephys.plots import plot_cell_recordings
 
@@ -503,12 +433,7 @@ def plot_recordings(
     return [path for cell in cells for path in plot_cell_recordings(cell, output_directory)]
 
 
-def _parsed(targets: Iterable) -> list[Target]:
-    """Targets as objects; the dicts stay as they are."""
-    return [target if isinstance(target, Target) else Target.from_dict(target) for target in targets]
-
-
-def _settings_groups(targets: list[Target], efel_settings) -> dict[str, list[tuple[dict, list[tuple[str, str]]]]]:
+def _settings_groups(targets: Iterable[Target], efel_settings) -> dict[str, list[tuple[dict, list[tuple[str, str]]]]]:
     """For each protocol the groups of complete settings, with the features and names wanted with each."""
     groups: dict[str, dict[str, tuple[dict, dict]]] = {}
     for target in targets:
@@ -527,7 +452,7 @@ def _settings_groups(targets: list[Target], efel_settings) -> dict[str, list[tup
 
 
 def _mapped(work: Callable, files_metadata, map_function, compat) -> list[Cell]:
-    """Cells of the recordings that ``work`` makes of the files, file by file."""
+    """Cells with the recordings that ``work`` makes of their files."""
     items = []
     for cell, protocols in files_metadata.items():
         for protocol, files in protocols.items():
@@ -548,7 +473,7 @@ def _mapped(work: Callable, files_metadata, map_function, compat) -> list[Cell]:
 
 
 def _map(work: Callable, chunks: list, map_function) -> list:
-    """Results of ``work`` for each chunk, also from a function that gives futures."""
+    """Results of ``work`` for each chunk; the map function may also give futures, as Dask's does."""
     if map_function is map:
         with efel_session():
             return [work(chunk) for chunk in chunks]
@@ -556,7 +481,7 @@ def _map(work: Callable, chunks: list, map_function) -> list:
 
 
 def _read(chunk, reader, efel_settings, groups=None, keep=True) -> list[tuple[list[Recording], Exception | None]]:
-    """Read files and extract the features of their recordings; of each the recordings, or the error."""
+    """Read files and extract their features, in a worker: the recordings of each file, or its error."""
     found = []
     with efel_session():
         for _, protocol, file_metadata in chunk:
@@ -573,7 +498,7 @@ def _read(chunk, reader, efel_settings, groups=None, keep=True) -> list[tuple[li
 
 
 def _extract(chunk: list[Recording], groups) -> list[tuple[dict, dict, Any]]:
-    """Extract features of recordings; of each the values by name, by key, and its spikes."""
+    """Extract features, in a worker: for each recording its values by name and by key, and its spikes."""
     with efel_session():
         for recording in chunk:
             _set_all(recording, groups[recording.protocol_name])

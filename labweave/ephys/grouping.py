@@ -1,6 +1,6 @@
 """From values per recording to features per stimulus: matching, mean stimulus, statistics, currents.
 
-Recordings are `Recording` objects or rows of a database (`RecordingSummary`). The three results have the
+Recordings are `Recording` objects, or `RecordingSummary` objects made of database rows. The three results have the
 layout of BluePyEfe's features.json, protocols.json and holding_threshold_currents.json.
 """
 
@@ -23,20 +23,9 @@ MODES = {"mean": np.nanmean, "median": np.nanmedian, "min": np.nanmin, "max": np
 
 @dataclass
 class RecordingSummary:
-    """What the grouping needs to know of one recording; a `Recording` has the same names.
+    """What grouping needs to know of one recording. See `Recording`, which has the same names.
 
-    Parameters
-    ----------
-    protocol_name : str
-    params : dict
-        `Recording.get_params`; the ``_rel`` entries are set by `compute_relative_amp`.
-    amp, hypamp : float
-        nA.
-    auto_threshold : float
-        mV.
-    files : list of str
-    efeature_values : dict
-        Float (nan for none) by `value_key` of feature and complete settings.
+    ``params`` is the answer of its ``get_params``; `compute_relative_amp` sets the ``_rel`` entries.
     """
 
     protocol_name: str
@@ -53,7 +42,7 @@ class RecordingSummary:
         self.ecode = find_ecode(self.protocol_name)
 
     def get_params(self) -> dict:
-        """The stimulus: ms, nA, % of rheobase."""
+        """Return the parameters of the stimulus, in ms, nA and % of rheobase."""
         return self.params
 
     def compute_relative_amp(self, rheobase: float) -> None:
@@ -69,21 +58,18 @@ class EFeatureTarget:
     Parameters
     ----------
     efeature_name, efel_feature_name : str
-        Name in the result, and eFEL's.
-    protocol_name : str
-    amplitude, tolerance : float
-        % of rheobase, or nA in absolute mode.
+        Name in the result, and eFEL's name.
+    protocol_name, amplitude, tolerance
+        As in `Target`.
     efel_settings : dict, optional
         Complete settings.
 
     Attributes
     ----------
-    values : list of float
-        One per recording that has the feature.
-    files : list of list of str
-        The files behind each value.
+    values, files : list
+        The value of each recording that has the feature, and the files behind it.
     key : tuple of str
-        Where recordings keep the value, see `value_key`.
+        The `value_key` under which recordings keep the value.
     """
 
     def __init__(self, efeature_name, efel_feature_name, protocol_name, amplitude, tolerance, efel_settings=None):
@@ -103,13 +89,7 @@ class EFeatureTarget:
         self.auto_thresholds: list[float] = []
 
     def append(self, value: float, files=()) -> None:
-        """Add the value of one recording; nan is left out.
-
-        Raises
-        ------
-        TypeError
-            Not a number.
-        """
+        """Add the value of one recording. Nan is left out; TypeError for what is no number."""
         if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
             raise TypeError(f"the value of {self.efeature_name} must be a number, not {value!r}")
         if not math.isnan(value):
@@ -129,15 +109,13 @@ class EFeatureTarget:
     @property
     def std(self) -> float:
         """Population standard deviation of the values, nan without any."""
-        if not self.values:
-            return math.nan
-        return float(np.std(self.values)) if min(self.values) < max(self.values) else 0.0
+        deviation = _mean_and_std(self.values, 0.0)[1]
+        return math.nan if deviation is None else deviation
 
     def as_dict(self, save_files_used: bool = False, default_std_value: float = 1e-3) -> dict:
-        """Entry of features.json: feature, val ([mean, std]), n, efel_settings, efeature_name, and files if wanted.
+        """Return the entry of features.json: feature, val ([mean, std]), n, efel_settings, efeature_name, files.
 
-        Without ``Threshold`` in the settings the median automatic one is written; a deviation of 0 becomes
-        ``default_std_value``.
+        Settings without ``Threshold`` get the median automatic one; a deviation of 0 becomes ``default_std_value``.
         """
         settings = dict(self.efel_settings)
         if "Threshold" not in settings and self.auto_thresholds:
@@ -159,14 +137,13 @@ class Protocol:
 
     Parameters
     ----------
-    name : str
-    amplitude, tolerance : float
-        % of rheobase, or nA in absolute mode.
+    name, amplitude, tolerance
+        Protocol, amplitude and tolerance as in `Target`.
     feature_targets : list of EFeatureTarget, optional
     global_rheobase : float, optional
-        nA; amplitudes of the mean stimulus are this times the reduced % of rheobase. Default: reduced nA.
+        nA. The mean stimulus has this times the mean % of rheobase as its amplitude; without, the mean amplitude.
     mode : str
-        mean, median, min or max: how the matched stimuli become one.
+        mean, median, min or max: how several matched stimuli become one.
     """
 
     def __init__(self, name, amplitude, tolerance, feature_targets=None, global_rheobase=None, mode="mean"):
@@ -198,15 +175,9 @@ class Protocol:
         return find_ecode(self.name)
 
     def append(self, recording, feature_targets=None, by_name=False) -> None:
-        """Add a recording and its values.
+        """Add a recording, and its values to the targets that it matches (default: all).
 
-        Parameters
-        ----------
-        recording : Recording or RecordingSummary
-        feature_targets : list of EFeatureTarget, optional
-            Those of this protocol that it matches, default: all.
-        by_name : bool
-            Find values by name only, not by feature and settings first.
+        Values are found by feature and settings, then by name; with ``by_name`` only by name, as BluePyEfe does.
         """
         for target in self.feature_targets if feature_targets is None else feature_targets:
             value = None if by_name else recording.efeature_values.get(target.key)
@@ -219,7 +190,7 @@ class Protocol:
         self.recordings.append(recording)
 
     def get_params(self) -> dict:
-        """Parameters of the mean stimulus: ms, nA, % of rheobase; None where unknown, lists for waveforms."""
+        """Return the mean stimulus in ms, nA and % of rheobase: None where unknown, lists for waveforms."""
         params = [recording.get_params() for recording in self.recordings]
         reduced = {key: _reduce([each.get(key) for each in params], self.mode) for key in self.ecode.export}
         for key in ("amp", "amp2"):
@@ -229,7 +200,7 @@ class Protocol:
         return reduced
 
     def as_dict(self) -> dict:
-        """Entry of protocols.json: ``holding`` and ``step``; None where a number is unknown."""
+        """Return the entry of protocols.json: ``holding`` and ``step``, None where a number is unknown."""
         params = self.get_params()
         tend = params["tend"]
         holding = {"delay": 0.0, "amp": params["hypamp"], "duration": tend, "totduration": tend}
@@ -237,13 +208,13 @@ class Protocol:
 
 
 def check_mode(protocol_mode: str) -> None:
-    """ValueError for a mode that `Protocol` does not know."""
+    """Refuse a mode that `Protocol` does not know: ValueError."""
     if protocol_mode not in MODES:
         raise ValueError(f"protocol_mode {protocol_mode!r} is unknown. Use one of {', '.join(MODES)}.")
 
 
 def effective_amplitude(recording, absolute: bool = False) -> float | None:
-    """What a target's amplitude is compared with: % of rheobase, nA, or ms between pulses (SpikeRec)."""
+    """Return what a target's amplitude is compared with: % of rheobase, nA, or ms between pulses (SpikeRec)."""
     name = recording.ecode.effective
     if name != "delta" and not absolute:
         name += "_rel"
@@ -251,7 +222,7 @@ def effective_amplitude(recording, absolute: bool = False) -> float | None:
 
 
 def is_match(recording, target, absolute: bool = False) -> bool:
-    """Whether a recording's amplitude is nearer to the target's than the tolerance (never at tolerance 0)."""
+    """Say whether a recording's amplitude is nearer to the target's than the tolerance (never at tolerance 0)."""
     return _is_near(effective_amplitude(recording, absolute), target)
 
 
@@ -264,37 +235,36 @@ def group_efeatures(
     efel_settings=None,
     compat=None,
 ) -> list[Protocol]:
-    """Recordings and their features at the targets that they match.
+    """Group recordings and their features by the targets that they match.
 
     Parameters
     ----------
     cells : list of Cell
-        With rheobase (None for a cell that is not used in relative mode) and recordings that have values and
-        amplitudes in % of rheobase.
+        With recordings that have values and amplitudes in % of rheobase. A cell without rheobase is left out
+        unless amplitudes are absolute.
     targets : list of dict or Target
-        efeature, protocol, amplitude, tolerance, and optionally efel_settings and efeature_name.
     absolute_amplitude : bool
-        Amplitudes of targets are nA, rheobases are not used.
+        Amplitudes of targets are in nA, and rheobases are not used.
     use_global_rheobase : bool
-        Amplitude of the mean stimulus from the mean rheobase of all cells, not from the recordings.
+        Take the amplitude of the mean stimulus from the mean rheobase of all cells, not from the recordings.
     protocol_mode : str
-        mean, median, min or max: how the matched stimuli become one.
+        mean, median, min or max: how several matched stimuli become one.
     efel_settings : dict, optional
-        The global ones; those of a target come first.
+        Settings for all targets; a target's own settings win.
     compat : str, optional
-        "bluepyefe": values by name only, and the first tolerance of a stimulus for all its targets.
+        "bluepyefe" finds values by name only, and uses the first tolerance of a stimulus for all its targets.
 
     Returns
     -------
     list of Protocol
-        One per protocol and amplitude, in order of appearance; 150 and 150.0 are one, the first spelling counts.
+        One per protocol and amplitude, in order of appearance. 150 and 150.0 are one; its first spelling counts.
 
     Raises
     ------
     ValueError
         Unknown mode, or a target with missing or unknown keys.
     ComputeError
-        A cell's rheobase was set but its relative amplitudes are missing.
+        A cell has a rheobase, but its relative amplitudes are missing.
     """
     check_mode(protocol_mode)
     rheobases = [cell.rheobase for cell in cells if cell.rheobase]
@@ -342,7 +312,7 @@ def describe_protocols(
     default_std_value: float = 1e-3,
     absolute_amplitude: bool = False,
 ) -> tuple[dict, dict, dict]:
-    """Results as dictionaries.
+    """Describe protocols and the currents of cells as dictionaries.
 
     Parameters
     ----------
@@ -350,22 +320,23 @@ def describe_protocols(
     protocols : list of Protocol
         From `group_efeatures`.
     threshold_nvalue_save : int
-        Fewest values of a feature, 1 or more.
+        A feature with fewer values is left out; 1 or more.
     save_files_used : bool
-        Adds ``files``, the files behind each feature.
+        Add ``files``, the files behind each feature.
     default_std_value : float
-        Instead of a deviation of 0.
+        Replaces a standard deviation of 0.
     absolute_amplitude : bool
-        No threshold currents.
+        Give no threshold currents.
 
     Returns
     -------
     features : dict
-        ``{stimulus: {"soma": [entry, ...]}}``, entries as `EFeatureTarget.as_dict`.
+        ``{stimulus: {"soma": [{"feature", "val": [mean, std], "n", "efel_settings", "efeature_name"}]}}``
     protocols : dict
-        ``{stimulus: {"holding": {...}, "step": {...}}}`` in ms, nA and %.
+        ``{stimulus: {"holding": {...}, "step": {...}}}`` in ms, nA and % of rheobase.
     currents : dict
-        As `holding_and_threshold_currents`.
+        ``holding_current`` and ``threshold_current`` ([mean, population std] over cells, nA), and per cell
+        ``all_holding_current`` (its mean) and ``all_threshold_current``. What is not known is None.
 
     Raises
     ------
@@ -392,13 +363,13 @@ def describe_protocols(
 
 
 def check_threshold_nvalue(threshold_nvalue_save: int) -> None:
-    """ValueError below 1."""
+    """Refuse a number below 1: ValueError."""
     if threshold_nvalue_save < 1:
         raise ValueError(f"threshold_nvalue_save is {threshold_nvalue_save}, must be 1 or more")
 
 
 def check_relative(recordings) -> None:
-    """ComputeError when a recording has no amplitude in % of rheobase."""
+    """Refuse recordings without amplitude in % of rheobase: ComputeError."""
     for recording in recordings:
         if recording.get_params().get("amp_rel", 0.0) is None:
             raise ComputeError(
@@ -408,23 +379,9 @@ def check_relative(recordings) -> None:
 
 
 def holding_and_threshold_currents(cells, default_std_value: float = 1e-3, absolute_amplitude: bool = False) -> dict:
-    """Holding current and rheobase over cells, in nA.
-
-    Parameters
-    ----------
-    cells : list of Cell
-    default_std_value : float
-        Instead of a deviation of 0.
-    absolute_amplitude : bool
-        No threshold currents.
-
-    Returns
-    -------
-    dict
-        ``holding_current`` and ``threshold_current`` ([mean, population std] over cells, None if
-        unknown), ``all_holding_current`` (mean per cell) and ``all_threshold_current``.
-    """
-    holding = {cell.name: _mean_or_none([r.hypamp for r in cell.recordings if np.isfinite(r.hypamp)]) for cell in cells}
+    """Return holding currents and rheobases of cells, as `describe_protocols` does, with its arguments."""
+    currents = {cell.name: [r.hypamp for r in cell.recordings if np.isfinite(r.hypamp)] for cell in cells}
+    holding = {name: float(np.mean(values)) if values else None for name, values in currents.items()}
     threshold = {
         cell.name: float(cell.rheobase) for cell in cells if cell.rheobase is not None and not absolute_amplitude
     }
@@ -443,14 +400,13 @@ def _is_near(amplitude: float | None, target) -> bool:
 def _stimuli(targets) -> dict[tuple[str, float], list[Target]]:
     """Targets by protocol and amplitude in order of appearance."""
     groups: dict[tuple[str, float], list[Target]] = {}
-    for target in targets:
-        target = target if isinstance(target, Target) else Target.from_dict(target)
+    for target in map(Target.from_dict, targets):
         groups.setdefault((target.protocol, float(target.amplitude)), []).append(target)
     return groups
 
 
 def _reduce(values: list[Any], mode: str):
-    """One value for several: the mode's, None for none known; arrays are those of the first recording."""
+    """Make one value of several, as the mode says; None if none is known, the first recording's for arrays."""
     first = values[0]
     if isinstance(first, (np.ndarray, list, tuple)):
         if len(values) > 1:
@@ -472,12 +428,8 @@ def _step_value(reduced: dict, what: str):
     return reduced[what]
 
 
-def _mean_or_none(values) -> float | None:
-    return float(np.mean(values)) if len(values) else None
-
-
 def _mean_and_std(values, default_std_value: float) -> list[float | None]:
-    """Mean and population deviation of the known values; equal values have the default deviation."""
+    """Mean and population deviation of the known values. Equal values get the default deviation."""
     known = [value for value in values if value is not None]
     if not known:
         return [None, None]

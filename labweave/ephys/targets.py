@@ -1,6 +1,6 @@
-"""Targets: which feature to average at which protocol and amplitude, and with which settings of eFEL.
+"""Targets: which feature to average, at which protocol and amplitude, and with which settings of eFEL.
 
-A value is found by the feature and its complete settings, so one feature can be there with several.
+Values are kept by feature and complete settings, so a recording can have one feature with several settings.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class Target:
     protocol : str
         Exact name of the protocol.
     amplitude, tolerance : float
-        % of rheobase, or nA in absolute mode; a recording matches when it is nearer than the tolerance.
+        % of rheobase, or nA in absolute mode. A recording matches when its amplitude is nearer than the tolerance.
     efel_settings : dict
-        On top of the global ones.
+        They win over the settings for all targets.
     efeature_name : str, optional
-        Name in the result, default: efeature.
+        Name in the result; by default that of the efeature.
 
     Examples
     --------
@@ -46,14 +46,13 @@ class Target:
         object.__setattr__(self, "efeature_name", self.efeature_name or self.efeature)
 
     @classmethod
-    def from_dict(cls, target: dict) -> Target:
-        """From a dict with the names of the parameters; ``location`` is ignored, the dict not changed.
+    def from_dict(cls, target: dict | Target) -> Target:
+        """Make a target of a dict with the names of the parameters; ``location`` is ignored.
 
-        Raises
-        ------
-        ValueError
-            A key is missing or unknown; the message says which.
+        A target is returned as it is. ValueError for a key that is missing or unknown.
         """
+        if isinstance(target, Target):
+            return target
         given = {key: value for key, value in target.items() if key != "location"}
         needed = ("efeature", "protocol", "amplitude", "tolerance")
         missing = [key for key in needed if key not in given]
@@ -70,26 +69,27 @@ class Target:
 
 
 def complete_settings(efel_settings: dict | None, target: Target) -> dict:
-    """Global settings overridden by those of a target."""
+    """Return the settings for all targets, overridden by those of one."""
     return {**(efel_settings or {}), **target.efel_settings}
 
 
 def settings_key(settings: dict) -> str:
-    """Canonical text of settings: the same for the same settings in any order."""
+    """Return settings as a text that is the same for the same settings in any order."""
     numbers = {key: float(v) if type(v) is int else v for key, v in settings.items()}
     return json.dumps(numbers, sort_keys=True, default=float)
 
 
 def value_key(efeature: str, settings: dict) -> tuple[str, str]:
-    """Key of a feature value: eFEL's name and the complete settings."""
+    """Return the key of a feature's value: eFEL's name and the complete settings."""
     return efeature, settings_key(settings)
 
 
 def convert_legacy_targets(targets: Mapping) -> list[dict]:
-    """Targets of the form ``{protocol: {amplitudes, tolerances, efeatures, ...}}`` as a list of dicts.
+    """Convert targets of the form ``{protocol: {amplitudes, tolerances, efeatures, ...}}`` to a list of dicts.
 
     One tolerance serves all amplitudes; a shorter list raises ValueError.
     """
+    keys = ("efeature", "protocol", "amplitude", "tolerance", "efel_settings")
     converted = []
     for protocol, entry in targets.items():
         amplitudes, tolerances, efeatures = entry["amplitudes"], entry["tolerances"], entry["efeatures"]
@@ -99,14 +99,7 @@ def convert_legacy_targets(targets: Mapping) -> list[dict]:
             raise ValueError(f"{protocol}: {len(amplitudes)} amplitudes, but {len(tolerances)} tolerances")
         settings = efeatures if isinstance(efeatures, dict) else dict.fromkeys(efeatures)
         for amplitude, tolerance in zip(amplitudes, tolerances, strict=False):
-            for efeature in settings:
-                converted.append(
-                    {
-                        "efeature": efeature,
-                        "protocol": protocol,
-                        "amplitude": amplitude,
-                        "tolerance": tolerance,
-                        "efel_settings": dict(settings[efeature] or {}),
-                    }
-                )
+            for efeature, of_efeature in settings.items():
+                values = (efeature, protocol, amplitude, tolerance, dict(of_efeature or {}))
+                converted.append(dict(zip(keys, values, strict=True)))
     return converted
