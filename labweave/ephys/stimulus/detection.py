@@ -1,9 +1,10 @@
 """Where a stimulus is, from the current alone.
 
-BluePyEfe's rule comes first: where the median-filtered current leaves the holding current by several standard
-deviations of the first and last samples. It is right on clean sweeps, and wrong without notice when the noise
-is large or the stimulus starts early. So it only counts when the unfiltered current says the same, or when a
-least-squares fit of levels does; otherwise the fit counts, if it is certain. What remains is "not detected".
+BluePyEfe's rule comes first: the stimulus is where the median-filtered current leaves the holding current by several
+standard deviations of the first and last samples. On clean sweeps that is right. With much noise, or when the stimulus
+starts early, it is wrong and nobody notices. So the rule counts only when the unfiltered current agrees, or a
+least-squares fit of levels does. If neither agrees the fit counts, provided it is certain; else the stimulus is
+"not detected".
 """
 
 from __future__ import annotations
@@ -24,36 +25,19 @@ PLATEAU_SAMPLES = 50
 
 @dataclass(frozen=True)
 class Detection:
-    """What was detected.
-
-    Parameters
-    ----------
-    indices : tuple of int
-        First sample of the stimulus, changes inside it, its last sample.
-    found : bool
-        False if it is only a guess.
-    n_base : int
-        Samples before the stimulus that show the holding current.
-    fitted : bool
-        The fit was needed.
-    """
+    """What was detected: ``indices`` are the stimulus's first sample, the changes inside it, and its last sample."""
 
     indices: tuple[int, ...]
-    found: bool
-    n_base: int = BASE_SAMPLES
-    fitted: bool = False
+    found: bool  # False for a guess
+    n_base: int = BASE_SAMPLES  # samples before the stimulus that show the holding current
+    fitted: bool = False  # the fit was needed
 
 
 @dataclass(frozen=True)
 class Away:
-    """Where the filtered current is away from a level.
+    """Where the filtered current is away from a level: from sample ``start`` to sample ``stop``.
 
-    Parameters
-    ----------
-    start, stop : int
-        First and last sample away.
-    clear : bool
-        The current itself says the same: nearly all its samples from start to stop are away, nearly none outside.
+    It is ``clear`` when the unfiltered current agrees: nearly all samples in between are away, and nearly none outside.
     """
 
     start: int
@@ -64,16 +48,7 @@ class Away:
 def detect_step(sweep: Sweep, ton: int | None = None, toff: int | None = None) -> Detection:
     """Detect start and end of one step, where not given.
 
-    Parameters
-    ----------
-    sweep : Sweep
-    ton, toff : int, optional
-        The one that is given.
-
-    Returns
-    -------
-    Detection
-        ton and toff. When nothing leaves the holding current these are 2 ms from the ends of the sweep.
+    The result's indices are ton and toff; when nothing leaves the holding current, 2 ms from the ends of the sweep.
     """
     first, last = search_limits(sweep)
     first = first if ton is None else ton
@@ -104,25 +79,9 @@ def detect_step(sweep: Sweep, ton: int | None = None, toff: int | None = None) -
 
 
 def detect_sahp(sweep: Sweep, ton: int | None = None) -> tuple[Detection, float]:
-    """Detect a short step on a long one.
+    """Detect a short step on a long one, whose start ``ton`` may be given; StimulusError without a long step.
 
-    Parameters
-    ----------
-    sweep : Sweep
-    ton : int, optional
-        Start of the long step, when given.
-
-    Returns
-    -------
-    detection : Detection
-        ton, tmid, tmid2 and toff.
-    plateau : float
-        Current of the long step at its ends, in nA.
-
-    Raises
-    ------
-    StimulusError
-        There is no long step.
+    The result's indices are ton, tmid, tmid2 and toff; beside it stands the current (nA) at the ends of the long step.
     """
     by_rule, plateau, clear = _sahp_by_rule(sweep, ton)
     if sweep.follows_bluepyefe or clear:
@@ -142,7 +101,7 @@ def detect_sahp(sweep: Sweep, ton: int | None = None) -> tuple[Detection, float]
 
 
 def _sahp_by_rule(sweep: Sweep, ton: int | None) -> tuple[Detection | None, float, bool]:
-    """BluePyEfe's detection if there is a long step, its plateau in nA, and whether the current is clear."""
+    """BluePyEfe's detection (None without a long step), the plateau in nA, and whether the current agrees clearly."""
     threshold = noise_threshold(sweep, 2.0)
     first, last = search_limits(sweep)
     first = first if ton is None else ton
@@ -171,12 +130,10 @@ def _required(sweep: Sweep, detection: Detection | None) -> Detection:
 
 
 def detect_ramp_end(sweep: Sweep, ton: int) -> tuple[int, bool]:
-    """Detect the end of a ramp from its start: (sample, whether it was found).
+    """Detect the end of a ramp from its start: the sample, and whether it was found.
 
-    Notes
-    -----
-    BluePyEfe takes the maximum of the filtered current, which is up to half a window early. It counts when it is
-    that close to the largest jump of the current, between means over a window; otherwise the jump counts, if large.
+    BluePyEfe takes the maximum of the filtered current, which comes up to half a window early. It counts when the
+    largest jump of the current, between means over a window, is that close; otherwise the jump counts, if it is large.
     """
     highest = ton + int(np.argmax(sweep.smooth()[ton:]))
     if sweep.follows_bluepyefe:
@@ -193,20 +150,10 @@ def detect_ramp_end(sweep: Sweep, ton: int) -> tuple[int, bool]:
 
 
 def detect_waveform(sweep: Sweep, current, ton: int | None = None, toff: int | None = None) -> Detection:
-    """Detect start and end of an irregular stimulus, where not given.
+    """Detect start and end of an irregular stimulus in a current (nA, filtered or not), where not given.
 
-    Parameters
-    ----------
-    sweep : Sweep
-    current : ndarray, shape (n_samples,)
-        nA, filtered or not.
-    ton, toff : int, optional
-        The one that is given.
-
-    Notes
-    -----
-    BluePyEfe's noise is that of the distance from the holding current, smaller than that of the current itself:
-    its window counts when six standard deviations of the current give the same.
+    BluePyEfe takes the noise of the distance from the holding current, which is smaller than that of the current
+    itself. So its window counts only when six standard deviations of the current give the same.
     """
     n_base = BASE_SAMPLES if ton is None else ton
     deviation = current - holding_level(sweep, n_base)
@@ -237,8 +184,6 @@ def find_away(sweep: Sweep, level: float, threshold: float, first: int, last: in
 
     Only samples from first to last count; None when none of them is away.
 
-    Notes
-    -----
     The median of 85 samples is above a value when 43 of them are. So nothing is filtered: where 43 samples of one
     window are above, so is every median whose window holds them all. Filtering instead makes a whole extraction
     with detection take 1.8 times as long.
@@ -271,7 +216,7 @@ def fit_sweep(sweep: Sweep, n_changes: int, first: int = 0, stop: int | None = N
 
 
 def agree(sweep: Sweep, found: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Whether two rules put every change at the same place, but for AGREEMENT_MS."""
+    """Say whether two rules put every change within AGREEMENT_MS of each other."""
     return all(abs(f - o) <= sweep.in_samples(AGREEMENT_MS) for f, o in zip(found, other, strict=True))
 
 
@@ -282,7 +227,7 @@ def warn_imprecise(sweep: Sweep, fit: Levels) -> None:
 
 
 def holding_level(sweep: Sweep, n_samples: int) -> float:
-    """Holding current the samples show, in nA; a given one may be rounded, and counts only without samples."""
+    """Return the holding current that the samples show, in nA. A given one may be rounded: it counts only without."""
     given = sweep.given_amplitude("hypamp")
     return given if n_samples == 0 and given is not None else sweep.base(n_samples)
 

@@ -1,14 +1,17 @@
 """Stimulus families (eCodes): which one a protocol belongs to, and where its stimulus is in a sweep.
 
-Each family is a function ``measure(sweep) -> dict`` with timings in ms, amplitudes in nA relative to the
-holding current ``hypamp``, and ``timing``: "given", "detected" or "not detected". Numbers follow
-BluePyEfe 2.3 except where that is wrong (HyperDePol, Cheops and SineSpec defaults, SpikeRec amplitude).
+Each family has a function ``measure(sweep) -> dict``: timings in ms, amplitudes in nA above the holding current
+``hypamp``, and ``timing``: "given", "detected" or "not detected". What is given in a file's metadata wins over what
+is measured. Numbers follow BluePyEfe 2.3 except where that is wrong (HyperDePol, Cheops and SineSpec defaults,
+SpikeRec amplitude). The table of families is at the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 
 import numpy as np
 
@@ -35,13 +38,13 @@ class ECode:
     measure : callable
         ``measure(sweep) -> dict``.
     generate : callable
-        ``generate(params) -> (t_ms, current_nA)``: the stimulus rebuilt from what ``measure`` and ``export`` name.
+        ``generate(params) -> (t_ms, current_nA)`` rebuilds the stimulus from the parameters named in ``export``.
     export : tuple of str
         Names of the parameters that describe the stimulus, in order.
     effective : str
-        The parameter a target's amplitude is compared with: amp, amp2 or delta.
-    step : dict of str to str
-        Entries of the stimulus in a protocol description and the parameter behind each.
+        The parameter that a target's amplitude is compared with: amp, amp2 or delta.
+    step : tuple of (str, str)
+        Entries of ``step`` in protocols.json, and the parameter behind each.
     """
 
     name: str
@@ -55,9 +58,7 @@ class ECode:
 def measure_step(sweep: Sweep) -> dict:
     """One step from ton to toff, given or detected."""
     ton, toff, hypamp, timing = _window(sweep, detect_step)
-    amp = sweep.given_amplitude("amp")
-    if amp is None:
-        amp = median(sweep.current[ton:toff]) - hypamp
+    amp = _given_or(sweep, "amp", lambda: median(sweep.current[ton:toff]) - hypamp)
     return {**_times(sweep, ton=ton, toff=toff), "amp": amp, "hypamp": hypamp, "timing": timing}
 
 
@@ -74,9 +75,7 @@ def measure_ramp(sweep: Sweep) -> dict:
             sweep.warn(f"the end of the ramp was not detected, taken as {sweep.t[toff]:g} ms; give toff")
     check_order(sweep, {"ton": ton, "toff": toff})
     hypamp = _holding(sweep, BASE_SAMPLES)
-    amp = sweep.given_amplitude("amp")
-    if amp is None:
-        amp = median(sweep.current[max(0, toff - 10) : toff]) - hypamp
+    amp = _given_or(sweep, "amp", lambda: median(sweep.current[max(0, toff - 10) : toff]) - hypamp)
     return {**_times(sweep, ton=ton, toff=toff), "amp": amp, "hypamp": hypamp, "timing": timing}
 
 
@@ -108,26 +107,34 @@ def measure_sahp(sweep: Sweep) -> dict:
     return {**_times(sweep, **indices), "amp": amp, "amp2": amp2, "hypamp": hypamp, "timing": timing}
 
 
-def measure_hyperdepol(sweep: Sweep) -> dict:
-    """A hyperpolarising then a depolarising step; missing timings are 250, 700 and 970 ms."""
-    return _two_steps(sweep, {"ton": 250.0, "tmid": 700.0, "toff": 970.0})
+def measure_two_steps(sweep: Sweep, **defaults: float | None) -> dict:
+    """Two steps one after the other: amp from ton to tmid, amp2 from there to toff; defaults of timings in ms."""
+    indices, timing = _given_or_default(sweep, defaults)
+    ton, tmid, toff = indices.values()
+    smooth = sweep.smooth()
+    hypamp = _given_or(sweep, "hypamp", lambda: median(outside(smooth, ton, toff)))
+    amp = _given_or(sweep, "amp", lambda: median(smooth[ton:tmid]) - hypamp)
+    amp2 = _given_or(sweep, "amp2", lambda: median(smooth[tmid:toff]) - hypamp)
+    return {**_times(sweep, **indices), "amp": amp, "amp2": amp2, "hypamp": hypamp, "timing": timing}
 
 
-def measure_dehyperpol(sweep: Sweep) -> dict:
-    """A depolarising then a hyperpolarising step, all timings given."""
-    return _two_steps(sweep, {"ton": None, "tmid": None, "toff": None})
+def measure_triangles(extreme: Callable, sweep: Sweep, **defaults: float | None) -> dict:
+    """Three triangles; amp is the extreme of the current; defaults of timings in ms."""
+    indices, timing = _given_or_default(sweep, defaults)
+    smooth = sweep.smooth()
+    hypamp = _given_or(sweep, "hypamp", lambda: median(smooth[: indices["ton"]]))
+    amp = _given_or(sweep, "amp", lambda: float(extreme(smooth)) - hypamp)
+    return {**_times(sweep, **indices), "amp": amp, "hypamp": hypamp, "timing": timing}
 
 
-def measure_poscheops(sweep: Sweep) -> dict:
-    """Three triangles upwards."""
-    defaults = {"ton": 250.0, "t1": 8250.0, "t2": 10250.0, "t3": 14250.0, "t4": 16250.0, "toff": 18916.0}
-    return _triangles(sweep, defaults, np.max)
-
-
-def measure_negcheops(sweep: Sweep) -> dict:
-    """Three triangles downwards."""
-    defaults = {"ton": 1750.0, "t1": 8416.0, "t2": 10416.0, "t3": 13748.0, "t4": 15748.0, "toff": 17970.0}
-    return _triangles(sweep, defaults, np.min)
+def measure_waveform(current_of: Callable[[Sweep], np.ndarray], sweep: Sweep) -> dict:
+    """An irregular stimulus, detected in the filtered or the raw current; its shape is divided by its amplitude."""
+    current = current_of(sweep)
+    ton, toff, hypamp, timing = _window(sweep, lambda sweep, ton, toff: detect_waveform(sweep, current, ton, toff))
+    segment = sweep.samples[ton:toff] - hypamp
+    amp = _given_or(sweep, "amp", lambda: float(np.max(np.abs(segment))))
+    shape = {"amp": amp, "hypamp": hypamp, "waveform": segment / amp if amp else segment}
+    return {**_times(sweep, ton=ton, toff=toff), **shape, "timing": timing}
 
 
 def measure_spikerec(sweep: Sweep) -> dict:
@@ -140,7 +147,6 @@ def measure_spikerec(sweep: Sweep) -> dict:
     hypamp = _holding(sweep, BASE_SAMPLES)
     peak = float(np.max(smooth))
     above = np.flatnonzero(smooth > hypamp + 0.1 * peak)
-    amp = sweep.given_amplitude("amp")
     timing = "detected"
     smallest = 1e-5 if sweep.follows_bluepyefe else noise_threshold(sweep, 4.5)
     if len(above) == 0 or peak - hypamp <= smallest:
@@ -156,7 +162,7 @@ def measure_spikerec(sweep: Sweep) -> dict:
         "tspike": (starts - 1) * sweep.dt,
         "spike_duration": float(np.mean((ends - starts) * sweep.dt)) if pulses else float("nan"),
         "delta": float(np.mean((starts[1:] - ends[:-1]) * sweep.dt)) if len(pulses) > 1 else float("nan"),
-        "amp": peak - hypamp if amp is None else amp,
+        "amp": _given_or(sweep, "amp", lambda: peak - hypamp),
         "hypamp": hypamp,
         "timing": timing,
     }
@@ -166,29 +172,9 @@ def measure_sinespec(sweep: Sweep) -> dict:
     """A chirp; missing timings are 150 and 5100 ms."""
     indices, timing = _given_or_default(sweep, {"ton": 150.0, "toff": 5100.0})
     hypamp = _holding(sweep, BASE_SAMPLES)
-    amp = sweep.given_amplitude("amp")
-    chirp = {"base": 1.0, "scale": 1.0, "denominator": 5.15}
-    values = {f"chirp_frequency_{key}": value for key, value in chirp.items()} | {"chirp_time_offset": 0.1}
-    for key in values:
-        given = sweep.given(key)
-        values[key] = values[key] if given is None else float(given)
-    return {
-        **_times(sweep, **indices),
-        "amp": float(np.max(sweep.smooth())) - hypamp if amp is None else amp,
-        "hypamp": hypamp,
-        **values,
-        "timing": timing,
-    }
-
-
-def measure_pinknoise(sweep: Sweep) -> dict:
-    """Noise from ton to toff, detected in the filtered current."""
-    return _waveform(sweep, sweep.smooth())
-
-
-def measure_capcheck(sweep: Sweep) -> dict:
-    """Short test pulses from ton to toff, detected in the raw current."""
-    return _waveform(sweep, sweep.samples)
+    amp = _given_or(sweep, "amp", lambda: float(np.max(sweep.smooth())) - hypamp)
+    chirp = {key: float(value if (given := sweep.given(key)) is None else given) for key, value in _CHIRP.items()}
+    return {**_times(sweep, **indices), "amp": amp, "hypamp": hypamp, **chirp, "timing": timing}
 
 
 def _times(sweep: Sweep, **indices: int) -> dict:
@@ -196,10 +182,15 @@ def _times(sweep: Sweep, **indices: int) -> dict:
     return {key: float(sweep.t[index]) for key, index in indices.items()}
 
 
+def _given_or(sweep: Sweep, key: str, measure: Callable[[], float]) -> float:
+    """An amplitude in nA, given or measured."""
+    given = sweep.given_amplitude(key)
+    return measure() if given is None else given
+
+
 def _holding(sweep: Sweep, n_samples: int) -> float:
     """Holding current in nA, given or from the first samples."""
-    given = sweep.given_amplitude("hypamp")
-    return sweep.base(n_samples) if given is None else given
+    return _given_or(sweep, "hypamp", lambda: sweep.base(n_samples))
 
 
 def _window(sweep: Sweep, detect: Callable[[Sweep, int | None, int | None], Detection]):
@@ -223,7 +214,7 @@ def _window(sweep: Sweep, detect: Callable[[Sweep, int | None, int | None], Dete
 
 
 def _given_or_default(sweep: Sweep, defaults: dict[str, float | None]):
-    """Indices of timings, only the missing ones filled with defaults (ms), and the timing flag."""
+    """Sample indices of the timings, with defaults (ms) for the missing ones, and ``timing``."""
     indices: dict[str, int] = {}
     missing = []
     for key, default in defaults.items():
@@ -247,157 +238,129 @@ def _given_or_default(sweep: Sweep, defaults: dict[str, float | None]):
     return indices, "not detected" if missing else "given"
 
 
-def _two_steps(sweep: Sweep, defaults) -> dict:
-    indices, timing = _given_or_default(sweep, defaults)
-    ton, tmid, toff = indices.values()
-    smooth = sweep.smooth()
-    hypamp = sweep.given_amplitude("hypamp")
-    if hypamp is None:
-        hypamp = median(outside(smooth, ton, toff))
-    amp, amp2 = sweep.given_amplitude("amp"), sweep.given_amplitude("amp2")
-    return {
-        **_times(sweep, **indices),
-        "amp": median(smooth[ton:tmid]) - hypamp if amp is None else amp,
-        "amp2": median(smooth[tmid:toff]) - hypamp if amp2 is None else amp2,
-        "hypamp": hypamp,
-        "timing": timing,
-    }
+def _family(name, protocols, measure, generate, export, step, effective="amp") -> dict[str, ECode]:
+    """The family for each of its words in names of protocols. ``what=parameter`` or ``parameter`` are the entries."""
+    entries = (entry.partition("=") for entry in step.split())
+    pairs = tuple((what, parameter or what) for what, _, parameter in entries)
+    return dict.fromkeys(protocols.split(), ECode(name, measure, generate, tuple(export.split()), effective, pairs))
 
 
-def _triangles(sweep: Sweep, defaults, extreme) -> dict:
-    indices, timing = _given_or_default(sweep, defaults)
-    smooth = sweep.smooth()
-    hypamp, amp = sweep.given_amplitude("hypamp"), sweep.given_amplitude("amp")
-    if hypamp is None:
-        hypamp = median(smooth[: indices["ton"]])
-    return {
-        **_times(sweep, **indices),
-        "amp": float(extreme(smooth)) - hypamp if amp is None else amp,
-        "hypamp": hypamp,
-        "timing": timing,
-    }
+_CHIRP = {
+    "chirp_frequency_base": 1.0,
+    "chirp_frequency_scale": 1.0,
+    "chirp_frequency_denominator": 5.15,
+    "chirp_time_offset": 0.1,
+}
+_AMP = "amp hypamp dt amp_rel hypamp_rel"
+_AMP2 = "amp amp2 hypamp dt amp_rel amp2_rel hypamp_rel"
+_STEP = "delay=ton amp thresh_perc=amp_rel duration=toff-ton totduration=tend"
+_TWO_STEPS = "delay=ton tmid toff amp amp2 thresh_perc={} duration=toff-ton totduration=tend"
+_TRIANGLES = "delay=ton t1 t2 t3 t4 toff amp thresh_perc=amp_rel duration=toff-ton totduration=tend"
 
-
-def _waveform(sweep: Sweep, current: np.ndarray) -> dict:
-    """Timings, amplitude and normalised shape of an irregular stimulus."""
-    ton, toff, hypamp, timing = _window(sweep, lambda sweep, ton, toff: detect_waveform(sweep, current, ton, toff))
-    segment = sweep.samples[ton:toff] - hypamp
-    amp = sweep.given_amplitude("amp")
-    if amp is None:
-        amp = float(np.max(np.abs(segment)))
-    return {
-        **_times(sweep, ton=ton, toff=toff),
-        "amp": amp,
-        "hypamp": hypamp,
-        "waveform": segment / amp if amp else segment,
-        "timing": timing,
-    }
-
-
-_AMPLITUDES = ("amp", "hypamp", "dt", "amp_rel", "hypamp_rel")
-_AMPLITUDES2 = ("amp", "amp2", "hypamp", "dt", "amp_rel", "amp2_rel", "hypamp_rel")
-_CHIRP = ("chirp_frequency_base", "chirp_frequency_scale", "chirp_frequency_denominator", "chirp_time_offset")
-_CHEOPS = ("ton", "t1", "t2", "t3", "t4", "toff", "tend", *_AMPLITUDES)
-_STEP = (
-    ("delay", "ton"),
-    ("amp", "amp"),
-    ("thresh_perc", "amp_rel"),
-    ("duration", "toff-ton"),
-    ("totduration", "tend"),
-)
-_STEP_CHEOPS = (_STEP[0], *((key, key) for key in ("t1", "t2", "t3", "t4", "toff")), *_STEP[1:])
-
-
-def _step_two(percent):
-    amplitudes = (("amp", "amp"), ("amp2", "amp2"), ("thresh_perc", percent))
-    return (_STEP[0], ("tmid", "tmid"), ("toff", "toff"), *amplitudes, *_STEP[3:])
-
-
-_STEP_SAHP = (
-    *(("delay", "ton"), ("tmid", "tmid"), ("tmid2", "tmid2"), ("toff", "toff")),
-    *(
-        ("amp", "amp2"),
-        ("long_amp", "amp"),
-        ("thresh_perc", "amp2_rel"),
-        ("duration", "tmid2-tmid"),
-        _STEP[4],
-    ),
-)
-_STEP_SPIKEREC = (
-    *(("delay", "tspike[0]"), ("n_spikes", "len(tspike)"), ("delta", "delta"), ("amp", "amp")),
-    *(("thresh_perc", "amp_rel"), ("spike_duration", "spike_duration"), _STEP[4]),
-)
-
-STEP = ECode("Step", measure_step, generation.generate_step, ("ton", "toff", "tend", *_AMPLITUDES), step=_STEP)
-RAMP = ECode("Ramp", measure_ramp, generation.generate_ramp, STEP.export, step=_STEP)
-SAHP = ECode(
-    "SAHP",
-    measure_sahp,
-    generation.generate_sahp,
-    ("ton", "tmid", "tmid2", "toff", "tend", *_AMPLITUDES2),
-    "amp2",
-    _STEP_SAHP,
-)
-HYPERDEPOL = ECode(
-    "HyperDePol",
-    measure_hyperdepol,
-    generation.generate_two_steps,
-    ("ton", "tmid", "toff", "tend", *_AMPLITUDES2),
-    step=_step_two("amp_rel"),
-)
-DEHYPERPOL = ECode(
-    "DeHyperPol", measure_dehyperpol, generation.generate_two_steps, HYPERDEPOL.export, step=_step_two("amp2_rel")
-)
-POSCHEOPS = ECode("PosCheops", measure_poscheops, generation.generate_triangles, _CHEOPS, step=_STEP_CHEOPS)
-NEGCHEOPS = ECode("NegCheops", measure_negcheops, generation.generate_triangles, _CHEOPS, step=_STEP_CHEOPS)
-SPIKEREC = ECode(
-    "SpikeRec",
-    measure_spikerec,
-    generation.generate_pulses,
-    ("tend", "tspike", "spike_duration", "delta", *_AMPLITUDES),
-    "delta",
-    _STEP_SPIKEREC,
-)
-SINESPEC = ECode(
-    "SineSpec",
-    measure_sinespec,
-    generation.generate_chirp,
-    (*STEP.export, *_CHIRP),
-    step=(*_STEP, *((key, key) for key in _CHIRP)),
-)
-_EXPORT_WAVEFORM = ("ton", "toff", "tend", "amp", "hypamp", "dt", "waveform", "amp_rel", "hypamp_rel")
-_STEP_WAVEFORM = (*_STEP, ("dt", "dt"), ("waveform", "waveform"))
-PINKNOISE = ECode("PinkNoise", measure_pinknoise, generation.generate_waveform, _EXPORT_WAVEFORM, step=_STEP_WAVEFORM)
-CAPCHECK = ECode("CapCheck", measure_capcheck, generation.generate_waveform, _EXPORT_WAVEFORM, step=_STEP_WAVEFORM)
-
-_STEP_NAMES = (
-    "spontaneous idrest idthresh idthres idthreshold apwaveform iv step genericstep spontaps sponaps "
-    "firepattern "
-    "sponnohold30 sponhold30 spontnohold30 sponthold30 spontaneousnohold starthold startnohold delta"
-)
+# The first word that a protocol's name contains decides, so the order matters: RampStep is a Step.
 ECODES: dict[str, ECode] = {
-    **dict.fromkeys(_STEP_NAMES.split(), STEP),
-    **dict.fromkeys(["sahp", "idhyperpol", "irdepol", "irhyperpol", "iddepol"], SAHP),
-    **dict.fromkeys(["ramp", "ap_thresh", "apthresh", "apthreshold"], RAMP),
-    "hyperdepol": HYPERDEPOL,
-    "dehyperpol": DEHYPERPOL,
-    "negcheops": NEGCHEOPS,
-    "poscheops": POSCHEOPS,
-    "spikerec": SPIKEREC,
-    "sinespec": SINESPEC,
-    "pinknoise": PINKNOISE,
-    "capcheck": CAPCHECK,
+    **_family(
+        "Step",
+        "spontaneous idrest idthresh idthres idthreshold apwaveform iv step genericstep spontaps sponaps firepattern "
+        "sponnohold30 sponhold30 spontnohold30 sponthold30 spontaneousnohold starthold startnohold delta",
+        measure_step,
+        generation.generate_step,
+        f"ton toff tend {_AMP}",
+        _STEP,
+    ),
+    **_family(
+        "SAHP",
+        "sahp idhyperpol irdepol irhyperpol iddepol",
+        measure_sahp,
+        generation.generate_sahp,
+        f"ton tmid tmid2 toff tend {_AMP2}",
+        "delay=ton tmid tmid2 toff amp=amp2 long_amp=amp thresh_perc=amp2_rel duration=tmid2-tmid totduration=tend",
+        effective="amp2",
+    ),
+    **_family(
+        "Ramp",
+        "ramp ap_thresh apthresh apthreshold",
+        measure_ramp,
+        generation.generate_ramp,
+        f"ton toff tend {_AMP}",
+        _STEP,
+    ),
+    **_family(
+        "HyperDePol",
+        "hyperdepol",
+        partial(measure_two_steps, ton=250.0, tmid=700.0, toff=970.0),
+        generation.generate_two_steps,
+        f"ton tmid toff tend {_AMP2}",
+        _TWO_STEPS.format("amp_rel"),
+    ),
+    **_family(
+        "DeHyperPol",
+        "dehyperpol",
+        partial(measure_two_steps, ton=None, tmid=None, toff=None),
+        generation.generate_two_steps,
+        f"ton tmid toff tend {_AMP2}",
+        _TWO_STEPS.format("amp2_rel"),
+    ),
+    **_family(
+        "NegCheops",
+        "negcheops",
+        partial(measure_triangles, np.min, ton=1750.0, t1=8416.0, t2=10416.0, t3=13748.0, t4=15748.0, toff=17970.0),
+        generation.generate_triangles,
+        f"ton t1 t2 t3 t4 toff tend {_AMP}",
+        _TRIANGLES,
+    ),
+    **_family(
+        "PosCheops",
+        "poscheops",
+        partial(measure_triangles, np.max, ton=250.0, t1=8250.0, t2=10250.0, t3=14250.0, t4=16250.0, toff=18916.0),
+        generation.generate_triangles,
+        f"ton t1 t2 t3 t4 toff tend {_AMP}",
+        _TRIANGLES,
+    ),
+    **_family(
+        "SpikeRec",
+        "spikerec",
+        measure_spikerec,
+        generation.generate_pulses,
+        f"tend tspike spike_duration delta {_AMP}",
+        "delay=tspike[0] n_spikes=len(tspike) delta amp thresh_perc=amp_rel spike_duration totduration=tend",
+        effective="delta",
+    ),
+    **_family(
+        "SineSpec",
+        "sinespec",
+        measure_sinespec,
+        generation.generate_chirp,
+        f"ton toff tend {_AMP} {' '.join(_CHIRP)}",
+        f"{_STEP} {' '.join(_CHIRP)}",
+    ),
+    **_family(
+        "PinkNoise",
+        "pinknoise",
+        partial(measure_waveform, Sweep.smooth),
+        generation.generate_waveform,
+        "ton toff tend amp hypamp dt waveform amp_rel hypamp_rel",
+        f"{_STEP} dt waveform",
+    ),
+    **_family(
+        "CapCheck",
+        "capcheck",
+        partial(measure_waveform, attrgetter("samples")),
+        generation.generate_waveform,
+        "ton toff tend amp hypamp dt waveform amp_rel hypamp_rel",
+        f"{_STEP} dt waveform",
+    ),
 }
 FAMILIES = {ecode.name: ecode for ecode in ECODES.values()}
 
 
 def find_ecode(protocol_name: str) -> ECode:
-    """Stimulus family of a protocol: the first name of `ECODES` the protocol's name contains, in any case.
+    """Find the stimulus family of a protocol: the first word of `ECODES` that its name contains, in any case.
 
     Raises
     ------
     UnknownProtocol
-        No name fits (also a KeyError).
+        No word fits (also a KeyError).
 
     Examples
     --------

@@ -14,31 +14,19 @@ NORMAL_90 = 1.645  # nine in ten of normal deviates are smaller, in standard dev
 
 @dataclass(frozen=True)
 class Levels:
-    """A current that is constant between some changes.
+    """A current that is constant between some changes."""
 
-    Parameters
-    ----------
-    changes : tuple of int
-        First sample of each level but the first.
-    levels : ndarray, shape (n_changes + 1,)
-        Mean current of each, in nA.
-    certain : bool
-        Noise, hum and drift can't have made any of the changes.
-    precise : bool
-        They can't have moved any of them by much more than ``precision`` samples.
-    """
-
-    changes: tuple[int, ...]
-    levels: np.ndarray
-    certain: bool
-    precise: bool
+    changes: tuple[int, ...]  # first sample of each level but the first
+    levels: np.ndarray  # mean current of each, in nA, shape (n_changes + 1,)
+    certain: bool  # noise, hum and drift can't have made any of the changes
+    precise: bool  # nor moved one by much more than the precision asked for
 
     def shifted(self, n_samples: int) -> Levels:
         """Return the same with changes later by some samples."""
         return replace(self, changes=tuple(change + n_samples for change in self.changes))
 
     def alike(self, one: int, other: int) -> bool:
-        """Whether two levels with one between them differ by less than half of what separates them from it."""
+        """Say whether two levels differ by less than half of what separates them from the level in between."""
         between = self.levels[one + 1] - self.levels[one]
         return bool(abs(self.levels[one] - self.levels[other]) < 0.5 * abs(between))
 
@@ -63,8 +51,9 @@ def fit_levels(samples, n_changes: int, fewest: int, precision: int) -> Levels:
 
     Notes
     -----
-    Each change is compared with the noise: how far means of what remains spread, over as many samples as the
-    shorter of its two levels has (at most 1/32 of all). So hum averages out, drift and another shape don't.
+    The height of each change is compared with the noise: the spread of means of what the fit leaves over, each mean
+    over as many samples as the shorter of the two levels has (at most 1/32 of all). So hum averages out, but drift
+    and other shapes don't.
     """
     if len(samples) < (n_changes + 1) * fewest:
         return Levels((0,) * n_changes, np.zeros(n_changes + 1), False, False)
@@ -83,10 +72,7 @@ def fit_levels(samples, n_changes: int, fewest: int, precision: int) -> Levels:
 
 
 def _best_changes(sums, n_changes: int) -> list[int]:
-    """Changes that explain most of the variance.
-
-    Coarse changes are refined and then compete again with the rest, until that finds nothing new.
-    """
+    """Changes that explain most of the variance: coarse ones are refined, and compete again until nothing is new."""
     n_samples = len(sums) - 1
     candidates = np.linspace(0, n_samples, min(N_BLOCKS, n_samples) + 1).astype(np.int64)
     reach = n_samples // min(N_BLOCKS, n_samples) + 1
@@ -99,7 +85,7 @@ def _best_changes(sums, n_changes: int) -> list[int]:
 
 
 def _changes_among(sums, candidates, n_changes: int) -> list[int]:
-    """The best changes at some of the candidates, the first and last of which are the ends."""
+    """The best changes at some of the candidates, the first and last of which are the ends (dynamic programming)."""
     lengths = candidates[None, :] - candidates[:, None]
     differences = sums[candidates][None, :] - sums[candidates][:, None]
     explained = np.where(lengths > 0, differences * differences / np.where(lengths > 0, lengths, 1), -np.inf)
@@ -127,7 +113,7 @@ def _refined(sums, changes: list[int], reach: int) -> list[int]:
 
 
 def _largest_nearby(sums, bounds, levels, k: int, n_samples: int) -> float:
-    """Largest deviation, in nA, of a mean over n_samples from its level, among four on each side of a change."""
+    """Largest deviation (nA) from its level of a mean over n_samples, among four on each side of a change."""
     change = bounds[k + 1]
     largest = 0.0
     for segment, sign in ((k, -1), (k + 1, 1)):
@@ -138,7 +124,7 @@ def _largest_nearby(sums, bounds, levels, k: int, n_samples: int) -> float:
 
 
 def _noise(sums, bounds, levels, n_samples: int) -> float:
-    """Spread, in nA, of means over n_samples around their level, one in ten left out as artefacts."""
+    """Spread (nA) of means over n_samples around their level; one in ten is left out as an artefact."""
     n_samples = max(1, n_samples)
     deviations = [
         np.diff(sums[np.arange(start, stop + 1, n_samples)]) / n_samples - level
