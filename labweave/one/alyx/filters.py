@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from labweave.one.alyx.models import MODELS, filter_name, resource_of, restrict, split
+from labweave.one.alyx.models import MODELS, as_list, filter_name, resource_of, restrict
 from labweave.schemas import dataset, lab
 
 Filter = Callable[[Any, Any], Any]
-
-
-def _listed(value: Any) -> list[Any]:
-    if isinstance(value, (list, tuple, set)):
-        return list(value)
-    return split(value) if isinstance(value, str) else [value]
 
 
 def _any_of(model: str, path: str) -> Filter:
@@ -32,7 +26,7 @@ def _all_of(model: str, path: str) -> Filter:
     """Return a filter by several values, every one of which must be there."""
 
     def fits(query: Any, value: Any) -> Any:
-        for one in _listed(value):
+        for one in as_list(value):
             query = restrict(model, query, path, one)
         return query
 
@@ -43,7 +37,7 @@ def _json_pairs(model: str, path: str) -> Filter:
     """Return a filter by names and values in JSON, alternating."""
 
     def fits(query: Any, value: Any) -> Any:
-        parts = _listed(value)
+        parts = as_list(value)
         if not parts or len(parts) % 2:
             raise ValueError(f"{path}={value!r}: names and values must alternate, for example task,PASS.")
         for name, one in zip(parts[::2], parts[1::2], strict=True):
@@ -55,7 +49,7 @@ def _json_pairs(model: str, path: str) -> Filter:
 
 def _date_range(model: str, path: str) -> Filter:
     def fits(query: Any, value: Any) -> Any:
-        days = _listed(value)
+        days = as_list(value)
         if len(days) != 2:
             raise ValueError(f"date_range={value!r}: give the first and the last day, 2025-01-01,2025-06-30.")
         return restrict(model, restrict(model, query, f"{path}__gte", days[0]), f"{path}__lte", days[1])
@@ -71,10 +65,14 @@ def _performance(operator: str) -> Filter:
     return fits
 
 
+def _those_or_others(query: Any, those: Any, value: Any) -> Any:
+    return those if str(value).casefold() in ("true", "1") else query - those.proj()
+
+
 def _with_histology(query: Any, value: Any) -> Any:
     """Keep sessions of subjects that have a session with the procedure Histology, or the others."""
     sliced = restrict("sessions", query, "subject__actions_sessions__procedures__name", "Histology")
-    return sliced if str(value).casefold() in ("true", "1") else query - sliced.proj()
+    return _those_or_others(query, sliced, value)
 
 
 def _copies(query: Any, value: Any) -> Any:
@@ -88,27 +86,27 @@ def _in_stock(query: Any, value: Any) -> Any:
     """Keep animals of people who look after the stock, or the others."""
     keepers = (lab.LabMember() & {"is_stock_manager": True}).proj(responsible_user="user")
     held = query & keepers
-    return held if str(value).casefold() in ("true", "1") else query - held.proj()
+    return _those_or_others(query, held, value)
 
 
 def _restricted(query: Any, value: Any) -> Any:
     """Keep animals that are on water restriction now, or those that aren't."""
     open_now = MODELS["water-restriction"].rows() & "restriction_end is null"
     held = query & open_now.proj("lab", "subject")
-    return held if str(value).casefold() in ("true", "1") else query - held.proj()
+    return _those_or_others(query, held, value)
 
 
 def by_dataset(model: str) -> Callable[[Any, Mapping[str, Any]], Any]:
     """Return a filter by the names, types, tags and QC of datasets, which belong together."""
 
     def fits(query: Any, asked: Mapping[str, Any]) -> Any:
-        rows, names = MODELS["datasets"].rows(), _listed(asked["datasets"]) if asked.get("datasets") else []
+        rows, names = MODELS["datasets"].rows(), as_list(asked["datasets"]) if asked.get("datasets") else []
         if "dataset_qc_lte" in asked or names:
             rows = restrict("datasets", rows, "qc__lte", asked.get("dataset_qc_lte", "FAIL"))
         if names:
             rows = restrict("datasets", rows, "file_records__exists", True)
         wanted = [rows & {"dataset_name": name} for name in names]
-        types = _listed(asked["dataset_types"]) if asked.get("dataset_types") else []
+        types = as_list(asked["dataset_types"]) if asked.get("dataset_types") else []
         wanted += [MODELS["datasets"].rows() & {"dataset_type": name} for name in types]
         for one in wanted or [rows] * ("dataset_qc_lte" in asked):
             query = query & one.proj("eid") if model == "sessions" else query & _probes_of(query, one)

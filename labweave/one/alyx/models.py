@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import datetime as dt
 import json
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,45 +20,24 @@ from typing import Any
 
 import datajoint as dj
 
+from labweave.formats.alf.qc import QC
 from labweave.formats.alyx import RESOURCES, Resource
 from labweave.formats.alyx.fields import KINDS, Field
 from labweave.schemas import dataset, lab, session, subject
 
-LOOKUPS = (
-    "exact",
-    "iexact",
-    "contains",
-    "icontains",
-    "in",
-    "gte",
-    "lte",
-    "gt",
-    "lt",
-    "isnull",
-    "startswith",
-    "regex",
-)
-AS_TEXT = frozenset({"iexact", "contains", "icontains", "startswith", "regex"})
+AS_TEXT = ("iexact", "contains", "icontains", "startswith", "regex")
 """Lookups whose value is never anything but a text."""
 COMPARISONS = {"gte": ">=", "lte": "<=", "gt": ">", "lt": "<"}
-QC = {row["qc"]: row["severity"] for row in session.QC.contents}
+LOOKUPS = ("exact", "in", "isnull", *AS_TEXT, *COMPARISONS)
 
 
 @dataclass(frozen=True)
 class Column:
-    """One field of a record.
+    """One field of a record: an attribute of its table, and what it is compared as.
 
-    Attributes
-    ----------
-    attribute : str
-        Of the table.
-    kind : {"text", "uuid", "number", "time", "date", "bool", "qc", "json"}
-    inside : str
-        For JSON: the key below which the field lies in the attribute; empty for the whole of it.
-    equal : str
-        For a flag that the table holds as a word: the word that means true.
-    otherwise : str
-        The attribute that counts where this one is empty.
+    `inside` is, for JSON, the key below which the field lies in the attribute, empty for the whole of it. `equal` is,
+    for a flag that the table holds as a word, the word that means true. `otherwise` is the attribute that counts where
+    this one is empty.
     """
 
     attribute: str
@@ -303,54 +283,44 @@ def _by_column(query: Any, column: Column, lookup: str, value: Any) -> Any:
         return query & {attribute: _as_bool(value)}
     if column.kind in ("number", "time", "date") and lookup in ("exact", "in", *COMPARISONS):
         convert = {"number": _number, "time": _time, "date": _date}[column.kind]
-        values = [convert(one) for one in _as_list(value)] if lookup == "in" else [convert(value)]
+        values = [convert(one) for one in as_list(value)] if lookup == "in" else [convert(value)]
         operator = COMPARISONS.get(lookup, "=")
         return query & [f"{attribute} {operator} {one}" for one in values]
     if lookup in ("exact", "in"):
         clean = str.lower if column.kind == "uuid" else str
-        return query & [{attribute: clean(str(one))} for one in (_as_list(value) if lookup == "in" else [value])]
-    fits = TEXT_LOOKUPS[lookup](value)
+        return query & [{attribute: clean(str(one))} for one in (as_list(value) if lookup == "in" else [value])]
+    fits, text = TEXT_LOOKUPS[lookup], str(value)
+    if lookup == "regex":
+        re.compile(text)  # so that what is none is told also where nothing is compared with it
     held = [row[attribute] for row in (dj.U(attribute) & query).to_dicts()]
-    return query & [{attribute: one} for one in held if one is not None and fits(str(one))]
+    return query & [{attribute: one} for one in held if one is not None and fits(str(one), text)]
 
 
-def _text_regex(value: Any) -> Callable[[str], bool]:
-    pattern = re.compile(str(value))
-    return lambda held: pattern.search(held) is not None
-
-
-TEXT_LOOKUPS: dict[str, Callable[[Any], Callable[[str], bool]]] = {
-    "iexact": lambda value: lambda held: held.casefold() == str(value).casefold(),
-    "contains": lambda value: lambda held: str(value) in held,
-    "icontains": lambda value: lambda held: str(value).casefold() in held.casefold(),
-    "startswith": lambda value: lambda held: held.startswith(str(value)),
-    "regex": _text_regex,
-    "gt": lambda value: lambda held: held > str(value),
-    "gte": lambda value: lambda held: held >= str(value),
-    "lt": lambda value: lambda held: held < str(value),
-    "lte": lambda value: lambda held: held <= str(value),
+ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le
+}  # fmt: skip
+TEXT_LOOKUPS: dict[str, Callable[[str, str], bool]] = {
+    "iexact": lambda held, text: held.casefold() == text.casefold(),
+    "contains": lambda held, text: text in held,
+    "icontains": lambda held, text: text.casefold() in held.casefold(),
+    "startswith": lambda held, text: held.startswith(text),
+    "regex": lambda held, text: re.search(text, held) is not None,
+    **ORDER,
 }
 
 
 def qc_fits(lookup: str, value: Any) -> list[str]:
     """Return the outcomes of quality control that fit; a value is a name or a number."""
     if lookup == "in":
-        return [name for one in _as_list(value) for name in qc_fits("exact", one)]
+        return [name for one in as_list(value) for name in qc_fits("exact", one)]
     name = str(value).upper()
     number = QC[name] if name in QC else int(value) if str(value).isdecimal() else None
     if number is None or (lookup == "exact" and number not in QC.values()):
         raise ValueError(f"{value!r} is not one of {', '.join(QC)}")
-    tests: dict[str, Callable[[int], bool]] = {
-        "exact": lambda held: held == number,
-        "iexact": lambda held: held == number,
-        "gt": lambda held: held > number,
-        "gte": lambda held: held >= number,
-        "lt": lambda held: held < number,
-        "lte": lambda held: held <= number,
-    }
-    if lookup not in tests:
+    fits = {"exact": operator.eq, "iexact": operator.eq, **ORDER}.get(lookup)
+    if fits is None:
         raise ValueError(f"lookup {lookup} on an outcome of quality control")
-    return [name for name, severity in QC.items() if tests[lookup](severity)]
+    return [name for name, severity in QC.items() if fits(severity, number)]
 
 
 def _qc_restriction(attribute: str, lookup: str, value: Any) -> list[Any]:
@@ -391,17 +361,17 @@ def value_at(document: Any, keys: list[str]) -> Any:
 def json_fits(lookup: str, held: Any, value: Any) -> bool:
     """Say whether a value in JSON fits a filter."""
     if lookup in ("exact", "in"):
-        values = _as_list(value) if lookup == "in" else [value]
+        values = as_list(value) if lookup == "in" else [value]
         return any(held == one or (type(held) is not type(one) and str(held) == str(one)) for one in values)
     if lookup in COMPARISONS and isinstance(held, (int, float)) and not isinstance(held, bool):
-        number = float(value)
-        return {"gt": held > number, "gte": held >= number, "lt": held < number, "lte": held <= number}[lookup]
+        return ORDER[lookup](held, float(value))
     text = held if isinstance(held, str) else json.dumps(held, ensure_ascii=False)
-    return TEXT_LOOKUPS[lookup](value)(text)
+    return TEXT_LOOKUPS[lookup](text, str(value))
 
 
-def _as_list(value: Any) -> list[Any]:
-    if isinstance(value, (list, tuple)):
+def as_list(value: Any) -> list[Any]:
+    """Return the values of a filter: those of a list, and those between the commas of a text."""
+    if isinstance(value, (list, tuple, set)):
         return list(value)
     return split(value) if isinstance(value, str) else [value]
 

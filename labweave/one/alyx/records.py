@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
 
+from labweave.formats.alf.qc import QC
 from labweave.formats.alyx import RESOURCES
 from labweave.formats.alyx.records import ZYGOSITY
-from labweave.one.alyx.models import MODELS, QC, table_of
+from labweave.one.alyx.models import MODELS, table_of
 from labweave.one.files.folders import name_with_uuid
+from labweave.one.search.rows import rank_of_repository
 from labweave.schemas import dataset, session, subject
 
 Record = dict[str, Any]
@@ -161,10 +163,9 @@ def in_order(row: Record) -> tuple[str, ...]:
 def file_copies(query: Any, rows: list[Record]) -> dict[str, list[Record]]:
     """Return the file records of datasets with their repositories, by dataset id: servers, buckets, others."""
     repositories = {row["repository"]: row for row in dataset.Repository().to_dicts()}
-    order = {"server": 0, "bucket": 1}
     found = _related(dataset.FileRecord, query, rows, "dataset_id", vanished="file_vanished")
     joined = [{**repositories[row["repository"]], **row} for row in found]
-    joined.sort(key=lambda row: (order.get(row["repository_kind"], 2), row["repository"], row["file_record_id"]))
+    joined.sort(key=lambda row: (rank_of_repository(row["repository_kind"]), row["repository"], row["file_record_id"]))
     return _grouped(joined, "dataset_id")
 
 

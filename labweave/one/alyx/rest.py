@@ -24,6 +24,7 @@ from labweave.one.alyx.filters import FILTERS, TOGETHER, by_dataset, filter_name
 from labweave.one.alyx.models import MODELS, django
 from labweave.one.alyx.records import DETAILS, RECORDS
 from labweave.one.files.cache import Files
+from labweave.one.search.rows import rank_of_repository
 from labweave.settings import load_settings
 
 if TYPE_CHECKING:
@@ -119,8 +120,7 @@ def client_of(core: Core, *, base_url: str | None = None, username: str | None =
 def data_server() -> str:
     """Return the address below which the folders of labs lie, by the repositories; empty without one."""
     held = (MODELS["data-repository"].rows() - {"data_url": ""}).to_dicts()
-    order = {"server": 0, "bucket": 1}
-    held.sort(key=lambda row: (order.get(row["repository_kind"], 2), row["repository"]))
+    held.sort(key=lambda row: (rank_of_repository(row["repository_kind"]), row["repository"]))
     return re.sub(r"(/\w+/Subjects)?/*$", "", held[0]["data_url"]) if held else ""
 
 

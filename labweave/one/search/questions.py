@@ -22,6 +22,7 @@ from labweave.one.search.rows import (
     InsertionRow,
     SessionFilter,
     SessionRow,
+    rank_of_repository,
 )
 
 FEW = 50
@@ -166,9 +167,8 @@ class Finder:
         found: dict[str, list[CopyRow]] = {}
         for id, *copy in self._rows_among(sql, "f.dataset_id", ids):
             found.setdefault(id, []).append(CopyRow(*copy))
-        rank = {"server": 0, "bucket": 1}
         for copies in found.values():
-            copies.sort(key=lambda copy: (rank.get(copy.kind, 2), copy.repository, copy.relative_path))
+            copies.sort(key=lambda copy: (rank_of_repository(copy.kind), copy.repository, copy.relative_path))
         return found
 
     def dataset_types(self) -> list[tuple[str, str, str]]:

@@ -134,6 +134,11 @@ class CopyRow(NamedTuple):
     relative_path: str
 
 
+def rank_of_repository(kind: str) -> int:
+    """Return in which order copies are asked for: those on servers, in buckets, elsewhere."""
+    return {"server": 0, "bucket": 1}.get(kind, 2)
+
+
 class DatasetRow(NamedTuple):
     """One dataset; each attribute from the database has its SQL beside it, where `d` is the dataset, `s` its session.
 
