@@ -217,19 +217,11 @@ class Core:
         wildcards: bool = True,
         substring: bool = False,
     ) -> DatasetRow:
-        """Return the one dataset that is meant.
+        """Return the one dataset of a session's `rows` that is meant.
 
-        Parameters
-        ----------
-        rows : sequence of DatasetRow
-            Those of the session.
-        dataset : str or dict
-            File name, ``object.attribute``, path below the session (which names its revision exactly), or ALF parts.
-        collection, revision
-            See `matching`; None where `dataset` has folders in it.
-        wildcards : bool, default: True
-        substring : bool, default: False
-            A name that nothing fits is looked for anywhere in the file names and collections, as the seed did.
+        It is named by file, by ``object.attribute``, by path below the session (which names its revision exactly, and
+        leaves out `collection` and `revision`), or by ALF parts. With `substring`, a name that nothing fits is looked
+        for anywhere in the file names and collections, as the seed did.
         """
         if not dataset or not isinstance(dataset, (str, Mapping)):
             raise ValueError(f"dataset={dataset!r}: give the name of one dataset, or its ALF parts as a dictionary.")

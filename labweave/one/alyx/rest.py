@@ -303,7 +303,7 @@ class Client:
         return_md5: bool = False,
         silent: bool | None = None,
     ) -> Any:
-        """Download files, each into a file of its name.
+        """Download files, each into a file of its name, and return its path; of each in a list.
 
         Parameters
         ----------
@@ -319,10 +319,6 @@ class Client:
             Return the md5 of each, too.
         silent : bool, optional
             Taken for ONE's sake; progress shows on terminals only.
-
-        Returns
-        -------
-        Path, or tuple of Path and str, or list of these
         """
         if not isinstance(url, str):
             options = {"target_dir": target_dir, "clobber": clobber, "chunks": chunks, "return_md5": return_md5}

@@ -39,6 +39,13 @@ class One(Lists, Loads, Ids, Types):
     trust_pickles : bool, default: False
         Load arrays of Python objects, which are pickles and can run any code: for a lab whose files are its own only.
 
+    Raises
+    ------
+    ALFObjectNotFound
+        By its methods: a session, dataset or file that is not there.
+    ValueError
+        By its methods: an id, a search term or a value that can't be understood.
+
     Attributes
     ----------
     mode, wildcards, cache_dir, trust_pickles
@@ -57,26 +64,15 @@ class One(Lists, Loads, Ids, Types):
     """
 
     def load_cache(self, tables_dir: Any = None, clobber: bool = True, tag: str | None = None) -> dt.datetime:
-        """Do nothing and return the time: every answer comes from the database anyway.
-
-        Raises
-        ------
-        ValueError
-            A tag is given, which would leave out everything else.
-        """
+        """Do nothing and return the time: every answer comes from the database anyway. A tag is a ValueError."""
         if tag:
             raise ValueError(f"Answers can't be narrowed to the tag {tag!r}; use search(tag={tag!r}).")
         return dt.datetime.now()
 
     def save_cache(self, save_dir: Any = None, clobber: bool = False) -> None:
-        """Write ONE-api's cache tables of the whole database; see `labweave.one.export`.
+        """Write ONE-api's cache tables of the whole database into a folder; see `labweave.one.export`.
 
-        Parameters
-        ----------
-        save_dir : path, optional
-            ``tables_dir`` without, else the cache folder.
-        clobber : bool, default: False
-            As in ONE-api; it has no effect, as the whole is written each time.
+        Without a folder it is ``tables_dir`` or the cache folder. `clobber` has no effect: the whole is always written.
         """
         from labweave.one.export import export_tables
 
@@ -85,11 +81,7 @@ class One(Lists, Loads, Ids, Types):
     def save_loaded_ids(self, sessions_only: bool = False, clear_list: bool = True) -> tuple[list[UUID], Path | None]:
         """Write the ids of the datasets loaded while `record_loaded` was set, or of their sessions, into a file.
 
-        Returns
-        -------
-        list of UUID
-        Path or None
-            None when nothing was loaded.
+        Return the ids and the file, which is None when nothing was loaded.
         """
         if not self._loaded:
             warnings.warn("No datasets were loaded; is record_loaded set?", UserWarning, stacklevel=2)
@@ -122,16 +114,10 @@ class _Factory:
         self._made: tuple[Any, One] | None = None
 
     def __call__(self, *, mode: str = "remote", wildcards: bool = True, **options: Any) -> One:
-        """Return an instance of `One`.
+        """Return an instance of `One`, with its arguments.
 
-        Parameters
-        ----------
-        mode, wildcards
-            See `One`.
-        **options
-            ``cache_dir``, ``tables_dir``, ``silent`` and ``trust_pickles`` of `One`. ``base_url``, ``username``,
-            ``password``, ``token`` and ``cache_rest`` are accepted as in ONE-api and have no effect: the database is
-            that of the settings.
+        ``base_url``, ``username``, ``password``, ``token`` and ``cache_rest`` are accepted as in ONE-api and have no
+        effect: the database is that of the settings.
         """
         for name in ("base_url", "username", "password", "token", "cache_rest"):
             options.pop(name, None)

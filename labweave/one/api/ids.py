@@ -22,11 +22,6 @@ class Ids(ApiBase):
     def to_eid(self, id: Any = None, cache_dir: Any = None) -> Any:
         """Return the eid of a session named in any way, or of each in a list; None for None and unknown paths.
 
-        Raises
-        ------
-        ValueError
-            It names no session in any way known.
-
         Examples
         --------
         >>> labweave.ONE(silent=True).to_eid("2019-05-07_1_ZM_1150")
@@ -37,11 +32,6 @@ class Ids(ApiBase):
     @id_argument
     def eid2path(self, eid: Any, query_type: str | None = None) -> Any:
         """Return the path of a session below the cache folder, or of each in a list; None for an unknown one.
-
-        Raises
-        ------
-        ValueError
-            It is no UUID.
 
         Examples
         --------
@@ -76,11 +66,6 @@ class Ids(ApiBase):
             In parts (subject, date, sequence), else as text: ``2019-05-07_1_subject``.
         parse : bool, default: True
             Date and sequence as `date` and int, else as text with three digits: ``2019-05-07_001_subject``.
-
-        Raises
-        ------
-        ALFObjectNotFound
-            There is no such session.
 
         Examples
         --------
@@ -185,13 +170,7 @@ class Ids(ApiBase):
         return one_or_many(filepath, find)
 
     def record2url(self, record: Any) -> Any:
-        """Return the address of a dataset or session, given its record (Series), or of each in a frame.
-
-        Raises
-        ------
-        TypeError
-            It is neither a Series nor a frame.
-        """
+        """Return the address of a dataset or session, given its record (Series), or of each in a frame."""
         _check_record(record)
         if record.ndim == 2:
             return [self.record2url(row) for _, row in record.iterrows()]
@@ -204,15 +183,7 @@ class Ids(ApiBase):
         return self._core.urls([rows[id]])[0] if id in rows else None
 
     def record2path(self, dataset: Any) -> Any:
-        """Return the path of a dataset below the cache folder, given its record (Series), or of each in a frame.
-
-        Raises
-        ------
-        TypeError
-            It is neither a Series nor a frame.
-        ValueError
-            Its session is unknown.
-        """
+        """Return the path of a dataset below the cache folder, given its record (Series), or of each in a frame."""
         _check_record(dataset)
         if dataset.ndim == 2:
             return [self.record2path(row) for _, row in dataset.iterrows()]

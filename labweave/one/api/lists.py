@@ -57,11 +57,6 @@ class Lists(ApiBase):
         list of AlfBunch
             With `details`: id, lab, subject, date, number, start_time, task_protocol, projects, url, local_path.
 
-        Raises
-        ------
-        ValueError
-            An unknown or ambiguous term, or a value that can't be understood.
-
         Examples
         --------
         >>> one = labweave.ONE(silent=True)
@@ -109,13 +104,6 @@ class Lists(ApiBase):
             ``name``, ``session``, ``subject``, ``lab``, ``task_protocol``, ``project``, ``model``, ``serial``,
             ``dataset`` (part of a file name), ``datasets`` (whole file names, all of them), ``number``, ``tag``,
             ``atlas_*``, ``django``; the beginning of a term is enough.
-
-        Raises
-        ------
-        ValueError
-            An unknown or ambiguous term.
-        TypeError
-            ``dataset`` is a list.
         """
         from labweave.one.alyx.filters import filter_names
 
@@ -275,11 +263,6 @@ class Lists(ApiBase):
         Returns
         -------
         Series, frame or dict
-
-        Raises
-        ------
-        ALFObjectNotFound
-            There is no such session.
 
         Examples
         --------

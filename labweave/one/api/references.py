@@ -27,11 +27,7 @@ def is_reference(ref: Any) -> Any:
 def to_parts(ref: Any, parse: bool = True) -> Any:
     """Return the subject, date and sequence of a reference, or of each in a list.
 
-    Parameters
-    ----------
-    ref : str, mapping, or a list of those
-    parse : bool, default: True
-        Date and sequence as `date` and int, else as text.
+    With `parse` the date is a `date` and the sequence an int, else both are text.
     """
     if isinstance(ref, (list, tuple)):
         return [to_parts(each, parse) for each in ref]
@@ -59,16 +55,9 @@ def to_text(ref_dict: Any) -> Any:
 
 
 def of_path(path_str: Any, as_dict: bool = True, parse: bool = True) -> Any:
-    """Return the reference to the session of a path, or of each in a list; None without one.
+    """Return the reference to the session of a path, or of each in a list; None without one. The path need not exist.
 
-    Parameters
-    ----------
-    path_str : str, path, or a list of those
-        Need not exist.
-    as_dict : bool, default: True
-        In parts, else as text.
-    parse : bool, default: True
-        Parts with `date` and int, else with text.
+    It is in parts, see `to_parts`, or else as text.
     """
     if isinstance(path_str, (list, tuple)):
         return [of_path(each, as_dict, parse) for each in path_str]

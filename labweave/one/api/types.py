@@ -25,13 +25,7 @@ class Types(ApiBase):
     """The methods about the types and revisions of datasets, and about datasets of no session."""
 
     def describe_dataset(self, dataset_type: str | None = None) -> Any:
-        """Print what a dataset type is, given its name or a file name, and return its record; all without one.
-
-        Raises
-        ------
-        ValueError
-            There is no such type or dataset.
-        """
+        """Print what a dataset type is, given its name or a file name, and return its record; all without one."""
         if not dataset_type:
             return self.alyx.rest("dataset-types", "list")
         name = dataset_type if self._is_type(dataset_type) else self.dataset2type(dataset_type)
@@ -43,13 +37,7 @@ class Types(ApiBase):
         return any(name == known for known, _, _ in self._core.tables.dataset_types())
 
     def dataset2type(self, dset: Any) -> Any:
-        """Return the dataset type of a dataset, given its id, record or file name; of each in a list.
-
-        Raises
-        ------
-        ValueError
-            There is no such dataset, or it has no type.
-        """
+        """Return the dataset type of a dataset, given its id, record or file name; of each in a list."""
         if isinstance(dset, (list, tuple)):
             return [self.dataset2type(each) for each in dset]
         if isinstance(dset, Mapping):
@@ -138,13 +126,7 @@ class Types(ApiBase):
         revision: Texts = None,
         download_only: bool = False,
     ) -> Any:
-        """Load one dataset of a subject, project or tag; see `list_aggregates`.
-
-        Raises
-        ------
-        ALFObjectNotFound
-            There is none, or no file of it.
-        """
+        """Load one dataset of a subject, project or tag; see `list_aggregates`."""
         name = matching.with_extension(dataset, self.wildcards)
         rows = [row for row, _ in self._aggregates(relation, identifier, name, revision)]
         if not rows:

@@ -90,19 +90,10 @@ class CannotContinue(Exception):
 
 @dataclass
 class Stream:
-    """Bytes of a file as they arrive.
+    """Bytes of a file as they arrive: from `first` on, of `total` bytes if the source tells that.
 
-    Attributes
-    ----------
-    first : int
-        Position of the first one in the file.
-    total : int or None
-        Bytes of the whole file, if the source tells.
-    mark : str
-        Stays as long as the file does; '' if the source tells nothing.
-    blocks : Iterator[bytes]
-    is_encoded : bool
-        The server packed them, so positions mean nothing.
+    The `mark` stays as long as the file does; it is "" if the source tells none. The server may have packed the bytes
+    (`is_encoded`), so that positions mean nothing.
     """
 
     first: int

@@ -114,16 +114,9 @@ TABLE_COLUMNS = {name: column.in_tables for name, column in COLUMNS.items() if c
 
 
 class CopyRow(NamedTuple):
-    """One copy of a dataset's file that is there.
+    """One copy of a dataset's file that is there, below the root of a repository.
 
-    Attributes
-    ----------
-    repository, kind : str
-        Name of the repository and its ``repository_kind``.
-    data_url, root_path, hostname : str
-        Its root as an address, and as a folder of its own machine; "" if there is none.
-    relative_path : str
-        Of the copy below that root.
+    The root is an address, and a folder of the repository's own machine; "" if there is none.
     """
 
     repository: str
@@ -218,12 +211,8 @@ class InsertionRow(NamedTuple):
 class Holding:
     """A dataset that a session must have, with a copy that is there.
 
-    Attributes
-    ----------
-    names, types : tuple of str or None
-        One of these file names, or of these dataset types; None for any.
-    outcomes : tuple of str
-        Of quality control; datasets without one are taken too if NOT_SET is among them.
+    It has one of these file names, one of these dataset types (None for any), and one of these outcomes of quality
+    control (datasets without one are taken too if NOT_SET is among them).
     """
 
     names: tuple[str, ...] | None = None
@@ -235,18 +224,9 @@ class Holding:
 class SessionFilter:
     """Which sessions: all that is given must be true, so the empty filter takes all.
 
-    Attributes
-    ----------
-    among : mapping
-        Name of a column -> values, one of which the session must have; none of them fits no session.
-    users : sequence of str
-        All of them ran it.
-    first, last : date or None
-        Days, both included.
-    at_least, at_most : float or None
-        Right answers in percent of the trials.
-    holding : sequence of Holding
-        All of them.
+    `among` maps names of columns to values, one of which the session must have; none of them fits no session. All
+    `users` ran it. It is from the day `first` to the day `last`, both included. Its right answers are from `at_least`
+    to `at_most` percent of the trials. It has datasets for all in `holding`.
     """
 
     among: Mapping[str, Sequence[Any]] = field(default_factory=dict)
