@@ -67,6 +67,7 @@ labweave.connect, labweave.ONE
 from labweave.database import declare
 declare.schema_modules()
 wrong = {"efel", "scipy", "h5py", "PyQt5", "labweave.formats.onedata", "labweave.database.backup", "requests"} & sys.modules.keys()
+wrong |= {"psutil", "labweave.ingest.loading", "labweave.ingest.base"} & sys.modules.keys()
 assert not wrong, wrong
 """
 

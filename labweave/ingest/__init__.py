@@ -1,10 +1,19 @@
 """How data gets in: one adapter per source, one base, one registry."""
 
-from labweave.ingest.base import Adapter, Row, Service, Unit, make_uuid
-from labweave.ingest.registry import adapters, find_adapter
-from labweave.ingest.report import IngestReport
-from labweave.ingest.run import run
-from labweave.ingest.sessions import Subjects
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labweave.ingest.base import Adapter, Row, Service, Unit, make_uuid
+    from labweave.ingest.loading import run
+    from labweave.ingest.registry import adapters, find_adapter
+    from labweave.ingest.report import IngestReport
+    from labweave.ingest.sessions import Subjects
+
+_MODULES = {"IngestReport": "report", "Subjects": "sessions", "adapters": "registry", "find_adapter": "registry"}
+_MODULES |= {"run": "loading"}
 
 __all__ = [
     "Adapter",
@@ -18,3 +27,10 @@ __all__ = [
     "make_uuid",
     "run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a module when a name of it is first asked for: every connection imports `labweave.ingest.alyx.tables`."""
+    if name not in __all__:
+        raise AttributeError(f"module 'labweave.ingest' has no attribute {name!r}")
+    return getattr(import_module(f"labweave.ingest.{_MODULES.get(name, 'base')}"), name)

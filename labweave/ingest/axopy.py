@@ -51,7 +51,7 @@ class AxopyAdapter(Adapter):
     def __init__(self, location: Path, lab: str, options: AxopyOptions):
         super().__init__(location, lab, options)
         self._hidden: set[str] = set()
-        self._subjects = Subjects(options.allow_case)
+        self.subjects = Subjects(options.allow_case)
 
     def discover(self) -> Iterator[Unit]:
         """Yield a unit per task folder; an archive is one unit."""
@@ -134,7 +134,7 @@ class AxopyAdapter(Adapter):
         animal = {"lab": self.lab, "subject": tidy(check_name(subject_name, "subject id"))}
         task_name = tidy(check_name(folder.name, "task id"))
         eid = self._eid(root_name, animal["subject"])
-        yield from self._subjects.rows(self.lab, animal["subject"])
+        yield from self.subjects.rows(self.lab, animal["subject"])
         if not self.options.allow_case:
             check_case(task.TaskRun, {"eid": eid}, "task", task_name)
         day = {"session_date": self.options.session_date, "session_number": self.options.session_number}

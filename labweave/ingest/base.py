@@ -1,7 +1,7 @@
 """The base of every adapter: units of work, plain rows, and what an adapter must say.
 
 An adapter only translates. Hashing, change detection, progress, transactions,
-failures, dry runs and the report are `labweave.ingest.run`'s.
+failures, dry runs and the report are the work of `labweave.ingest.loading`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from labweave.formats.hashing import sha256_of_file
 
 if TYPE_CHECKING:
     from labweave.ingest.report import IngestReport
+    from labweave.ingest.sessions import Subjects
 
 NAMESPACE = uuid.uuid3(uuid.NAMESPACE_DNS, "labweave")
 
@@ -103,6 +104,8 @@ class Adapter:
         more, `read` does not see the rows of the units just before.
     run : str
         Id of the run, set by it; empty for a dry run.
+    subjects : Subjects or None
+        Set by an adapter that refuses names which differ by case alone; the run tells it what was written.
     """
 
     name: ClassVar[str]
@@ -114,6 +117,7 @@ class Adapter:
     batch_rows: ClassVar[int] = 0
     source: str
     run: str
+    subjects: Subjects | None = None
 
     def __init__(self, location: Path, lab: str, options: Any):
         self.location, self.lab, self.options = location, lab, options

@@ -74,7 +74,7 @@ class EphysAdapter(Adapter):
 
     def __init__(self, location: Path, lab: str, options: EphysOptions):
         super().__init__(location, lab, options)
-        self._subjects = Subjects(options.allow_case)
+        self.subjects = Subjects(options.allow_case)
 
     def discover(self) -> Iterator[Unit]:
         """Yield one unit per cell of a mapping, per file that names its cell, or per folder of a cell's files."""
@@ -240,7 +240,7 @@ class EphysAdapter(Adapter):
             yield Row(subject.Species, {"species": facts.species})
         said = {"species": facts.species, "sex": facts.sex}
         said = {name: value for name, value in said.items() if value}
-        yield from self._subjects.rows(self.lab, subject_name, **said)
+        yield from self.subjects.rows(self.lab, subject_name, **said)
         yield Row(
             session.Session,
             {

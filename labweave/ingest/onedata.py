@@ -94,7 +94,7 @@ class OneDataAdapter(Adapter):
     def __init__(self, location: Path, lab: str, options: Any):
         super().__init__(location, lab, options)
         self._repository = Repository(self.root.resolve())
-        self._subjects = Subjects(options.allow_case)
+        self.subjects = Subjects(options.allow_case)
         self._kinds: Kinds | None = None
         self._md5: dict[str, str] = {}
         self._folders: dict[str, str] = {}
@@ -169,13 +169,13 @@ class OneDataAdapter(Adapter):
             found = find_session(self.lab, subject, date, number)
             eid = found or make_eid(self.lab, subject, names.date, number)
             if found is None:
-                rows = list(new_session(self._subjects, self.lab, subject, date, number, eid, {}))
+                rows = list(new_session(self.subjects, self.lab, subject, date, number, eid, {}))
         else:
             eid = make_uuid(f"onedata/{self.lab}/{subject}/{names.date}/{tidy(names.session_id)}")
             found = eid if session.Session & {"eid": eid} else None
             if found is None:
                 key = {"eid": eid, "lab": self.lab, "subject": subject, "session_date": date}
-                rows = [*self._subjects.rows(self.lab, subject), Row(session.Session, key)]
+                rows = [*self.subjects.rows(self.lab, subject), Row(session.Session, key)]
         path = folder.relative_to(self.root).as_posix()
         others = {self._folders.setdefault(eid, path)}  # of units that are not written yet
         if found:

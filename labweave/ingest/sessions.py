@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from labweave.errors import SourceError
@@ -16,6 +16,8 @@ from labweave.schemas import session, subject
 class Subjects:
     """The names of subjects, to tell those that differ by case alone.
 
+    A name counts as taken from the moment it is read until `settle` says whether its row was written.
+
     Parameters
     ----------
     allow_case : bool, default: False
@@ -26,6 +28,7 @@ class Subjects:
         self._allow_case = allow_case
         self._stored: dict[str, set[str]] = {}
         self._spelled: dict[str, dict[str, str]] = {}
+        self._unsettled: list[tuple[str, str]] = []
 
     def rows(self, lab: str, name: str, **values: Any) -> Iterator[Row]:
         """Yield the rows of a lab and one of its subjects.
@@ -44,7 +47,11 @@ class Subjects:
         if lab not in self._stored:
             names = (subject.Subject & {"lab": lab}).to_arrays("subject").tolist()
             self._stored[lab], self._spelled[lab] = set(names), {other.casefold(): other for other in names}
-        other = self._spelled[lab].setdefault(name.casefold(), name)
+        folded = name.casefold()
+        if folded not in self._spelled[lab]:
+            self._spelled[lab][folded] = name
+            self._unsettled.append((lab, folded))
+        other = self._spelled[lab][folded]
         if other != name and name not in self._stored[lab] and not self._allow_case:
             raise SourceError(
                 f"subject {name!r} differs from {other!r}, which is there already, by case alone. "
@@ -54,6 +61,16 @@ class Subjects:
         if name not in self._stored[lab]:
             values["subject_uuid"] = make_subject_uuid(lab, name)
         yield Row(subject.Subject, {"lab": lab, "subject": name, **values})
+
+    def settle(self, written: Iterable[Row]) -> None:
+        """Keep the names whose rows were written, and forget the others that were read since the last call."""
+        names = {
+            (row.values["lab"], row.values["subject"].casefold()) for row in written if row.table is subject.Subject
+        }
+        for lab, folded in self._unsettled:
+            if (lab, folded) not in names:
+                del self._spelled[lab][folded]
+        self._unsettled.clear()
 
 
 def check_lab(name: str) -> None:

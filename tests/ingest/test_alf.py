@@ -18,6 +18,7 @@ from one_lab import S1, S4
 from labweave import ingest
 from labweave.database import upsert
 from labweave.errors import SourceError
+from labweave.ingest import loading
 from labweave.ingest.alf import tree
 from labweave.ingest.base import NAMESPACE
 from labweave.schemas import dataset, ingestion, lab, session, subject
@@ -284,7 +285,7 @@ def test_files_that_carry_the_id_of_their_dataset(database, tmp_path):
 def test_a_run_that_was_stopped_goes_on(database, tmp_path, monkeypatch):
     for n in range(12):
         write(tmp_path, f"m{n % 3}/2020-01-{n + 1:02d}/001/alf/a.b.npy", f"m{n % 3}/2020-01-{n + 1:02d}/001/c.d.npy")
-    monkeypatch.setattr(sys.modules["labweave.ingest.run"], "WINDOW_FILES", 6)
+    monkeypatch.setattr(loading, "WINDOW_FILES", 6)
 
     class Stop(Exception):
         pass
@@ -310,7 +311,7 @@ import sys, time
 import labweave
 from labweave import ingest
 from labweave.ingest.alf import AlfAdapter
-from labweave.ingest.run import _Ingest
+from labweave.ingest.loading import _Ingest
 
 url, prefix, root, hangs_at = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 AlfAdapter.batch_rows = 20

@@ -9,7 +9,7 @@ from labweave.errors import ConfigError
 from labweave.ingest import find_adapter
 from labweave.ingest.alyx.login import find_login
 from labweave.ingest.alyx.service import AlyxOptions
-from labweave.ingest.run import _options
+from labweave.ingest.loading import _options
 
 URL = "https://alyx.example.org"
 

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import sys
 from contextlib import nullcontext
 
 import numpy as np
@@ -21,6 +20,7 @@ from labweave.analysis import trials_frame
 from labweave.errors import SchemaError
 from labweave.formats.onedata import LoadingRecipe, OneDataSession, RecipeRefused, load_file
 from labweave.formats.onedata.describe import content_sha256
+from labweave.ingest import loading
 from labweave.ingest.onedata import OneDataAdapter, remove_recipe, save_recipe
 from labweave.schemas import dataset, onedata, session, subject, task
 
@@ -367,8 +367,7 @@ def test_bad_folders_fail_alone(database, tmp_path):
 
 def ingest_until_killed(url, prefix, root, n_writes):
     """Ingest unit by unit, and end by SIGKILL in the middle of a transaction."""
-    ingest_run = sys.modules["labweave.ingest.run"]  # labweave.ingest.run is its function
-    wrote, real = [], ingest_run.write_rows
+    wrote, real = [], loading.write_rows
 
     def write_rows(*args, **kwargs):
         wrote.append(1)
@@ -376,7 +375,7 @@ def ingest_until_killed(url, prefix, root, n_writes):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*args, **kwargs)
 
-    ingest_run.write_rows, OneDataAdapter.batch_rows = write_rows, 1
+    loading.write_rows, OneDataAdapter.batch_rows = write_rows, 1
     labweave.connect(url, prefix=prefix)
     run(root)
 

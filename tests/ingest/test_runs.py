@@ -16,7 +16,7 @@ from labweave.cli.app import app
 from labweave.database import UpsertCounts
 from labweave.errors import ConfigError, SourceError
 from labweave.ingest.base import Options
-from labweave.schemas import efeature, ingestion, lab, recording, rheobase
+from labweave.schemas import efeature, ingestion, lab, recording, rheobase, subject
 
 N_SWEEPS = len(sweeps_of(0))
 BOOKKEEPING = {"ingestion.run"}
@@ -340,6 +340,43 @@ def test_an_adapter_of_a_third_party_given_directly(database, tmp_path):
     assert "report" in failures["c.txt"]["message"] and "nobody foresaw" in failures["c.txt"]["traceback"]
     with pytest.raises(ConfigError, match="size of the adapter birds.*Its options: colour"):
         ingest.run(BirdAdapter, tmp_path, lab="x", size=3)
+
+
+class SpellingAdapter(ingest.Adapter):
+    """A file per subject: its name, and whether the unit fails when it is read, when it is written, or not."""
+
+    name, summary = "spelling", "Spelling"
+
+    def __init__(self, location, lab, options):
+        super().__init__(location, lab, options)
+        self.subjects = ingest.Subjects()
+
+    def discover(self):
+        for path in sorted(self.root.iterdir()):
+            yield ingest.Unit(path.name, (path.name,))
+
+    def read(self, unit, sha256):
+        name, fails = (self.root / unit.path).read_text().split()
+        yield from self.subjects.rows(self.lab, name, sex="neither" if fails == "write" else "F")
+        if fails == "read":
+            raise SourceError(f"{unit.path} is bad. Make it good.")
+
+
+@pytest.mark.parametrize("batch_rows", [0, 6, 1000])
+@pytest.mark.parametrize("fails", ["read", "write"])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_only_a_subject_that_was_written_refuses_other_spellings(
+    database, tmp_path, monkeypatch, batch_rows, fails, dry_run
+):
+    monkeypatch.setattr(SpellingAdapter, "batch_rows", batch_rows)
+    for n, text in enumerate(["other no", f"m1 {fails}", "M1 no", "more no", "m1 no", "M1 no"]):
+        (tmp_path / f"{n}.txt").write_text(text)
+    report = ingest.run(SpellingAdapter, tmp_path, lab="x", dry_run=dry_run)
+    messages = {failure.path: failure.message for failure in report.failures}
+    assert set(messages) == {"1.txt", "4.txt"}, report
+    assert "'m1' differs from 'M1'" in messages["4.txt"] and "case" not in messages["1.txt"]
+    expected = [] if dry_run else ["M1", "more", "other"]
+    assert sorted(subject.Subject().to_arrays("subject").tolist()) == expected
 
 
 def test_a_file_in_two_units_is_refused(database, tmp_path):

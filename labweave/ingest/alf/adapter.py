@@ -65,7 +65,7 @@ class AlfAdapter(Adapter):
         self._md5: dict[str, str] = {}
         self._left_out: list[tuple[str, str]] = []
         self._n_left_out = 0
-        self._subjects = Subjects(options.allow_case)
+        self.subjects = Subjects(options.allow_case)
         self._repository: Repository | None = None
         self._kinds: Kinds | None = None
         self._tables = CacheTables.find(location)
@@ -118,7 +118,7 @@ class AlfAdapter(Adapter):
         stored: list[Stored] = []
         if eid is None:
             eid = make_eid(lab, name, folder.date, folder.number)
-            yield from new_session(self._subjects, lab, name, date, folder.number, eid, {})
+            yield from new_session(self.subjects, lab, name, date, folder.number, eid, {})
         else:
             stored = stored_datasets([eid])
         repository, kinds = self._places()
@@ -183,7 +183,7 @@ class AlfAdapter(Adapter):
         if self._repository is None:
             self._repository = Repository(self.root)
         repository, kinds = self._places()
-        yield from self._tables.read(self.lab, self._subjects, repository, kinds, self._leave_out)
+        yield from self._tables.read(self.lab, self.subjects, repository, kinds, self._leave_out)
 
     def vanished_rows(self, paths: Sequence[str]) -> Iterator[Row]:
         """Mark the records of files that are gone, and datasets of this adapter that have no other copy."""

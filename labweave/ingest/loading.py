@@ -300,25 +300,44 @@ class _Ingest:
             if unit.in_parts:
                 self._write_parts(unit, files, is_new)
                 return
-            rows = list(self.adapter.read(unit, {path: file["sha256"] for path, file in files.items()}))
+            rows = self._read(unit, {path: file["sha256"] for path, file in files.items()})
         except (LostConnectionError, ServerUnavailable):
             raise
         except Exception as error:
+            if not self.waiting:
+                self._settle([])
             self._fail(unit, error)
             return
         self.waiting.append(_Pending(unit, files, rows, is_new))
         if not unit.files or sum(len(pending.rows) for pending in self.waiting) >= self.adapter.batch_rows:
             self._write_waiting()
 
+    def _read(self, unit: Unit, sha256: Mapping[str, str]) -> list[Row]:
+        """Read a unit; one that is refused because of a unit that waits may be good when that one fails."""
+        try:
+            return list(self.adapter.read(unit, sha256))
+        except LabweaveError:
+            if not self.waiting:
+                raise
+        self._write_waiting()
+        return list(self.adapter.read(unit, sha256))
+
+    def _settle(self, written: Iterable[Row]) -> None:
+        """Tell the adapter what has become of all that it read: these rows are in, others are not."""
+        if self.adapter.subjects is not None:
+            self.adapter.subjects.settle(written)
+
     def _write_waiting(self) -> None:
         """Write the units that wait, together; when one of them can't be written, each by itself."""
         waiting, self.waiting = self.waiting, []
         groups = [waiting] if waiting else []
+        written: list[Row] = []
         while groups:
             group = groups.pop(0)
             before = (dict(self.report.rows), dict(self.report.outdated))
+            rows = [row for pending in group for row in pending.rows]
             try:
-                wrote = self._write(group, [row for pending in group for row in pending.rows])
+                wrote = self._write(group, rows)
             except (LostConnectionError, ServerUnavailable):
                 raise
             except Exception as error:
@@ -328,12 +347,14 @@ class _Ingest:
                 else:
                     groups += [[pending] for pending in group]
                 continue
+            written += rows
             for pending in group:
                 if not pending.unit.files and not wrote:  # there is no hash to tell it before
                     self.report.rows = before[0]
                     self.report.unchanged += 1
                 else:
                     self._count(pending.is_new)
+        self._settle(written)
 
     def _count(self, is_new: bool) -> None:
         self.report.new += is_new
@@ -344,7 +365,9 @@ class _Ingest:
         refused: list[Refused] = []
         for part in self.adapter.read_parts(unit):
             refused += [item for item in part if isinstance(item, Refused)]
-            self._write([], [item for item in part if isinstance(item, Row)])
+            rows = [item for item in part if isinstance(item, Row)]
+            self._write([], rows)
+            self._settle(rows)
         if refused:
             self.report.failed += 1
             for item in refused:
