@@ -19,7 +19,7 @@ from labweave.formats.axopy.names import check_name
 from labweave.formats.axopy.reader import TaskReader, TaskState
 from labweave.formats.axopy.trials import TABLE, tells_more, type_column
 from labweave.formats.plain import plain_json, tidy
-from labweave.ingest.base import Adapter, Options, Row, Unit, check_case, inside, make_eid, make_uuid
+from labweave.ingest.base import Adapter, Options, Row, Unit, check_case, inside, make_uuid
 from labweave.ingest.sessions import Subjects, find_session
 from labweave.ingest.trials import run_rows
 from labweave.schemas import dataset, session, task
@@ -150,9 +150,7 @@ class AxopyAdapter(Adapter):
         date, number = self.options.session_date, self.options.session_number
         if date is None:
             return make_uuid(f"axopy/{self.lab}/{tidy(root_name)}/{subject_name}")
-        return find_session(self.lab, subject_name, date, number) or make_eid(
-            self.lab, subject_name, date.isoformat(), number
-        )
+        return find_session(self.lab, subject_name, date, number)[0]
 
     def _task_rows(self, key: dict[str, str], reader: TaskReader, folder: Any, place: dict[str, str]) -> Iterator[Row]:
         state = reader.examine()

@@ -104,8 +104,8 @@ class Adapter:
         more, `read` does not see the rows of the units just before.
     run : str
         Id of the run, set by it; empty for a dry run.
-    subjects : Subjects or None
-        Set by an adapter that refuses names which differ by case alone; the run tells it what was written.
+    subjects : Subjects, optional
+        Of an adapter that refuses names which differ by case alone; the run tells it what was written.
     """
 
     name: ClassVar[str]
@@ -117,7 +117,7 @@ class Adapter:
     batch_rows: ClassVar[int] = 0
     source: str
     run: str
-    subjects: Subjects | None = None
+    subjects: Subjects
 
     def __init__(self, location: Path, lab: str, options: Any):
         self.location, self.lab, self.options = location, lab, options

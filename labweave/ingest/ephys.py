@@ -22,7 +22,7 @@ from labweave.errors import ReadError, SourceError
 from labweave.formats import recordings
 from labweave.formats.plain import tidy
 from labweave.formats.recordings.files import as_list
-from labweave.ingest.base import Adapter, Options, Row, Unit, check_case, inside, make_eid
+from labweave.ingest.base import Adapter, Options, Row, Unit, check_case, inside
 from labweave.ingest.sessions import Subjects, find_session
 from labweave.schemas import recording, session, subject
 
@@ -232,35 +232,19 @@ class EphysAdapter(Adapter):
         self, cell: str, known: Mapping[str, Any], sweeps: list[tuple[str, dict[str, Any]]], sha256: Mapping[str, str]
     ) -> Iterator[Row]:
         facts = self._facts(cell, known)
-        eid, subject_name = self._eid(facts), tidy(facts.subject)
-        more = {name: value for name, value in (facts.model_extra or {}).items() if value not in (None, "")}
+        name, date, number = tidy(facts.subject), facts.session_date, facts.session_number
+        eid, _ = find_session(self.lab, name, date, number)
+        more = {key: value for key, value in (facts.model_extra or {}).items() if value not in (None, "")}
         if not self.options.allow_case:
             check_case(recording.Cell, {"eid": eid}, "cell", cell)
         if facts.species:
             yield Row(subject.Species, {"species": facts.species})
-        said = {"species": facts.species, "sex": facts.sex}
-        said = {name: value for name, value in said.items() if value}
-        yield from self.subjects.rows(self.lab, subject_name, **said)
-        yield Row(
-            session.Session,
-            {
-                "eid": eid,
-                "lab": self.lab,
-                "subject": subject_name,
-                "session_date": facts.session_date,
-                "session_number": facts.session_number,
-            },
-        )
-        yield Row(
-            recording.Cell,
-            {
-                "eid": eid,
-                "cell": cell,
-                "cell_type": facts.cell_type or "",
-                "ljp": facts.ljp,
-                "cell_json": more or None,
-            },
-        )
+        said = {key: value for key, value in (("species", facts.species), ("sex", facts.sex)) if value}
+        yield from self.subjects.rows(self.lab, name, **said)
+        identity = {"lab": self.lab, "subject": name, "session_date": date, "session_number": number}
+        yield Row(session.Session, {"eid": eid, **identity})
+        about = {"cell_type": facts.cell_type or "", "ljp": facts.ljp, "cell_json": more or None}
+        yield Row(recording.Cell, {"eid": eid, "cell": cell, **about})
         seen: dict[tuple[str, str], dict[str, Any]] = {}
         for protocol, item in sweeps:
             row = self._recording(eid, cell, tidy(protocol), item, sha256)
@@ -289,11 +273,6 @@ class EphysAdapter(Adapter):
             raise SourceError(
                 f"Cell {cell!r}: its {name} {found}. Give {option}, or write it into the mapping."
             ) from None
-
-    def _eid(self, facts: CellFacts) -> str:
-        """Return the eid of the session: that of the one already known, or one made from its identity."""
-        name, day, number = tidy(facts.subject), facts.session_date, facts.session_number
-        return find_session(self.lab, name, day, number) or make_eid(self.lab, name, day.isoformat(), number)
 
     def _recording(
         self, eid: str, cell: str, protocol: str, item: Mapping[str, Any], sha256: Mapping[str, str]

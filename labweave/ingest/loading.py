@@ -324,8 +324,8 @@ class _Ingest:
 
     def _settle(self, written: Iterable[Row]) -> None:
         """Tell the adapter what has become of all that it read: these rows are in, others are not."""
-        if self.adapter.subjects is not None:
-            self.adapter.subjects.settle(written)
+        if subjects := getattr(self.adapter, "subjects", None):
+            subjects.settle(written)
 
     def _write_waiting(self) -> None:
         """Write the units that wait, together; when one of them can't be written, each by itself."""

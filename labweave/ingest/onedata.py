@@ -6,7 +6,7 @@ import datetime as dt
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -15,23 +15,22 @@ from labweave.database import upsert
 from labweave.errors import ReadError, SchemaError, SourceError
 from labweave.formats import onedata as formats
 from labweave.formats.alf.names import RelativePath
-from labweave.formats.hashing import sha256_and_md5_of_file
 from labweave.formats.onedata.names import check_part
 from labweave.formats.onedata.recipe import plain_recipe, to_json
 from labweave.formats.onedata.vr import OPTIONS, PREPROCESSING, VALUES
 from labweave.formats.plain import plain_json, tidy
 from labweave.ingest.alf.rows import (
+    DatasetAdapter,
     Found,
     Kinds,
-    Repository,
     Stored,
     dataset_rows,
     make_dataset_id,
     plan_datasets,
     stored_datasets,
 )
-from labweave.ingest.base import Adapter, Options, Row, Unit, inside, make_eid, make_uuid
-from labweave.ingest.sessions import Subjects, find_session, new_session
+from labweave.ingest.base import Options, Row, Unit, inside, make_uuid
+from labweave.ingest.sessions import find_session, new_session
 from labweave.ingest.trials import run_rows
 from labweave.schemas import dataset, onedata, session
 
@@ -70,15 +69,7 @@ class OneDataOptions(Options):
     allow_case: bool = Field(False, description="take subjects that differ by case alone as different")
 
 
-class _Place(NamedTuple):
-    """Where a session is: its eid, its folder, and who and when that says."""
-
-    eid: str
-    folder: Path
-    names: formats.SessionFolder
-
-
-class OneDataAdapter(Adapter):
+class OneDataAdapter(DatasetAdapter):
     """Sessions of a data root with their variables, recipes and trials; the arrays stay where they are."""
 
     name = "onedata"
@@ -93,10 +84,6 @@ class OneDataAdapter(Adapter):
 
     def __init__(self, location: Path, lab: str, options: Any):
         super().__init__(location, lab, options)
-        self._repository = Repository(self.root.resolve())
-        self.subjects = Subjects(options.allow_case)
-        self._kinds: Kinds | None = None
-        self._md5: dict[str, str] = {}
         self._folders: dict[str, str] = {}
 
     def discover(self) -> Iterator[Unit]:
@@ -120,11 +107,6 @@ class OneDataAdapter(Adapter):
             if depth and child not in ones:
                 yield from self._below(child, depth - 1)
 
-    def hash_file(self, path: Path) -> str:
-        """Return the sha256 of a file, and keep its md5, which ONE compares."""
-        sha256, self._md5[str(path)] = sha256_and_md5_of_file(path)
-        return sha256
-
     def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row]:
         """Yield session, planes, variables, recipes, datasets and trials of one session folder."""
         if unit.content:
@@ -137,12 +119,12 @@ class OneDataAdapter(Adapter):
                 inside(self.root, path)
         names = formats.split_folder(folder.absolute())
         opened = formats.OneDataSession.open(folder)
-        place, is_new, rows = self._session_rows(folder, names)
+        eid, is_known, rows = self._session_rows(folder, names)
         yield from rows
         yield Row(
             onedata.OneSession,
             {
-                "eid": place.eid,
+                "eid": eid,
                 "one_folder": unit.path,
                 "one_session_id": names.session_id,
                 "one_session_kind": "b2" if opened.is_registered else "onedata",
@@ -152,33 +134,28 @@ class OneDataAdapter(Adapter):
                 "one_trusts_pickles": self.options.trust_pickles,
             },
         )
-        yield from _plane_rows(place.eid, opened)
+        yield from _plane_rows(eid, opened)
         variables = [path for path in unit.files if path.endswith((".npy", ".npz"))]
         found = {path: formats.describe(self.root / path) for path in variables}
         for path, one in found.items():
-            yield from self._variable_rows(place, self.root / path, sha256[path], one)
-        yield from self._dataset_rows(place, found, [] if is_new else stored_datasets([place.eid]))
-        yield from _trial_rows(place.eid, unit.path, [self.root / path for path in variables], found.values())
+            yield from self._variable_rows(eid, folder, self.root / path, sha256[path], one)
+        yield from self._dataset_rows(eid, found, stored_datasets([eid]) if is_known else [])
+        yield from _trial_rows(eid, unit.path, [self.root / path for path in variables], found.values())
 
-    def _session_rows(self, folder: Path, names: formats.SessionFolder) -> tuple[_Place, bool, list[Row]]:
-        """Return which session a folder is, whether it is new, and the rows of one that is."""
+    def _session_rows(self, folder: Path, names: formats.SessionFolder) -> tuple[str, bool, list[Row]]:
+        """Return the eid of a folder's session, whether it is there already, and the rows of one that isn't."""
         subject, date = tidy(names.mouse_name), dt.date.fromisoformat(names.date)
         number = int(names.session_id) if names.session_id.isascii() and names.session_id.isdigit() else None
-        rows: list[Row] = []
         if number is not None and number < 2**31:
-            found = find_session(self.lab, subject, date, number)
-            eid = found or make_eid(self.lab, subject, names.date, number)
-            if found is None:
-                rows = list(new_session(self.subjects, self.lab, subject, date, number, eid, {}))
+            eid, is_known = find_session(self.lab, subject, date, number)
         else:
+            number = None
             eid = make_uuid(f"onedata/{self.lab}/{subject}/{names.date}/{tidy(names.session_id)}")
-            found = eid if session.Session & {"eid": eid} else None
-            if found is None:
-                key = {"eid": eid, "lab": self.lab, "subject": subject, "session_date": date}
-                rows = [*self.subjects.rows(self.lab, subject), Row(session.Session, key)]
+            is_known = bool(session.Session & {"eid": eid})
+        rows = [] if is_known else list(new_session(self.subjects, self.lab, subject, date, number, eid))
         path = folder.relative_to(self.root).as_posix()
         others = {self._folders.setdefault(eid, path)}  # of units that are not written yet
-        if found:
+        if is_known:
             others.update((onedata.OneSession & {"eid": eid, "source": self.source}).to_arrays("one_folder"))
         for other in sorted(others - {path}):
             if (self.root / other).is_dir():
@@ -186,10 +163,10 @@ class OneDataAdapter(Adapter):
                     f"{folder} and {other} are the same session, {subject} {date} {number}. "
                     "Give one of them another id."
                 )
-        return _Place(eid, folder, names), found is None, rows
+        return eid, is_known, rows
 
-    def _variable_rows(self, place: _Place, path: Path, sha256: str, one: formats.OneFile) -> Iterator[Row]:
-        key = {"eid": place.eid, "one_name": path.stem, "one_form": path.suffix[1:]}
+    def _variable_rows(self, eid: str, folder: Path, path: Path, sha256: str, one: formats.OneFile) -> Iterator[Row]:
+        key = {"eid": eid, "one_name": path.stem, "one_form": path.suffix[1:]}
         one_object, attribute = formats.split_name(path.stem)
         yield Row(
             onedata.OneData,
@@ -204,7 +181,7 @@ class OneDataAdapter(Adapter):
                 "content_sha256": one.content_sha256,
                 "object_value": None if one.value is None else {"value": one.value},
                 "one_problem": one.problem[:2000],
-                "one_file": path.relative_to(place.folder).as_posix(),
+                "one_file": path.relative_to(folder).as_posix(),
                 "one_file_size": path.stat().st_size,
                 "one_file_sha256": sha256,
                 "one_vanished": False,
@@ -213,30 +190,21 @@ class OneDataAdapter(Adapter):
         if one.recipe is not None:
             yield Row(onedata.Recipe, {**key, **_recipe_values(one.recipe)})
 
-    def _dataset_rows(self, place: _Place, found: Mapping[str, formats.OneFile], stored: list[Stored]) -> Iterator[Row]:
+    def _dataset_rows(self, eid: str, found: Mapping[str, formats.OneFile], stored: list[Stored]) -> Iterator[Row]:
         """Yield the variables as datasets of the session, so that ONE sees them."""
         known = {one.place: one for one in stored}
         files = []
         for path, one in found.items():
             full = self.root / path
             below = RelativePath(full.parent.name, "", full.name)
-            md5 = self._md5.get(str(full))
-            if md5 is None and not (below in known and known[below].hash):
-                md5 = sha256_and_md5_of_file(full)[1]
-            more = {"dataset_json": {"one_kind": one.kind}}
-            files.append(Found(below, full.relative_to(self.root).as_posix(), full.stat().st_size, md5, more=more))
+            md5, more = self.md5_of(full, known.get(below)), {"dataset_json": {"one_kind": one.kind}}
+            files.append(Found(below, path, full.stat().st_size, md5, more=more))
         elsewhere = {one.dataset_id for one in stored if one.vanished is None} - {
             known[file.place].dataset_id for file in files if file.place in known
         }
-        kinds = self._get_kinds()
-        plan = plan_datasets(place.eid, files, stored, elsewhere, kinds)
-        yield from self._repository.rows(self.lab)
-        yield from dataset_rows(plan, stored, self._repository, kinds)
-
-    def _get_kinds(self) -> Kinds:
-        if self._kinds is None:
-            self._kinds = Kinds.read()
-        return self._kinds
+        plan = plan_datasets(eid, files, stored, elsewhere, self.kinds)
+        yield from self.repository.rows(self.lab)
+        yield from dataset_rows(plan, stored, self.repository, self.kinds)
 
     def vanished_rows(self, paths: Sequence[str]) -> Iterator[Row]:
         """Mark variables whose files are gone, and their datasets when there is no other copy."""
@@ -249,7 +217,7 @@ class OneDataAdapter(Adapter):
             key = {"eid": eid, "one_name": pure.stem, "one_form": pure.suffix[1:]}
             if onedata.OneData & key:
                 yield Row(onedata.OneData, {**key, "one_vanished": True})
-            record = {"file_record_id": self._repository.record_id(path)}
+            record = {"file_record_id": self.repository.record_id(path)}
             for row in (dataset.FileRecord & record).to_dicts():
                 yield Row(dataset.FileRecord, {**record, "present": False, "file_vanished": self.run or None})
                 others = dataset.FileRecord & {"dataset_id": row["dataset_id"], "present": True}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from labweave.errors import SourceError
@@ -87,23 +87,21 @@ def check_lab(name: str) -> None:
         )
 
 
-def find_session(lab: str, name: str, date: dt.date, number: int) -> str | None:
-    """Return the eid of the session of that lab, subject, day and number; None when there is none yet."""
+def find_session(lab: str, name: str, date: dt.date, number: int) -> tuple[str, bool]:
+    """Return the eid of the session of that lab, subject, day and number, and whether it is there already."""
     identity = {"subject": name, "session_date": date, "session_number": number}
     rows = (session.Session & identity).proj("lab", "path_lab", "session_vanished").to_dicts()
     fitting = [row for row in rows if (row["path_lab"] or row["lab"]) == lab]
     if fitting:
-        return min(fitting, key=lambda row: (row["session_vanished"] is not None, row["eid"]))["eid"]
-    made = make_eid(lab, name, date.isoformat(), number)  # that of a subject that was renamed since
-    return made if session.Session & {"eid": made} else None
+        return min(fitting, key=lambda row: (row["session_vanished"] is not None, row["eid"]))["eid"], True
+    made = make_eid(lab, name, date.isoformat(), number)
+    return made, bool(session.Session & {"eid": made})  # it is there when its subject was renamed since
 
 
 def new_session(
-    subjects: Subjects, lab: str, name: str, date: dt.date, number: int, eid: str, more: Mapping[str, Any]
+    subjects: Subjects, lab: str, name: str, date: dt.date, number: int | None, eid: str, **more: Any
 ) -> Iterator[Row]:
     """Yield the rows of a session that no other source has brought."""
+    identity = {"eid": eid, "lab": lab, "subject": name, "session_date": date, "session_number": number}
     yield from subjects.rows(lab, name)
-    yield Row(
-        session.Session,
-        {"eid": eid, "lab": lab, "subject": name, "session_date": date, "session_number": number, **more},
-    )
+    yield Row(session.Session, {**identity, **more})

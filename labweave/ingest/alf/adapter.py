@@ -14,24 +14,25 @@ from pydantic import Field
 from labweave.database.reads import rows_among
 from labweave.errors import SourceError
 from labweave.formats.alf.names import is_uuid, split_rel_path, without_uuid
-from labweave.formats.hashing import NO_HASH, sha256_and_md5_of_file
+from labweave.formats.hashing import NO_HASH
 from labweave.formats.plain import tidy
 from labweave.ingest.alf.rows import (
     STORED,
+    DatasetAdapter,
     Found,
-    Kinds,
     Plan,
     Repository,
     Stored,
     dataset_rows,
     plan_datasets,
+    present_copies,
     stored_datasets,
 )
 from labweave.ingest.alf.tables import CacheTables
 from labweave.ingest.alf.tree import SessionFolder, find_datasets, find_session_folders, folder_problem
 from labweave.ingest.alf.trials import trial_rows
-from labweave.ingest.base import Adapter, Options, Refused, Row, Unit, make_eid
-from labweave.ingest.sessions import Subjects, check_lab, find_session, new_session
+from labweave.ingest.base import Options, Refused, Row, Unit
+from labweave.ingest.sessions import check_lab, find_session, new_session
 from labweave.schemas import dataset, task
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class AlfOptions(Options):
     allow_case: bool = Field(False, description="take subjects that differ by case alone as different")
 
 
-class AlfAdapter(Adapter):
+class AlfAdapter(DatasetAdapter):
     """Subjects, sessions, datasets and where their files are; the files stay where they are."""
 
     name = "alf"
@@ -62,12 +63,8 @@ class AlfAdapter(Adapter):
     def __init__(self, location: Path, lab: str, options: Any):
         super().__init__(location, lab, options)
         check_lab(lab)
-        self._md5: dict[str, str] = {}
         self._left_out: list[tuple[str, str]] = []
         self._n_left_out = 0
-        self.subjects = Subjects(options.allow_case)
-        self._repository: Repository | None = None
-        self._kinds: Kinds | None = None
         self._tables = CacheTables.find(location)
 
     def discover(self) -> Iterator[Unit]:
@@ -83,7 +80,9 @@ class AlfAdapter(Adapter):
                 path, problem = folder
                 yield Unit(self._below(path), (), {"problem": problem})
                 continue
-            self._find_root(folder)
+            if "repository" not in vars(self):  # its root is the folder of labs or subjects, also when we begin in it
+                base = folder.base
+                self.repository = Repository(base if self.location.is_relative_to(base) else self.location)
             yield self._unit(folder, seen)
 
     def _unit(self, folder: SessionFolder, seen: dict[tuple[str, ...], str]) -> Unit:
@@ -114,33 +113,21 @@ class AlfAdapter(Adapter):
         folder: SessionFolder = unit.content["folder"]
         lab, name = folder.lab or self.lab, tidy(folder.subject)
         date = dt.date.fromisoformat(folder.date)
-        eid = find_session(lab, name, date, folder.number)
-        stored: list[Stored] = []
-        if eid is None:
-            eid = make_eid(lab, name, folder.date, folder.number)
-            yield from new_session(self.subjects, lab, name, date, folder.number, eid, {})
-        else:
-            stored = stored_datasets([eid])
-        repository, kinds = self._places()
-        yield from repository.rows(lab)
-        plan = self._plan(eid, folder, unit, sha256, stored, repository, kinds)
-        yield from dataset_rows(plan, stored, repository, kinds)
+        eid, is_known = find_session(lab, name, date, folder.number)
+        stored = stored_datasets([eid]) if is_known else []
+        if not is_known:
+            yield from new_session(self.subjects, lab, name, date, folder.number, eid)
+        yield from self.repository.rows(lab)
+        plan = self._plan(eid, folder, unit, sha256, stored)
+        yield from dataset_rows(plan, stored, self.repository, self.kinds)
         if self.options.trials:
-            yield from trial_rows(
-                eid, repository.root, self._below(folder.path), plan, stored, self.source, self.options.trust_pickles
-            )
+            below, trust_pickles = self._below(folder.path), self.options.trust_pickles
+            yield from trial_rows(eid, self.repository.root, below, plan, stored, self.source, trust_pickles)
 
     def _plan(
-        self,
-        eid: str,
-        folder: SessionFolder,
-        unit: Unit,
-        sha256: Mapping[str, str],
-        stored: list[Stored],
-        repository: Repository,
-        kinds: Kinds,
+        self, eid: str, folder: SessionFolder, unit: Unit, sha256: Mapping[str, str], stored: list[Stored]
     ) -> Plan:
-        below = folder.path.relative_to(repository.root).as_posix()
+        below = folder.path.relative_to(self.repository.root).as_posix()
         known = {one.place: one for one in stored}
         found = []
         for path in unit.files:
@@ -153,43 +140,32 @@ class AlfAdapter(Adapter):
                     place,
                     f"{below}/{inside}",
                     full.stat().st_size,
-                    self._md5_of(path, full, sha256[path], known.get(place)),
+                    "" if sha256[path] == NO_HASH else self.md5_of(full, known.get(place)),
                     dataset_id=uuid.lower() if len(uuid) == 36 and is_uuid(uuid) else None,
                 )
             )
         missing = {one.dataset_id for one in stored} - {
             known[file.place].dataset_id for file in found if file.place in known
         }
-        return plan_datasets(eid, found, stored, self._live_elsewhere(missing, below) if missing else set(), kinds)
-
-    def _md5_of(self, path: str, full: Path, sha256: str, known: Stored | None) -> str | None:
-        """Return the md5 of a file, "" when it is left for a later run, None when the table has it already."""
-        if md5 := self._md5.get(str(full)):
-            return md5
-        if sha256 == NO_HASH:
-            return ""
-        return None if known and known.hash else sha256_and_md5_of_file(full)[1]
+        live_elsewhere = {
+            dataset_id
+            for dataset_id, _, repository, path in present_copies(missing)
+            if repository != self.repository.name or not path.startswith(f"{below}/")
+        }
+        return plan_datasets(eid, found, stored, live_elsewhere, self.kinds)
 
     def hash_file(self, path: Path) -> str:
-        """Return the sha256 of a file, and keep its md5 for `read`."""
-        if self.options.no_hash:
-            return NO_HASH
-        sha256, self._md5[str(path)] = sha256_and_md5_of_file(path)
-        return sha256
+        """Return the sha256 of a file, or leave it to a later run."""
+        return NO_HASH if self.options.no_hash else super().hash_file(path)
 
     def read_parts(self, unit: Unit) -> Iterator[list[Row | Refused]]:
         """Yield the rows of the cache tables."""
         assert self._tables is not None
-        if self._repository is None:
-            self._repository = Repository(self.root)
-        repository, kinds = self._places()
-        yield from self._tables.read(self.lab, self.subjects, repository, kinds, self._leave_out)
+        yield from self._tables.read(self, self._leave_out)
 
     def vanished_rows(self, paths: Sequence[str]) -> Iterator[Row]:
         """Mark the records of files that are gone, and datasets of this adapter that have no other copy."""
-        if self._repository is None:
-            self._repository = Repository(self.root)
-        repository = self._repository
+        repository = self.repository
         below = "" if self.root == repository.root else f"{self.root.relative_to(repository.root).as_posix()}/"
         ids = [repository.record_id(f"{below}{path}") for path in paths]
         records = dict(rows_among(dataset.FileRecord, "file_record_id", ids, ("file_record_id", "dataset_id")))
@@ -197,7 +173,7 @@ class AlfAdapter(Adapter):
             yield Row(
                 dataset.FileRecord, {"file_record_id": record_id, "present": False, "file_vanished": self.run or None}
             )
-        live = _live(set(records.values()), lambda record_id, *_: record_id in records)
+        live = {one for one, record_id, *_ in present_copies(set(records.values())) if record_id not in records}
         rows = rows_among(dataset.Dataset, "dataset_id", set(records.values()) - live, STORED)
         for one in map(Stored._make, rows):
             if one.stamp is None and one.vanished is None:
@@ -227,27 +203,3 @@ class AlfAdapter(Adapter):
 
     def _below(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
-
-    def _find_root(self, folder: SessionFolder) -> None:
-        """Choose the root of the repository: the folder of labs or subjects, also when the location is in it."""
-        if self._repository is None:
-            base = folder.base
-            self._repository = Repository(base if self.location.is_relative_to(base) else self.location)
-
-    def _places(self) -> tuple[Repository, Kinds]:
-        assert self._repository is not None
-        if self._kinds is None:
-            self._kinds = Kinds.read()
-        return self._repository, self._kinds
-
-    def _live_elsewhere(self, ids: set[str], below: str) -> set[str]:
-        """Return the datasets that have a copy elsewhere than in a session folder of this repository."""
-        here = self._repository.name if self._repository else ""
-        return _live(ids, lambda _, repository, path: repository == here and path.startswith(f"{below}/"))
-
-
-def _live(ids: set[str], is_other: Any) -> set[str]:
-    """Return the datasets with a copy; those that `is_other` tells by record id, repository and path don't count."""
-    wanted = ("dataset_id", "file_record_id", "repository", "relative_path", "present", "file_vanished")
-    rows = rows_among(dataset.FileRecord, "dataset_id", sorted(ids), wanted)
-    return {row[0] for row in rows if row[4] and row[5] is None and not is_other(*row[1:4])}

@@ -6,14 +6,16 @@ import hashlib
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from labweave.database.reads import rows_among
 from labweave.errors import SourceError
 from labweave.formats.alf.names import RelativePath, join_rel_path, parse_name
-from labweave.ingest.base import Row, make_uuid
+from labweave.formats.hashing import sha256_and_md5_of_file
+from labweave.ingest.base import Adapter, Row, make_uuid
+from labweave.ingest.sessions import Subjects
 from labweave.schemas import dataset
 from labweave.schemas import lab as lab_schema
 
@@ -100,6 +102,46 @@ class Repository:
     def record_id(self, path: str) -> str:
         """Return the id of the record of a file, the same every time."""
         return make_uuid(f"file/{self.name}/{path}")
+
+
+def present_copies(ids: Iterable[str]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield dataset, record, repository and path of each copy of some datasets that is there."""
+    wanted = ("dataset_id", "file_record_id", "repository", "relative_path", "present", "file_vanished")
+    for *copy, present, vanished in rows_among(dataset.FileRecord, "dataset_id", sorted(ids), wanted):
+        if present and vanished is None:
+            yield tuple(copy)
+
+
+class DatasetAdapter(Adapter):
+    """An adapter whose files are datasets of sessions."""
+
+    subjects: Subjects
+
+    def __init__(self, location: Path, lab: str, options: Any):
+        super().__init__(location, lab, options)
+        self.subjects = Subjects(options.allow_case)
+        self._md5: dict[str, str] = {}
+
+    @cached_property
+    def repository(self) -> Repository:
+        """The place that the files are recorded at: the folder that is ingested, where `discover` sets no other."""
+        return Repository(self.root.resolve())
+
+    @cached_property
+    def kinds(self) -> Kinds:
+        """Formats and types, as the tables have them at the start."""
+        return Kinds.read()
+
+    def hash_file(self, path: Path) -> str:
+        """Return the sha256 of a file, and keep its md5, which ONE compares, for `md5_of`."""
+        sha256, self._md5[str(path)] = sha256_and_md5_of_file(path)
+        return sha256
+
+    def md5_of(self, path: Path, known: Stored | None) -> str | None:
+        """Return the md5 of a file; None when the table has it already."""
+        if md5 := self._md5.get(str(path)):
+            return md5
+        return None if known and known.hash else sha256_and_md5_of_file(path)[1]
 
 
 def make_dataset_id(eid: str, place: RelativePath) -> str:

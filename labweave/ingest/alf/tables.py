@@ -27,9 +27,17 @@ from labweave.formats.alf.names import (
     split_rel_path,
 )
 from labweave.formats.plain import tidy
-from labweave.ingest.alf.rows import STORED, Found, Kinds, Repository, Stored, dataset_rows, plan_datasets
+from labweave.ingest.alf.rows import (
+    STORED,
+    DatasetAdapter,
+    Found,
+    Stored,
+    dataset_rows,
+    plan_datasets,
+    present_copies,
+)
 from labweave.ingest.base import Refused, Row
-from labweave.ingest.sessions import Subjects, new_session
+from labweave.ingest.sessions import new_session
 from labweave.schemas import dataset, session
 from labweave.schemas import lab as lab_schema
 
@@ -98,29 +106,25 @@ class CacheTables:
         """The table of datasets."""
         return MODERN[1] if self.files[0] == MODERN[0] else OLD
 
-    def read(
-        self, lab: str, subjects: Subjects, repository: Repository, kinds: Kinds, tell: Callable[[str, str], None]
-    ) -> Iterator[list[Row | Refused]]:
+    def read(self, adapter: DatasetAdapter, tell: Callable[[str, str], None]) -> Iterator[list[Row | Refused]]:
         """Yield the rows of some hundred sessions at a time.
 
         Parameters
         ----------
-        lab : str
-            Of sessions that the tables name none for.
-        subjects, repository, kinds
-            As the adapter keeps them.
+        adapter : DatasetAdapter
+            Whose lab the sessions get that the tables name none for.
         tell : callable
             Gets datasets that are left out, and why.
         """
-        sessions, refused = self._sessions(lab)
+        sessions, refused = self._sessions(adapter.lab)
         yield list(refused)
-        parts = _Parts(self, sessions, subjects, repository, kinds, tell)
+        parts = _Parts(self, sessions, adapter, tell)
         for rows in self._whole_sessions():
             yield list(parts.of(rows))
         yield from parts.without_datasets()
         if INSERTIONS in self.files:
-            for columns in self._batches(INSERTIONS, "eid", ("id", "name", "model", "serial")):
-                yield list(parts.insertions(_as_dicts(columns)))
+            for rows in self._batches(INSERTIONS, "eid", ("id", "name", "model", "serial")):
+                yield list(parts.insertions(rows))
 
     def _sessions(self, lab: str) -> tuple[dict[str, TableSession], list[Refused]]:
         """Return every session by its id, and what can't be one."""
@@ -129,8 +133,8 @@ class CacheTables:
         identities: dict[tuple[str, str, dt.date, int], str] = {}
         own = ("lab", "subject", "date", "start_time", "number", "task_protocol", "projects", "project")
         told: set[str] = set()
-        for columns in self._batches(self.files[0], "eid" if self.files[0] == OLD else "id", own):
-            for values in _as_dicts(columns):
+        for rows in self._batches(self.files[0], "eid" if self.files[0] == OLD else "id", own):
+            for values in rows:
                 eid = str(values["key"])
                 if eid in sessions or eid in told:
                     continue
@@ -148,20 +152,10 @@ class CacheTables:
 
     def _whole_sessions(self) -> Iterator[list[dict[str, Any]]]:
         """Yield rows of datasets, in lists that hold all rows of their sessions."""
-        own = (
-            "rel_path",
-            "collection",
-            "name",
-            "file_size",
-            "hash",
-            "exists",
-            "default_revision",
-            "qc",
-            "dataset_type",
-        )
+        own = ("id", "rel_path", "collection", "name", "file_size", "hash", "exists", "default_revision", "qc")
         kept: list[dict[str, Any]] = []
-        for columns in self._batches(self.datasets, "eid", ("id", *own), in_groups=True):
-            kept += _as_dicts(columns)
+        for rows in self._batches(self.datasets, "eid", (*own, "dataset_type"), in_groups=True):
+            kept += rows
             last = kept[-1]["key"]
             n_open = sum(1 for row in kept if row["key"] == last)
             if n_open < len(kept):
@@ -172,8 +166,8 @@ class CacheTables:
 
     def _batches(
         self, name: str, key: str, wanted: Iterable[str], in_groups: bool = False
-    ) -> Iterator[dict[str, list[Any]]]:
-        """Yield columns of a table in batches; ids of two whole numbers are put together, the key is called ``key``."""
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yield rows of a table in batches; ids of two whole numbers are put together, the key is called ``key``."""
         import pyarrow.lib
         import pyarrow.parquet as pq
 
@@ -199,8 +193,9 @@ class CacheTables:
                         for item in ids:
                             found[item] = _join_halves(found.pop(f"{item}_0"), found.pop(f"{item}_1"))
                     found["key"] = found[key] if key == "id" else found.pop(key)
-                    if found["key"]:
-                        yield found
+                    names = list(found)
+                    if rows := [dict(zip(names, row, strict=True)) for row in zip(*found.values(), strict=True)]:
+                        yield rows
         except (pyarrow.lib.ArrowException, OSError) as error:
             raise ReadError(
                 path, f"the table can't be read ({error})", "Is it complete? Write or copy it again."
@@ -223,11 +218,6 @@ def _is_grouped(file: Any, names: list[str]) -> bool:
 
 def _join_halves(first: list[int], second: list[int]) -> list[str]:
     return [str(uuid.UUID(bytes=struct.pack("<qq", a, b))) for a, b in zip(first, second, strict=True)]
-
-
-def _as_dicts(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
-    names = list(columns)
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def _text(value: Any) -> str:
@@ -293,13 +283,11 @@ class _Parts:
         self,
         tables: CacheTables,
         sessions: Mapping[str, TableSession],
-        subjects: Subjects,
-        repository: Repository,
-        kinds: Kinds,
+        adapter: DatasetAdapter,
         tell: Callable[[str, str], None],
     ):
-        self.tables, self.sessions, self.subjects = tables, sessions, subjects
-        self.repository, self.kinds, self.tell = repository, kinds, tell
+        self.tables, self.sessions, self.tell = tables, sessions, tell
+        self.subjects, self.repository, self.kinds = adapter.subjects, adapter.repository, adapter.kinds
         self.by_eid: dict[str, Known] = {}
         self.by_identity: dict[tuple[str, str, dt.date, int], Known] = {}
         names = ("eid", "lab", "path_lab", "subject", "session_date", "session_number", "source_stamp")
@@ -408,7 +396,7 @@ class _Parts:
         if known is not None and known.eid != given:  # another source has brought it
             yield Row(session.Session, {"eid": eid, **more})
         else:
-            yield from new_session(self.subjects, *found[:4], eid, more)
+            yield from new_session(self.subjects, *found[:4], eid, **more)
         for project in found.projects:
             yield Row(lab_schema.Project, {"project": project})
             yield Row(session.SessionProject, {"eid": eid, "project": project})
@@ -460,15 +448,8 @@ class _Parts:
         for _, _, found, here in planned:
             places = {file.place for file in found}
             missing.update(one.dataset_id for one in here if one.place not in places)
-        if not missing:
-            return [], set()
-        wanted = ("file_record_id", "dataset_id", "repository", "relative_path", "present", "file_vanished")
         gone, live = [], set()
-        for record_id, dataset_id, repository, path, present, vanished in rows_among(
-            dataset.FileRecord, "dataset_id", sorted(missing), wanted
-        ):
-            if not present or vanished is not None:
-                continue
+        for dataset_id, record_id, repository, path in present_copies(missing):
             if repository == self.repository.name and not (self.repository.root / path).exists():
                 gone.append(record_id)
             else:
