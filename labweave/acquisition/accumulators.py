@@ -167,13 +167,7 @@ class DataFrameAccumulator(Accumulator):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """``t`` and the fields of the rows.
-
-        Raises
-        ------
-        ValueError
-            There is no row yet.
-        """
+        """``t`` and the fields of the rows; a ValueError when there is no row yet."""
         if not len(self._history):
             raise RefusedValue(f"{self.name or type(self).__name__} holds no row, so its columns are not known yet.")
         return ("t", *self._history.fields)

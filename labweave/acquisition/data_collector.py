@@ -277,13 +277,7 @@ def _is_below(name: str, other: str) -> bool:
 
 
 def _fitting(value: Any, parameter: Any) -> Any:
-    """Return a stored value in the type of its parameter.
-
-    Raises
-    ------
-    ValueError
-        Says why it does not fit.
-    """
+    """Return a stored value in the type of its parameter; a ValueError says why it does not fit."""
     present, limits = parameter.value, parameter.limits
     if isinstance(limits, list):
         if value not in limits and tuple(value if isinstance(value, list) else ()) not in limits:

@@ -62,13 +62,7 @@ class History:
             self.settle()
 
     def settle(self) -> None:
-        """Move what waits into columns.
-
-        Raises
-        ------
-        RefusedType
-            A time is no number, or a row has another length. Only such rows are dropped.
-        """
+        """Move what waits into columns; rows that can't be kept are dropped, and a RefusedType says which."""
         with self.lock:
             if n_rows := len(self.waiting):
                 self._parts.append(self._columns_of(0, n_rows))

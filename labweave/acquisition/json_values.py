@@ -64,13 +64,7 @@ def json_value(
 
 
 def refuse_sets(value: Any, name: str) -> None:
-    """Refuse a set or bytes anywhere in a value: JSON has no form that gives them back.
-
-    Raises
-    ------
-    TypeError
-        Says where.
-    """
+    """Refuse a set or bytes anywhere in a value, as JSON has no form that gives them back."""
     if isinstance(value, (set, frozenset, bytes, bytearray)):
         advice = "Make it a list." if isinstance(value, (set, frozenset)) else "Make it text or a list of numbers."
         raise RefusedType(f"{name} is a {type(value).__name__}, which JSON can't hold. {advice}")

@@ -13,13 +13,7 @@ NO_HASH = "0" * 64
 
 
 def sha256_of_file(path: str | Path) -> str:
-    """Return the sha256 of a file's bytes, as 64 hexadecimal digits.
-
-    Raises
-    ------
-    ReadError
-        The file can't be read.
-    """
+    """Return the sha256 of a file's bytes, as 64 hexadecimal digits; a ReadError when it can't be read."""
     try:
         stat = Path(path).stat()
         return _sha256(str(path), stat.st_size, stat.st_mtime_ns)
@@ -28,13 +22,7 @@ def sha256_of_file(path: str | Path) -> str:
 
 
 def sha256_and_md5_of_file(path: str | Path) -> tuple[str, str]:
-    """Return two hashes of a file's bytes, which are read once: the one labweave compares, and the one of ONE.
-
-    Raises
-    ------
-    ReadError
-        The file can't be read.
-    """
+    """Return two hashes of a file, which is read once: the one labweave compares, and the one of ONE."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     try:
         with Path(path).open("rb") as file:

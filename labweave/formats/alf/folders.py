@@ -192,15 +192,7 @@ def find_variants(
 
 
 def object_files(alfpath: str | PurePath, object: Any = None, **parts: Any) -> tuple[Path, list[tuple[str, Parts]]]:
-    """Return the folder and the files of one object, given by the folder and its name, or by one of the files.
-
-    Raises
-    ------
-    ALFObjectNotFound
-        The object has no files.
-    ALFInvalid
-        A folder is given without the name of the object.
-    """
+    """Return the folder and the files of one object, given by the folder and its name, or by one of the files."""
     folder = Path(alfpath)
     if folder.is_dir():
         if object is None:

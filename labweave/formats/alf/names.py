@@ -361,13 +361,7 @@ def to_alf(
 
 
 def session_folder(lab: str | None, subject: str, date: str | dt.date, number: int | str) -> str:
-    """Return lab/Subjects/subject/date/NNN, or subject/date/NNN without a lab.
-
-    Raises
-    ------
-    ALFInvalid
-        A part is invalid, for example a number above 999.
-    """
+    """Return lab/Subjects/subject/date/NNN, or subject/date/NNN without a lab; ALFInvalid for a part that can't be."""
     day = date if isinstance(date, str) else date.isoformat()[:10]
     folder = f"{f'{lab}/Subjects/' if lab else ''}{subject}/{day}/{int(number):03d}"
     if problem := path_problem(folder):
@@ -381,13 +375,7 @@ def join_rel_path(collection: str | None, revision: str | None, name: str) -> st
 
 
 def padded_sequence(path: AnyPath) -> AnyPath:
-    """Return a path with its session's number in three digits.
-
-    Raises
-    ------
-    ALFInvalid
-        The path has no session.
-    """
+    """Return a path with its session's number in three digits; ALFInvalid when it has no session."""
     text = _posix(path)
     session = session_path(text)
     if session is None:
@@ -407,13 +395,7 @@ def without_revision(path: AnyPath) -> AnyPath:
 
 
 def with_uuid(path: AnyPath, uuid: str | UUID) -> AnyPath:
-    """Return a file's path with a UUID before its extension (or at its end), in place of one that is there.
-
-    Raises
-    ------
-    ALFInvalid
-        It is not a UUID of version 3, 4 or 5 in lower case with dashes.
-    """
+    """Return a file's path with a UUID before its extension (or at its end), in place of one that is there."""
     if not is_uuid_string(str(uuid)):
         raise ALFInvalid(f"{str(uuid)!r} is no UUID of version 3, 4 or 5.")
     text = _posix(without_uuid(path))

@@ -82,13 +82,7 @@ class OwnPath(type(Path())):
         return "/".join(filter(None, self.session_parts[0 if include_lab else 1 :])) or None
 
     def relative_to_session(self) -> OwnPath:
-        """Return the path below the session.
-
-        Raises
-        ------
-        ALFInvalid
-            The path has no session.
-        """
+        """Return the path below the session; ALFInvalid when it has none."""
         below = names.without_session(self)
         if below is None:
             raise ALFInvalid(f"{self} has no subject/date/number.")

@@ -9,13 +9,7 @@ QC = {"NOT_SET": 0, "PASS": 10, "WARNING": 30, "FAIL": 40, "CRITICAL": 50}
 
 
 def severity(qc: Any) -> int:
-    """Return how bad an outcome is, given its name or the number itself.
-
-    Raises
-    ------
-    ValueError
-        It is neither.
-    """
+    """Return how bad an outcome is, given its name or the number itself."""
     text = str(getattr(qc, "name", qc)).upper()
     if text in QC:
         return QC[text]

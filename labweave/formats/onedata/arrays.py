@@ -48,15 +48,7 @@ class Header(NamedTuple):
 
 
 def open_array(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file for reading.
-
-    Raises
-    ------
-    FileMissing
-        It is not there.
-    ReadError
-        It can't be opened.
-    """
+    """Open a file for reading; FileMissing when it is not there."""
     try:
         return open(path, "rb")  # noqa: PTH123 - twice as fast as Path.open
     except FileNotFoundError:
@@ -66,13 +58,7 @@ def open_array(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def read_header(file: BinaryIO, path: str | os.PathLike[str]) -> Header:
-    """Read the header of an array file of version 1, 2 or 3.
-
-    Raises
-    ------
-    BadFile
-        There is none.
-    """
+    """Read the header of an array file of version 1, 2 or 3."""
     start = file.read(8)
     if not start:
         raise BadFile(path, "the file is empty", _COPY_AGAIN)
@@ -194,14 +180,7 @@ def leading_length(path: Path) -> int | None:
 
 @contextmanager
 def open_npz(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Open an archive of arrays whose content fits into memory.
-
-    Raises
-    ------
-    BadFile
-        No archive, a damaged one, or one that swells beyond `MAX_BYTES`.
-    FileMissing, ReadError
-    """
+    """Open an archive of arrays, unless it would swell beyond `MAX_BYTES`."""
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(info.file_size for info in archive.infolist())
@@ -220,18 +199,7 @@ def open_npz(path: str | os.PathLike[str]) -> Iterator[Any]:
 
 
 def read_sparse(path: str | os.PathLike[str]) -> scipy.sparse.csc_array:
-    """Read a sparse array.
-
-    Returns
-    -------
-    scipy.sparse.csc_array
-        Whatever class scipy had when it was written.
-
-    Raises
-    ------
-    BadFile
-        The file holds something else, or indices outside the array.
-    """
+    """Read a sparse array, whatever class scipy had when it was written; BadFile for anything else."""
     with open_npz(path) as arrays:
         if missing := _MEMBERS - set(arrays.files):
             raise BadFile(
@@ -264,13 +232,7 @@ def shape_of(array: scipy.sparse.csc_array) -> tuple[int, int]:
 
 
 def to_dense(array: scipy.sparse.csc_array, path: str | os.PathLike[str]) -> np.ndarray:
-    """Return the dense form of a sparse array.
-
-    Raises
-    ------
-    BadFile
-        It would not fit into memory.
-    """
+    """Return the dense form of a sparse array, if it fits into memory."""
     n_bytes = math.prod(shape_of(array)) * array.dtype.itemsize
     if n_bytes > MAX_BYTES:
         raise BadFile(path, f"a dense form of {n_bytes} bytes", "Load it with keep_sparse=True.")

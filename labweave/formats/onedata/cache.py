@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -63,48 +63,46 @@ class ArrayCache(MutableMapping[str, Any]):
 
 def frozen(value: Any) -> Any:
     """Return a value whose arrays can't be changed, without a copy of numbers."""
-    if isinstance(value, np.ndarray):
-        if value.dtype == object:
-            items = np.empty(value.size, object)
-            for index, item in enumerate(value.reshape(-1)):
-                items[index] = frozen(item)
-            value = items.reshape(value.shape)
-        if value.flags.writeable:
-            value = value.view()
-            value.flags.writeable = False
-        return value
-    if scipy.sparse.issparse(value):
-        for part in (value.data, value.indices, value.indptr):  # type: ignore[attr-defined]
-            part.flags.writeable = False
-        return value
-    if isinstance(value, dict):
-        return {key: frozen(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)([frozen(item) for item in value])
-    return value
+    return _rebuilt(value, _lock)
 
 
 def shared(value: Any) -> Any:
     """Return a value with the same numbers in containers of its own, so that changing these changes no other."""
-    if isinstance(value, np.ndarray):
-        if not value.dtype.hasobject:
-            return value
-        copy = np.empty(value.shape, value.dtype)
-        copy[...] = value
-        if value.dtype == object:
-            flat, source = copy.reshape(-1), value.reshape(-1)
-            for index in range(source.size):
-                flat[index] = shared(source[index])
-        return copy
-    if isinstance(value, scipy.sparse.csc_array):
-        copy = scipy.sparse.csc_array(value.shape, dtype=value.dtype)
-        copy.data, copy.indices, copy.indptr = value.data, value.indices, value.indptr
-        copy.has_canonical_format = True
-        return copy
+    return _rebuilt(value, _in_own_container)
+
+
+def _rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a value with new containers, and in them what `change` makes of everything else."""
     if isinstance(value, dict):
-        return {key: shared(item) for key, item in value.items()}
+        return {key: _rebuilt(item, change) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)([shared(item) for item in value])
+        return type(value)([_rebuilt(item, change) for item in value])
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        items = np.empty(value.size, object)
+        for index, item in enumerate(value.reshape(-1)):
+            items[index] = _rebuilt(item, change)
+        value = items.reshape(value.shape)
+    return change(value)
+
+
+def _lock(value: Any) -> Any:
+    if scipy.sparse.issparse(value):
+        for part in (value.data, value.indices, value.indptr):
+            part.flags.writeable = False
+    elif isinstance(value, np.ndarray) and value.flags.writeable:
+        value = value.view()
+        value.flags.writeable = False
+    return value
+
+
+def _in_own_container(value: Any) -> Any:
+    if isinstance(value, scipy.sparse.csc_array):
+        own = scipy.sparse.csc_array(value.shape, dtype=value.dtype)
+        own.data, own.indices, own.indptr = value.data, value.indices, value.indptr
+        own.has_canonical_format = True
+        return own
+    if isinstance(value, np.ndarray) and value.dtype.hasobject and value.dtype != object:
+        return value.copy()  # fields of objects
     return value
 
 

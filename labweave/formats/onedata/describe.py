@@ -52,13 +52,7 @@ class OneFile:
 
 
 def describe(path: str | Path) -> OneFile:
-    """Say what is in the file of a variable.
-
-    Raises
-    ------
-    FileMissing
-        It is not there.
-    """
+    """Say what is in the file of a variable; FileMissing when it is not there."""
     path = Path(path)
     try:
         return _describe_sparse(path) if path.suffix == ".npz" else _describe_array(path)

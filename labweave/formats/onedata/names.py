@@ -16,13 +16,7 @@ _DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})")
 
 
 def one_filename(*names: str) -> str:
-    """Return the file name of a variable: its names joined by dots, with ``.npy``.
-
-    Raises
-    ------
-    ValueError
-        No name, or one that is no part of a file name.
-    """
+    """Return the file name of a variable: its names joined by dots, with ``.npy``."""
     if not names:
         raise ValueError("A variable needs a name, for example 'mpci', 'roiActivityF'.")
     name = ".".join(names)
@@ -31,13 +25,7 @@ def one_filename(*names: str) -> str:
 
 
 def check_part(name: str, what: str) -> str:
-    """Return a name that can be a file or folder, in the folder where it is looked for.
-
-    Raises
-    ------
-    ValueError
-        It is empty, begins or ends with a blank, is ``.`` or ``..``, or has a separator in it.
-    """
+    """Return a name, unless it can't be that of a file in the very folder where it is looked for: then a ValueError."""
     if not name or name in (".", "..") or any(character in name for character in "/\\\0") or name != name.strip():
         raise ValueError(f"{name!r} can't be the {what}: it must be one part of a path, without blanks around it.")
     return name

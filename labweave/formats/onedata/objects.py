@@ -126,11 +126,6 @@ def _complex(*parts: Any) -> complex:
     return complex(*parts)
 
 
-def _bytes() -> bytes:
-    """Return no bytes, as pickles of protocol 2 spell them."""
-    return b""
-
-
 _ALLOWED: dict[tuple[str, str], Any] = {
     **{
         (f"{package}.multiarray", name): function
@@ -141,7 +136,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode,
     **{(module, "complex"): _complex for module in ("builtins", "__builtin__")},
-    **{(module, "bytes"): _bytes for module in ("builtins", "__builtin__")},
+    **{(module, "bytes"): lambda: b"" for module in ("builtins", "__builtin__")},  # as protocol 2 spells no bytes
 }
 
 

@@ -102,13 +102,7 @@ class LoadingRecipe:
 
 
 def plain_recipe(data: Mapping[str, Any], where: str) -> LoadingRecipe:
-    """Return the recipe of a dictionary, checked: text, and plain values in its kwargs.
-
-    Raises
-    ------
-    RecipeRefused
-        A part is missing or has another type; the message names it.
-    """
+    """Return the recipe of a dictionary, checked: text, and plain values in its kwargs; else RecipeRefused."""
     missing = [name for name in ("loader_type", "source_arg", "transforms", "kwargs") if name not in data]
     if missing:
         raise RecipeRefused(f"{where}: the recipe has no {', '.join(missing)}. Save it anew.")
@@ -192,13 +186,7 @@ def note_source(path: Path) -> None:
 
 @contextmanager
 def entered(folder: Path, name: str, where: str) -> Iterator[None]:
-    """Follow a recipe in the block.
-
-    Raises
-    ------
-    RecipeRefused
-        It is being followed already.
-    """
+    """Follow a recipe in the block; RecipeRefused when it is being followed already."""
     chain, key = _following.get(), (str(folder), name)
     if key in chain:
         raise RecipeRefused(f"{where}: the recipe leads back to itself. Point it to the data.")

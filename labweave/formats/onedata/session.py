@@ -27,7 +27,7 @@ from labweave.formats.onedata.errors import (
 )
 from labweave.formats.onedata.names import FOLDERS, format_date, one_filename, saved_files
 from labweave.formats.onedata.recipe import LoadingRecipe, entered, note_source, plain_recipe
-from labweave.formats.onedata.transforms import Index, split_call, split_index
+from labweave.formats.onedata.transforms import split_call, split_index
 from labweave.formats.writing import whole_file
 
 CACHE_BYTES = 1 << 30
@@ -149,11 +149,8 @@ class SessionData(ABC):
     @property
     def one_path(self) -> Path:
         """Folder of the saved variables; it need not be there."""
-        return next((path for path in (self.data_path / name for name in FOLDERS) if path.is_dir()), self._new_one_path)
-
-    @property
-    def _new_one_path(self) -> Path:
-        return self.data_path / FOLDERS[0]
+        folders = [self.data_path / name for name in FOLDERS]
+        return next((path for path in folders if path.is_dir()), folders[0])
 
     def get_one_filename(self, *names: str) -> str:
         """Return the file name of a variable: its names joined by dots, with ``.npy``."""
@@ -423,7 +420,10 @@ class SessionData(ABC):
         kwargs: dict[str, Any] = dict(recipe.kwargs)
         # Only labweave's own loaders know these arguments for sure.
         if getattr(loader, "lazy", False) and "index" not in kwargs and kwargs.get("concatenate", True) is True:
-            index, left = self._index_of_source(recipe.transforms, where)
+            try:
+                index, left = split_index(recipe.transforms)
+            except ValueError as error:
+                raise RecipeRefused(f"{where}: {error}. Correct the recipe.") from None
             if index is not None and recipe.source_arg != "ops":
                 kwargs["index"] = index
                 steps = [(text, *self._find_transform(text, where)) for text in left]
@@ -469,12 +469,6 @@ class SessionData(ABC):
                 "Register it: labweave.formats.onedata.register_transform."
             )
         return transforms[name], arguments
-
-    def _index_of_source(self, transforms: Sequence[str], where: str) -> tuple[Index | None, list[str]]:
-        try:
-            return split_index(transforms)
-        except ValueError as error:
-            raise RecipeRefused(f"{where}: {error}. Correct the recipe.") from None
 
 
 def _is_recipe_object(data: Any) -> bool:

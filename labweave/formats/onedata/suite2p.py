@@ -98,29 +98,15 @@ def _take(arrays: Sequence[np.ndarray], index: Index) -> np.ndarray:
     """Return a part of the joined array, reading no more of the maps than that."""
     rows, others = index[0], index[1:]
     kept = tuple(part if isinstance(part, slice) else slice(part, part + 1 or None) for part in others)
-    if isinstance(rows, slice):
-        starts = np.cumsum([0, *(len(array) for array in arrays)])
-        wanted = np.arange(starts[-1])[rows]
-        parts = []
-        for array, start in zip(arrays, starts, strict=False):
-            here = wanted[(wanted >= start) & (wanted < start + len(array))] - start
-            if len(here):
-                step = int(here[1] - here[0]) if len(here) > 1 else 1
-                stop = int(here[-1]) + (1 if step > 0 else -1)
-                parts.append(array[(slice(int(here[0]), None if stop < 0 else stop, step), *kept)])
-        if len(wanted) > 1 and wanted[0] > wanted[-1]:
-            parts.reverse()
-        joined = np.concatenate(parts) if parts else np.concatenate([array[(slice(0), *kept)] for array in arrays])
-        return joined[(slice(None), *(slice(None) if isinstance(part, slice) else 0 for part in others))]
-    n_rows = sum(len(array) for array in arrays)
-    if not -n_rows <= rows < n_rows:
-        raise IndexError(f"row {rows} of {n_rows}")
-    row = rows % n_rows
-    for array in arrays:
-        if row < len(array):
-            return np.array(array[(row, *others)])
-        row -= len(array)
-    raise AssertionError
+    maps = [array[(slice(None), *kept)] for array in arrays]  # nothing is read yet
+    starts = np.cumsum([0, *map(len, maps)])
+    wanted = np.atleast_1d(np.arange(starts[-1])[rows])
+    parts = [
+        array[wanted[(wanted >= start) & (wanted < start + len(array))] - start]
+        for array, start in zip(maps, starts, strict=False)
+    ]
+    joined = np.concatenate(parts[::-1] if len(wanted) and wanted[0] > wanted[-1] else parts)
+    return np.asarray(joined[tuple(slice(None) if isinstance(part, slice) else 0 for part in index)])
 
 
 def _read(session: SessionData, path: Path, name: str, mmap: bool) -> np.ndarray:

@@ -25,13 +25,7 @@ def split_call(text: str) -> tuple[str, list[str]]:
 
 
 def parse_index(parts: Sequence[str]) -> Index:
-    """Return integers, slices and an ellipsis from their texts, as between the brackets of ``array[...]``.
-
-    Raises
-    ------
-    ValueError
-        Something else is in it.
-    """
+    """Return integers, slices and an ellipsis from their texts, as between the brackets of ``array[...]``."""
     return tuple([_parse_part(part) for part in parts])
 
 
@@ -51,13 +45,7 @@ def behind_transpose(index: Index) -> Index:
 
 
 def full_index(index: Index, n_axes: int) -> Index:
-    """Return an index with a part for each axis.
-
-    Raises
-    ------
-    IndexError
-        It has more parts than the array axes.
-    """
+    """Return an index with a part for each axis; IndexError when it has more parts than that."""
     given = len(index) - (Ellipsis in index)
     if given > n_axes:
         raise IndexError(f"the index has {given} parts, the array {n_axes} axes")

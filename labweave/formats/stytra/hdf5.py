@@ -147,31 +147,21 @@ def write_table(columns: Mapping[str, np.ndarray], path: Path) -> None:
 
 
 def _write_block(group: h5py.Group, name: str, kind: str, columns: list[np.ndarray]) -> None:
-    is_bool = kind == "|b1"  # a bit field in the file, as PyTables has it
     if kind == "text":
         columns = [_encoded(["" if _is_missing(value) else str(value) for value in column]) for column in columns]
-        dtype = max((column.dtype for column in columns), key=lambda dtype: dtype.itemsize)
-    else:
-        dtype = np.dtype(np.uint8 if is_bool else kind)
-    shape = (len(columns[0]), len(columns))
-    stored = h5py.h5t.STD_B8LE.copy() if is_bool else h5py.h5t.py_create(dtype)
-    chunk = max(1, min(shape[0], _CHUNK_BYTES // (len(columns) * dtype.itemsize)))
-    space = h5py.h5s.create_simple(shape)
+    values = np.column_stack(columns)
+    stored = h5py.h5t.py_create(values.dtype)
+    if kind == "|b1":  # a bit field in the file, as PyTables has it; h5py's upper level can't make one
+        values, stored = values.astype(np.uint8), h5py.h5t.STD_B8LE.copy()
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    if shape[0]:
-        plist.set_chunk((chunk, len(columns)))
+    if len(values):
+        plist.set_chunk((max(1, min(len(values), _CHUNK_BYTES // values[0].nbytes)), len(columns)))
         plist.set_shuffle()
         plist.set_deflate(1)
+    space = h5py.h5s.create_simple(values.shape)
     dataset = h5py.Dataset(h5py.h5d.create(group.id, name.encode(), stored, space, plist))
-    for start in range(0, shape[0], chunk):
-        part = np.empty((min(chunk, shape[0] - start), len(columns)), dtype)
-        for index, column in enumerate(columns):
-            part[:, index] = column[start : start + chunk]
-        memory = h5py.h5s.create_simple(part.shape)
-        where = h5py.h5s.create_simple(shape)
-        where.select_hyperslab((start, 0), part.shape)
-        dataset.id.write(memory, where, part, stored)
-    _describe(dataset, "CARRAY" if shape[0] else "ARRAY", "1.1", transposed=np.uint8(1))
+    dataset.id.write(h5py.h5s.ALL, h5py.h5s.ALL, values, stored)
+    _describe(dataset, "CARRAY" if len(values) else "ARRAY", "1.1", transposed=np.uint8(1))
 
 
 def _write_index(group: h5py.Group, name: str, values: np.ndarray, kind: bytes) -> None:
@@ -184,16 +174,10 @@ def _describe(item: Any, kind: str, version: str, /, **facts: Any) -> None:
     """Add the attributes that PyTables looks for."""
     texts = {"CLASS": kind.encode(), "TITLE": b"", "VERSION": version.encode()}
     for key, value in {**texts, **facts}.items():
-        if isinstance(value, bytes):
-            kind_id = h5py.h5t.C_S1.copy()
-            kind_id.set_size(max(1, len(value)))
-            if key != "name":  # a pickled None, which PyTables knows by its being ASCII
-                kind_id.set_cset(h5py.h5t.CSET_UTF8)
-            space = h5py.h5s.create(h5py.h5s.SCALAR)
-            attribute = h5py.h5a.create(item.id, key.encode(), kind_id, space)
-            attribute.write(np.array(value, f"S{max(1, len(value))}"), kind_id)
-        else:
-            item.attrs[key] = value
+        if isinstance(value, bytes) and key != "name":
+            item.attrs.create(key, value, dtype=h5py.string_dtype("utf-8", max(1, len(value))))
+        else:  # `name` is a pickled None, which PyTables knows by its being ASCII
+            item.attrs[key] = np.bytes_(value) if key == "name" else value
     if kind.endswith("ARRAY"):
         item.attrs["FLAVOR"] = np.bytes_(b"numpy")
 
