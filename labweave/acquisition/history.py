@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from labweave.acquisition.errors import RefusedType
+from labweave.formats.columns import join
 
 WAITING = 512
 Columns = np.ndarray | Sequence[np.ndarray]  # a row of one array per column where all are floats
@@ -127,7 +128,7 @@ class History:
         found.reverse()
         if all(isinstance(part, np.ndarray) for part in found):
             return np.concatenate(found, axis=1) if found else np.empty((len(self.fields) + 1, 0))[which]
-        return [_joined(columns) for columns in zip(*found, strict=True)]
+        return [join(columns) for columns in zip(*found, strict=True)]
 
     def last(self, n_rows: int | None = None, which: slice = _ALL) -> Columns:
         """Return columns, as `between` does, of the last rows; of all without a number."""
@@ -188,19 +189,10 @@ def _array(values: tuple) -> np.ndarray:
     with contextlib.suppress(OverflowError):
         if dtype is not object:
             return np.array(values, dtype)
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
+    return np.fromiter(values, object, len(values))
 
 
 def _cut(part: Columns, start: int, stop: int) -> Columns:
     if isinstance(part, np.ndarray):
         return part[:, start:stop]
     return [column[start:stop] for column in part]
-
-
-def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Return parts of a column as one array, of the kind that holds them all."""
-    if len({part.dtype.kind == "O" for part in parts}) > 1:
-        parts = [part.astype(object) for part in parts]
-    return np.concatenate(parts)

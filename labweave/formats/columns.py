@@ -11,6 +11,19 @@ import pandas as pd
 _KIND_OF = {bool: "bool", int: "int", float: "float", str: "text", type(None): "null"}
 
 
+EXACT_FLOATS: Any = (
+    {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+)
+"""Keywords of `pandas.read_csv`, by which each float is the one that was written."""
+
+
+def join(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return parts of a column as one array, of the kind that holds them all."""
+    if len({part.dtype.kind == "O" for part in parts}) > 1:
+        parts = [part.astype(object) for part in parts]
+    return np.concatenate(parts)
+
+
 def merge_kinds(kinds: Iterable[str]) -> str:
     """Return the one kind that holds values of all: of int and float it is float; else "mixed"."""
     found = set(kinds) - {"null"}

@@ -282,6 +282,18 @@ def test_what_comes_back_is_what_pandas_makes_of_the_rows(experiment, n_rows):
     assert log.stored_data[n_rows // 2] == rows[n_rows // 2]
 
 
+def test_values_may_be_pairs_or_arrays(experiment, tmp_path):
+    kind = namedtuple("Found", "place image")
+    log = EstimatorLog(experiment=experiment)
+    log.open_journal(tmp_path / "log")
+    for n in range(WAITING + 3):
+        log.update_list(n / 100, kind((n, n + 1), np.full(2, n)))
+    log.close_journal()
+    assert [*log["place"]] == [(n, n + 1) for n in range(WAITING + 3)]
+    assert log.stored_data[4].image.tolist() == [4, 4]
+    assert read_log(tmp_path / "log.journal")["image"].tolist() == [[n, n] for n in range(WAITING + 3)]
+
+
 def test_another_experiment_may_be_set(log, experiment):
     class Other:
         t0 = experiment.t0 + 10 * S

@@ -273,12 +273,6 @@ def journal_state(folder: Any) -> str | None:
         return journal.state if journal.texts or journal.damage else None
 
 
-def check_journal(journal: Journal, folder: Any) -> None:
-    """Raise a ReadError when a journal is damaged."""
-    if journal.damage:
-        raise ReadError(folder / NAME, journal.damage, "Copy it again; the trials behind that are in no other file.")
-
-
 def write_all(file: BinaryIO, content: bytes) -> None:
     """Write all of it; an unbuffered file may take less at a time."""
     view = memoryview(content)

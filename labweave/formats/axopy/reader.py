@@ -18,10 +18,7 @@ from labweave.formats.axopy.arrays import SUFFIX, ArrayFile
 from labweave.formats.axopy.journal import NAME, Journal, open_journal
 from labweave.formats.axopy.names import check_name
 from labweave.formats.axopy.trials import TABLE, TrialTable, read_table, read_table_bytes
-
-_EXACT_FLOATS: Any = (
-    {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
-)
+from labweave.formats.columns import EXACT_FLOATS
 
 
 @dataclass
@@ -87,7 +84,7 @@ class TaskReader:
     def trials(self) -> pd.DataFrame:
         """One row per trial, types as pandas infers them; read once, see `refresh`. No trials: empty."""
         try:
-            return pd.read_csv(io.BytesIO(read_table_bytes(self._folder, self._journal())), **_EXACT_FLOATS)
+            return pd.read_csv(io.BytesIO(read_table_bytes(self._folder, self._journal())), **EXACT_FLOATS)
         except pd.errors.EmptyDataError:
             return pd.DataFrame()
         except (pd.errors.ParserError, UnicodeDecodeError) as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labweave.errors import ReadError
 from labweave.formats.axopy.arrays import SUFFIX, ArrayFile, add_datasets
-from labweave.formats.axopy.journal import NAME, Journal, check_journal, open_journal
+from labweave.formats.axopy.journal import NAME, Journal, open_journal
 from labweave.formats.axopy.trials import TABLE, read_table
 from labweave.formats.writing import sync_folder, whole_file
 
@@ -86,10 +86,9 @@ def complete(folder: Path, journal: Journal, target: Path, is_closed: bool) -> l
                 completed.append(f"{array}{SUFFIX}")
         except ReadError as error:
             errors.append(error)
-    try:
-        check_journal(journal, folder)
-    except ReadError as error:
-        errors.append(error)
+    if journal.damage:
+        advice = "Copy it again; the trials behind that are in no other file."
+        errors.append(ReadError(folder / NAME, journal.damage, advice))
     table = read_table(folder, journal)
     if found := table.damage or "; ".join(table.problems):
         errors.append(ReadError(folder / TABLE, found, "Restore it and its latest journal, then run recover again."))

@@ -78,10 +78,8 @@ def _rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)([_rebuilt(item, change) for item in value])
     if isinstance(value, np.ndarray) and value.dtype == object:
-        items = np.empty(value.size, object)
-        for index, item in enumerate(value.reshape(-1)):
-            items[index] = _rebuilt(item, change)
-        value = items.reshape(value.shape)
+        items = (_rebuilt(item, change) for item in value.reshape(-1))
+        value = np.fromiter(items, object, value.size).reshape(value.shape)
     return change(value)
 
 

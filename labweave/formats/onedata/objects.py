@@ -210,8 +210,7 @@ class _Builder:
             raise _Refused("a damaged array")
         if stored.items is None:
             return stored.value
-        array = np.empty(len(stored.items), object)
-        for index, item in enumerate(stored.items):
-            array[index] = self.build(item, depth + 1)
+        items = (self.build(item, depth + 1) for item in stored.items)
+        array = np.fromiter(items, object, len(stored.items))
         order = "F" if stored.value.flags.f_contiguous and not stored.value.flags.c_contiguous else "C"
         return array.reshape(stored.value.shape, order=order)

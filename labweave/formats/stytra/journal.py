@@ -2,8 +2,8 @@
 
 A file starts with eight bytes that name the format. Records follow: a letter, crc32 and length of the
 content, then the content. ``H`` begins a table: JSON with ``name``, ``t0`` and ``fields``. ``D`` holds rows of it:
-the length of a JSON header, that header (``n_rows`` and ``kinds``), the times, and a block per column; values
-that are no numbers are JSON. A record that is cut, as the last one after a crash, ends the file.
+the length of a JSON header, that header (``n_rows``, ``kinds``, and the columns that are no numbers as ``objects``),
+the times, and a block per column of numbers. A record that is cut, as the last one after a crash, ends the file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from labweave.errors import ReadError
+from labweave.formats.columns import join
 from labweave.formats.plain import plain_json
 
 SUFFIX = ".journal"
@@ -68,15 +69,14 @@ class JournalWriter:
         times : ndarray
             In s.
         """
-        header = json.dumps({"n_rows": len(times), "kinds": kinds}).encode()
-        parts = [struct.pack("<I", len(header)), header, np.ascontiguousarray(times, "<f8").tobytes()]
+        blocks, objects = [np.ascontiguousarray(times, "<f8").tobytes()], []
         for kind, column in zip(kinds, columns, strict=True):
             if kind == "o":
-                text = json.dumps([_json_value(value) for value in column]).encode()
-                parts += [struct.pack("<Q", len(text)), text]
+                objects.append([_json_value(value) for value in column])
             else:
-                parts.append(np.ascontiguousarray(column, _DTYPES[kind]).tobytes())
-        self._record(b"D", b"".join(parts))
+                blocks.append(np.ascontiguousarray(column, _DTYPES[kind]).tobytes())
+        header = json.dumps({"n_rows": len(times), "kinds": kinds, "objects": objects}).encode()
+        self._record(b"D", b"".join([struct.pack("<I", len(header)), header, *blocks]))
 
     def sync(self) -> None:
         """Wait until the disk has it."""
@@ -114,20 +114,6 @@ class JournalTable:
     frame: pd.DataFrame
 
 
-@dataclass
-class _Growing:
-    header: dict[str, Any]
-    times: list[np.ndarray] = field(default_factory=list)
-    columns: list[list[np.ndarray]] = field(default_factory=list)
-
-    def table(self) -> JournalTable:
-        names = [*self.header["fields"], "t"]
-        columns = [_joined(parts) for parts in (*self.columns, self.times)]
-        frame = pd.DataFrame(dict(enumerate(columns)))
-        frame.columns = pd.Index(names)
-        return JournalTable(self.header["name"], self.header["t0"], frame)
-
-
 def read_journal(path: str | Path) -> list[JournalTable]:
     """Return the tables of a journal, oldest first, as far as they were written.
 
@@ -142,7 +128,7 @@ def read_journal(path: str | Path) -> list[JournalTable]:
         if len(data) < len(_MAGIC) and _MAGIC.startswith(bytes(data)):
             return []
         raise ReadError(path, "no journal of a labweave collector", "Rename the file.")
-    tables: list[_Growing] = []
+    tables: list[tuple[dict[str, Any], list[list[np.ndarray]]]] = []  # header, and the columns of some rows each
     at = len(_MAGIC)
     while at + _RECORD.size <= len(data):
         letter, checksum, length = _RECORD.unpack_from(data, at)
@@ -152,55 +138,45 @@ def read_journal(path: str | Path) -> list[JournalTable]:
         at += _RECORD.size + length
         try:
             if letter == b"H":
-                tables.append(_begin(bytes(content)))
+                tables.append((_header(bytes(content)), []))
             elif letter == b"D":
-                _add(tables[-1], content)
+                header, parts = tables[-1]
+                parts.append(_columns(content, len(header["fields"])))
         except (ValueError, KeyError, IndexError, TypeError, struct.error, RecursionError) as error:
             raise ReadError(path, f"the record before byte {at} is damaged ({error})", "Copy the file again.") from None
-    return [table.table() for table in tables]
+    return [_table(header, parts) for header, parts in tables]
 
 
-def _begin(content: bytes) -> _Growing:
+def _header(content: bytes) -> dict[str, Any]:
     header = json.loads(content)
-    fields = header["fields"]
-    if not all(isinstance(name, str) for name in [*fields, header["name"], header["t0"] or ""]):
+    if not all(isinstance(name, str) for name in [*header["fields"], header["name"], header["t0"] or ""]):
         raise ValueError("names that are no text")
-    return _Growing(header, columns=[[] for _ in fields])
+    return header
 
 
-def _add(table: _Growing, content: memoryview) -> None:
+def _columns(content: memoryview, n_fields: int) -> list[np.ndarray]:
+    """Return the columns of some rows, and their times as the last."""
     (n_header,) = struct.unpack_from("<I", content)
     header = json.loads(bytes(content[4 : 4 + n_header]))
-    n_rows, kinds, at = int(header["n_rows"]), header["kinds"], 4 + n_header
-    if len(kinds) != len(table.columns) or not 0 <= n_rows <= len(content):
+    n_rows, kinds, objects, at = int(header["n_rows"]), header["kinds"], header["objects"], 4 + n_header
+    if len(kinds) != n_fields or not 0 <= n_rows <= len(content):
         raise ValueError("rows do not fit their table")
-    times = np.frombuffer(content, "<f8", n_rows, at)
-    at += times.nbytes
     columns: list[np.ndarray] = []
-    for kind in kinds:
+    for kind in f"f{kinds}":  # the times come first
         if kind == "o":
-            (length,) = struct.unpack_from("<Q", content, at)
-            values = json.loads(bytes(content[at + 8 : at + 8 + length]))
-            if len(values) != n_rows:
-                raise ValueError("a column has another length")
-            array = np.empty(n_rows, object)
-            array[:] = values
-            at += 8 + length
+            array = np.fromiter(objects.pop(0), object, n_rows)
         else:
             array = np.frombuffer(content, _DTYPES[kind], n_rows, at)
             at += array.nbytes
         columns.append(array)
-    table.times.append(times)
-    for parts, column in zip(table.columns, columns, strict=True):
-        parts.append(column)
+    return [*columns[1:], columns[0]]
 
 
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    if not parts:
-        return np.empty(0)
-    if len({part.dtype.kind == "O" for part in parts}) > 1:
-        parts = [part.astype(object) for part in parts]
-    return np.concatenate(parts)
+def _table(header: dict[str, Any], parts: list[list[np.ndarray]]) -> JournalTable:
+    names = [*header["fields"], "t"]
+    columns = [join(column) for column in zip(*parts, strict=True)] if parts else [np.empty(0)] * len(names)
+    frame = pd.DataFrame(dict(enumerate(columns)))
+    return JournalTable(header["name"], header["t0"], frame.set_axis(names, axis=1))
 
 
 def _json_value(value: Any) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from labweave.errors import ReadError, SourceError
+from labweave.formats.columns import EXACT_FLOATS
 from labweave.formats.stytra import hdf5
 from labweave.formats.stytra.journal import SUFFIX as JOURNAL
 from labweave.formats.stytra.journal import read_journal
@@ -21,9 +22,6 @@ from labweave.formats.writing import whole_file
 
 FORMATS = ("csv", "feather", "hdf5", "json")
 SUFFIXES = (".feather", ".hdf5", ".h5", ".csv", ".json", JOURNAL)  # the one to take first where there are several
-_EXACT_FLOATS: Any = (
-    {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
-)
 _DAMAGED = (OSError, ValueError, TypeError, KeyError, RecursionError, MemoryError)
 
 
@@ -205,7 +203,7 @@ def _read_csv(path: Path) -> Log:
             content = content[: content.rfind(b"\n", 0, -1) + 1]
         problems.append("its last line is cut")
     text: Any = io.BytesIO(content)
-    frame = pd.read_csv(text, sep=";", encoding="utf-8", keep_default_na=False, na_values=[""], **_EXACT_FLOATS)
+    frame = pd.read_csv(text, sep=";", encoding="utf-8", keep_default_na=False, na_values=[""], **EXACT_FLOATS)
     frame = frame.drop(columns=[name for name in frame.columns[:1] if name == "Unnamed: 0"])
     return Log(frame, list(frame.columns), problems)
 
