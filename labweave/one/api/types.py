@@ -28,13 +28,11 @@ class Types(ApiBase):
         """Print what a dataset type is, given its name or a file name, and return its record; all without one."""
         if not dataset_type:
             return self.alyx.rest("dataset-types", "list")
-        name = dataset_type if self._is_type(dataset_type) else self.dataset2type(dataset_type)
+        is_type = any(dataset_type == known for known, _, _ in self._core.tables.dataset_types())
+        name = dataset_type if is_type else self.dataset2type(dataset_type)
         record = self.alyx.rest("dataset-types", "read", id=name)
         print(record["description"])
         return record
-
-    def _is_type(self, name: Any) -> bool:
-        return any(name == known for known, _, _ in self._core.tables.dataset_types())
 
     def dataset2type(self, dset: Any) -> Any:
         """Return the dataset type of a dataset, given its id, record or file name; of each in a list."""

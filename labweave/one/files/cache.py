@@ -30,20 +30,10 @@ NOT_THERE = (404, 410)
 
 
 class Files:
-    """Finds the files of datasets on this machine, or downloads them.
+    """Finds the files of datasets on this machine, or downloads them into the cache folder, which it makes if needed.
 
-    Parameters
-    ----------
-    cache_dir : str or Path
-        The folder for downloads. The first download makes it.
-    offline : bool, default: False
-        Open no connection.
-    login : DataLogin, optional
-        Goes to its own server only.
-    workers : int, default: 4
-        So many downloads run at once.
-    silent : bool, default: False
-        Show no progress. Without a terminal none is shown anyway.
+    It opens no connection if it is `offline`. The `login` goes to its own server only. So many `workers` download at
+    once. Progress shows on terminals, unless `silent`.
     """
 
     def __init__(

@@ -51,10 +51,8 @@ def download_raw_partial(
 
     Raises
     ------
-    NotChunked
-        The names don't end in ``.cbin`` and ``.ch``, or `last_chunk` comes before `first_chunk`.
-    ChunkMissing
-        The recording has fewer chunks.
+    NotChunked, ChunkMissing
+        The names don't end in ``.cbin`` and ``.ch``, or there are no such chunks.
     FileMissing
         The ``.meta`` file is not in the folder of the ``.cbin``: load that dataset first.
     DownloadError

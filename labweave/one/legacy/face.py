@@ -431,11 +431,6 @@ class _Front(OneAbstract):
         list of str, or list of str and list of dict
             None, with an error in the log, if a word is no search term.
 
-        Raises
-        ------
-        ValueError
-            A value can't be understood.
-
         Examples
         --------
         >>> from labweave.one import ONE

@@ -11,7 +11,6 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from labweave.formats.alf.exceptions import (
@@ -56,37 +55,31 @@ def path_pattern(filename: Names, collection: Texts, revision: Texts, *, wildcar
     File names may have folders before them; a ``*`` at the beginning of a name does not reach into folders. Without
     `wildcards`, texts are regular expressions.
     """
+    collection, revision = _texts(collection), _texts(revision)
     if isinstance(filename, Mapping):
         check_parts(filename, KeyError)
-        name: Any = tuple((part, _hashable(filename[part])) for part in PARTS if part in filename)
-        return _compile(None, name, _hashable(collection), _hashable(revision), wildcards)
-    return _compile(_hashable(filename), None, _hashable(collection), _hashable(revision), wildcards)
-
-
-def _hashable(value: Any) -> Any:
-    return value if value is None or isinstance(value, str) else tuple(value)
-
-
-@lru_cache(maxsize=512)
-def _compile(filename: Any, parts: Any, collection: Any, revision: Any, wildcards: bool) -> re.Pattern[str]:
-    if filename is None or filename in ("", ()):
-        name = _parts_pattern(dict(parts or ()), wildcards)
+        name = _parts_pattern({part: _texts(value) for part, value in filename.items()}, wildcards)
     else:
-        name = _any_of(filename, wildcards, _own_folder)
+        filename = _texts(filename)
+        name = _any_of(filename, wildcards, _own_folder) if filename else _parts_pattern({}, wildcards)
     folders = _folder(collection, "(?:{})/", PATTERNS["collection"], wildcards)
     folders += _folder(revision, "#(?:{})#/", PATTERNS["revision"], wildcards)
-    text = rf"{folders}(?:{name})\Z"
     try:
-        return re.compile(text)
+        return re.compile(rf"{folders}(?:{name})\Z")
     except re.error as error:
-        shown = " ".join(str(one) for one in (filename, parts, collection, revision) if one)
+        shown = " ".join(str(given) for given in (filename, collection, revision) if given)
         raise ValueError(f"{shown!r} is not a regular expression: {error}.") from None
 
 
-def _folder(value: Any, form: str, anything: str, wildcards: bool) -> str:
-    if value is None or value == ():
-        return f"(?:{form.format(anything)})?"
-    return "" if value == "" else form.format(_any_of(value, wildcards))
+def _texts(value: Any) -> Any:
+    """Return a text or None as it is, and anything else, such as an array of texts, as a tuple."""
+    return value if value is None or isinstance(value, str) else tuple(value)
+
+
+def _folder(value: Texts, form: str, anything: str, wildcards: bool) -> str:
+    if value == "":
+        return ""
+    return form.format(_any_of(value, wildcards)) if value else f"(?:{form.format(anything)})?"
 
 
 def _any_of(value: Any, wildcards: bool, adapt: Callable[[str], str] = str) -> str:
@@ -104,17 +97,13 @@ def _own_folder(pattern: str) -> str:
     return re.sub(r"\A(\(\?s:)?\.\*", r"\1[^/]*", pattern)
 
 
-def _parts_pattern(parts: dict[str, Any], wildcards: bool) -> str:
-    part = {name: PATTERNS[name] for name in PARTS}
-    for name, value in parts.items():
-        if value not in (None, "", ()):
-            part[name] = _any_of(value, wildcards)
-    given = {name: parts.get(name) for name in PARTS}
-    namespace, timescale, extra = (given[name] for name in ("namespace", "timescale", "extra"))
+def _parts_pattern(parts: Mapping[str, Any], wildcards: bool) -> str:
+    part = PATTERNS | {name: _any_of(value, wildcards) for name, value in parts.items() if value}
+    namespace, timescale, extra = (parts.get(name) for name in ("namespace", "timescale", "extra"))
     # Before a namespace there is an underscore, which is how the pattern of any namespace tells it from an object.
-    head = "(?!_)" if namespace == "" else f"_?(?:{part['namespace']}){'?' if namespace in (None, ()) else ''}_?"
-    scale = "" if timescale == "" else f"(?:_(?:{part['timescale']})){'?' if timescale in (None, ()) else ''}"
-    more = "" if extra == "" else rf"(?:\.(?:{part['extra']})){'?' if extra in (None, ()) else ''}"
+    head = "(?!_)" if namespace == "" else f"_?(?:{part['namespace']}){'' if namespace else '?'}_?"
+    scale = "" if timescale == "" else f"(?:_(?:{part['timescale']})){'' if timescale else '?'}"
+    more = "" if extra == "" else rf"(?:\.(?:{part['extra']})){'' if extra else '?'}"
     attribute = f"(?:{part['attribute']})"
     return rf"{head}(?:{part['object']})\.{attribute}{scale}{more}\.(?:{part['extension']})"
 
