@@ -207,7 +207,10 @@ class Journal:
     def _continue(self, known: Journal) -> int:
         """Take what another journal has read; return where it ended."""
         self.start, self._ends, self._digest = known.start, known._ends, known._digest.copy()
-        self.texts, self.arrays = list(known.texts), {name: dict(places) for name, places in known.arrays.items()}
+        self.texts, self.arrays = known.texts, known.arrays
+        if self._content_at(known._position):  # more will be added, and not to the other's
+            self.texts = list(self.texts)
+            self.arrays = {name: dict(places) for name, places in self.arrays.items()}
         return known._position
 
     def _head_at(self, position: int) -> bytes:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from labweave.errors import ReadError
 from labweave.formats.axopy.arrays import SUFFIX, ArrayFile, add_datasets
 from labweave.formats.axopy.journal import NAME, Journal, open_journal
 from labweave.formats.axopy.trials import TABLE, read_table
 from labweave.formats.writing import sync_folder, whole_file
+
+_MANY = 5000  # arrays, which take some seconds
 
 
 def recover(root) -> list[str]:
@@ -106,8 +111,19 @@ def _complete_array(folder: Path, name: str, target: Path, known: Journal) -> bo
         with whole_file(target / name, durable=True) as new:
             if (folder / name).exists():
                 shutil.copyfile(folder / name, new)
-            add_datasets(new, file.encoded(lacking))
+            add_datasets(new, _with_progress(file.encoded(lacking), name, len(lacking)))
     return True
+
+
+def _with_progress(datasets: Iterable[Any], name: str, n_datasets: int) -> Iterator[Any]:
+    """Yield datasets; when they are many, and there is a terminal, it shows how many are done."""
+    is_shown = n_datasets >= _MANY and sys.stderr is not None and sys.stderr.isatty()
+    for n_done, dataset in enumerate(datasets, 1):
+        yield dataset
+        if is_shown and (n_done % 1000 == 0 or n_done == n_datasets):
+            end = "\n" if n_done == n_datasets else ""
+            sys.stderr.write(f"\r{name}: {n_done:,} of {n_datasets:,} trials{end}")
+            sys.stderr.flush()
 
 
 def _write_table(path: Path, content: bytes) -> bool:

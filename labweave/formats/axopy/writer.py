@@ -170,7 +170,7 @@ class TaskWriter:
     def close(self) -> None:
         """Complete the files, which is also done when the writer is gone; the next trial opens them again.
 
-        This takes about a second for a thousand trials.
+        This takes about 0.3 s of CPU for a thousand trials of four arrays; after many trials a terminal shows progress.
 
         Raises
         ------

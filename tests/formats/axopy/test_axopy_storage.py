@@ -388,14 +388,15 @@ def test_makedirs(tmp_path):
         makedirs(tmp_path / "a" / "b")
 
 
+@pytest.mark.parametrize("options", [{}, {"userblock_size": 512}])
 @pytest.mark.parametrize("kind", ["external", "soft", "virtual", "other file", "huge"])
-def test_hdf5_files_that_leave_themselves_are_refused(tmp_path, kind):
+def test_hdf5_files_that_leave_themselves_are_refused(tmp_path, kind, options):
     folder = tmp_path / "t"
     folder.mkdir()
     (folder / "trials.csv").write_text("x\n1\n")
     write_hdf5(tmp_path / "secret.hdf5", [42.0])
     (tmp_path / "raw").write_bytes(np.array([42.0]).tobytes())
-    with h5py.File(folder / "a.hdf5", "w") as file:
+    with h5py.File(folder / "a.hdf5", "w", **options) as file:
         if kind == "external":
             file["0"] = h5py.ExternalLink(str(tmp_path / "secret.hdf5"), "/data")
         elif kind == "soft":
@@ -412,6 +413,8 @@ def test_hdf5_files_that_leave_themselves_are_refused(tmp_path, kind):
         list(TaskReader(folder).iterarray("a"))
     with pytest.raises(ReadError):
         read_hdf5(folder / "a.hdf5", "0")
+    with ArrayFile(folder, "a.hdf5") as file, pytest.raises(ReadError):
+        list(file.describe([0]))
 
 
 def test_datasets_of_other_programs_are_read_too(tmp_path):
