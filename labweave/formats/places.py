@@ -27,14 +27,7 @@ def find_stored(stored: Mapping[str, Any], location: str | Path) -> tuple[Path |
     stored : mapping
         ``path``, posix, below the source's folder; where that is a zip archive, ``member``, too.
     location : str or Path
-        Of the source.
-
-    Raises
-    ------
-    SourceError
-        The path leaves the source's folder.
-    ReadError
-        The archive is gone.
+        Of the source, whose folder the path must not leave.
     """
     root = folder_of(location).resolve()
     path = (root / stored["path"]).resolve()

@@ -247,11 +247,6 @@ def times_of_samples(timestamps: np.ndarray, n_samples: int) -> np.ndarray:
         Times; or pairs of sample (from 0) and time, between which times are interpolated linearly. Before the first and
         after the last pair the time stands still.
     n_samples : int
-
-    Raises
-    ------
-    ALFInvalid
-        The shape is another. (Also a ValueError.)
     """
     import numpy as np
 

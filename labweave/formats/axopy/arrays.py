@@ -119,13 +119,7 @@ class ArrayFile:
         return len(self._stored)
 
     def check(self) -> None:
-        """Compare the file with the journal.
-
-        Raises
-        ------
-        ReadError
-            It is not the file that the journal goes with: an older copy, or it has another array of some trial.
-        """
+        """Raise a ReadError unless the journal goes with this file: no older copy, no other array of a trial."""
         n_before = 0 if self.journal is None else self.journal.start.n_datasets.get(self._array, 0)
         if len(self._stored) < n_before:
             raise ReadError(
@@ -148,15 +142,7 @@ class ArrayFile:
             yield name, self.journal.read(self._array, name)
 
     def read(self, dataset: str) -> np.ndarray:
-        """Return a whole dataset, shape and dtype as it was written.
-
-        Raises
-        ------
-        MissingDataset
-            There is none of this name.
-        ReadError
-            The dataset leaves the file, or is damaged, or the journal has another one.
-        """
+        """Return a whole dataset, shape and dtype as it was written, if file and journal agree on it."""
         try:
             journaled = self._from_journal(dataset) if dataset in self._journaled() else None
             if journaled is not None and dataset not in self._stored:
@@ -286,13 +272,7 @@ class ArrayFile:
 
 
 def encode_array(data: Any, name: str) -> EncodedArray:
-    """Return `data` as HDF5 stores it: text in UTF-8, dates as opaque bytes that h5py knows.
-
-    Raises
-    ------
-    TypeError
-        There is no data, it holds Python objects, or has more axes or fields than HDF5 can hold.
-    """
+    """Return `data` as HDF5 stores it: text in UTF-8, dates as opaque bytes that h5py knows; else a TypeError."""
     if data is None:
         raise TypeError(
             f"Array {name!r} holds no data. Stack data onto it before the trial is written, or leave it out."
@@ -314,13 +294,7 @@ def encode_array(data: Any, name: str) -> EncodedArray:
 
 
 def add_datasets(path: Any, arrays: Iterable[tuple[str, EncodedArray]]) -> None:
-    """Add datasets to an HDF5 file, which is made when it is missing: contiguous and without times, as AxoPy's.
-
-    Raises
-    ------
-    StorageError
-        There is a dataset of this name.
-    """
+    """Add datasets to an HDF5 file, which is made when it is missing: contiguous and without times, as AxoPy's."""
     with h5py.File(path, "a", libver=FORMAT) as file:
         for name, array in arrays:
             space = h5s.create_simple(array.shape) if array.shape else h5s.create(h5s.SCALAR)

@@ -14,15 +14,7 @@ class StorageError(SourceError, ValueError):
 
 
 def check_name(name: Any, what: str) -> str:
-    """Return `name` if it can name a file or folder of a storage.
-
-    Raises
-    ------
-    TypeError
-        It is not text.
-    StorageError
-        It is empty, ``.``, ``..``, longer than 64 characters, or would leave the folder.
-    """
+    """Return `name` if it can name a file or folder of a storage: text that does not lead out of it."""
     if not isinstance(name, str):
         raise TypeError(f"The {what} is {name!r}, a {type(name).__name__}; text is expected.")
     if not name or name in {".", ".."} or any(character in name for character in "/\\\0") or name[1:2] == ":":

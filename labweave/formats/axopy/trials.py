@@ -77,24 +77,7 @@ class TrialTable:
 
 
 def parse_trials(content: bytes, path: Any) -> TrialTable:
-    """Split the file into cells.
-
-    Parameters
-    ----------
-    content : bytes
-    path : path
-        For messages.
-
-    Returns
-    -------
-    TrialTable
-        A last line that was cut is left out when it has too few cells; `problems` says it.
-
-    Raises
-    ------
-    ReadError
-        It is not UTF-8, or a line has too many or too few cells.
-    """
+    """Split the file into cells; a last line that was cut is left out when it has too few, and `problems` says it."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -151,13 +134,7 @@ def read_table(folder: Any, known: Journal | None = None) -> TrialTable:
 
 
 def read_table_bytes(folder: Any, known: Journal | None = None) -> bytes:
-    """Return ``trials.csv`` with the trials that only the journal holds.
-
-    Raises
-    ------
-    ReadError
-        The table does not go with the journal.
-    """
+    """Return ``trials.csv`` with the trials that only the journal holds; ReadError when the two don't go together."""
     journal = open_journal(folder, known)
     if journal is None:
         return _read(folder)

@@ -38,12 +38,7 @@ def format_date(date: Any) -> str:
     ----------
     date : str, date, datetime or float
         Text is year, month and day with dashes; of a datetime the date as written counts, whatever its zone; a float
-        is POSIX seconds, in local time.
-
-    Raises
-    ------
-    ValueError
-        It is something else.
+        is POSIX seconds, in local time. A ValueError for anything else.
     """
     if isinstance(date, str) and (match := _DATE.fullmatch(date)):
         try:

@@ -88,14 +88,8 @@ class _Array:
         self.value = np.ndarray(shape, dtype, bytearray(content), order=order)
 
 
-class _Token:
-    """Stands for a class that a pickle may name but not call."""
-
-    def __call__(self, *arguments: Any) -> Any:
-        raise _Refused("a call of numpy.ndarray")
-
-
-_NDARRAY = _Token()
+def _NDARRAY(*arguments: Any) -> Any:
+    raise _Refused("a call of numpy.ndarray")
 
 
 def _reconstruct(kind: Any, shape: Any, dtype: Any) -> _Array:
@@ -151,20 +145,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def load_objects(content: bytes) -> tuple[np.ndarray | None, str]:
-    """Return the array of objects in a pickle, or None and what in it is not read.
-
-    Parameters
-    ----------
-    content : bytes
-        The file behind its header.
-
-    Returns
-    -------
-    array : ndarray or None
-        Of plain values: dictionaries, lists, tuples, text, numbers, arrays, None.
-    found : str
-        Why there is none; empty when there is one.
-    """
+    """Return the array of plain values in a pickle, the file behind its header; or None and what is not read in it."""
     try:
         loaded = _Unpickler(io.BytesIO(content), encoding="latin1").load()
         if not isinstance(loaded, _Array):

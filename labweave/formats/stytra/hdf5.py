@@ -119,14 +119,7 @@ def _column(values: np.ndarray, dataset: Any) -> Any:
 
 
 def write_table(columns: Mapping[str, np.ndarray], path: Path) -> None:
-    """Write a table; text is stored as UTF-8, missing text as an empty one.
-
-    Parameters
-    ----------
-    columns : mapping
-        Column -> values, in order.
-    path : Path
-    """
+    """Write a table of named columns, in order; text is stored as UTF-8, missing text as an empty one."""
     n_rows = len(next(iter(columns.values())))
     blocks: dict[str, list[str]] = {}
     for name, values in columns.items():

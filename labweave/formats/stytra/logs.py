@@ -169,13 +169,7 @@ def read_log(path: str | Path) -> pd.DataFrame:
 
 
 def open_log(path: str | Path) -> Log:
-    """Read a log, with what is wrong with it.
-
-    Raises
-    ------
-    ReadError
-        The file is damaged, or no log.
-    """
+    """Read a log, with what is wrong with it; ReadError when it is damaged, or no log."""
     path = Path(path)
     if path.suffix not in _READERS:
         raise ReadError(path, "no log", f"Logs end in {', '.join(SUFFIXES)}.")
