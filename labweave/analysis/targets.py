@@ -27,7 +27,7 @@ def add_feature_set(
     protocols: Iterable[str] = (),
     description: str = "",
 ) -> str:
-    """Add a list of efeatures for populate to compute from every sweep.
+    """Add a list of efeatures for populate to compute from every sweep, and return its name.
 
     Parameters
     ----------
@@ -39,11 +39,6 @@ def add_feature_set(
     protocols : iterable of str, optional
         Only sweeps of these; all without.
     description : str, optional
-
-    Returns
-    -------
-    str
-        `name`.
 
     Raises
     ------
@@ -91,7 +86,7 @@ def add_target_set(
     min_values: int = 1,
     default_std: float = 1e-3,
 ) -> str:
-    """Add targets, and the feature sets that their values come from.
+    """Add targets, with the feature sets that their values come from, and return their name.
 
     Parameters
     ----------
@@ -103,11 +98,6 @@ def add_target_set(
         Global settings, which a target's own override; `DEFAULT_EFEL_SETTINGS` without.
     absolute_amplitude, protocol_mode, min_values, default_std
         As ``efeature.TargetSet`` explains.
-
-    Returns
-    -------
-    str
-        `name`.
 
     Raises
     ------
@@ -185,7 +175,7 @@ def add_auto_targets(
     auto_targets: Iterable[AutoTarget] | None = None,
     efel_settings: Mapping[str, Any] | None = None,
 ) -> str:
-    """Add the targets for which a group of cells has recordings; populate first, for the rheobases.
+    """Add the targets for which a group of cells has recordings, and return their name; populate first.
 
     Parameters
     ----------
@@ -197,11 +187,6 @@ def add_auto_targets(
         `labweave.ephys.auto_targets.default_auto_targets` without.
     efel_settings : mapping, optional
         As in `add_target_set`.
-
-    Returns
-    -------
-    str
-        `name`.
 
     Raises
     ------
@@ -242,7 +227,7 @@ def add_auto_targets(
 
 
 def add_cell_group(name: str, cells: Any = None, description: str = "") -> str:
-    """Add a group of cells to average over; calling again adds cells to it.
+    """Add a group of cells to average over, and return its name; calling again adds cells to it.
 
     Parameters
     ----------
@@ -250,11 +235,6 @@ def add_cell_group(name: str, cells: Any = None, description: str = "") -> str:
     cells : restriction of ``recording.Cell``, optional
         For example ``{"cell_type": "L5PC"}`` or a list of keys; every cell without.
     description : str, optional
-
-    Returns
-    -------
-    str
-        `name`.
 
     Raises
     ------
@@ -287,7 +267,7 @@ def add_rheobase_method(
     settings: Mapping[str, Any] | None = None,
     protocols: Iterable[str] = ephys.DEFAULT_RHEOBASE_PROTOCOLS,
 ) -> str:
-    """Add a way to find the rheobase; populate then uses it for every cell, next to the others.
+    """Add a way to find the rheobase, which populate then uses for every cell too, and return its name.
 
     Parameters
     ----------
@@ -299,11 +279,6 @@ def add_rheobase_method(
         ``efel_settings`` (mapping) counts the spikes anew, ``compat`` ("bluepyefe") finds what BluePyEfe does.
     protocols : iterable of str, optional
         Only sweeps of these are looked at.
-
-    Returns
-    -------
-    str
-        `name`.
 
     Raises
     ------

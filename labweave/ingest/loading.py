@@ -164,29 +164,23 @@ def _options(cls: type[Adapter] | type[Service], options: Mapping[str, Any]) -> 
 
 
 def _windows(units: Iterator[Unit], cls: type[Adapter]) -> Iterator[tuple[list[Unit], bool]]:
-    """Yield the units in lists of a bounded number of files, and whether a list is the last one."""
-    units = iter(units)
-    window, n_files = [], 0
-    for unit in units:
-        if n_files >= WINDOW_FILES:
-            _check_units(window, cls)
-            yield window, False
-            window, n_files = [], 0
-        window.append(unit)
-        n_files += len(unit.files) + 1
-    if window:
-        _check_units(window, cls)
-        yield window, True
+    """Yield the units in lists of a bounded number of files, and whether a list is the last one.
 
-
-def _check_units(units: list[Unit], cls: type[Adapter]) -> None:
-    """Refuse a file in two units: whether it is unchanged could not be said of either."""
+    A file in two units of a list is refused: whether it is unchanged could not be said of either.
+    """
+    window: list[Unit] = []
     owners: dict[str, str] = {}
     for unit in units:
+        if len(owners) + len(window) >= WINDOW_FILES:
+            yield window, False
+            window, owners = [], {}
         for path in unit.files:
             if path in owners:
                 raise SourceError(f"{path} is in two units of the adapter {cls.name}: {owners[path]} and {unit.path}.")
             owners[path] = unit.path
+        window.append(unit)
+    if window:
+        yield window, True
 
 
 def _source_name(cls: type[Adapter], place: Path, lab: str) -> str:
@@ -448,8 +442,8 @@ class _Ingest:
             order = {cls: at for at, cls in enumerate(c for module in schema_modules() for c in table_classes(module))}
             tables = {table: tables[table] for table in sorted(tables, key=lambda table: order.get(table, len(order)))}
         for table, values in tables.items():
-            if own := self._own_values(table):
-                tables[table] = [{**row, **own} for row in values]
+            if "source" in table().heading.names:  # no adapter needs to say it
+                tables[table] = [{**row, "source": self.source} for row in values]
         filled = fill_derived(tables)
 
         def work() -> tuple[dict[str, UpsertCounts], dict[str, int]]:
@@ -487,10 +481,6 @@ class _Ingest:
             dict(zip(names, key, strict=True)) for key in _keys(table, rows) & self.shown.get(table_label(table), set())
         ]
         return len(again) - len(table & again) if again else 0
-
-    def _own_values(self, table: type) -> dict[str, Any]:
-        """Return what the base knows better than the adapter: the source of a row."""
-        return {"source": self.source} if "source" in table().heading.names else {}
 
     def _delete_outdated(
         self,

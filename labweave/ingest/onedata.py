@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -56,6 +57,7 @@ TRIAL_NAMES = {
 """Variable ``trials.…`` -> attribute in `task.Trial`; others keep their names."""
 
 START = "startTimes"
+_TRIALS = re.compile(r"(?:.*/)?trials\.([^.]*)\.npy").fullmatch
 _KINDS = {"b": "bool", "i": "int", "u": "int", "f": "float", "U": "text"}
 
 
@@ -140,7 +142,7 @@ class OneDataAdapter(DatasetAdapter):
         for path, one in found.items():
             yield from self._variable_rows(eid, folder, self.root / path, sha256[path], one)
         yield from self._dataset_rows(eid, found, stored_datasets([eid]) if is_known else [])
-        yield from _trial_rows(eid, unit.path, [self.root / path for path in variables], found.values())
+        yield from _trial_rows(eid, unit.path, self.root, found)
 
     def _session_rows(self, folder: Path, names: formats.SessionFolder) -> tuple[str, bool, list[Row]]:
         """Return the eid of a folder's session, whether it is there already, and the rows of one that isn't."""
@@ -254,17 +256,12 @@ def _plane_rows(eid: str, opened: formats.OneDataSession) -> Iterator[Row]:
         yield Row(onedata.RoiPlane, row)
 
 
-def _trial_rows(eid: str, unit: str, paths: Sequence[Path], found: Iterable[formats.OneFile]) -> Iterator[Row]:
+def _trial_rows(eid: str, unit: str, root: Path, found: Mapping[str, formats.OneFile]) -> Iterator[Row]:
     """Yield the trials, from the variables ``trials.…`` that have a value for each."""
-    kinds = dict(zip((path.name for path in paths), found, strict=True))
     columns = {
-        path.name.split(".")[1]: formats.read_npy(path)
-        for path in paths
-        if path.name.startswith("trials.")
-        and path.name.count(".") == 2
-        and path.suffix == ".npy"
-        and kinds[path.name].kind == "array"
-        and len(kinds[path.name].shape or ()) == 1
+        name[1]: formats.read_npy(root / path)
+        for path, one in found.items()
+        if (name := _TRIALS(path)) and one.kind == "array" and len(one.shape or ()) == 1
     }
     if START not in columns:
         return

@@ -93,45 +93,20 @@ class StytraAdapter(Adapter):
         """Yield subject, session, task, run, stimuli and logs of one session."""
         for path in unit.files:
             inside(self.root, path)
-        files = self._found[unit.path]
-        metadata = read_metadata(self.root / files.below_root(files.metadata)) if files.metadata else Metadata({})
-        logs, problems = self._logs(files, metadata)
-        yield from _Session(self, unit, files, metadata, logs, problems, sha256).rows()
-
-    def _logs(self, files: SessionFiles, metadata: Metadata) -> tuple[dict[str, tuple[str, Log]], list[str]]:
-        """Return log -> its file and what is in it, and what is wrong with them."""
-        logs, problems = {}, []
-        for name, candidates in files.logs.items():
-            declared = metadata.declared(name)
-            chosen = declared if declared in candidates else candidates[0]
-            if len(candidates) > 1:
-                others = ", ".join(other for other in candidates if other != chosen)
-                problems.append(f"{name}: {chosen} is taken, {others} left out")
-            path = self.root / files.below_root(chosen)
-            try:
-                logs[name] = chosen, open_log(path)
-            except ReadError as error:
-                problems.append(f"{name}: {chosen}: {error.found}")
-        return logs, problems
+        yield from _Session(self, unit, self._found[unit.path], sha256).rows()
 
 
 class _Session:
     """One session, on its way to rows."""
 
-    def __init__(
-        self,
-        adapter: StytraAdapter,
-        unit: Unit,
-        files: SessionFiles,
-        metadata: Metadata,
-        logs: dict[str, tuple[str, Log]],
-        problems: list[str],
-        sha256: Mapping[str, str],
-    ):
+    def __init__(self, adapter: StytraAdapter, unit: Unit, files: SessionFiles, sha256: Mapping[str, str]):
         self.adapter, self.unit, self.files, self.sha256 = adapter, unit, files, sha256
-        self.metadata, self.logs = metadata, logs
-        self.damaged = bool(files.logs.keys() - logs.keys())
-        self.problems = problems
+        self.problems: list[str] = []
+        self.metadata = metadata = (
+            read_metadata(adapter.root / files.below_root(files.metadata)) if files.metadata else Metadata({})
+        )
+        self.logs = self._open_logs()
+        self.damaged = bool(files.logs.keys() - self.logs.keys())
         folder = adapter.root / files.folder
         self.fish = fish_of_folder(folder.name)
         protocol = metadata.protocol or (folder.parent.name if self.fish else "")
@@ -140,11 +115,24 @@ class _Session:
         self.start = metadata.start or self._start_of_journal()
         self.subject = self._subject()
 
+    def _open_logs(self) -> dict[str, tuple[str, Log]]:
+        """Return log -> its file and what is in it, of those that can be read."""
+        logs = {}
+        for name, candidates in self.files.logs.items():
+            declared = self.metadata.declared(name)
+            chosen = declared if declared in candidates else candidates[0]
+            if len(candidates) > 1:
+                others = ", ".join(other for other in candidates if other != chosen)
+                self.problems.append(f"{name}: {chosen} is taken, {others} left out")
+            try:
+                logs[name] = chosen, open_log(self.adapter.root / self.files.below_root(chosen))
+            except ReadError as error:
+                self.problems.append(f"{name}: {chosen}: {error.found}")
+        return logs
+
     def _start_of_journal(self) -> dt.datetime | None:
-        for _, found in self.logs.values():
-            if found.t0:
-                return Metadata({"general": {"t_protocol_start": found.t0}}).start
-        return None
+        t0 = next((found.t0 for _, found in self.logs.values() if found.t0), None)
+        return Metadata({"general": {"t_protocol_start": t0}}).start if t0 else None
 
     def _subject(self) -> str:
         animal = self.metadata.animal.get("id")

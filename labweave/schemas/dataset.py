@@ -165,7 +165,7 @@ class FileRecord(dj.Manual):
         known = isinstance(rows, list) and all(isinstance(row, Mapping) and "dataset_id" in row for row in rows)
         ids = [row["dataset_id"] for row in rows] if known else None
         insert = super().insert
-        self._change(lambda: insert(rows, *args, **options), lambda: ids)
+        self._change(lambda: insert(rows, *args, **options), ids)
 
     def update1(self, row: Mapping[str, Any]) -> None:
         """Update one copy."""
@@ -176,24 +176,26 @@ class FileRecord(dj.Manual):
             update(row)
             ids.update(of_now.to_arrays("dataset_id"))
 
-        self._change(work, lambda: ids)
+        self._change(work, ids)
 
     def delete_quick(self, get_count: bool = False) -> int | None:
         """Delete these copies."""
-        delete, ids = super().delete_quick, [row["dataset_id"] for row in self.proj("dataset_id").to_dicts()]
-        return self._change(lambda: delete(get_count), lambda: ids)
+        delete, ids = super().delete_quick, list(self.to_arrays("dataset_id"))
+        return self._change(lambda: delete(get_count), ids)
 
     def delete(self, *args: Any, **options: Any) -> int:
         """Delete these copies."""
-        ids = [row["dataset_id"] for row in self.proj("dataset_id").to_dicts()]
+        ids = list(self.to_arrays("dataset_id"))
         count = super().delete(*args, **options)
         self.connection.update_derived(FileRecord, ids)
         return count
 
-    def _change(self, work: Callable[[], Any], ids: Callable[[], Iterable[str] | None]) -> Any:
+    def _change(self, work: Callable[[], Any], ids: Iterable[str] | None) -> Any:
+        """Do something to copies, and bring their datasets up to date: those in `ids` when it is done, or all."""
+
         def change() -> Any:
             result = work()
-            self.connection.update_derived(FileRecord, ids())
+            self.connection.update_derived(FileRecord, ids)
             return result
 
         return self.connection.run_transaction(change)

@@ -7,8 +7,7 @@ import datajoint as dj
 
 from labweave import ephys
 from labweave.formats.plain import plain_json
-from labweave.schemas.ingestion import Source
-from labweave.schemas.recording import Cell, Protocol, Recording, RecordingStimulus
+from labweave.schemas.recording import Cell, Protocol, RecordingStimulus, fetch_recording
 from labweave.schemas.rheobase import Rheobase, RheobaseMethod
 
 schema = dj.Schema()
@@ -77,8 +76,7 @@ class RecordingEFeatures(dj.Computed):
         return every & [for_all, (RecordingStimulus.proj() * FeatureSet.ForProtocol.proj())]
 
     def make_fetch(self, key):
-        recording = (Recording & key).fetch1()
-        location = (Source & {"source": recording["source"]}).fetch1("location")
+        recording, location = fetch_recording(key)
         names = sorted((FeatureSet.Feature & key).to_arrays("efeature").tolist())
         settings = (EFelSettings * FeatureSet & {"feature_set": key["feature_set"]}).fetch1("settings")
         return recording, location, names, settings

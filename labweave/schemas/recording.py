@@ -50,6 +50,12 @@ class Recording(dj.Manual):
     """
 
 
+def fetch_recording(key):
+    """Return the row of one sweep, and the location that its files are below."""
+    row = (Recording & key).fetch1()
+    return row, (Source & {"source": row["source"]}).fetch1("location")
+
+
 @schema
 class RecordingStimulus(dj.Imported):
     definition = """
@@ -72,8 +78,7 @@ class RecordingStimulus(dj.Imported):
     """
 
     def make_fetch(self, key):
-        recording = (Recording & key).fetch1()
-        return recording, (Source & {"source": recording["source"]}).fetch1("location")
+        return fetch_recording(key)
 
     def make_compute(self, key, recording, location):
         with warnings.catch_warnings():

@@ -5,8 +5,7 @@ import warnings
 import datajoint as dj
 
 from labweave import ephys
-from labweave.schemas.ingestion import Source
-from labweave.schemas.recording import Cell, Recording, RecordingStimulus
+from labweave.schemas.recording import Cell, Recording, RecordingStimulus, fetch_recording
 
 schema = dj.Schema()
 
@@ -104,6 +103,5 @@ def _sweeps(key, protocols):
 
 def _count_spikes(sweep, efel_settings):
     """Count a sweep's spikes by other eFEL settings than those it was read with."""
-    recording = (Recording & {name: sweep[name] for name in Recording.primary_key}).fetch1()
-    location = (Source & {"source": recording["source"]}).fetch1("location")
-    return ephys.read_stored_recording(recording, location, efel_settings).spikecount
+    key = {name: sweep[name] for name in Recording.primary_key}
+    return ephys.read_stored_recording(*fetch_recording(key), efel_settings).spikecount

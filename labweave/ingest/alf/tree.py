@@ -91,7 +91,7 @@ def _folders(location: Path, tell: Tell) -> Iterator[Path]:
                 tell(entry.path, "links to folders are not followed")
 
 
-def find_datasets(session: Path, root: Path, tell: Tell) -> Iterator[str]:
+def find_datasets(session: Path, root: Path, tell: Tell, below: str = "") -> Iterator[str]:
     """Yield the paths below a session folder of the files that are datasets, in order.
 
     Parameters
@@ -101,12 +101,10 @@ def find_datasets(session: Path, root: Path, tell: Tell) -> Iterator[str]:
         What links must not leave.
     tell : callable
         Gets what is left out: names that are not ALF, links that lead elsewhere.
+    below : str, default: ""
+        Only what is in this folder of the session; it ends in ``/``.
     """
-    yield from _datasets_in(session, "", root, tell)
-
-
-def _datasets_in(folder: Path, below: str, root: Path, tell: Tell) -> Iterator[str]:
-    with os.scandir(folder) as entries:
+    with os.scandir(session / below) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:
         path = f"{below}{entry.name}"
@@ -115,7 +113,7 @@ def _datasets_in(folder: Path, below: str, root: Path, tell: Tell) -> Iterator[s
                 tell(entry.path, reason)
                 continue
         elif entry.is_dir(follow_symlinks=False):
-            yield from _datasets_in(Path(entry.path), f"{path}/", root, tell)
+            yield from find_datasets(session, root, tell, f"{path}/")
             continue
         elif not entry.is_file(follow_symlinks=False):
             tell(entry.path, "it is no file")
