@@ -180,12 +180,13 @@ class FileRecord(dj.Manual):
 
     def delete_quick(self, get_count: bool = False) -> int | None:
         """Delete these copies."""
-        delete, ids = super().delete_quick, list(self.to_arrays("dataset_id"))
+        delete = super().delete_quick
+        ids: list[Any] = list(self.to_arrays("dataset_id"))
         return self._change(lambda: delete(get_count), ids)
 
     def delete(self, *args: Any, **options: Any) -> int:
         """Delete these copies."""
-        ids = list(self.to_arrays("dataset_id"))
+        ids: list[Any] = list(self.to_arrays("dataset_id"))
         count = super().delete(*args, **options)
         self.connection.update_derived(FileRecord, ids)
         return count
