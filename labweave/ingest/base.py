@@ -71,7 +71,7 @@ class Options(BaseModel):
 
 
 class Adapter:
-    """What an adapter must say.
+    """Base of all adapters of files: what each must define.
 
     Parameters
     ----------
@@ -151,11 +151,11 @@ class Adapter:
         raise NotImplementedError
 
     def hash_file(self, path: Path) -> str:
-        """Return the sha256 of a file that is new, or looks other than before; `NO_HASH` leaves it for a later run."""
+        """Return the sha256 of a file that is new or was touched; `NO_HASH` leaves it for a later run."""
         return sha256_of_file(path)
 
     def vanished_rows(self, paths: Sequence[str]) -> Iterator[Row]:
-        """Yield what is to be changed in rows that came from files which are gone; by default they stay as they are."""
+        """Yield what changes in the rows of files that are gone; by default they stay as they are."""
         return iter(())
 
     def notes(self) -> list[str]:
@@ -164,7 +164,7 @@ class Adapter:
 
 
 class Service:
-    """An adapter of a server, which it syncs by itself: what changed there tells the server, not a hash of files.
+    """An adapter of a server, which it syncs by itself: the server says what changed, not a hash of files.
 
     Attributes
     ----------

@@ -58,8 +58,9 @@ from labweave.schemas.ingestion import Failure, Run, Source, SourceFile
 from labweave.version import __version__
 
 Progress = Callable[..., None]
-"""Called with the numbers of units done, failed and in all (None while more are looked for); by a server with what
-they are before these."""
+"""Called with three numbers: units done, failed, and in all (None while discovery goes on).
+
+A `Service` puts the name of what it counts before them."""
 
 WINDOW_FILES = 20_000
 """How many files, with what is known of them, are in memory at once."""
@@ -283,7 +284,7 @@ class _Ingest:
     def _ingest(self, unit: Unit) -> None:
         """Look at one unit, and write it whole or not at all: now, or together with the next ones."""
         self.report.seen += 1
-        if unit.in_parts or not unit.files:  # whether it wrote anything must be known of it alone
+        if unit.in_parts or not unit.files:  # it is written alone: we must know whether it changed anything
             self._write_waiting()
         try:
             files = self._look(unit)
@@ -343,7 +344,7 @@ class _Ingest:
                 continue
             written += rows
             for pending in group:
-                if not pending.unit.files and not wrote:  # there is no hash to tell it before
+                if not pending.unit.files and not wrote:  # without a hash, only the writing shows it
                     self.report.rows = before[0]
                     self.report.unchanged += 1
                 else:
@@ -416,7 +417,7 @@ class _Ingest:
         return hashlib.sha256(facts.encode("utf-8", "backslashreplace")).hexdigest()
 
     def _put_files(self, unit: Unit, files: Mapping[str, Mapping[str, Any]]) -> None:
-        """Record files as they are now; anew, since their old state is nothing that `Change` should keep."""
+        """Record files as they are now; delete and insert, so that `Change` does not keep their old state."""
         (SourceFile & [{"source": self.source, "path": path} for path in files]).delete_quick()
         rows = [
             {
@@ -475,7 +476,7 @@ class _Ingest:
         return any(count.inserted or count.updated for count in counts.values())
 
     def _shown_before(self, table: type, rows: list[Mapping[str, Any]]) -> int:
-        """Return how many of the rows a dry run has counted as new with an earlier unit."""
+        """Return how many of these rows the dry run has already counted as new, with an earlier unit."""
         names = table().primary_key
         again = [
             dict(zip(names, key, strict=True)) for key in _keys(table, rows) & self.shown.get(table_label(table), set())

@@ -15,7 +15,7 @@ KEYS_PER_QUERY = 500
 
 
 def results_of(table: type) -> list[Any]:
-    """Return the computed tables that hang on one by foreign keys, in any schema that is in use, parents first."""
+    """Return the computed tables that depend on one by foreign keys, in any schema that is in use, parents first."""
     instance = table()
     connection = instance.connection
     connection.dependencies.load()
@@ -36,7 +36,7 @@ _is_name_of_results = re.compile(r".*[.`\"]__?[a-z](?!.*__)[a-z0-9_]*[`\"]").ful
 def delete_results(results: Sequence[Any], keys: Sequence[Mapping[str, Any]], deleted: dict[str, int]) -> None:
     """Delete the results of some keys, and their failed jobs; `deleted` counts rows by table."""
     result: Any
-    for result in reversed(results):  # those that hang on others first, to be counted before they go with them
+    for result in reversed(results):  # children first: they are counted before a parent's delete takes them along
         for part in in_parts(keys, KEYS_PER_QUERY):
             heading: Any = result.heading
             shared = part[0].keys() & set(heading.names)

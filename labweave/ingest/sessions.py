@@ -14,7 +14,7 @@ from labweave.schemas import session, subject
 
 
 class Subjects:
-    """The names of subjects, to tell those that differ by case alone.
+    """Yields the rows of subjects, and refuses names that differ by case alone.
 
     A name counts as taken from the moment it is read until `settle` says whether its row was written.
 
@@ -95,7 +95,7 @@ def find_session(lab: str, name: str, date: dt.date, number: int) -> tuple[str, 
     if fitting:
         return min(fitting, key=lambda row: (row["session_vanished"] is not None, row["eid"]))["eid"], True
     made = make_eid(lab, name, date.isoformat(), number)
-    return made, bool(session.Session & {"eid": made})  # it is there when its subject was renamed since
+    return made, bool(session.Session & {"eid": made})  # also when its subject was renamed since
 
 
 def new_session(

@@ -265,7 +265,7 @@ class Extraction(dj.Computed):
 
     @classmethod
     def stale(cls):
-        """Return the keys of rows whose cells, rheobases or values are others than when they were made."""
+        """Return the keys of rows whose cells, rheobases or values changed since they were made."""
         return [
             {name: row[name] for name in cls().primary_key}
             for row in cls().to_dicts()

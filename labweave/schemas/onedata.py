@@ -114,7 +114,7 @@ class RecipeCheck(dj.Computed):
 
     @cached_property
     def _recipes(self):
-        """Recipes with all that opening one needs, joined once: that takes longer than the question."""
+        """Recipes with all that opening one needs; cached, because making the join takes longer than the query."""
         return Recipe * _sessions()
 
     def make_fetch(self, key):
@@ -134,7 +134,7 @@ class RecipeCheck(dj.Computed):
 
     @classmethod
     def stale(cls):
-        """Return the keys of rows whose sources changed, came or went, or whose loader is known by now."""
+        """Return the keys of rows whose source files changed, came or went, or whose loader is known now."""
         places = {
             row["eid"]: (Path(row["location"]) if Path(row["location"]).is_dir() else None)
             for row in (OneSession * Source.proj("location")).proj("location").to_dicts()

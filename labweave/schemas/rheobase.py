@@ -75,7 +75,7 @@ class Rheobase(dj.Computed):
 
     @classmethod
     def stale(cls):
-        """Return the keys of rows that sweeps have joined since they were made."""
+        """Return the keys of rows for which there are more or fewer sweeps than when they were made."""
         counts = {}
         for row in RecordingStimulus().proj().to_dicts():
             place = (row["eid"], row["cell"], row["protocol"])

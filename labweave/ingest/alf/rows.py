@@ -222,7 +222,7 @@ def plan_datasets(
     stored : iterable of Stored
         All datasets of the session in the tables.
     live_elsewhere : set of str
-        Those that have a copy somewhere else than among the files.
+        Those that have a copy that is not among the files.
     kinds : Kinds
 
     Raises
@@ -337,7 +337,7 @@ def dataset_rows(plan: Plan, stored: Iterable[Stored], repository: Repository, k
 
 
 def _differs(file: Found, registered: Stored) -> bool:
-    """Say whether a file is another than its dataset; a hash that is no md5 can't tell."""
+    """Say whether a file differs from what its dataset was registered as; only an md5 can be compared."""
     if None not in (file.size, registered.size) and file.size != registered.size:
         return True
     return len(registered.hash) == 32 and bool(file.md5) and file.md5 != registered.hash.lower()

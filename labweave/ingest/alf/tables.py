@@ -167,7 +167,7 @@ class CacheTables:
     def _batches(
         self, name: str, key: str, wanted: Iterable[str], in_groups: bool = False
     ) -> Iterator[list[dict[str, Any]]]:
-        """Yield rows of a table in batches; ids of two whole numbers are put together, the key is called ``key``."""
+        """Yield rows of a table in batches, with the key as ``key``; ids that old tables keep as two integers are joined."""
         import pyarrow.lib
         import pyarrow.parquet as pq
 
@@ -277,7 +277,7 @@ def _eid_of(known: Known | None, given: str) -> str:
 
 
 class _Parts:
-    """Makes the rows of parts, with what the database knew at the start."""
+    """Makes the database's rows, part by part; which sessions were there before is looked up once."""
 
     def __init__(
         self,
@@ -301,7 +301,7 @@ class _Parts:
         self.written: set[str] = set()
 
     def of(self, rows: list[dict[str, Any]]) -> Iterator[Row | Refused]:
-        """Yield the rows of the sessions that rows of datasets belong to, and of these."""
+        """Yield the rows of some datasets, given as rows of the table, and of their sessions."""
         grouped = [(eid, list(group)) for eid, group in groupby(rows, itemgetter("key"))]
         known = {eid: self._known(eid) for eid, _ in grouped}
         stored: dict[str, list[Stored]] = {}
@@ -443,7 +443,7 @@ class _Parts:
     def _copies_of_missing(
         self, planned: list[tuple[str, list[Row], list[Found], list[Stored]]]
     ) -> tuple[list[str], set[str]]:
-        """Return the records here of datasets that the tables no longer have, and the datasets with a copy."""
+        """Of datasets that the tables no longer list, return our records without a file, and the datasets with a copy."""
         missing = set()
         for _, _, found, here in planned:
             places = {file.place for file in found}
