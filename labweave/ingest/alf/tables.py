@@ -167,7 +167,7 @@ class CacheTables:
     def _batches(
         self, name: str, key: str, wanted: Iterable[str], in_groups: bool = False
     ) -> Iterator[list[dict[str, Any]]]:
-        """Yield rows of a table in batches, with the key as ``key``; ids that old tables keep as two integers are joined."""
+        """Yield rows of a table in batches, with the key as ``key``; ids that are two integers are joined."""
         import pyarrow.lib
         import pyarrow.parquet as pq
 
@@ -443,7 +443,7 @@ class _Parts:
     def _copies_of_missing(
         self, planned: list[tuple[str, list[Row], list[Found], list[Stored]]]
     ) -> tuple[list[str], set[str]]:
-        """Of datasets that the tables no longer list, return our records without a file, and the datasets with a copy."""
+        """Return, of datasets that the tables no longer list, our records without a file and the ids with a copy."""
         missing = set()
         for _, _, found, here in planned:
             places = {file.place for file in found}
