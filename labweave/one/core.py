@@ -11,7 +11,7 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import wraps
+from functools import cached_property, wraps
 from os import PathLike
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -58,7 +58,6 @@ class Core:
         silent: bool = False,
     ):
         self.cache_dir, self.offline, self.login, self.silent = cache_dir, offline, login, silent
-        self._files: Files | None = None
         try:
             labweave.database.current()
         except ConfigError:
@@ -69,14 +68,12 @@ class Core:
         """The tables of the open database."""
         return open_tables()
 
-    @property
+    @cached_property
     def files(self) -> Files:
         """What finds and downloads files; made when it is first needed."""
-        if self._files is None:
-            from labweave.one.files.cache import Files
+        from labweave.one.files.cache import Files
 
-            self._files = Files(self.cache_dir, offline=self.offline, login=self.login, silent=self.silent)
-        return self._files
+        return Files(self.cache_dir, offline=self.offline, login=self.login, silent=self.silent)
 
     # -- ids --------------------------------------------------------------------------------
 

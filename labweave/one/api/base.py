@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,6 @@ class ApiBase:
         self.mode, self.wildcards, self.silent, self.trust_pickles = mode, wildcards, silent, trust_pickles
         self.uuid_filenames, self.record_loaded = False, False
         self._tables_dir = tables_dir
-        self._client: Client | None = None
         self._loaded: dict[UUID, UUID | None] = {}
         login = None
         if settings.data_user:
@@ -56,7 +56,6 @@ class ApiBase:
 
             login = DataLogin.of(settings)
         self._core = Core(cache_dir or settings.cache_dir, login=login, silent=silent)
-        self._kept_cache: Any = None
 
     def __repr__(self) -> str:
         return f"One ({'off' if self.offline else 'on'}line, {self.cache_dir})"
@@ -71,14 +70,12 @@ class ApiBase:
         """Whether nothing is downloaded."""
         return self.mode == "local"
 
-    @property
+    @cached_property
     def alyx(self) -> Client:
         """What clients ask an Alyx server, answered from the tables."""
-        if self._client is None:
-            from labweave.one.alyx.rest import client_of
+        from labweave.one.alyx.rest import client_of
 
-            self._client = client_of(self._core)
-        return self._client
+        return client_of(self._core)
 
     @property
     def _web_client(self) -> Client:
@@ -88,25 +85,16 @@ class ApiBase:
     def _par(self) -> Any:
         return self.alyx._par
 
-    @property
+    @cached_property
     def _cache(self) -> Any:
         """Empty tables of ONE-api: some clients put a folder that is in no database into them."""
-        if self._kept_cache is None:
-            import pandas as pd
+        import pandas as pd
 
-            self._kept_cache = AlfBunch(
-                sessions=pd.DataFrame(
-                    columns=list(TABLE_COLUMNS),
-                    index=pd.Index([], name="id", dtype=object),
-                ),
-                datasets=datasets_frame([], with_eid=True),
-                _meta={"expired": False, "created_time": None, "loaded_time": dt.datetime.now(), "raw": {}},
-            )
-        return self._kept_cache
-
-    @_cache.setter
-    def _cache(self, tables: Any) -> None:
-        self._kept_cache = tables
+        return AlfBunch(
+            sessions=pd.DataFrame(columns=list(TABLE_COLUMNS), index=pd.Index([], name="id", dtype=object)),
+            datasets=datasets_frame([], with_eid=True),
+            _meta={"expired": False, "created_time": None, "loaded_time": dt.datetime.now(), "raw": {}},
+        )
 
     def _eid(self, id: Any, *, or_none: bool = False) -> Any:
         found = self._core.to_eid(id)

@@ -254,8 +254,6 @@ class _Front(OneAbstract):
 
         Raises
         ------
-        ALFObjectNotFound
-            There is no such session.
         FileNotFoundError
             A file is not here, and it is offline.
         DownloadError
