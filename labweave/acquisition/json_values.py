@@ -17,33 +17,19 @@ from labweave.acquisition.errors import RefusedType
 def json_value(
     value: Any, *, eliminate_df: bool, convert_datetime: bool, lost: list[str], path: tuple[str, ...] = ()
 ) -> Any:
-    """Return a value as dictionaries, lists, text, numbers, booleans and None.
+    """Return a value as dictionaries, lists, text, numbers, booleans and None, as `DataCollector.get_clean_dict` says.
 
-    Parameters
-    ----------
-    value : object
-    eliminate_df : bool
-        Tables become 0 instead of a list per column.
-    convert_datetime : bool
-        Times become ISO text; else they stay, in whole seconds.
-    lost : list of str
-        Gets the paths of what JSON can't hold: it becomes None.
-    path : tuple of str
-        Where the value is.
+    What JSON can't hold becomes None, and `lost` gets its path; `path` is that of the value.
     """
     how: dict[str, Any] = {"eliminate_df": eliminate_df, "convert_datetime": convert_datetime, "lost": lost}
-    if isinstance(value, np.generic):
-        value = value.item()
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): json_value(item, path=(*path, str(key)), **how) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-        if not isinstance(value, list):
-            return json_value(value, path=path, **how)
     if isinstance(value, (list, tuple)):
         return [json_value(item, path=(*path, str(index)), **how) for index, item in enumerate(value)]
     if isinstance(value, (pd.DataFrame, pd.Series)):

@@ -85,15 +85,7 @@ class JournalWriter:
         self._end = self._length = len(record)
 
     def add(self, trial: int, texts: Mapping[str, str], arrays: Mapping[str, EncodedArray]) -> None:
-        """Add a trial; it counts, and is on the disk, when this returns.
-
-        Raises
-        ------
-        StorageError
-            The journal is no longer in its folder.
-        OSError
-            The disk is full or gone; the trial does not count.
-        """
+        """Add a trial; it counts, and is on the disk, when this returns, and does not count after an error."""
         if not self.is_in_place():
             raise StorageError(f"{self._path} was deleted or replaced. Write to a task that is there.")
         index = {
