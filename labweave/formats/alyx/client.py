@@ -36,6 +36,7 @@ REQUESTS_PER_MINUTE = 480
 """Alyx takes 550 from one user."""
 
 PAGE_ROWS = 1000
+IS_IT_ALYX = "Is this an Alyx server, and the address right?"
 BEYOND_END = 1_000_000_000
 """An offset beyond every list: no rows are sent, and the count is right."""
 
@@ -154,7 +155,6 @@ class AlyxClient:
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
-        self.server_time: str | None = None
         self.broken: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -183,9 +183,9 @@ class AlyxClient:
         elif isinstance(body, dict) and isinstance(body.get("results"), list) and isinstance(body.get("count"), int):
             rows, count, following = body["results"], body["count"], body.get("next")
         else:
-            raise AlyxError(where, "the answer is no list of rows", "Is this an Alyx server, and the address right?")
+            raise AlyxError(where, "the answer is no list of rows", IS_IT_ALYX)
         if not all(isinstance(row, dict) for row in rows):
-            raise AlyxError(where, "a row of the answer is no object", "Is this an Alyx server, and the address right?")
+            raise AlyxError(where, "a row of the answer is no object", IS_IT_ALYX)
         return Page(rows, count, following is None)
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
@@ -227,9 +227,7 @@ class AlyxClient:
             raise
         token = body.get("token") if isinstance(body, dict) else None
         if not isinstance(token, str) or not token:
-            raise AlyxError(
-                self._where("/auth-token"), "the answer has no token", "Is this an Alyx server, and the address right?"
-            )
+            raise AlyxError(self._where("/auth-token"), "the answer has no token", IS_IT_ALYX)
         self._token = token
 
     def _json(
@@ -238,38 +236,35 @@ class AlyxClient:
         """Return a body, trying again what may pass."""
         where = self._where(path)
         for attempt in range(1, ATTEMPTS + 1):
-            last = attempt == ATTEMPTS
+            retry_after = None
             try:
                 answer = self._send(method, path, query, data)
+            except requests.exceptions.SSLError:
+                raise AlyxError(
+                    where,
+                    "its certificate can't be verified",
+                    "Use the name the certificate is for, or install the lab's own authority on this machine.",
+                ) from None
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-                if isinstance(error, requests.exceptions.SSLError):
-                    raise AlyxError(
-                        where,
-                        "its certificate can't be verified",
-                        "Use the name the certificate is for, or install the lab's own authority on this machine.",
-                    ) from None
-                if last:
-                    raise AlyxError(
-                        where, f"no answer ({type(error).__name__})", "Is the server running, and the address right?"
-                    ) from None
-                self._wait(attempt, None, where, type(error).__name__)
-                continue
-            self.server_time = answer.headers.get("Date", self.server_time)
-            passing = answer.status_code in PASSING or (answer.status_code == 500 and attempt == 1)
-            if passing and not last:
-                self._wait(attempt, answer.headers.get("Retry-After"), where, f"status {answer.status_code}")
-                continue
-            if answer.status_code >= 400:
-                raise _refusal(where, answer)
-            try:
-                return answer.json()
-            except ValueError:
-                if last or not _looks_cut(answer):
-                    kind = answer.headers.get("Content-Type", "nothing").partition(";")[0]
-                    raise AlyxError(
-                        where, f"the answer is no JSON ({kind})", "Is this an Alyx server, and the address right?"
-                    ) from None
-                self._wait(attempt, None, where, "JSON that is cut")
+                found, may_pass = f"no answer ({type(error).__name__})", True
+                failure = AlyxError(where, found, "Is the server running, and the address right?")
+            else:
+                kind, retry_after = answer.headers.get("Content-Type", ""), answer.headers.get("Retry-After")
+                if answer.status_code >= 400:
+                    failure = _refusal(where, answer)
+                    may_pass = answer.status_code in PASSING or (answer.status_code == 500 and attempt == 1)
+                else:
+                    try:
+                        return answer.json()
+                    except ValueError:  # JSON that was cut comes whole another time
+                        found, may_pass = (
+                            f"the answer is no JSON ({kind.partition(';')[0] or 'nothing'})",
+                            not kind or "json" in kind,
+                        )
+                        failure = AlyxError(where, found, IS_IT_ALYX)
+            if attempt == ATTEMPTS or not may_pass:
+                raise failure from None
+            self._wait(attempt, retry_after, failure)
         raise AssertionError("unreachable")
 
     def _send(
@@ -312,11 +307,12 @@ class AlyxClient:
             time.sleep(max(0.0, self._sent[0] + 60 - time.monotonic()))
         self._sent.append(time.monotonic())
 
-    def _wait(self, attempt: int, retry_after: str | None, where: str, what: str) -> None:
+    def _wait(self, attempt: int, retry_after: str | None, failure: AlyxError) -> None:
         seconds = random.uniform(0.5, 1) * FIRST_WAIT_SECONDS * 2 ** (attempt - 1)  # noqa: S311
         if retry_after is not None and retry_after.strip().isdigit():
             seconds = min(float(retry_after), MAX_WAIT_SECONDS)
-        log.info("%s: %s, attempt=%d of %d, again in %.1f s", where, what, attempt, ATTEMPTS, seconds)
+        where, found = failure.where, failure.found
+        log.info("%s: %s, attempt=%d of %d, again in %.1f s", where, found, attempt, ATTEMPTS, seconds)
         time.sleep(seconds)
 
     def _where(self, path: str) -> str:
@@ -326,10 +322,6 @@ class AlyxClient:
 def _is_refused_token(error: AlyxError) -> bool:
     """Say whether a 403 is about the token; others are about rights."""
     return error.status == 403 and any(word in error.found.lower() for word in ("token", "credentials"))
-
-
-def _looks_cut(answer: requests.Response) -> bool:
-    return "json" in answer.headers.get("Content-Type", "json")
 
 
 def _refusal(where: str, answer: requests.Response) -> AlyxError:
@@ -342,7 +334,7 @@ def _refusal(where: str, answer: requests.Response) -> AlyxError:
     advice = {
         400: "A filter or value is not known to this server: is it older or newer than Alyx 3?",
         403: "Check the login, or ask the administrator for the right.",
-        404: "Is this an Alyx server, and the address right?",
+        404: IS_IT_ALYX,
         429: "Another program uses this login. Try later, or use a login of its own.",
     }.get(answer.status_code, "Look into the server's log, or try again later.")
     found = f"status {answer.status_code}" + (f", {' '.join(detail.split())[:300]}" if detail else "")

@@ -16,19 +16,7 @@ from typing import Any
 
 from labweave.formats.alyx import records
 from labweave.formats.alyx.fields import FIELDS, KINDS, Field, last_part
-from labweave.formats.alyx.records import (
-    Facts,
-    Mapped,
-    complete_dataset,
-    complete_listed_session,
-    complete_note,
-    complete_repository,
-    complete_restriction,
-    complete_session,
-    complete_subject,
-    complete_surgery,
-    complete_trajectory,
-)
+from labweave.formats.alyx.records import Facts, Mapped
 
 
 @dataclass(frozen=True)
@@ -48,8 +36,6 @@ class Resource:
         The columns by which the rows of its lists of names belong to its own.
     complete : callable, optional
         Adds to the rows what no single field gives.
-    path : str
-        Of the endpoint; made of the name without.
     identity : str
         The column that holds the record's uuid where the table's key is a name, which may change.
     ranged : str
@@ -57,8 +43,8 @@ class Resource:
         whole.
     stamp : str
         The field to filter changes by.
-    subject_path, session_path : str or None
-        How a filter reaches the subject and the session; None where it can't.
+    session_path : str or None
+        How a filter reaches the session; None where it can't.
     by_nickname : bool
         Its records name their subject by nickname alone, which two labs may share.
     """
@@ -68,16 +54,25 @@ class Resource:
     stem: str
     key: tuple[str, ...] = ()
     complete: Callable[[Mapping[str, Any], Facts, Mapped], None] | None = None
-    path: str = ""
     identity: str = ""
     ranged: str = "id"
     stamp: str = ""
-    subject_path: str | None = None
     session_path: str | None = None
     by_nickname: bool = False
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "path", self.path or f"/{self.name}")
+    @property
+    def path(self) -> str:
+        """The path of the endpoint."""
+        return "/sessions" if self.name == "session-details" else f"/{self.name}"
+
+    @property
+    def subject_path(self) -> str | None:
+        """How a filter reaches the subject; None where it can't."""
+        if self.name == "subjects":
+            return ""
+        if self.by_nickname:
+            return "subject__"
+        return None if self.session_path is None else f"{self.session_path}subject__"
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -209,7 +204,7 @@ def _canonical_value(value: Any, is_ordered: bool) -> Any:
 
 
 _LISTED = (
-    Resource("data-repository", "dataset.Repository", "repository", complete=complete_repository, ranged=""),
+    Resource("data-repository", "dataset.Repository", "repository", (), records.complete_repository, ranged=""),
     Resource("procedures", "session.Procedure", "procedure", identity="procedure_uuid", ranged=""),
     Resource("data-formats", "dataset.DataFormat", "format", identity="data_format_uuid", ranged=""),
     Resource("dataset-types", "dataset.DatasetType", "type", identity="dataset_type_uuid", ranged=""),
@@ -220,47 +215,27 @@ _LISTED = (
     Resource("projects", "lab.Project", "project", ("project",), ranged=""),
     Resource("locations", "lab.Location", "location", ranged=""),
     Resource(
-        "subjects",
-        "subject.Subject",
-        "subject",
-        ("lab", "subject"),
-        complete_subject,
-        identity="subject_uuid",
-        subject_path="",
+        "subjects", "subject.Subject", "subject", ("lab", "subject"), records.complete_subject, identity="subject_uuid"
     ),
-    Resource("weighings", "subject.Weighing", "weighing", subject_path="subject__", by_nickname=True),
-    Resource(
-        "water-administrations",
-        "subject.WaterAdministration",
-        "administration",
-        subject_path="subject__",
-        by_nickname=True,
-    ),
+    Resource("weighings", "subject.Weighing", "weighing", by_nickname=True),
+    Resource("water-administrations", "subject.WaterAdministration", "administration", by_nickname=True),
     Resource(
         "water-restriction",
         "subject.WaterRestriction",
         "restriction",
-        complete=complete_restriction,
+        (),
+        records.complete_restriction,
         ranged="subject__id",
-        subject_path="subject__",
         by_nickname=True,
     ),
-    Resource(
-        "surgeries",
-        "subject.Surgery",
-        "surgery",
-        complete=complete_surgery,
-        subject_path="subject__",
-        by_nickname=True,
-    ),
+    Resource("surgeries", "subject.Surgery", "surgery", (), records.complete_surgery, by_nickname=True),
     Resource(
         "sessions",
         "session.Session",
         "session",
         ("eid",),
-        complete_listed_session,
+        records.complete_listed_session,
         stamp="auto_datetime",
-        subject_path="subject__",
         session_path="",
         by_nickname=True,
     ),
@@ -269,29 +244,26 @@ _LISTED = (
         "session.Session",
         "session",
         ("eid",),
-        complete_session,
-        path="/sessions",
+        records.complete_session,
         stamp="auto_datetime",
-        subject_path="subject__",
         session_path="",
     ),
-    Resource("notes", "session.SessionNote", "note", complete=complete_note),
+    Resource("notes", "session.SessionNote", "note", (), records.complete_note),
     Resource(
         "insertions",
         "session.ProbeInsertion",
         "insertion",
         identity="pid",
         stamp="auto_datetime",
-        subject_path="session__subject__",
         session_path="session__",
     ),
     Resource(
         "trajectories",
         "session.Trajectory",
         "trajectory",
-        complete=complete_trajectory,
+        (),
+        records.complete_trajectory,
         stamp="datetime",
-        subject_path="probe_insertion__session__subject__",
         session_path="probe_insertion__session__",
     ),
     Resource(
@@ -299,7 +271,6 @@ _LISTED = (
         "session.Channel",
         "channel",
         stamp="trajectory_estimate__datetime",
-        subject_path="trajectory_estimate__probe_insertion__session__subject__",
         session_path="trajectory_estimate__probe_insertion__session__",
     ),
     Resource(
@@ -307,19 +278,11 @@ _LISTED = (
         "dataset.Dataset",
         "dataset",
         ("dataset_id",),
-        complete_dataset,
+        records.complete_dataset,
         stamp="auto_datetime",
-        subject_path="session__subject__",
         session_path="session__",
     ),
-    Resource(
-        "files",
-        "dataset.FileRecord",
-        "file",
-        stamp="dataset__auto_datetime",
-        subject_path="dataset__session__subject__",
-        session_path="dataset__session__",
-    ),
+    Resource("files", "dataset.FileRecord", "file", stamp="dataset__auto_datetime", session_path="dataset__session__"),
 )
 
 RESOURCES: dict[str, Resource] = {resource.name: resource for resource in _LISTED}
