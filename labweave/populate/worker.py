@@ -42,8 +42,7 @@ def work(table: Any, restriction: Restriction = None, *, alone: bool = True) -> 
     restriction : mapping or str, optional
     alone : bool, default: True
         No other worker of this run takes jobs of the same queue; without, they are taken
-        in random order, so that workers seldom try for the same one. Alone, it tells the
-        table in its attribute `next_key` the key that it makes next, where that is known.
+        in random order, so that workers seldom try for the same one.
 
     Yields
     ------
@@ -57,9 +56,8 @@ def work(table: Any, restriction: Restriction = None, *, alone: bool = True) -> 
             if not alone:
                 random.shuffle(keys)
             taken = 0
-            for key, next_key in zip(keys, [*keys[1:], None], strict=True):
+            for key in keys:
                 check_stop()
-                table.next_key = next_key if alone else None
                 if (outcome := _make(table, key)) is not None:
                     taken += 1
                     yield outcome

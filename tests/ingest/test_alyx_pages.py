@@ -1,13 +1,11 @@
 """Parts as they are written: renames, names that pass on, long text, and single bad records."""
 
 import datetime as dt
-import threading
 import uuid
 
 import pytest
 
 from labweave.database import upsert
-from labweave.ingest.alyx import prefetch
 from labweave.ingest.alyx import tables as alyx
 from labweave.ingest.alyx.pages import compare, write
 from labweave.ingest.alyx.pull import Pulled
@@ -160,18 +158,3 @@ def test_a_users_rename_is_seen_by_all_who_name_him(part):
     part("users", {**user, "username": "daisuke_t"}, scope={"complete": True})
     assert subject.Subject().fetch1("responsible_user") == "daisuke_t"
     assert lab.LabMembership().to_arrays("user").tolist() == ["daisuke_t"]
-
-
-def test_what_nobody_takes_has_left_the_connection_when_it_is_forgotten():
-    may_come, came = threading.Event(), []
-
-    def ask():
-        may_come.wait(10)
-        came.append(1)
-        return Pulled([])
-
-    prefetch.start("http://alyx", "subjects", {}, ask)
-    threading.Timer(0.1, may_come.set).start()
-    prefetch.drop()
-    assert came == [1]
-    assert prefetch.take("http://alyx", "subjects", {}) is None

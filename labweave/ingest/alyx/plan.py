@@ -14,10 +14,10 @@ import datajoint as dj
 from labweave.database.reads import in_parts
 from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
 from labweave.formats.hashing import NO_HASH
-from labweave.ingest.alyx import prefetch
 from labweave.ingest.alyx.mirror import tables
 from labweave.ingest.alyx.pull import (
     LAST_ID,
+    PLANNED,
     UNASKABLE,
     Pulled,
     as_list,
@@ -26,6 +26,7 @@ from labweave.ingest.alyx.pull import (
     django,
     id_text,
     in_range,
+    part_key,
     span,
     zone_of,
 )
@@ -263,7 +264,7 @@ def _changed(client: AlyxClient, resource: Resource, scope: dict[str, Any]) -> I
         yield from _ranges(client, resource, scope, count=count)
     elif records:
         part = {**scope, "range": span(0, LAST_ID)}
-        prefetch.keep(client.url, resource.name, part, Pulled(records))
+        PLANNED[part_key(client, resource.name, part)] = Pulled(records)
         yield resource.name, part
 
 
@@ -296,7 +297,7 @@ def _eids(client: AlyxClient, scope: dict[str, Any]) -> Iterator[str]:
     """Yield the ids of listed sessions."""
     resource = RESOURCES["sessions"]
     for name, part in _changed(client, resource, scope):
-        for record in (prefetch.take(client.url, name, part) or ask(client, name, part)).records:
+        for record in ask(client, name, part).records:
             yield resource.record_id(record)
 
 

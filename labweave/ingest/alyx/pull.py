@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,6 @@ from labweave.database.reads import in_parts
 from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
 from labweave.formats.alyx.client import PAGE_ROWS, REQUESTS_PER_MINUTE, Page
 from labweave.formats.plain import tidy
-from labweave.ingest.alyx import prefetch
 from labweave.ingest.alyx.login import find_login
 from labweave.ingest.alyx.tables import SourceRecord
 from labweave.schemas.dataset import Dataset, DatasetTag
@@ -53,6 +53,9 @@ class Pulled:
     probed: bool = False
 
 
+PLANNED: dict[str, Pulled] = {}
+"""What has come of a part when it was planned, for as long as its stage is pulled."""
+
 _clients: dict[str, AlyxClient] = {}
 
 
@@ -73,7 +76,7 @@ def open_client(url: str, sharing: int = 1, fresh: bool = False) -> AlyxClient:
         No login is known.
     """
     if fresh:
-        prefetch.drop()
+        PLANNED.clear()
         if url in _clients:
             _clients.pop(url).close()
     if url not in _clients:
@@ -124,26 +127,9 @@ def as_list(values: Iterable[str]) -> str:
     return "[" + ",".join(f"'{value}'" for value in values) + "]"
 
 
-def pull_part(
-    source: str,
-    name: str,
-    scope: Mapping[str, Any],
-    options: Mapping[str, Any],
-    next_part: tuple[str, Mapping[str, Any]] | None = None,
-) -> Pulled:
-    """Pull one planned part, as `pull` does, and let the next one come while this one is written."""
-    url = (Source & {"source": source}).fetch1("location")
-    client = open_client(url, int(options.get("workers", 1)))
-    pulled = pull(client, source, name, scope)
-    if next_part:
-        ask_ahead(client, *next_part)
-    return pulled
-
-
-def ask_ahead(client: AlyxClient, name: str, scope: Mapping[str, Any]) -> None:
-    """Ask now for the part that is pulled next; until then, nothing else may be asked on this connection."""
-    if RESOURCES[name].path not in client.broken:
-        prefetch.start(client.url, name, scope, lambda: ask(client, name, scope))
+def part_key(client: AlyxClient, name: str, scope: Mapping[str, Any]) -> str:
+    """Return what a part is kept by in `PLANNED`."""
+    return json.dumps([client.url, name, scope], sort_keys=True)
 
 
 def pull(client: AlyxClient, source: str, name: str, scope: Mapping[str, Any]) -> Pulled:
@@ -165,9 +151,7 @@ def pull(client: AlyxClient, source: str, name: str, scope: Mapping[str, Any]) -
     AlyxError
         The server does not answer, or not completely.
     """
-    resource, pulled = RESOURCES[name], prefetch.take(client.url, name, scope)
-    if pulled is None:
-        pulled = ask(client, name, scope)
+    resource, pulled = RESOURCES[name], ask(client, name, scope)
     if "tag" in scope:
         _add_untagged(client, resource, scope, pulled)
     if resource.by_nickname:
@@ -177,6 +161,8 @@ def pull(client: AlyxClient, source: str, name: str, scope: Mapping[str, Any]) -
 
 def ask(client: AlyxClient, name: str, scope: Mapping[str, Any]) -> Pulled:
     """Ask the server for a part; unlike `pull`, without a look into the tables."""
+    if (kept := PLANNED.pop(part_key(client, name, scope), None)) is not None:
+        return kept
     resource, pulled = RESOURCES[name], Pulled([])
     if resource.path in client.broken:
         raise _is_broken(client, resource)

@@ -21,7 +21,6 @@ from labweave.database.reads import in_parts
 from labweave.database.writes import set_values, write_rows
 from labweave.errors import SourceError
 from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
-from labweave.ingest.alyx import prefetch
 from labweave.ingest.alyx.mirror import keys_of, record_failures
 from labweave.ingest.alyx.pages import compare
 from labweave.ingest.alyx.plan import (
@@ -42,7 +41,7 @@ from labweave.ingest.alyx.plan import (
     read_cursors,
     unread_details,
 )
-from labweave.ingest.alyx.pull import LAST_ID, ask_ahead, open_client, pull, span
+from labweave.ingest.alyx.pull import LAST_ID, PLANNED, open_client, pull, span
 from labweave.ingest.alyx.report import ResourceCounts, SyncReport
 from labweave.ingest.alyx.tables import SourceRecord, SyncCursor, SyncPage, SyncPart, SyncRun
 from labweave.ingest.report import IngestFailure
@@ -248,8 +247,8 @@ class _Sync:
 
     def _stage(self, stage: str, plan: Callable[[], Iterable[Part]]) -> None:
         """Plan a stage that is not planned yet, and have its parts pulled."""
-        prefetch.drop()
         planned = (SyncRun & {"run": self.run}).fetch1("stages")
+        PLANNED.clear()
         if stage not in planned:
             self._add_parts(stage, list(plan()), [*planned, stage])
         parts = (SyncPart & {"run": self.run, "part_stage": stage}) - SyncPage.proj()
@@ -257,9 +256,6 @@ class _Sync:
         if not n_parts:
             return
         workers = 1 if stage == IN_ORDER else max(1, min(self.workers, n_parts // PARTS_PER_WORKER))
-        if workers == 1:
-            (first,) = parts.to_dicts(order_by="part", limit=1)
-            ask_ahead(self.client, first["resource"], first["scope"])
         report = populate.run(
             ["alyx.SyncPage"],
             {"run": self.run},

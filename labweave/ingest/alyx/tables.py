@@ -55,17 +55,15 @@ class SyncPage(dj.Imported):
     outdated            : json              # table -> results deleted that were made from what changed
     """
 
-    next_key = None
-
     def make_fetch(self, key):
-        part = (SyncPart & key).fetch1()
-        run = (Run & key).fetch1()
-        return part["resource"], part["scope"], run["source"], (SyncRun & key).fetch1("sync_options")
+        resource, scope = (SyncPart & key).fetch1("resource", "scope")
+        source = (Run & key).fetch1("source")
+        url = (Source & {"source": source}).fetch1("location")
+        return resource, scope, source, url, (SyncRun & key).fetch1("sync_options")["workers"]
 
-    def make_compute(self, key, resource, scope, source, options):
-        next_part = (SyncPart & self.next_key).fetch1("resource", "scope") if self.next_key else None
-        pull_part = importlib.import_module(PULL).pull_part
-        return resource, scope, source, pull_part(source, resource, scope, options, next_part)
+    def make_compute(self, key, resource, scope, source, url, workers):
+        pull = importlib.import_module(PULL)
+        return resource, scope, source, pull.pull(pull.open_client(url, workers), source, resource, scope)
 
     def make_insert(self, key, resource, scope, source, pulled):
         write = importlib.import_module(WRITE).write
