@@ -116,6 +116,15 @@ def test_one_bad_record_does_not_stop_the_others_and_is_tried_again(part):
     assert len(names()) == 3
 
 
+def test_a_record_whose_name_is_null_is_refused(part):
+    page = part("subjects", animal(1, None), animal(2, "B"))
+    assert (page["n_new"], page["n_refused"]) == (1, 1)
+    assert names() == {uid(2): ("north", "B")}
+    assert "its name is null" in ingestion.Failure().fetch1("message")
+    assert part("subjects", animal(1, "A"), animal(2, "B"))["n_refused"] == 0
+    assert names() == {uid(1): ("north", "A"), uid(2): ("north", "B")}
+
+
 def test_a_record_without_its_parent_waits_alone(part):
     page = part("subjects", animal(1, "A", responsible_user="nobody"), animal(2, "B"))
     assert page["postponed"] == {uid(1): "lab.LabMember nobody"}

@@ -19,6 +19,12 @@ def last_part(url: str) -> str:
     return url.rstrip("/").rpartition("/")[2].lower()
 
 
+def _name(value: Any) -> str:
+    if value is None:
+        raise ValueError("its name is null")
+    return tidy(value)
+
+
 def _name_or_none(value: Any) -> str | None:
     return tidy(value) or None if value is not None else None
 
@@ -66,7 +72,7 @@ class Kind:
 
 
 KINDS = {
-    "name": Kind("text", tidy),
+    "name": Kind("text", _name),
     "link": Kind("text", _name_or_none),  # the name of something that has a table of its own
     "label": Kind("text", _as_text, lambda value: value or None),  # the name of something that has none
     "text": Kind("text", _as_text),

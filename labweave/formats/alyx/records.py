@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -93,6 +93,12 @@ class Mapped:
     def row(self) -> dict[str, Any]:
         """The record's own row."""
         return self.rows[-1][1]
+
+    def every_row(self) -> Iterator[Row]:
+        """Yield the rows, and those of the links."""
+        yield from self.rows
+        for table, linked in self.links.items():
+            yield from ((table, values) for values in linked)
 
 
 def row_key(resource: str, record_id: str) -> tuple[str, ...]:

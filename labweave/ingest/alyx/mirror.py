@@ -12,7 +12,7 @@ from labweave.database.connection import LabConnection
 from labweave.database.declare import schema_modules, short_name, table_classes
 from labweave.database.derived import Filled, fill_derived
 from labweave.database.reads import in_parts
-from labweave.database.values import Column, convert_rows, make_columns
+from labweave.database.values import convert_rows, make_columns
 from labweave.database.writes import Changed, record_changes, set_values, write_rows
 from labweave.errors import RowError
 from labweave.formats.alyx import Resource
@@ -125,12 +125,7 @@ class Mirror:
 
     def _without_orphans(self, batch: Batch) -> Batch:
         """Postpone the records that name a parent which is not there."""
-        rows: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-        for key, (_, mapped) in batch.items():
-            for label, values in mapped.rows:
-                rows.setdefault(label, []).append((key, values))
-            for label, linked in mapped.links.items():
-                rows.setdefault(label, []).extend((key, values) for values in linked)
+        rows = _by_table(batch)
         if self.resource.name == "session-details":  # the list says whose they are
             eids = {(values["eid"],): key for key, values in rows.get("session.Session", [])}
             for value in _missing("session.Session", ["eid"], eids):
@@ -151,17 +146,15 @@ class Mirror:
 
     def _without_misfits(self, batch: Batch) -> Batch:
         """Refuse the records that can't be stored."""
-        labels = {label for _, mapped in batch.values() for label in (*(row[0] for row in mapped.rows), *mapped.links)}
-        columns = {label: make_columns(tables()[label]()) for label in labels}
-        for label in labels:
-            chosen = {
-                key: [values for table, values in mapped.rows if table == label] + mapped.links.get(label, [])
-                for key, (_, mapped) in batch.items()
-            }
-            if _problem(label, columns[label], [values for rows in chosen.values() for values in rows]):
-                for key, rows in chosen.items():
-                    if problem := _problem(label, columns[label], rows):
-                        self.refused[key] = problem
+        columns = {label: make_columns(tables()[label]()) for label in {*_by_table(batch)}}
+        for key, (_, mapped) in batch.items():
+            try:
+                for label, values in mapped.every_row():
+                    own = columns[label]
+                    given = [own[name] for name in values if values[name] is not None or not own[name].has_default]
+                    convert_rows(given, [values], label)
+            except RowError as error:
+                self.refused[key] = str(error)
         return {key: item for key, item in batch.items() if key not in self.refused}
 
     def _rename(self, batch: Batch) -> Batch:
@@ -215,32 +208,21 @@ class Mirror:
         owner = [name for name in tables()[self.resource.table]().primary_key if name in table.heading.names]
         owners = {tuple(_own_row(self.resource, batch[key][1])[name] for name in owner) for key in linked}
         wanted = {tuple(values[name] for name in table.primary_key) for items in linked.values() for values in items}
-        gone = [
-            row
-            for row in _rows_with(table, owner, owners)
-            if tuple(row[name] for name in table.primary_key) not in wanted
-        ]
-        for restriction in among(
-            table, table.primary_key, [tuple(row[name] for name in table.primary_key) for row in gone]
-        ):
-            (table & restriction).delete_quick()
-        removed = [Changed({name: row[name] for name in table.primary_key}, row, cast(Any, None)) for row in gone]
+        rows = _rows_with(table, owner, owners)
+        gone = [row for row in rows if tuple(row[name] for name in table.primary_key) not in wanted]
+        keys = [{name: row[name] for name in table.primary_key} for row in gone]
+        for part in in_parts(keys):
+            (table & part).delete_quick()
+        removed = [Changed(key, row, cast(Any, None)) for key, row in zip(keys, gone, strict=True)]
         if removed:
             record_changes(self.connection, table, removed, self.run)
-            count = self.counts.get(label, UpsertCounts())
-            self.counts[label] = count + UpsertCounts(0, len(removed), 0)
+            self.counts[label] = self.counts.get(label, UpsertCounts()) + UpsertCounts(0, len(removed), 0)
 
     def remember(self, source: str, digests: Mapping[str, str], known: set[str]) -> None:
-        """Keep the hashes of written records; old ones are deleted first, so that `Change` does not keep them."""
-        own = SourceRecord & {"source": source, "resource": self.resource.name}
-        for restriction in among(own, ["record_id"], [(key,) for key in sorted(known & digests.keys())]):
-            (own & restriction).delete_quick()
-        rows = [
-            {"source": source, "resource": self.resource.name, "record_id": key, "record_sha256": digest}
-            for key, digest in digests.items()
-        ]
-        if rows:
-            upsert(SourceRecord, rows, update=False)
+        """Keep the hashes of written records; `Change` does not keep old ones."""
+        common = {"source": source, "resource": self.resource.name, "vanished_in": None}
+        rows = [{**common, "record_id": key, "record_sha256": digest} for key, digest in digests.items()]
+        write_rows(SourceRecord, rows, update=not known.isdisjoint(digests), record=False)
 
     def invalidate(self, source: str, name: str, ids: Sequence[str]) -> None:
         """Have known records written again when they are read next, whatever they say."""
@@ -249,37 +231,20 @@ class Mirror:
 
     def mark_unwritten(self, source: str, ids: Sequence[str]) -> None:
         """Note records that could not be written, so that every sync tries them again."""
-        self.invalidate(source, self.resource.name, ids)
-        own = SourceRecord & {"source": source, "resource": self.resource.name}
-        known = {key for r in among(own, ["record_id"], [(key,) for key in ids]) for key in _ids(own & r)}
         common = {"source": source, "resource": self.resource.name, "record_sha256": NO_HASH}
-        if rows := [{**common, "record_id": key} for key in ids if key not in known]:
-            upsert(SourceRecord, rows, update=False)
-
-    def record_failures(self) -> None:
-        """Keep what was refused, and why, in ``ingestion.Failure``."""
-        record_failures(self.run, self.resource.name, self.refused)
+        write_rows(SourceRecord, [{**common, "record_id": key} for key in ids], update=["record_sha256"], record=False)
 
 
 def record_failures(run: str, name: str, reasons: Mapping[str, str]) -> None:
     """Write records that could not be stored into ``ingestion.Failure``."""
-    if reasons:
-        upsert(
-            Failure,
-            [
-                {
-                    "run": run,
-                    "path": f"{name}/{key}"[:512],
-                    "error_class": "RecordRefused",
-                    "message": f"{name} {key}: {reason}"[:2000],
-                }
-                for key, reason in reasons.items()
-            ],
-        )
-
-
-def _ids(records: Any) -> list[str]:
-    return records.to_arrays("record_id").tolist()
+    common = {"run": run, "error_class": "RecordRefused"}
+    upsert(
+        Failure,
+        [
+            {**common, "path": f"{name}/{key}"[:512], "message": f"{name} {key}: {reason}"[:2000]}
+            for key, reason in reasons.items()
+        ],
+    )
 
 
 def keys_of(resource: Resource, ids: Sequence[str]) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
@@ -296,6 +261,15 @@ def keys_of(resource: Resource, ids: Sequence[str]) -> Iterator[tuple[Any, list[
         yield table, [{name: row[name] for name in names} for row in rows]
 
 
+def _by_table(batch: Batch) -> dict[str, list[tuple[str, dict[str, Any]]]]:
+    """Return table -> the id of a record and one of its rows there."""
+    rows: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for key, (_, mapped) in batch.items():
+        for label, values in mapped.every_row():
+            rows.setdefault(label, []).append((key, values))
+    return rows
+
+
 def _own_row(resource: Resource, mapped: Mapped) -> dict[str, Any]:
     return next((values for label, values in reversed(mapped.rows) if label == resource.table), {})
 
@@ -305,24 +279,10 @@ def _spare_key(key: Key, uuid: str) -> Key:
     return (*key[:-1], f"{str(key[-1])[:240]} ({uuid[:8]})")
 
 
-def among(table: Any, names: Sequence[str], values: Iterable[Key]) -> Iterator[Any]:
-    """Yield restrictions to rows with some values, several hundred at a time."""
-    listed = list(values)
-    quote = (table() if isinstance(table, type) else table).connection.adapter.quote_identifier
-    plain = len(names) == 1 and all(isinstance(value[0], str) and _is_plain(value[0]) for value in listed)
-    for part in in_parts(listed):
-        if plain:
-            yield f"{quote(names[0])} in ({', '.join(repr(value[0]) for value in part)})"
-        else:
-            yield [dict(zip(names, value, strict=True)) for value in part]
-
-
-_is_plain = re.compile(r"[0-9A-Za-z_@:.\- ]*").fullmatch
-"""Text that SQL and Python quote alike."""
-
-
 def _rows_with(table: Any, names: Sequence[str], values: Iterable[Key]) -> list[dict[str, Any]]:
-    return [row for restriction in among(table, names, values) for row in (table & restriction).to_dicts()]
+    """Return the rows in which some attributes have one of some values."""
+    keys = [dict(zip(names, value, strict=True)) for value in values]
+    return [row for part in in_parts(keys) for row in (table & part).to_dicts()]
 
 
 def _parents(connection: LabConnection, label: str) -> list[tuple[str, dict[str, str]]]:
@@ -347,10 +307,8 @@ def _all_parents(prefix: str, connection_id: int) -> dict[str, list[tuple[str, d
 def _missing(parent: str, names: list[str], values: Iterable[Key]) -> set[Key]:
     """Return those of the keys that a table does not have."""
     wanted = set(values)
-    table = tables()[parent]()
-    for restriction in among(table, names, set(wanted)):
-        wanted -= {tuple(row[name] for name in names) for row in (table & restriction).proj().to_dicts()}
-    return wanted
+    rows = _rows_with(tables()[parent]().proj(), names, wanted)
+    return wanted - {tuple(row[name] for name in names) for row in rows}
 
 
 def _limits(connection: LabConnection, label: str) -> dict[str, int]:
@@ -374,21 +332,3 @@ def _fit(record: Mapping[str, Any], values: dict[str, Any], limits: Mapping[str,
             cut[name] = value[:limit]
             cut[column] = {**(cut.get(column) or values[column] or {}), field: value}
     values.update(cut)
-
-
-def _problem(label: str, columns: Mapping[str, Column], rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return why rows can't be stored, if so."""
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(sorted(row)), []).append(row)
-    for names, group in groups.items():
-        chosen = [columns[name] for name in names if not columns[name].has_default]
-        filled = [columns[name] for name in names if columns[name].has_default]
-        try:
-            convert_rows(chosen, list(group), label)
-            for column in filled:
-                given = [row for row in group if row[column.name] is not None]
-                convert_rows([column], given, label) if given else None
-        except RowError as error:
-            return str(error)
-    return None

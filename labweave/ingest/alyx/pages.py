@@ -10,7 +10,7 @@ from labweave.database.connection import LabConnection
 from labweave.database.reads import rows_among, rows_between
 from labweave.formats.alyx import RESOURCES, Resource
 from labweave.formats.alyx.records import Facts, Mapped, Postponed
-from labweave.ingest.alyx.mirror import Mirror
+from labweave.ingest.alyx.mirror import Mirror, record_failures
 from labweave.ingest.alyx.pull import LAST_ID, Pulled, id_text, subjects_of, zone_of
 from labweave.ingest.alyx.tables import SourceRecord
 from labweave.schemas.session import Procedure
@@ -85,7 +85,7 @@ def write(
     mirror.mark_unwritten(source, sorted(mirror.postponed.keys() | mirror.refused.keys()))
     for (low, _), found in pulled.broken:
         mirror.refused[f"{id_text(low)}..."] = _advice(resource, found)
-    mirror.record_failures()
+    record_failures(run, name, mirror.refused)
     stamps = [record[resource.stamp_field] for record in pulled.records if record.get(resource.stamp_field)]
     return {
         "n_records": compared.n_records,
