@@ -72,9 +72,6 @@ BY_STAMP = {
 STAMPED = ("session-details", "insertions", "datasets", "trajectories")
 """Resources whose rows keep their stamps, which may be missing."""
 
-FILE_RANGES = 2
-"""Every night the file records that exist are counted in so many ranges."""
-
 LOCATION_GROUPS = 2
 """Every night the sessions are counted in so many groups of locations."""
 
@@ -162,6 +159,13 @@ def last_complete_read(source: str) -> dt.datetime | None:
         if not any(row["sync_options"].get(name) for name in ("subjects", "projects", "labs", "since")):
             return row["started"] - OVERLAP
     return None
+
+
+def make_choice(source: str, asked: Mapping[str, Any]) -> Choice:
+    """Return what a run is asked for, with what is known of its source."""
+    names = {name: tuple(asked[name]) for name in ("subjects", "projects", "labs")}
+    known = {"cursors": read_cursors(source), "read_until": last_complete_read(source)}
+    return Choice(source, **names, since=asked["since"], full=asked["full"], **known)
 
 
 def plan_stage(client: AlyxClient, choice: Choice, stage: str) -> Iterator[Part]:
@@ -310,7 +314,8 @@ def _moved(client: AlyxClient) -> Iterator[str]:
     here = Session & "session_vanished is null"
     for eid, name in zip(*here.to_arrays("eid", "session_location"), strict=True):
         known[name].add(eid)
-    names = [name for name in _location_names() if name and not name.isdigit() and not set(name) & UNASKABLE]
+    locations = set((Location & "location_vanished is null").to_arrays("location").tolist())
+    names = [name for name in locations if name and not name.isdigit() and not set(name) & UNASKABLE]
     random.shuffle(names)
     used, unused = ([name for name in names if (name in known) is is_used] for is_used in (True, False))
     size = min(NAMES_PER_REQUEST, max(1, -(-len(used) // LOCATION_GROUPS)))
@@ -332,10 +337,6 @@ def _moved_among(client: AlyxClient, names: list[str], known: Mapping[str, set[s
         yield from _moved_among(client, [name], known)
 
 
-def _location_names() -> list[str]:
-    return sorted(set((Location & "location_vanished is null").to_arrays("location").tolist()))
-
-
 def differing_ranges(client: AlyxClient, source: str, name: str, absent: set[str]) -> Iterator[Part]:
     """Yield the ranges in which the server counts more or fewer records than are known, to be listed whole."""
     resource = RESOURCES[name]
@@ -352,8 +353,8 @@ def differing_ranges(client: AlyxClient, source: str, name: str, absent: set[str
 def differing_files(client: AlyxClient, source: str, absent: set[str], absent_repositories: set[str]) -> Iterator[Part]:
     """Yield the ranges in which the file records, or those that exist, are more or fewer than is known.
 
-    Alyx's own transfers move no stamp, and listing all is a third of the work of a first sync. The ranges are cut
-    elsewhere every night, so that two changes which cancel out tonight show on another night.
+    Alyx's own transfers move no stamp, and listing all is a third of the work of a first sync. The two ranges of those
+    that exist are cut elsewhere every night, so that two changes which cancel out tonight show on another night.
     """
     if _has_gone_repository(source, absent_repositories):
         yield from _ranges(client, RESOURCES["files"], {"complete": True})
@@ -365,9 +366,9 @@ def differing_files(client: AlyxClient, source: str, absent: set[str], absent_re
     def count_here(low: int, high: int) -> int:
         return len(own & in_range("file_record_id", low, high))
 
-    cuts = sorted(random.randrange(1, LAST_ID) for _ in range(FILE_RANGES - 1))  # noqa: S311
-    for cut in zip([0, *cuts], [*cuts, LAST_ID], strict=True):
-        for part in _narrow(client, RESOURCES["files"], existing, count_here, cut):
+    middle = random.randrange(1, LAST_ID)  # noqa: S311
+    for half in ((0, middle), (middle, LAST_ID)):
+        for part in _narrow(client, RESOURCES["files"], existing, count_here, half):
             yield "files", {"range": span(*part), "complete": True}
 
 

@@ -60,20 +60,9 @@ _clients: dict[str, AlyxClient] = {}
 
 
 def open_client(url: str, sharing: int = 1, fresh: bool = False) -> AlyxClient:
-    """Return this process's connection to a server.
+    """Return this process's connection to a server; with `fresh`, its login is looked up again.
 
-    Parameters
-    ----------
-    url : str
-    sharing : int, default: 1
-        How many processes share the pace that the server allows.
-    fresh : bool, default: False
-        Look the login up again.
-
-    Raises
-    ------
-    ConfigError
-        No login is known.
+    So many processes are `sharing` the pace that the server allows.
     """
     if fresh:
         PLANNED.clear()
@@ -133,18 +122,10 @@ def part_key(client: AlyxClient, name: str, scope: Mapping[str, Any]) -> str:
 
 
 def pull(client: AlyxClient, source: str, name: str, scope: Mapping[str, Any]) -> Pulled:
-    """Pull one part.
+    """Pull one part of a resource.
 
-    Parameters
-    ----------
-    client : AlyxClient
-    source : str
-        In ``ingestion.Source``.
-    name : str
-        Of the resource.
-    scope : mapping
-        Any of ``range`` (as of `span`), ``since`` (stamp),
-        ``known`` (stamps to leave out), ``unstamped``, ``ids``, ``filters`` (pairs), ``tag`` (uuid and name).
+    Its scope has any of ``range`` (as of `span`), ``since`` (stamp), ``known`` (stamps to leave out), ``unstamped``,
+    ``ids``, ``filters`` (pairs), ``tag`` (uuid and name).
 
     Raises
     ------
@@ -225,11 +206,7 @@ def pull_range(
             yield from page.rows
             return
         if attempt == 2:
-            raise AlyxError(
-                f"{client.url}{resource.path}",
-                f"{_n_distinct(resource, page)} of {page.count} records came",
-                "Try again; if it stays so, look into the server's log.",
-            )
+            raise _incomplete(client, resource, _n_distinct(resource, page), page.count)
     middle = (low + high) // 2
     if middle in (low, high):
         raise AlyxError(
@@ -264,12 +241,13 @@ def _probe(client: AlyxClient, resource: Resource, query: Mapping[str, str], cou
 
 
 def _is_broken(client: AlyxClient, resource: Resource) -> AlyxError:
-    return AlyxError(
-        f"{client.url}{resource.path}",
-        client.broken[resource.path],
-        "Look into the server's log; then sync again.",
-        500,
-    )
+    found, advice = client.broken[resource.path], "Look into the server's log; then sync again."
+    return AlyxError(f"{client.url}{resource.path}", found, advice, 500)
+
+
+def _incomplete(client: AlyxClient, resource: Resource, n: int, count: int) -> AlyxError:
+    advice = "Try again; if it stays so, look into the server's log."
+    return AlyxError(f"{client.url}{resource.path}", f"{n} of {count} records came", advice)
 
 
 def _pull_whole(client: AlyxClient, resource: Resource) -> Records:
@@ -284,11 +262,7 @@ def _pull_whole(client: AlyxClient, resource: Resource) -> Records:
         if len(found) == count:
             return list(found.values())
         found = {} if len(found) > count else found
-    raise AlyxError(
-        f"{client.url}{resource.path}",
-        f"{len(found)} of {count} records came",
-        "Try again; if it stays so, look into the server's log.",
-    )
+    raise _incomplete(client, resource, len(found), count)
 
 
 def _pull_details(client: AlyxClient, ids: list[str], pulled: Pulled) -> None:

@@ -28,17 +28,15 @@ from labweave.ingest.alyx.plan import (
     IN_ORDER,
     ROWS_PER_PART,
     STAGES,
-    Choice,
     Part,
     differing_files,
     differing_ranges,
     differing_tags,
     due_details,
-    last_complete_read,
+    make_choice,
     parts_of_ids,
     plan_resource,
     plan_stage,
-    read_cursors,
     unread_details,
 )
 from labweave.ingest.alyx.pull import LAST_ID, PLANNED, open_client, pull, span
@@ -69,8 +67,9 @@ NEEDED = frozenset(RESOURCES) - {
 }
 """Resources that later stages name: when a part of one is missing, the run stops after its stage."""
 
-PARENTS_BY_ID = {"session.Session": "sessions", "dataset.Dataset": "datasets", "session.Trajectory": "trajectories"}
-"""Table -> resource, of parents that are named by their ids."""
+NAMED_BY_ID = ("sessions", "datasets", "trajectories")
+"""The parents that are asked for one by one; of the others, the whole list."""
+OF_TABLE = {resource.table: resource.name for resource in reversed(RESOURCES.values())}
 
 CURSORS = ("session-details", "datasets", "insertions", "trajectories")
 Progress = Callable[..., None]
@@ -93,30 +92,17 @@ def sync(url: str, source: str, labs: tuple[str, ...], options: Any, progress: P
     """
     client = open_client(url, fresh=True)
     client.count("/labs", {})
-    database = current()
-    asked = {
-        "subjects": list(options.subjects),
-        "projects": list(options.projects),
-        "labs": list(labs),
-        "since": options.since.isoformat() if options.since else None,
-        "full": options.full,
-        "workers": options.workers,
-        "time_zone": options.time_zone,
-    }
-    upsert(
-        Source,
-        [
-            {
-                "source": source,
-                "adapter": "alyx",
-                "location": url,
-                "source_lab": ",".join(labs)[:64],
-                "options": {"time_zone": options.time_zone},
-            }
-        ],
-    )
+    asked = {**_asked(labs, options), "workers": options.workers, "time_zone": options.time_zone}
+    row = {"source": source, "adapter": "alyx", "location": url, "source_lab": ",".join(labs)[:64]}
+    upsert(Source, [{**row, "options": {"time_zone": options.time_zone}}])
     run = _unfinished(source, asked) or _begin(source, asked)
-    return _Sync(database.connection, client, run, source, asked, options.allow_vanished, progress).run_all()
+    return _Sync(client, run, source, asked, options.allow_vanished, progress).run_all()
+
+
+def _asked(labs: tuple[str, ...], options: Any) -> dict[str, Any]:
+    """Return which records are asked for, as JSON keeps it."""
+    chosen = {"subjects": list(options.subjects), "projects": list(options.projects), "labs": list(labs)}
+    return {**chosen, "since": options.since.isoformat() if options.since else None, "full": options.full}
 
 
 def _unfinished(source: str, asked: dict[str, Any]) -> str | None:
@@ -185,7 +171,6 @@ class _Sync:
 
     def __init__(
         self,
-        connection: Any,
         client: AlyxClient,
         run: str,
         source: str,
@@ -193,17 +178,10 @@ class _Sync:
         allow_vanished: bool,
         progress: Progress,
     ):
-        self.connection, self.client, self.run, self.source = connection, client, run, source
+        self.connection, self.client, self.run, self.source = current().connection, client, run, source
         self.allow_vanished, self.progress, self.workers = allow_vanished, progress, asked["workers"]
         self.left_out: dict[str, int] = {}
-        self.choice = Choice(
-            source,
-            *(tuple(asked[name]) for name in ("subjects", "projects", "labs")),
-            since=asked["since"],
-            full=asked["full"],
-            cursors=read_cursors(source),
-            read_until=last_complete_read(source),
-        )
+        self.choice = make_choice(source, asked)
 
     def run_all(self) -> SyncReport:
         """Do what is not done yet, and return what came of it."""
@@ -324,8 +302,8 @@ class _Sync:
     def _find_parent(self, reason: str) -> str:
         """Return what is the matter with a missing parent; nothing when the server itself no longer has it."""
         table, _, key = reason.partition(" ")
-        name = PARENTS_BY_ID.get(table)
-        if name is None or (Failure & {"run": self.run, "path": f"{name}/{key}"}):
+        name = OF_TABLE.get(table)
+        if name not in NAMED_BY_ID or (Failure & {"run": self.run, "path": f"{name}/{key}"}):
             return "is not there, or could not be stored"
         try:
             pulled = pull(self.client, self.source, name, {"ids": [key]})
@@ -336,41 +314,36 @@ class _Sync:
         return "is there, but could not be stored" if pulled.records else ""
 
     def _plan_parents(self, waiting: dict[str, dict[str, str]]) -> Iterator[Part]:
-        by_table = {resource.table: resource.name for resource in reversed(RESOURCES.values())}
-        by_id: dict[str, set[str]] = defaultdict(set)
-        whole: set[str] = set()
+        missing: dict[str | None, set[str]] = defaultdict(set)
         for reasons in waiting.values():
             for reason in reasons.values():
                 table, _, key = reason.partition(" ")
-                name = by_table.get(table, "")
-                if table in PARENTS_BY_ID:
-                    by_id[PARENTS_BY_ID[table]].add(key)
-                elif name:
-                    whole.add(name)
+                missing[OF_TABLE.get(table)].add(key)
         for name in RESOURCES:
-            if name in whole:
+            if name in missing and name in NAMED_BY_ID:
+                yield name, {"ids": sorted(missing[name])}
+            elif name in missing:
                 yield from plan_resource(self.client, self.choice, name)
-            elif name in by_id:
-                yield name, {"ids": sorted(by_id[name])}
 
     def _pages(self) -> list[dict[str, Any]]:
         return (SyncPage * SyncPart & {"run": self.run}).to_dicts(order_by="part")
 
+    def _decided(self, field: str) -> dict[str, dict[str, Any]]:
+        """Return resource -> what its pages say in a field, of each record the page that read it last."""
+        found: dict[str, dict[str, Any]] = defaultdict(dict)
+        for page in self._pages():
+            before, said = found[page["resource"]], page[field]
+            said = said if isinstance(said, dict) else dict.fromkeys(said)
+            found[page["resource"]] = {k: v for k, v in before.items() if not _covers(page, k)} | said
+        return found
+
     def _waiting(self) -> dict[str, dict[str, str]]:
         """Return resource -> id -> the parent that was missing when it was pulled last."""
-        waiting: dict[str, dict[str, str]] = defaultdict(dict)
-        for page in self._pages():
-            before = waiting[page["resource"]]
-            waiting[page["resource"]] = {k: v for k, v in before.items() if not _covers(page, k)} | page["postponed"]
-        return {name: reasons for name, reasons in waiting.items() if reasons}
+        return {name: reasons for name, reasons in self._decided("postponed").items() if reasons}
 
     def _absent(self) -> dict[str, set[str]]:
         """Return resource -> ids that a complete listing did not have when it was read last."""
-        absent: dict[str, set[str]] = defaultdict(set)
-        for page in self._pages():
-            before = absent[page["resource"]]
-            absent[page["resource"]] = {k for k in before if not _covers(page, k)} | set(page["absent"])
-        return absent
+        return defaultdict(set, {name: set(ids) for name, ids in self._decided("absent").items()})
 
     def _mark_vanished(self) -> None:
         """Mark rows whose records are gone, unless they are suspiciously many."""
@@ -426,12 +399,7 @@ class _Sync:
             if stamp <= before or (since and not self.choice.full and since > before):
                 continue
             row = {"source": self.source, "resource": name, "cursor_stamp": stamp, "run": self.run}
-
-            def work(row: dict[str, Any] = row) -> None:
-                (SyncCursor & {"source": row["source"], "resource": row["resource"]}).delete_quick()
-                upsert(SyncCursor, [row])
-
-            self.connection.run_transaction(work)
+            write_rows(SyncCursor, [row], record=False)
 
     def _report(self) -> SyncReport:
         report = SyncReport(source=self.source, run=self.run)
@@ -485,9 +453,7 @@ def _plan_again(waiting: dict[str, dict[str, str]]) -> Iterator[Part]:
 def preview(url: str, source: str, labs: tuple[str, ...], options: Any) -> SyncReport:
     """Say what a sync would do; nothing is written, and details of sessions are counted, not read."""
     client = open_client(url, fresh=True)
-    since = options.since.isoformat() if options.since else None
-    known = (read_cursors(source), last_complete_read(source))
-    choice = Choice(source, options.subjects, options.projects, labs, since, options.full, *known)
+    choice = make_choice(source, _asked(labs, options))
     report = SyncReport(source=source, dry_run=True)
     for name in RESOURCES:
         counts = report.resources[name] = ResourceCounts()

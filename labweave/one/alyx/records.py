@@ -11,6 +11,7 @@ import datetime as dt
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import Any
 from urllib.parse import quote
 
@@ -37,16 +38,11 @@ def _related(table: Any, query: Any, rows: list[Record], *shared: str, vanished:
     return (related & [dict(zip(shared, key, strict=True)) for key in sorted(keys)]).to_dicts()
 
 
-def _value(row: Record, names: tuple[str, ...]) -> Any:
-    """Return the value of one column, or those of several."""
-    return row[names[0]] if len(names) == 1 else tuple(row[name] for name in names)
-
-
 def _grouped(rows: Iterable[Record], *names: str) -> dict[Any, list[Record]]:
     """Return rows by the value of one column, or by those of several."""
     groups: dict[Any, list[Record]] = defaultdict(list)
     for row in rows:
-        groups[_value(row, names)].append(row)
+        groups[itemgetter(*names)(row)].append(row)
     return groups
 
 
@@ -60,7 +56,7 @@ def plain_records(name: str, query: Any, base_url: str, fetched: list[Record] | 
             label, _, column = field.column.rpartition(".")
             owned = _grouped(_related(table_of(label), query, rows, *resource.key), *resource.key)
             for row, record in zip(rows, records, strict=True):
-                links = owned.get(_value(row, resource.key), ())
+                links = owned.get(itemgetter(*resource.key)(row), ())
                 record[field.name] = sorted(link[column] for link in links)
     return records
 
@@ -129,7 +125,11 @@ def session_datasets(query: Any, base_url: str) -> list[Record]:
     revisions = {row["revision"]: row["revision_uuid"] for row in dataset.Revision().to_dicts()}
     records = []
     for row in sorted(rows, key=in_order):
-        online = [one for one in copies.get(row["dataset_id"], []) if one["present"] and is_online(one)]
+        online = [
+            copy
+            for copy in copies.get(row["dataset_id"], [])
+            if copy["present"] and copy["repository_kind"] != "personal"
+        ]
         if not online:
             continue
         records.append(
@@ -137,7 +137,7 @@ def session_datasets(query: Any, base_url: str) -> list[Record]:
                 "id": row["dataset_id"],
                 "name": row["dataset_name"],
                 "dataset_type": row["dataset_type"],
-                "data_url": next((url for one in online if (url := copy_url(one))), None),
+                "data_url": next((url for copy in online if (url := copy_url(copy))), None),
                 "url": f"{base_url}/datasets/{row['dataset_id']}",
                 "file_size": row["file_size"],
                 "hash": row["hash"],
@@ -167,11 +167,6 @@ def file_copies(query: Any, rows: list[Record]) -> dict[str, list[Record]]:
     joined = [{**repositories[row["repository"]], **row} for row in found]
     joined.sort(key=lambda row: (rank_of_repository(row["repository_kind"]), row["repository"], row["file_record_id"]))
     return _grouped(joined, "dataset_id")
-
-
-def is_online(copy: Record) -> bool:
-    """Say whether a copy lies where others can get it."""
-    return copy["repository_kind"] != "personal"
 
 
 def copy_url(copy: Record) -> str | None:

@@ -64,7 +64,7 @@ class Parameters:
 
     def as_dict(self) -> dict[str, str | None]:
         """Return the parameters by name."""
-        return {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def set(self, name: str, value: str | None) -> Parameters:
         """Return the parameters with one changed."""
@@ -88,17 +88,18 @@ def _newest_first(record: dict[str, Any]) -> tuple[Any, ...]:
 def _order(endpoint: str, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return records in the one order their list has."""
     if endpoint == "sessions":
-        return sorted(sorted(records, key=lambda one: one["id"]), key=_newest_first, reverse=True)
+        return sorted(sorted(records, key=lambda record: record["id"]), key=_newest_first, reverse=True)
     if endpoint == "insertions":
-        newest = sorted(records, key=lambda one: one["name"])
-        return sorted(newest, key=lambda one: (one["session_info"] or {}).get("start_time") or "", reverse=True)
+        newest = sorted(records, key=lambda record: record["name"])
+        return sorted(newest, key=lambda record: (record["session_info"] or {}).get("start_time") or "", reverse=True)
     if endpoint in ("weighings", "water-administrations"):
-        return sorted(records, key=lambda one: (one["subject"], one["date_time"] or "", one["url"]))
-    name = next((one for one in ("nickname", "name", "username") if records and records[0].get(one)), "")
+        return sorted(records, key=lambda record: (record["subject"], record["date_time"] or "", record["url"]))
+    name = next((name for name in ("nickname", "name", "username") if records and records[0].get(name)), "")
     if endpoint in ("datasets", "files"):
         name = "url"
     return sorted(
-        records, key=lambda one: (str(one.get(name) or ""), str(one.get("id") or ""), json.dumps(one, default=str))
+        records,
+        key=lambda record: (str(record.get(name) or ""), str(record.get("id") or ""), json.dumps(record, default=str)),
     )
 
 
@@ -275,11 +276,11 @@ class Client:
 
     def _read(self, endpoint: str, name: str) -> dict[str, Any]:
         model, name = MODELS[endpoint], name.rstrip("/").rpartition("/")[2]
-        fields = [one for one in READ_BY.get(endpoint, ("id",)) if one in model.columns]
+        fields = [field for field in READ_BY.get(endpoint, ("id",)) if field in model.columns]
         rows = model.rows()
         if not fields:
             raise ValueError(f"Records of {endpoint} can't be read one by one: list them.")
-        keys = [{model.columns[one].attribute: name.lower() if one == "id" else name} for one in fields]
+        keys = [{model.columns[field].attribute: name.lower() if field == "id" else name} for field in fields]
         records = DETAILS.get(endpoint, RECORDS[endpoint])(rows & keys, self.base_url)
         if not records:
             raise NotOnAlyx(f"{endpoint}/{name}: there is no such record in the tables.")
@@ -322,7 +323,7 @@ class Client:
         """
         if not isinstance(url, str):
             options = {"target_dir": target_dir, "clobber": clobber, "chunks": chunks, "return_md5": return_md5}
-            return [self.download_file(one, **options) for one in url]
+            return [self.download_file(item, **options) for item in url]
         address = url if "://" in url else self.rel_path2url(url)
         target = (
             Path(target_dir or self.cache_dir)
