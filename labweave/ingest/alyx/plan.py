@@ -37,7 +37,7 @@ from labweave.schemas.lab import Location
 from labweave.schemas.session import Session
 
 ROWS_PER_PART = 900
-"""Ids are random: of ranges with so many on the average, one in two thousand has more than the 1000 of an answer."""
+"""Ids are random: of ranges with 900 records on average, one in two thousand holds more than the 1000 of an answer."""
 
 DETAILS_PER_PART = 25
 OVERLAP = dt.timedelta(hours=2)
@@ -73,7 +73,7 @@ STAMPED = ("session-details", "insertions", "datasets", "trajectories")
 """Resources whose rows keep their stamps, which may be missing."""
 
 LOCATION_GROUPS = 2
-"""Every night the sessions are counted in so many groups of locations."""
+"""In how many groups of locations the sessions are counted every night."""
 
 NAMES_PER_REQUEST = 50
 STAMPS_PER_REQUEST = 50
@@ -85,19 +85,12 @@ Part = tuple[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Choice:
-    """What a run is asked for.
+    """What a run is asked for, and what is known of its source.
 
     Attributes
     ----------
-    source : str
-    subjects, projects, labs : tuple of str
-        Only these; all when empty.
     since : str or None
         Stamp to ask changes from instead of the cursors.
-    full : bool
-        Everything anew.
-    cursors : mapping
-        As of `read_cursors`.
     read_until : datetime or None
         As of `last_complete_read`.
     known : dict
@@ -218,7 +211,7 @@ def has_unstamped(name: str) -> bool:
 
 
 def parts_of_ids(name: str, ids: Iterable[str], size: int = DETAILS_PER_PART) -> Iterator[Part]:
-    """Yield parts of so many ids."""
+    """Yield parts with up to `size` ids each."""
     for part in in_parts(sorted(ids), size):
         yield name, {"ids": part}
 

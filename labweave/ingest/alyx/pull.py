@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,10 +22,10 @@ from labweave.schemas.subject import Subject
 IDS_PER_REQUEST = 100
 LAST_ID = 2**128
 MAX_BROKEN = 3
-"""The server may fail on so many records of one part; beyond, the server itself is broken."""
+"""On how many records of one part the server may fail; with more, the server itself is broken."""
 
 PROBES = 20
-"""So many records are asked for one by one before a whole list is given up."""
+"""How many records are asked for one by one before a whole list is given up."""
 
 UNASKABLE = frozenset(",'\"[]()\\")
 """Characters that a value of a filter can't have."""
@@ -62,7 +63,7 @@ _clients: dict[str, AlyxClient] = {}
 def open_client(url: str, sharing: int = 1, fresh: bool = False) -> AlyxClient:
     """Return this process's connection to a server; with `fresh`, its login is looked up again.
 
-    So many processes are `sharing` the pace that the server allows.
+    `sharing` is the number of processes that share the pace which the server allows.
     """
     if fresh:
         PLANNED.clear()
@@ -75,8 +76,7 @@ def open_client(url: str, sharing: int = 1, fresh: bool = False) -> AlyxClient:
 
 def id_text(number: int) -> str:
     """Return a number below 2**128 as the text of an id."""
-    digits = f"{number:032x}"
-    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+    return str(uuid.UUID(int=number))
 
 
 def span(low: int, high: int) -> list[str]:
@@ -87,7 +87,7 @@ def span(low: int, high: int) -> list[str]:
 def bounds(scope: Mapping[str, Any]) -> Range:
     """Return the id numbers of a scope's range, the last one not included."""
     low, high = scope.get("range") or span(0, LAST_ID)
-    return int(low.replace("-", ""), 16), int(high.replace("-", ""), 16) if high else LAST_ID
+    return uuid.UUID(low).int, uuid.UUID(high).int if high else LAST_ID
 
 
 def django(resource: Resource, scope: Mapping[str, Any], more: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
@@ -297,8 +297,8 @@ def _add_subjects(
     Where two labs share a nickname the server is asked for the records of each of these subjects but the last.
     """
     known: dict[str, list[str]] = {}
-    for uuid, (_, name) in sorted(subjects_of(source).items()):
-        known.setdefault(name, []).append(uuid)
+    for subject_uuid, (_, name) in sorted(subjects_of(source).items()):
+        known.setdefault(name, []).append(subject_uuid)
     shared: dict[str, Records] = {}
     records: Records = []
     for record in pulled.records:
@@ -313,9 +313,9 @@ def _add_subjects(
         *asked, last = known[name]
         if resource.ranged != "id":  # records without an id can't be told apart
             asked, listed, last = known[name], [], ""
-        for uuid in asked:
-            for record in _pull(client, resource, scope, pulled, (("subject__id", uuid),)):
-                records.append({**record, "subject_uuid": uuid})
+        for subject_uuid in asked:
+            for record in _pull(client, resource, scope, pulled, (("subject__id", subject_uuid),)):
+                records.append({**record, "subject_uuid": subject_uuid})
                 owned.add(resource.record_id(records[-1]))
         records += [{**record, "subject_uuid": last} for record in listed if resource.record_id(record) not in owned]
     pulled.records = records

@@ -67,14 +67,10 @@ class SyncReport(IngestReport):
         ]
         shown = {name: c for name, c in self.resources.items() if c.seen or c.gone or c.failed}
         if shown:
-            width = max(map(len, shown))
-            lines.append(
-                f"  {'resource':<{width}}  {'seen':>8}  {'new':>8}  {'changed':>8}  {'gone':>8}  {'failed':>8}"
-            )
-            lines += [
-                f"  {name:<{width}}  {c.seen:>8}  {c.new:>8}  {c.changed:>8}  {c.gone:>8}  {c.failed:>8}"
-                for name, c in shown.items()
-            ]
+            names = ("seen", "new", "changed", "gone", "failed")
+            table = [("resource", *names), *((name, *(getattr(c, n) for n in names)) for name, c in shown.items())]
+            width = max(map(len, ("resource", *shown)))
+            lines += [f"  {name:<{width}}" + "".join(f"  {count:>8}" for count in counts) for name, *counts in table]
         lines += [
             f"  {count} {name} left out: what they belong to is no longer on the server"
             for name, count in self.left_out.items()
