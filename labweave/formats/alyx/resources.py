@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,37 +165,27 @@ class Resource:
 
     def digest(self, record: Mapping[str, Any]) -> str:
         """Return a hash of a record: without what the server computes, names in order, null as ''."""
-        return self.digests([record])[0]
-
-    def digests(self, found: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Return the `digest` of each record; field by field, which is faster."""
-        digests: list[str] = []
-        for fields, group in itertools.groupby(found, key=tuple):
-            listed = list(group)
-            names = sorted(name for name in fields if name not in self.volatile)
-            columns = [_canonical(name, [record[name] for record in listed]) for name in names]
-            head = f"{records.VERSION} {names} ".encode()
-            rows = map(repr, zip(*columns, strict=True)) if columns else ["()"] * len(listed)
-            digests += [hashlib.sha256(head + row.encode("utf-8", "surrogatepass")).hexdigest() for row in rows]
-        return digests
+        names, head = _compared(tuple(record), self.volatile)
+        values = [value if type(value := record[name]) in _PLAIN else _canonical(name, value) for name in names]
+        return hashlib.sha256(head + repr(tuple(values)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 _PLAIN = {str, int, float, bool}
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, check_circular=False).encode
 
 
-def _canonical(name: str, values: list[Any]) -> Iterable[Any]:
-    """Return the values of one field; those that mean the same are equal, and of one form."""
-    if set(map(type, values)) <= _PLAIN:
-        return values
-    is_ordered = name in records.FREE_FIELDS
-    return [value if type(value) in _PLAIN else _canonical_value(value, is_ordered) for value in values]
+@functools.lru_cache(maxsize=200)
+def _compared(fields: tuple[str, ...], volatile: frozenset[str]) -> tuple[list[str], bytes]:
+    """Return the fields that are compared, and what a hash begins with."""
+    names = sorted(set(fields) - volatile)
+    return names, f"{records.VERSION} {names} ".encode()
 
 
-def _canonical_value(value: Any, is_ordered: bool) -> Any:
+def _canonical(name: str, value: Any) -> Any:
+    """Return the value of a field; those that mean the same are equal, and of one form."""
     if value is None:
         return ""
-    if type(value) is list and not is_ordered:  # a server names them in any order
+    if type(value) is list and name not in records.FREE_FIELDS:  # a server names them in any order
         if set(map(type, value)) <= {str}:
             return sorted(value)
         return sorted(map(_encode, value)), "json"

@@ -224,11 +224,6 @@ class Mirror:
         rows = [{**common, "record_id": key, "record_sha256": digest} for key, digest in digests.items()]
         write_rows(SourceRecord, rows, update=not known.isdisjoint(digests), record=False)
 
-    def invalidate(self, source: str, name: str, ids: Sequence[str]) -> None:
-        """Have known records written again when they are read next, whatever they say."""
-        own = {"source": source, "resource": name}
-        set_values(SourceRecord, {"record_sha256": NO_HASH}, own, "record_id", ids)
-
     def mark_unwritten(self, source: str, ids: Sequence[str]) -> None:
         """Note records that could not be written, so that every sync tries them again."""
         common = {"source": source, "resource": self.resource.name, "record_sha256": NO_HASH}

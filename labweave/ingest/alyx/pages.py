@@ -8,8 +8,10 @@ from typing import Any
 
 from labweave.database.connection import LabConnection
 from labweave.database.reads import rows_among, rows_between
+from labweave.database.writes import set_values
 from labweave.formats.alyx import RESOURCES, Resource
 from labweave.formats.alyx.records import Facts, Mapped, Postponed
+from labweave.formats.hashing import NO_HASH
 from labweave.ingest.alyx.mirror import Mirror, record_failures
 from labweave.ingest.alyx.pull import LAST_ID, Pulled, id_text, subjects_of, zone_of
 from labweave.ingest.alyx.tables import SourceRecord
@@ -43,7 +45,7 @@ def compare(source: str, name: str, scope: Mapping[str, Any], pulled: Pulled) ->
     resource = RESOURCES[name]
     records = {resource.record_id(record): record for record in pulled.records}
     known = known_records(source, name, scope, records)
-    digests = dict(zip(records, resource.digests(records.values()), strict=True))
+    digests = {key: resource.digest(record) for key, record in records.items()}
     new = {key: record for key, record in records.items() if key not in known}
     changed = {key: record for key, record in records.items() if key in known and known[key] != (digests[key], False)}
     absent = []
@@ -81,7 +83,9 @@ def write(
     done |= mirror.write({key: item for key, item in mapped.items() if key not in first})
     mirror.remember(source, {key: compared.digests[key] for key in done}, known=set(compared.changed))
     if name == "sessions" and done:
-        mirror.invalidate(source, "session-details", sorted(done))
+        # Their details are to be read and written again, whatever they say.
+        details = {"source": source, "resource": "session-details"}
+        set_values(SourceRecord, {"record_sha256": NO_HASH}, details, "record_id", sorted(done))
     mirror.mark_unwritten(source, sorted(mirror.postponed.keys() | mirror.refused.keys()))
     for (low, _), found in pulled.broken:
         mirror.refused[f"{id_text(low)}..."] = _advice(resource, found)
