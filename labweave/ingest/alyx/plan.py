@@ -69,8 +69,8 @@ BY_STAMP = {
 }
 """Resource -> the resource whose cursor its changes are asked from; the others are listed whole each time."""
 
-STAMPED = ("session-details", "insertions", "datasets", "trajectories")
-"""Resources whose rows keep their stamps, which may be missing."""
+STAMPED = tuple(name for name, resource in RESOURCES.items() if resource.stamp_field)
+"""Resources whose rows keep their stamps, which may be missing. A cursor of each says up to which all is known."""
 
 LOCATION_GROUPS = 2
 """In how many groups of locations the sessions are counted every night."""

@@ -28,6 +28,7 @@ from labweave.ingest.alyx.plan import (
     IN_ORDER,
     ROWS_PER_PART,
     STAGES,
+    STAMPED,
     Part,
     differing_files,
     differing_ranges,
@@ -68,10 +69,9 @@ NEEDED = frozenset(RESOURCES) - {
 """Resources that later stages name: when a part of one is missing, the run stops after its stage."""
 
 NAMED_BY_ID = ("sessions", "datasets", "trajectories")
-"""The parents that are asked for one by one; of the others, the whole list."""
+"""Parents that are asked for by their ids; of the others, the whole list is asked for."""
 OF_TABLE = {resource.table: resource.name for resource in reversed(RESOURCES.values())}
 
-CURSORS = ("session-details", "datasets", "insertions", "trajectories")
 Progress = Callable[..., None]
 
 
@@ -392,7 +392,7 @@ class _Sync:
         pages = self._pages()
         unread = {page["resource"] for page in pages if page["n_unread"]}
         for page in pages:
-            if page["resource"] in CURSORS and page["resource"] not in unread and page["largest_stamp"]:
+            if page["resource"] in STAMPED and page["resource"] not in unread and page["largest_stamp"]:
                 stamps[page["resource"]] = max(page["largest_stamp"], stamps.get(page["resource"], ""))
         for name, stamp in stamps.items():
             before, since = self.choice.cursors.get(name, ""), self.choice.since
