@@ -115,6 +115,10 @@ def session_details(query: Any, base_url: str) -> list[Record]:
     return records
 
 
+OF_DATASET = ("name", "dataset_type", "url", "file_size", "hash", "version", "collection", "qc")
+"""The fields of a dataset that its session and its probe show, too."""
+
+
 def session_datasets(query: Any, base_url: str) -> list[Record]:
     """Return datasets as they are shown inside a session: those with an existing copy that is online.
 
@@ -125,27 +129,18 @@ def session_datasets(query: Any, base_url: str) -> list[Record]:
     revisions = {row["revision"]: row["revision_uuid"] for row in dataset.Revision().to_dicts()}
     records = []
     for row in sorted(rows, key=in_order):
-        online = [
-            copy
-            for copy in copies.get(row["dataset_id"], [])
-            if copy["present"] and copy["repository_kind"] != "personal"
-        ]
+        held = copies.get(row["dataset_id"], [])
+        online = [copy for copy in held if copy["present"] and copy["repository_kind"] != "personal"]
         if not online:
             continue
+        shown = RESOURCES["datasets"].to_record(row, base_url)
         records.append(
-            {
+            {name: shown[name] for name in OF_DATASET}
+            | {
                 "id": row["dataset_id"],
-                "name": row["dataset_name"],
-                "dataset_type": row["dataset_type"],
                 "data_url": next((url for copy in online if (url := copy_url(copy))), None),
-                "url": f"{base_url}/datasets/{row['dataset_id']}",
-                "file_size": row["file_size"],
-                "hash": row["hash"],
-                "version": row["version"],
-                "collection": row["collection"],
                 "revision": revisions.get(row["revision"]) or row["revision"] or "",
                 "default_revision": str(bool(row["is_default"])),
-                "qc": row["dataset_qc"] or "NOT_SET",
                 "eid": row["eid"],
             }
         )
@@ -229,8 +224,8 @@ def insertion_details(query: Any, base_url: str) -> list[Record]:
     records = insertions(query, base_url)
     keys = [{"dataset_id": dataset_id} for record in records for dataset_id in record["datasets"]]
     held = session_datasets(MODELS["datasets"].rows() & keys, base_url)
-    shown = ("id", "name", "dataset_type", "data_url", "url", "file_size", "hash", "version", "collection")
-    by_id = {row["id"]: {**{name: row[name] for name in shown}, "qc": QC[row["qc"]]} for row in held}
+    shown = {*OF_DATASET, "id", "data_url"}
+    by_id = {row["id"]: {name: row[name] for name in row if name in shown} | {"qc": QC[row["qc"]]} for row in held}
     return [{**record, "datasets": [by_id[key] for key in record["datasets"] if key in by_id]} for record in records]
 
 
