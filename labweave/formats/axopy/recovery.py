@@ -117,13 +117,13 @@ def _complete_array(folder: Path, name: str, target: Path, known: Journal) -> bo
 
 def _with_progress(datasets: Iterable[Any], name: str, n_datasets: int) -> Iterator[Any]:
     """Yield datasets; when they are many, and there is a terminal, it shows how many are done."""
-    is_shown = n_datasets >= _MANY and sys.stderr is not None and sys.stderr.isatty()
+    terminal = sys.stderr if n_datasets >= _MANY and sys.stderr is not None and sys.stderr.isatty() else None
     for n_done, dataset in enumerate(datasets, 1):
         yield dataset
-        if is_shown and (n_done % 1000 == 0 or n_done == n_datasets):
+        if terminal and (n_done % 1000 == 0 or n_done == n_datasets):
             end = "\n" if n_done == n_datasets else ""
-            sys.stderr.write(f"\r{name}: {n_done:,} of {n_datasets:,} trials{end}")
-            sys.stderr.flush()
+            terminal.write(f"\r{name}: {n_done:,} of {n_datasets:,} trials{end}")
+            terminal.flush()
 
 
 def _write_table(path: Path, content: bytes) -> bool:
