@@ -16,7 +16,7 @@ def _any_of(model: str, path: str) -> Filter:
 
     def fits(query: Any, value: Any) -> Any:
         if isinstance(value, (list, tuple, set)):
-            return query & [restrict(model, query, path, one).proj() for one in value] if value else query
+            return query & [restrict(model, query, path, item).proj() for item in value] if value else query
         return restrict(model, query, path, value)
 
     return fits
@@ -26,8 +26,8 @@ def _all_of(model: str, path: str) -> Filter:
     """Return a filter by several values, every one of which must be there."""
 
     def fits(query: Any, value: Any) -> Any:
-        for one in as_list(value):
-            query = restrict(model, query, path, one)
+        for item in as_list(value):
+            query = restrict(model, query, path, item)
         return query
 
     return fits
@@ -40,8 +40,8 @@ def _json_pairs(model: str, path: str) -> Filter:
         parts = as_list(value)
         if not parts or len(parts) % 2:
             raise ValueError(f"{path}={value!r}: names and values must alternate, for example task,PASS.")
-        for name, one in zip(parts[::2], parts[1::2], strict=True):
-            query = restrict(model, query, f"{path}__{name}", one)
+        for name, item in zip(parts[::2], parts[1::2], strict=True):
+            query = restrict(model, query, f"{path}__{name}", item)
         return query
 
     return fits
@@ -108,8 +108,8 @@ def by_dataset(model: str) -> Callable[[Any, Mapping[str, Any]], Any]:
         wanted = [rows & {"dataset_name": name} for name in names]
         types = as_list(asked["dataset_types"]) if asked.get("dataset_types") else []
         wanted += [MODELS["datasets"].rows() & {"dataset_type": name} for name in types]
-        for one in wanted or [rows] * ("dataset_qc_lte" in asked):
-            query = query & one.proj("eid") if model == "sessions" else query & _probes_of(query, one)
+        for item in wanted or [rows] * ("dataset_qc_lte" in asked):
+            query = query & item.proj("eid") if model == "sessions" else query & _probes_of(query, item)
         return query
 
     return fits
@@ -121,7 +121,7 @@ def _probes_of(query: Any, datasets: Any) -> list[dict[str, Any]]:
     held: dict[str, set[str]] = {}
     for row in (datasets & query.proj()).proj("eid", "collection").to_dicts():
         held.setdefault(row["eid"], set()).add(row["collection"])
-    return [one for one in probes if any(one["probe_name"] in name for name in held.get(one["eid"], ()))]
+    return [probe for probe in probes if any(probe["probe_name"] in name for name in held.get(probe["eid"], ()))]
 
 
 def _declared(endpoint: str) -> dict[str, Filter]:

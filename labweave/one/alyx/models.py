@@ -183,7 +183,7 @@ def literal(text: Any) -> Any:
         try:
             return ast.literal_eval(text)
         except (ValueError, SyntaxError):  # [a,b]
-            return [one.strip() for one in text[1:-1].split(",")]
+            return [item.strip() for item in text[1:-1].split(",")]
     return text
 
 
@@ -283,17 +283,17 @@ def _by_column(query: Any, column: Column, lookup: str, value: Any) -> Any:
         return query & {attribute: _as_bool(value)}
     if column.kind in ("number", "time", "date") and lookup in ("exact", "in", *COMPARISONS):
         convert = {"number": _number, "time": _time, "date": _date}[column.kind]
-        values = [convert(one) for one in as_list(value)] if lookup == "in" else [convert(value)]
+        values = [convert(item) for item in as_list(value)] if lookup == "in" else [convert(value)]
         operator = COMPARISONS.get(lookup, "=")
-        return query & [f"{attribute} {operator} {one}" for one in values]
+        return query & [f"{attribute} {operator} {item}" for item in values]
     if lookup in ("exact", "in"):
         clean = str.lower if column.kind == "uuid" else str
-        return query & [{attribute: clean(str(one))} for one in (as_list(value) if lookup == "in" else [value])]
+        return query & [{attribute: clean(str(item))} for item in (as_list(value) if lookup == "in" else [value])]
     fits, text = TEXT_LOOKUPS[lookup], str(value)
     if lookup == "regex":
         re.compile(text)  # so that what is none is told also where nothing is compared with it
     held = [row[attribute] for row in (dj.U(attribute) & query).to_dicts()]
-    return query & [{attribute: one} for one in held if one is not None and fits(str(one), text)]
+    return query & [{attribute: item} for item in held if item is not None and fits(str(item), text)]
 
 
 ORDER: dict[str, Callable[[Any, Any], bool]] = {
@@ -312,7 +312,7 @@ TEXT_LOOKUPS: dict[str, Callable[[str, str], bool]] = {
 def qc_fits(lookup: str, value: Any) -> list[str]:
     """Return the outcomes of quality control that fit; a value is a name or a number."""
     if lookup == "in":
-        return [name for one in as_list(value) for name in qc_fits("exact", one)]
+        return [name for item in as_list(value) for name in qc_fits("exact", item)]
     name = str(value).upper()
     number = QC[name] if name in QC else int(value) if str(value).isdecimal() else None
     if number is None or (lookup == "exact" and number not in QC.values()):
@@ -337,9 +337,11 @@ def _by_json(query: Any, column: Column, tail: list[str], value: Any) -> Any:
     held = (query & f"{column.attribute} is not null").proj(column.attribute).to_dicts()
     found = {json.dumps(_key(query, row)): value_at(row[column.attribute], keys) for row in held}
     if lookup == "isnull":
-        there = [json.loads(key) for key, one in found.items() if one is not None]
+        there = [json.loads(key) for key, item in found.items() if item is not None]
         return query - (query & there).proj() if _as_bool(value) else query & there
-    return query & [json.loads(key) for key, one in found.items() if one is not None and json_fits(lookup, one, value)]
+    return query & [
+        json.loads(key) for key, item in found.items() if item is not None and json_fits(lookup, item, value)
+    ]
 
 
 def _key(query: Any, row: dict[str, Any]) -> dict[str, Any]:
@@ -362,7 +364,7 @@ def json_fits(lookup: str, held: Any, value: Any) -> bool:
     """Say whether a value in JSON fits a filter."""
     if lookup in ("exact", "in"):
         values = as_list(value) if lookup == "in" else [value]
-        return any(held == one or (type(held) is not type(one) and str(held) == str(one)) for one in values)
+        return any(held == item or (type(held) is not type(item) and str(held) == str(item)) for item in values)
     if lookup in COMPARISONS and isinstance(held, (int, float)) and not isinstance(held, bool):
         return ORDER[lookup](held, float(value))
     text = held if isinstance(held, str) else json.dumps(held, ensure_ascii=False)
