@@ -49,15 +49,10 @@ class Cell:
         return [index for index, recording in enumerate(self.recordings) if recording.protocol_name == protocol_name]
 
     def read_recordings(self, protocol_data, protocol_name, recording_reader=None, efel_settings=None) -> None:
-        """Read files of one protocol and add their recordings.
+        """Read files of one protocol, and add their recordings.
 
-        Parameters
-        ----------
-        protocol_data : list of dict
-            A ``file_metadata`` each.
-        protocol_name : str
-        recording_reader, efel_settings
-            As in `labweave.ephys.extract.read_recordings`.
+        ``protocol_data`` is a list of ``file_metadata``; the other arguments are those of
+        `labweave.ephys.extract.read_recordings`.
         """
         for file_metadata in protocol_data:
             self.recordings += read_recordings_of_file(protocol_name, file_metadata, recording_reader, efel_settings)
@@ -82,17 +77,9 @@ class Cell:
         return plot_cell_recordings(self, output_dir)
 
     def extract_efeatures(self, protocol_name, efeatures, efeature_names=None, efel_settings=None) -> None:
-        """Compute features of all recordings of one protocol.
+        """Compute features (eFEL's names) of all recordings of one protocol, see `compute_efeatures`.
 
-        Parameters
-        ----------
-        protocol_name : str
-        efeatures : list of str
-            eFEL's names.
-        efeature_names : list of str, optional
-            Names of the values, default: eFEL's.
-        efel_settings : dict, optional
-            Complete settings, see `compute_efeatures`.
+        ``efeature_names`` are the names of the values, by default eFEL's.
         """
         for recording in self.get_recordings_by_protocol_name(protocol_name):
             set_efeatures(recording, zip(efeatures, efeature_names or efeatures, strict=True), efel_settings)

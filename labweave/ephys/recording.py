@@ -28,22 +28,20 @@ class Recording:
     sweep : dict
         From a reader: voltage, current, dt and units, see `labweave.formats.recordings`.
     efel_settings : dict, optional
-        Of the spike detection.
+        eFEL's settings for finding spikes.
 
     Attributes
     ----------
     t, voltage, current : ndarray, shape (n_samples,)
         ms (float64), mV and nA (precision of the file).
     dt, ton, toff, tend, amp, hypamp : float
-        ms and nA; amplitudes relative to the holding current ``hypamp``. Families add tmid, amp2, ...
+        ms and nA. Amplitudes are above the holding current ``hypamp``. Some families add tmid, amp2, ...
     timing : str
-        Where the stimulus times come from: "given", "detected" or "not detected".
+        How the stimulus times are known: "given", "detected" or "not detected".
     amp_rel, hypamp_rel : float or None
         % of rheobase, after `compute_relative_amp`.
-    efeatures : dict of str to float
-        Values by name, see `labweave.ephys.extract`; nan where eFEL has none.
-    efeature_values : dict
-        The same by `value_key`, the feature and its complete settings.
+    efeatures, efeature_values : dict
+        Values of features by name, and by `value_key` (feature and complete settings); nan where eFEL has none.
     files, id, name, repetition, config_data, reader_data, protocol_name, ecode
         Where the sweep comes from, what was known beforehand, and its stimulus family.
 
@@ -144,7 +142,7 @@ class Recording:
         return self.ecode.export
 
     def get_params(self) -> dict:
-        """The stimulus: ms, nA, % of rheobase (None before `compute_relative_amp`)."""
+        """Return the stimulus in ms, nA and % of rheobase (None before `compute_relative_amp`)."""
         return {key: getattr(self, key) for key in self.ecode.export}
 
     def generate(self) -> tuple[np.ndarray, np.ndarray]:
@@ -159,23 +157,16 @@ class Recording:
 
 
 def read_recordings_of_file(protocol_name, file_metadata, reader=None, efel_settings=None) -> list[Recording]:
-    """Read all sweeps of one file as recordings.
+    """Read all sweeps of one file as recordings; none if the file has no sweep of this protocol.
 
     Parameters
     ----------
     protocol_name : str
-        Protocol of the recordings, and of the sweeps to pick unless the metadata has ``protocol_name``.
-    file_metadata : dict
-        As in `Recording`; not changed.
+        Protocol of the recordings. It also picks the sweeps, unless the metadata has another ``protocol_name``.
+    file_metadata, efel_settings
+        As in `Recording`.
     reader : str or callable, optional
         As in `labweave.formats.recordings.read_file`.
-    efel_settings : dict, optional
-        Of the spike detection.
-
-    Returns
-    -------
-    list of Recording
-        Empty if the file has no sweep of this protocol.
 
     Examples
     --------
@@ -201,7 +192,7 @@ _NEEDED = {
 
 
 def _known(key, metadata, sweep, name):
-    """What the metadata says, else the reader; ReadError if neither."""
+    """Return what the metadata says, else the reader; ReadError if neither does."""
     value = metadata.get(key)
     value = sweep.get(key) if value is None else value
     if value is None:
@@ -211,14 +202,14 @@ def _known(key, metadata, sweep, name):
 
 @lru_cache(maxsize=4)
 def _time_axis(n_samples: int, dt: float, factor: float) -> np.ndarray:
-    """Times of the samples in ms; sweeps of equal length share them."""
+    """Times of the samples in ms. Sweeps of equal length share them, which saves memory."""
     t = np.arange(n_samples) * dt * factor
     t.flags.writeable = False
     return t
 
 
 def _scaled(values, factor: float) -> np.ndarray:
-    """Samples in standard units, as float32 if they are, else as float64."""
+    """Samples in standard units; float32 stays float32, everything else becomes float64."""
     samples = np.asarray(values)
     samples = samples if samples.dtype == np.float32 else samples.astype(np.float64, copy=False)
     return samples if factor == 1.0 else samples * factor

@@ -1,7 +1,7 @@
 """Rheobase of a cell: the smallest current that makes it fire, from amplitudes and spike counts.
 
-Four strategies, each a function of amplitudes (rising) and spike counts that gives a current in nA, or None,
-and the reason. `find_rheobase` chooses the recordings that count, calls one and warns.
+There are four strategies. Each is a function of amplitudes (rising) and spike counts that returns a current in nA, or
+None, and the reason. `find_rheobase` chooses the recordings that count, calls one strategy, and warns.
 """
 
 from __future__ import annotations
@@ -36,21 +36,11 @@ class UnknownSetting(ConfigError, TypeError):
 
 @dataclass(frozen=True)
 class RheobaseResult:
-    """A rheobase and how it was found.
+    """A rheobase, and how it was found."""
 
-    Parameters
-    ----------
-    rheobase : float or None
-        nA, None when no recording qualifies.
-    n_recordings : int
-        Recordings looked at.
-    reason : str
-        One sentence for a person.
-    """
-
-    rheobase: float | None
-    n_recordings: int
-    reason: str
+    rheobase: float | None  # nA; None when no recording qualifies
+    n_recordings: int  # that were looked at
+    reason: str  # for a person
 
 
 def absolute(amp_na: np.ndarray, n_spikes: np.ndarray, spike_threshold: int = 1) -> Found:
@@ -67,8 +57,8 @@ def flush(
 ) -> Found:
     """Lowest amplitude with spikes whose next ``flush_length`` recordings all have spikes too.
 
-    The search ends without a result at a recording with more than ``upper_bound_spikecount`` spikes:
-    the threshold was passed between two steps. A spurious spike at a low current is skipped.
+    A spurious spike at a low current is skipped. A recording with more than ``upper_bound_spikecount`` spikes ends the
+    search without a result: the threshold was passed between two steps.
     """
     for index, amplitude in enumerate(amp_na):
         if upper_bound_spikecount is not None and n_spikes[index] > upper_bound_spikecount:
@@ -117,7 +107,7 @@ def interpolation(amp_na: np.ndarray, n_spikes: np.ndarray) -> Found:
 def _majority_of_bluepyefe(
     amp_na: np.ndarray, n_spikes: np.ndarray, min_step: float = 0.01, majority: float = 0.5
 ) -> Found:
-    """One bin too high and blind to the last bin; as all candidates spike, the first bin always qualifies."""
+    """As BluePyEfe: a bin too high, and blind to the last bin. All its candidates spike, so the first bin qualifies."""
     edges = np.arange(amp_na[0], amp_na[-1], min_step) if len(amp_na) else ()
     if len(edges) < 2:
         return None, f"the amplitudes of spiking recordings span no more than one bin of {min_step:g} nA"
@@ -140,7 +130,7 @@ def find_rheobase(
     settings: Mapping[str, Any] | None = None,
     compat: str | None = None,
 ) -> RheobaseResult:
-    """Rheobase of one cell from its recordings, in any order.
+    """Find the rheobase of one cell from its recordings, in any order.
 
     Parameters
     ----------
@@ -160,28 +150,23 @@ def find_rheobase(
     compat : {None, "bluepyefe"}
         "bluepyefe": as BluePyEfe 2.3.63 with eFEL 5.4 or later.
 
-    Returns
-    -------
-    RheobaseResult
-
     Raises
     ------
     ConfigError
         Unknown strategy or compat, or a setting outside its range.
     UnknownSetting
-        A setting the strategy does not have (also a TypeError).
+        A setting that the strategy does not have (also a TypeError).
     ValueError
         Arrays of different length.
 
     Notes
     -----
-    Only positive amplitudes count: rebound and spontaneous spikes are no rheobase. Recordings without
-    amplitude or count (nan) are left out. No rheobase is None with a `RheobaseWarning`.
+    Only positive amplitudes count, since rebound and spontaneous spikes are no rheobase. Recordings without amplitude
+    or count (nan) are left out. Where no rheobase is found it is None, with a `RheobaseWarning`.
 
-    In BluePyEfe silent recordings are lost, so that flush sees no gap and interpolation finds nothing; the answer
-    of majority is one bin too high and its last bin is not looked at; recordings with spikes at negative
-    currents are candidates, and a rheobase of 0 nA is none. ``compat`` does the same, except that majority
-    without any spike is None instead of an error.
+    BluePyEfe loses silent recordings, so its flush sees no gap and its interpolation finds nothing. Its majority
+    answers one bin too high and never looks at the last bin. It accepts spikes at negative currents, and takes a
+    rheobase of 0 nA as none. ``compat`` does the same, except that majority without any spike is None, not an error.
 
     Examples
     --------

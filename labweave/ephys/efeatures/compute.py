@@ -24,12 +24,12 @@ def validate_efeatures(names, settings=None) -> None:
     names : iterable of str
         eFEL's names.
     settings : dict, optional
-        eFEL settings; names eFEL does not know are accepted, as eFEL does.
+        eFEL's settings. Names that eFEL does not know are accepted, as by eFEL.
 
     Raises
     ------
     UnknownFeature
-        A name eFEL does not have; the message lists close ones (also a ValueError).
+        eFEL has no such feature; the message lists close names (also a ValueError).
     ValueError
         A setting of the wrong type, or a window that ends before it starts.
     """
@@ -54,7 +54,7 @@ def validate_efeatures(names, settings=None) -> None:
 
 
 def compute_efeatures(recording, efeatures, efel_settings=None) -> dict[str, np.ndarray | None]:
-    """All values of features of one recording, each computed once.
+    """Compute features of one recording, each with all its values.
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ def compute_efeatures(recording, efeatures, efel_settings=None) -> dict[str, np.
     efeatures : list of str
         eFEL's names.
     efel_settings : dict, optional
-        Complete settings (global ones and those of the target). They replace eFEL's defaults, not
-        `DEFAULT_EFEL_SETTINGS`: without ``Threshold`` the automatic threshold of the recording is used,
-        without ``interp_step`` eFEL's 0.1 ms. ``stim_start`` and ``stim_end`` (ms) replace ton and toff.
+        Complete settings. `DEFAULT_EFEL_SETTINGS` are not added: without ``Threshold`` the recording's automatic
+        threshold is used, without ``interp_step`` eFEL's 0.1 ms. ``stim_start`` and ``stim_end`` (ms) replace ton
+        and toff.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def compute_efeatures(recording, efeatures, efel_settings=None) -> dict[str, np.
     Raises
     ------
     UnknownFeature, ValueError
-        As in `validate_efeatures`, and when a window replaced on one side only ends before it starts.
+        As in `validate_efeatures`, and for a stimulus that ends before it starts.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def compute_efeatures(recording, efeatures, efel_settings=None) -> dict[str, np.
 
 
 def efeature_mean(values) -> float:
-    """One number for a feature of a recording: the mean, nan for nothing, nan or infinite.
+    """Return one number for a feature of a recording: the mean, nan where there is none or it is infinite.
 
     Examples
     --------
@@ -128,7 +128,7 @@ def efeature_mean(values) -> float:
 
 
 def _pulses(recording, start, stop, settings) -> tuple[list[float], list[float]]:
-    """Start and end (ms) of each pulse: from the settings, the detected pulses, or the one window."""
+    """Return start and end (ms) of each pulse: from the settings, else as detected, else the stimulus itself."""
     starts, stops = settings.pop("multi_stim_start", None), settings.pop("multi_stim_end", None)
     if starts is not None and stops is not None:
         return [float(value) for value in starts], [float(value) for value in stops]

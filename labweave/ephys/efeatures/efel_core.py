@@ -1,12 +1,11 @@
-"""eFEL's features of one recording, each computed once.
+"""eFEL's own features of one recording, interpolated once.
 
-eFEL's core runs the whole chain behind a feature whenever it is asked for one, the interpolation and the
-search for peaks included. Here the core gets samples that are interpolated already, a dependency file
-without chains, and each feature after those it needs; the numbers are the same to the last digit. With ten of the
-features that arrays don't have, a whole extraction takes half the time of one that calls eFEL plainly (1.5 instead of
-2.9 s of CPU for 24 sweeps).
-Core and settings are global to the process: one thread at a time, and eFEL's own file is put back after
-the last `efel_session`.
+eFEL's core runs the whole chain behind a feature whenever it is asked for one, interpolation included. Here the core
+gets samples that are interpolated already, and a dependency file whose chains lack the interpolation; the numbers are
+the same to the last digit. With ten of the features that arrays don't have, a whole extraction takes half the time of
+one that calls eFEL plainly.
+The core is global to the process: one thread at a time uses it, and eFEL's own file is put back after the last
+`efel_session`.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ _is_ready = False
 
 @contextlib.contextmanager
 def efel_session():
-    """Keep eFEL's core ready between calls, worth 10 ms for each; nested ones are one.
+    """Keep eFEL's core ready between calls, which saves 10 ms for each call; sessions may be nested.
 
-    Other code must not use eFEL in this process meanwhile.
+    No other code may use eFEL in this process meanwhile.
     """
     global _depth
     with _LOCK:
@@ -47,7 +46,7 @@ def efel_session():
 
 
 def _make_ready() -> None:
-    """Give eFEL's core the dependency file without chains, once in a session."""
+    """Give eFEL's core the dependency file without interpolation, once in a session."""
     global _is_ready
     if not _is_ready:
         from efel import cppcore
@@ -70,36 +69,11 @@ def _put_back() -> None:
 
 
 def call_efel(grid: Grid, voltage, current, efeatures, settings, lists) -> dict[str, np.ndarray | None]:
-    """Values of features of one trace.
+    """Compute features of one trace by eFEL: a float64 array for each, None where eFEL has no value.
 
-    Parameters
-    ----------
-    grid : Grid
-        Of the ``interp_step`` of the settings.
-    voltage : ndarray, shape (n_points,)
-        mV, on the grid.
-    current : ndarray, shape (n_samples,)
-        nA, as recorded.
-    efeatures : list of str
-        eFEL's names.
-    settings : dict
-        On top of eFEL's defaults. Unknown names are handed over.
-    lists : dict of str to list of float
-        What eFEL looks for in a trace besides: stim_start and stim_end, of one ms each, and others.
-
-    Returns
-    -------
-    dict
-        float64 array per feature, None where eFEL has no value.
-
-    Raises
-    ------
-    ValueError
-        A setting has the wrong type.
-
-    Notes
-    -----
-    eFEL writes ``log/fllog.txt`` when the working directory has a folder ``log``.
+    ``voltage`` is on the grid, ``current`` as recorded. ``settings`` go on top of eFEL's defaults, unknown ones too;
+    ValueError for one of the wrong type. ``lists`` has what eFEL looks for in a trace: stim_start and stim_end ([ms])
+    and others. eFEL writes ``log/fllog.txt`` when the working directory has a folder ``log``.
     """
     import efel
     from efel import cppcore, pyfeatures
@@ -121,7 +95,7 @@ def call_efel(grid: Grid, voltage, current, efeatures, settings, lists) -> dict[
 
 
 def known_efeatures() -> frozenset[str]:
-    """Names of all features."""
+    """Return the names of all of eFEL's features."""
     from efel import pyfeatures
 
     in_core = (chain.partition("#")[0].rpartition(":")[2] for chain in _dependencies())
@@ -129,7 +103,7 @@ def known_efeatures() -> frozenset[str]:
 
 
 def _hand_over(settings: dict, lists: dict) -> None:
-    """Give settings and samples to the core."""
+    """Give settings and samples to the core, which has a call for each type."""
     from efel import cppcore
 
     for name, value in settings.items():

@@ -14,24 +14,12 @@ _GRIDS: deque[Grid] = deque(maxlen=4)
 
 @dataclass(frozen=True)
 class Grid:
-    """Where eFEL's grid lies among the samples.
+    """Where eFEL's grid lies among the samples. Times are in ms, float64."""
 
-    Parameters
-    ----------
-    samples : ndarray of float64, shape (n_samples,)
-        Times of the samples, in ms.
-    step : float
-        Interval of the grid, in ms.
-    t : ndarray of float64, shape (n_points,)
-        Times of the grid, in ms.
-    left : ndarray of int, shape (n_points,)
-        The sample before each point; the last sample for a point behind the end.
-    """
-
-    samples: np.ndarray
-    step: float
-    t: np.ndarray
-    left: np.ndarray
+    samples: np.ndarray  # times of the samples, shape (n_samples,)
+    step: float  # interval of the grid
+    t: np.ndarray  # times of the grid, shape (n_points,)
+    left: np.ndarray  # index of the sample before each point; that of the last sample behind the end
 
     @cached_property
     def beyond(self) -> np.ndarray:
@@ -63,19 +51,9 @@ class Grid:
 
 
 def efel_grid(t, step: float) -> Grid:
-    """Grid of eFEL for samples at given times.
+    """Return eFEL's grid for samples at some times (rising, in ms) and its ``interp_step`` (ms).
 
-    Parameters
-    ----------
-    t : ndarray of float64, shape (n_samples,)
-        Increasing, in ms, at least 3.
-    step : float
-        eFEL's ``interp_step``, in ms.
-
-    Raises
-    ------
-    ValueError
-        Fewer samples, or a step that is not positive.
+    ValueError for fewer than 3 samples, or a step that is not positive.
     """
     if len(t) < 3 or not step > 0:
         raise ValueError(f"interpolation needs 3 samples or more and a positive interp_step, not {len(t)} and {step}")

@@ -10,18 +10,10 @@ EFEL_INTERP_STEP = 0.1  # ms, eFEL's own default
 
 
 def auto_threshold(voltage_mv, ton: int, toff: int) -> float:
-    """Spike threshold from the voltage: 20 mV above the higher of base and plateau.
+    """Return a spike threshold in mV: 20 above the higher of base and plateau, at most 50.
 
-    Parameters
-    ----------
-    voltage_mv : ndarray, shape (n_samples,)
-    ton, toff : int
-        First sample of the stimulus, and the one behind its last.
-
-    Returns
-    -------
-    float
-        mV, at most 50 and at least 20 above the base. With ton at sample 0 the plateau is also the base.
+    ``ton`` is the first sample of the stimulus, ``toff`` the one behind its last. With ton at sample 0 the plateau is
+    also the base.
     """
     # in the precision of the samples, as in BluePyEfe, for the same last digits
     precision = np.asarray(voltage_mv).dtype.type
@@ -31,18 +23,10 @@ def auto_threshold(voltage_mv, ton: int, toff: int) -> float:
 
 
 def peak_indices(voltage_mv, threshold_mv: float) -> np.ndarray:
-    """Highest point of each excursion above a threshold.
+    """Return the index of the highest point of each excursion above a threshold.
 
-    Parameters
-    ----------
-    voltage_mv : ndarray, shape (n_samples,)
-    threshold_mv : float
-
-    Returns
-    -------
-    ndarray of int, shape (n_peaks,)
-        An excursion starts with a sample above the threshold behind one below it, and ends with the next
-        sample below behind one above; one that is not complete at an end of the trace does not count.
+    An excursion goes from a sample above the threshold that follows one below it, to the next sample below that follows
+    one above. One that the trace's start or end cuts does not count.
     """
     above, below = voltage_mv > threshold_mv, voltage_mv < threshold_mv
     ups = np.flatnonzero(above[1:] & below[:-1]) + 1
@@ -55,18 +39,18 @@ def peak_indices(voltage_mv, threshold_mv: float) -> np.ndarray:
 
 
 def spike_times(t_ms, voltage_mv, ton_ms, toff_ms, threshold_mv=None, efel_settings=None) -> np.ndarray:
-    """Times of the spikes of one sweep.
+    """Find the times of the spikes of one sweep.
 
     Parameters
     ----------
     t_ms, voltage_mv : ndarray, shape (n_samples,)
     ton_ms, toff_ms : float
-        The stimulus; only spikes inside count unless ``strict_stiminterval`` is False. ``stim_start`` and
-        ``stim_end`` of the settings do not count here, as in BluePyEfe.
+        The stimulus. Only spikes inside count, unless ``strict_stiminterval`` is False. The settings' ``stim_start``
+        and ``stim_end`` are not used here, as in BluePyEfe.
     threshold_mv : float, optional
-        Used when the settings have no ``Threshold``; default: `auto_threshold` of the sweep.
+        For settings without ``Threshold``; by default the `auto_threshold` of the sweep.
     efel_settings : dict, optional
-        Settings of eFEL; of these ``Threshold``, ``interp_step`` (0.1) and ``strict_stiminterval`` (True) matter.
+        eFEL's settings, of which ``Threshold``, ``interp_step`` (0.1) and ``strict_stiminterval`` (True) matter.
 
     Returns
     -------
@@ -96,7 +80,7 @@ def spike_times(t_ms, voltage_mv, ton_ms, toff_ms, threshold_mv=None, efel_setti
 
 
 def interp_step(efel_settings) -> float:
-    """Interval of eFEL's grid in ms."""
+    """Return the interval of eFEL's grid in ms."""
     return float(efel_settings.get("interp_step", EFEL_INTERP_STEP))
 
 

@@ -23,29 +23,16 @@ BLUEPYEFE = "bluepyefe"
 class Sweep:
     """One sweep in standard units, and what is known of its stimulus beforehand.
 
-    Parameters
-    ----------
-    t : ndarray of float64, shape (n_samples,)
-        ms from the start of the sweep.
-    current : ndarray of float, shape (n_samples,)
-        nA, in the precision of the file.
-    metadata : dict
-        Timings in ms, amplitudes in the current unit of the sweep; ``compat`` "bluepyefe" asks for the
-        detection of BluePyEfe 2.3, right or wrong.
-    reader_data : dict
-        Top level of a reader's dict: timings as sample indices, amplitudes as above.
-    current_factor : float
-        From the current unit to nA.
-    name : str
-        For messages.
+    ``metadata`` has timings in ms and amplitudes in the current unit of the sweep; its ``compat`` "bluepyefe" asks for
+    the detection of BluePyEfe 2.3, right or wrong. ``reader_data`` is a reader's dict; its timings are sample indices.
     """
 
-    t: np.ndarray
-    current: np.ndarray
+    t: np.ndarray  # ms from the start of the sweep, float64, shape (n_samples,)
+    current: np.ndarray  # nA, in the precision of the file
     metadata: dict = field(default_factory=dict)
     reader_data: dict = field(default_factory=dict)
-    current_factor: float = 1.0
-    name: str = ""
+    current_factor: float = 1.0  # from the current unit to nA
+    name: str = ""  # for messages
 
     def __post_init__(self):
         if self.metadata.get("compat") not in (None, BLUEPYEFE):
@@ -99,22 +86,19 @@ class Sweep:
         return median(median_filter(self.samples[:n_samples], WINDOW))
 
     def given(self, key):
-        """Value in the metadata, else from the reader, else None."""
+        """Return the value in the metadata, else the reader's, else None."""
         value = self.metadata.get(key)
         return self.reader_data.get(key) if value is None else value
 
     def given_amplitude(self, key) -> float | None:
-        """A given amplitude in nA, or None."""
+        """Return a given amplitude in nA, or None."""
         value = self.given(key)
         return None if value is None else float(value) * self.current_factor
 
     def given_index(self, key) -> int | None:
-        """A given timing as sample index, or None; toff at or behind the end becomes the last sample.
+        """Return a given timing as sample index, or None.
 
-        Raises
-        ------
-        StimulusError
-            The timing is negative, or behind the end and not ``toff``.
+        A ``toff`` at or behind the end becomes the last sample; other timings outside the sweep are a StimulusError.
         """
         value = self.metadata.get(key)
         if value is not None:
@@ -153,7 +137,7 @@ def median(values) -> float:
 
 
 def check_order(sweep: Sweep, indices: dict[str, int]) -> None:
-    """StimulusError unless the timings increase in the order of the dict."""
+    """Refuse timings that don't increase in the order of the dict: StimulusError."""
     keys = list(indices)
     for earlier, later in pairwise(keys):
         if indices[later] <= indices[earlier]:
@@ -164,7 +148,7 @@ def check_order(sweep: Sweep, indices: dict[str, int]) -> None:
 
 
 def check_ton(sweep: Sweep, ton: int | None) -> None:
-    """StimulusError when a stimulus starts with the sweep and nobody gave the holding current."""
+    """Refuse a stimulus that starts with the sweep when nobody gave the holding current: StimulusError."""
     if ton == 0 and sweep.given("hypamp") is None:
         raise StimulusError(
             f"{sweep.name}: ton is 0, so no sample shows the holding current. "
@@ -173,5 +157,5 @@ def check_ton(sweep: Sweep, ton: int | None) -> None:
 
 
 def outside(values, ton: int, toff: int) -> np.ndarray:
-    """Samples before ton and from toff on."""
+    """Return the samples before ton and from toff on."""
     return np.concatenate([values[:ton], values[toff:]])

@@ -1,7 +1,7 @@
 """Common features of a recording by arrays: eFEL's values to the last digit, without its lists and copies.
 
-A feature belongs here when its value is the same as eFEL's for every trace; where eFEL's own value depends on
-what lies behind its vectors in memory, nothing is answered. Three modules have the features, one has what
+A feature belongs here when its value equals eFEL's for every trace. Where eFEL reads what lies behind its vectors in
+memory, there is no answer. The features are in `spike_times`, `spike_shape` and `subthreshold`; `trace` has what
 they share.
 """
 
@@ -24,31 +24,11 @@ _SETTINGS_WITHOUT_DEFAULT = {"stimulus_current", "offset", "decay_start_after_st
 def array_efeatures(
     grid: Grid, voltage, efeatures, settings, start: float, stop: float
 ) -> dict[str, np.ndarray | None]:
-    """Values of the features that arrays can give; the others are eFEL's.
+    """Compute the features that arrays can give: a float64 array for each, None where eFEL has no value.
 
-    Parameters
-    ----------
-    grid : Grid
-        Of the ``interp_step`` of the settings.
-    voltage : ndarray, shape (n_points,)
-        mV, on the grid.
-    efeatures : list of str
-        eFEL's names.
-    settings : dict
-        On top of eFEL's defaults. One that eFEL does not have may stand for a feature's value there: with such
-        a one nothing is answered.
-    start, stop : float
-        The stimulus, in ms.
-
-    Returns
-    -------
-    dict
-        float64 array per feature, None where eFEL has no value. Features not answered are missing.
-
-    Raises
-    ------
-    ValueError
-        A setting has the wrong type.
+    The others are missing in the answer. ``voltage`` is on the grid, the stimulus from ``start`` to ``stop`` (ms).
+    ``settings`` go on top of eFEL's defaults; ValueError for one of the wrong type. A setting that eFEL does not know
+    may take the place of a feature's value there, so with such a setting there is no answer.
     """
     import efel
 

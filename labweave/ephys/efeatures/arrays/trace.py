@@ -1,6 +1,6 @@
 """One trace on eFEL's grid, and what several features share: spikes, their begins and ends, base and plateau.
 
-An empty array says that there is no value, as in eFEL; it passes through slices and differences.
+An empty array means that there is no value, as in eFEL. It stays empty through slices and differences.
 """
 
 from __future__ import annotations
@@ -18,22 +18,11 @@ NOWHERE = np.empty(0, dtype=np.intp)
 
 
 class OnlyEfelKnows(Exception):
-    """eFEL reads outside its vectors here; the value is its own."""
+    """eFEL reads outside its vectors here, so only eFEL can give its value."""
 
 
 class Trace:
-    """Voltage of one recording and a stimulus window.
-
-    Parameters
-    ----------
-    grid : Grid
-    voltage : ndarray, shape (n_points,)
-        mV, on the grid.
-    settings : efel.Settings
-        Complete.
-    start, stop : float
-        The stimulus, in ms.
-    """
+    """Voltage (mV, on the grid) of one recording, the stimulus from ``start`` to ``stop`` (ms), and eFEL's settings."""
 
     def __init__(self, grid: Grid, voltage: np.ndarray, settings: Any, start: float, stop: float):
         self.t, self.v = grid.t, voltage
@@ -41,16 +30,16 @@ class Trace:
         self.n_points = len(voltage)
 
     def float_setting(self, name: str, default: float) -> float:
-        """Value of a setting without a default in eFEL, which sees it only when it is a float."""
+        """Return a setting that has no default in eFEL. eFEL takes it only when it is a float."""
         value = getattr(self.settings, name, default)
         return value if isinstance(value, float) else default
 
     def index(self, time: float) -> int:
-        """First point at a time (ms) or later, n_points for a time behind the end."""
+        """Return the first point at a time (ms) or later; n_points for a time behind the end."""
         return int(np.searchsorted(self.t, time))
 
     def mean(self, begin: int, end: int) -> float:
-        """Mean of points, added one after the other as eFEL does; nan for none."""
+        """Return the mean of points, added one after the other as eFEL does; nan for none."""
         return total(self.v[begin:end]) / np.float64(end - begin)
 
     @cached_property
@@ -120,7 +109,7 @@ class Trace:
 
     @cached_property
     def ahps(self) -> np.ndarray:
-        """First minimum behind each peak: a point that the next two don't fall below, else the lowest.
+        """First minimum behind each peak: a point below which the next two don't fall, else the lowest point.
 
         The last spike has none when its minimum is the last point looked at.
         """
