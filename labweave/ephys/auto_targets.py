@@ -13,7 +13,7 @@ from labweave.formats.recordings.notices import FeatureWarning
 
 @dataclass
 class AutoTarget:
-    """Efeatures wanted at the first of some protocols and amplitudes that have enough recordings.
+    """Efeatures that are wanted at the first protocols and amplitudes with enough recordings.
 
     Parameters
     ----------
@@ -24,11 +24,11 @@ class AutoTarget:
     efeatures : sequence of str
         eFEL's names.
     min_recordings_per_amplitude : int
-        Recordings, of all cells together, nearer to the amplitude than the tolerance.
+        So many recordings, of all cells together, must be nearer to the amplitude than the tolerance.
     preferred_number_protocols : int
         How many pairs of protocol and amplitude are used.
     tolerance : float
-        % of rheobase, of the choice and of the targets.
+        % of rheobase, for the choice and in the targets.
 
     Attributes
     ----------
@@ -68,13 +68,7 @@ class AutoTarget:
                 raise ConfigError(f"{name} of an automatic target is the text {getattr(self, name)!r}; give a list.")
 
     def select_ecode_and_amplitude(self, recordings: Iterable[Any]) -> None:
-        """Choose pairs of protocol and amplitude; an earlier choice is forgotten.
-
-        Parameters
-        ----------
-        recordings : iterable
-            Of all cells, each with ``protocol_name`` and ``amp_rel`` (% of rheobase; None for none).
-        """
+        """Choose pairs of protocol and amplitude from the recordings of all cells; an earlier choice is forgotten."""
         known = [(r.protocol_name, r.amp_rel) for r in recordings if r.amp_rel is not None]
         pairs = [
             (protocol, amplitude)
@@ -189,18 +183,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def auto_targets_from_presets(presets: Iterable[str]) -> list[AutoTarget]:
-    """Return new automatic targets.
-
-    Parameters
-    ----------
-    presets : iterable of str
-        Names of `PRESETS`: firing_pattern, ap_waveform, iv.
-
-    Raises
-    ------
-    ConfigError
-        A name that is not one of them.
-    """
+    """Make automatic targets from names of `PRESETS` (firing_pattern, ap_waveform, iv); ConfigError for others."""
     names = [presets] if isinstance(presets, str) else list(presets)
     if unknown := [name for name in names if name not in PRESETS]:
         raise ConfigError(f"No preset of automatic targets is called {unknown[0]!r}. Use {', '.join(PRESETS)}.")

@@ -19,49 +19,28 @@ SPIKE_MV = -20.0
 
 @dataclass(frozen=True)
 class CellModel:
-    """Parameters of one model cell.
-
-    Parameters
-    ----------
-    name : str
-    capacitance_pf : float
-    g_leak_ns, g_na_ns, g_k_ns, g_m_ns : float
-        Largest conductances: leak, sodium, delayed rectifier, M-like.
-    e_leak_mv : float
-    v_shift_mv : float
-        Where the spike threshold is, moves sodium and delayed rectifier together.
-    tau_m_ms : float
-        Slowest time constant of the M-like current.
-    """
+    """Parameters of one model cell; the conductances ``g_`` are the largest ones."""
 
     name: str = "model"
     capacitance_pf: float = 100.0
     g_leak_ns: float = 6.0
-    g_na_ns: float = 2500.0
-    g_k_ns: float = 600.0
-    g_m_ns: float = 6.0
+    g_na_ns: float = 2500.0  # sodium
+    g_k_ns: float = 600.0  # delayed rectifier
+    g_m_ns: float = 6.0  # M-like
     e_leak_mv: float = -70.0
-    v_shift_mv: float = -58.0
-    tau_m_ms: float = 600.0
+    v_shift_mv: float = -58.0  # sets the spike threshold: moves sodium and delayed rectifier together
+    tau_m_ms: float = 600.0  # slowest time constant of the M-like current
 
 
 @dataclass(frozen=True)
 class StepProtocol:
-    """Current steps of one protocol.
-
-    Parameters
-    ----------
-    name : str
-    ton_ms, toff_ms, tend_ms : float
-    amplitudes_pa : tuple of float
-        Above holding, one sweep each.
-    """
+    """Current steps of one protocol."""
 
     name: str
     ton_ms: float
     toff_ms: float
     tend_ms: float
-    amplitudes_pa: tuple[float, ...]
+    amplitudes_pa: tuple[float, ...]  # above holding, one sweep each
 
 
 PROTOCOLS = {
@@ -72,7 +51,7 @@ PROTOCOLS = {
 
 
 def example_cells(n_cells: int = 6) -> list[CellModel]:
-    """Cells that differ in size, leak and adaptation: rheobases rise from about 60 to about 250 pA."""
+    """Make cells that differ in size, leak and adaptation. Their rheobases rise from about 60 to about 250 pA."""
     steps = np.linspace(0.0, 1.0, n_cells) if n_cells > 1 else np.zeros(1)
     return [
         replace(
@@ -90,7 +69,7 @@ def example_cells(n_cells: int = 6) -> list[CellModel]:
 
 
 def simulate(cell: CellModel, current_pa, dt_ms: float = 0.05) -> np.ndarray:
-    """Membrane potential of a cell for given currents, all sweeps at once.
+    """Simulate the membrane potential of a cell for given currents, all sweeps at once.
 
     Parameters
     ----------
@@ -103,16 +82,12 @@ def simulate(cell: CellModel, current_pa, dt_ms: float = 0.05) -> np.ndarray:
     Returns
     -------
     ndarray of float64, shape (n_sweeps, n_samples)
-        mV.
+        mV, by exponential Euler for gates (tabulated) and voltage.
 
     Raises
     ------
     ValueError
         dt_ms above 0.1 or not positive, or currents of another shape.
-
-    Notes
-    -----
-    Exponential Euler for gates (tabulated) and voltage.
 
     Examples
     --------
@@ -149,7 +124,7 @@ def simulate_protocol(
     current_noise_pa: float = 1.0,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Sweeps of one protocol, as a reader of recordings would give them.
+    """Simulate the sweeps of one protocol, as a reader of recordings would give them.
 
     Parameters
     ----------
@@ -157,19 +132,18 @@ def simulate_protocol(
     protocol : StepProtocol or str
         Or a name of `PROTOCOLS`.
     amplitudes_pa : array_like, optional
-        Instead of those of the protocol.
-    holding_pa : float
-    dt_ms : float
+        They replace those of the protocol.
+    holding_pa, dt_ms : float
     voltage_noise_mv, current_noise_pa : float
-        Deviation of the white noise of the amplifier, added after the simulation.
+        Standard deviation of the amplifier's white noise, which is added after the simulation.
     seed : int
-        Of the noise.
+        Seed of the noise.
 
     Returns
     -------
     list of dict
         voltage (mV) and current (pA) as float32, dt (ms), units, protocol, and ton and toff (ms) under
-        ``metadata``. Good for `Recording` and `write_recordings`.
+        ``metadata``. `Recording` and `write_recordings` take them.
 
     Examples
     --------
@@ -210,31 +184,10 @@ def true_rheobase(
     dt_ms: float = 0.05,
     holding_pa: float = 0.0,
 ) -> float:
-    """Smallest step above holding that makes the noiseless cell fire within the step.
+    """Find the smallest step above holding that makes the noiseless cell fire: pA, at most 1 above the exact value.
 
-    Parameters
-    ----------
-    cell : CellModel
-    duration_ms : float
-        Length of the step.
-    highest_pa : float
-        Where the search ends.
-    dt_ms, holding_pa : float
-        As in the recordings it is compared with.
-
-    Returns
-    -------
-    float
-        pA, at most 1 above the exact value.
-
-    Raises
-    ------
-    ValueError
-        The cell doesn't fire at ``highest_pa``.
-
-    Notes
-    -----
-    The interval is divided into 32 at a time, all simulated together.
+    The step lasts ``duration_ms``; ValueError if not even ``highest_pa`` makes the cell fire. Each round divides the
+    interval into 32 parts and simulates them together.
     """
     protocol = StepProtocol("search", 5.0, 5.0 + duration_ms, 6.0 + duration_ms, ())
     low, high = 0.0, highest_pa
@@ -261,7 +214,7 @@ def _fires(cell, protocol, amplitudes, holding_pa, dt_ms) -> np.ndarray:
 
 
 def _rest(cell, current, steady, decay, dt_ms):
-    """Voltage and gates after settling; the gates of the slow current follow at once."""
+    """Voltage and gates after settling. The slow gate is kept at its steady state, which it would reach too late."""
     voltage = np.full(current.shape, cell.e_leak_mv)
     gates = steady[_index(voltage)]
     for _ in range(round(300.0 / dt_ms)):

@@ -34,19 +34,10 @@ def file_name(name: str) -> str:
 
 
 def decimate(t, samples, n_columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Reduce a trace to what a figure can show, the smallest and the largest sample of each column.
+    """Reduce a trace to what a figure of so many columns can show.
 
-    Parameters
-    ----------
-    t, samples : ndarray, shape (n_samples,)
-    n_columns : int
-        Width of the figure.
-
-    Returns
-    -------
-    t, samples : ndarray, shape (n_kept,)
-        Some of the samples, in their order: the first, the last, and at most two per column. A trace
-        that has not more is returned whole.
+    The first and the last sample stay, and the smallest and the largest of each column. A trace with no more than two
+    samples a column is returned whole.
     """
     if len(samples) <= 2 * n_columns:
         return t, samples

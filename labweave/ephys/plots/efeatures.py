@@ -50,21 +50,17 @@ def draw_efeature(
     Parameters
     ----------
     cells : list
-        Their recordings have ``efeatures``, values by name; what is nan or missing is left out.
+        Their recordings have ``efeatures``, values by name. What is nan or missing is left out.
     protocol_name, efeature : str
     relative : bool
-        Amplitudes in percent of rheobase instead of nA.
+        Amplitudes are in percent of rheobase instead of nA.
     targets : iterable, optional
-        Of this efeature, with amplitude and tolerance in the unit of the axis, mean, std and sample_size: drawn as
-        error bars, those without a mean left out.
+        Targets of this efeature, with mean, std, sample_size, and amplitude and tolerance in the unit of the axis. They
+        are drawn as error bars, unless they have no mean.
     unit : str, optional
-        Of the efeature; default: eFEL's, if eFEL has an efeature of this name.
+        Unit of the efeature; by default eFEL's, if eFEL has an efeature of this name.
     show_legend : bool
-        Beside the axes.
-
-    Returns
-    -------
-    Figure
+        Draw the legend, beside the axes.
     """
     n_legend_columns = math.ceil((len(cells) + 1) / 20) if show_legend else 0
     figure, axes = one_axes(width=5.6 + 1.6 * n_legend_columns)
@@ -79,19 +75,8 @@ def draw_efeature(
         labels.append(cell.name)
     bars = [bar for bar in targets if bar.sample_size and np.isfinite(bar.mean)]
     for bar in bars:
-        axes.errorbar(
-            bar.amplitude,
-            bar.mean,
-            xerr=bar.tolerance,
-            yerr=bar.std,
-            fmt="_",
-            color="black",
-            ms=9,
-            mew=1.6,
-            elinewidth=1.0,
-            capsize=3,
-            zorder=3,
-        )
+        style = {"fmt": "_", "color": "black", "ms": 9, "mew": 1.6, "elinewidth": 1.0, "capsize": 3, "zorder": 3}
+        axes.errorbar(bar.amplitude, bar.mean, xerr=bar.tolerance, yerr=bar.std, **style)
         axes.annotate(f"n={bar.sample_size}", (bar.amplitude, bar.mean), (4, 4), textcoords="offset points", size=7)
     if bars:
         handles.append(Line2D([], [], color="black", marker="+", ls="", ms=9, mew=1.2))
@@ -118,22 +103,9 @@ def draw_legend(cells: Sequence[Any]) -> Figure:
     return figure
 
 
-def plot_efeature(
-    cells: Sequence[Any],
-    protocol_name: str,
-    efeature: str,
-    path,
-    *,
-    relative: bool,
-    targets: Iterable[Any] = (),
-    unit: str | None = None,
-    show_legend: bool = True,
-) -> Path:
-    """Write `draw_efeature` to a file and return its path; the suffix says the format."""
-    figure = draw_efeature(
-        cells, protocol_name, efeature, relative=relative, targets=targets, unit=unit, show_legend=show_legend
-    )
-    return write_figures([figure], Path(path))[0]
+def plot_efeature(cells: Sequence[Any], protocol_name: str, efeature: str, path, **options) -> Path:
+    """Write `draw_efeature`, with its options, to a file and return its path; the suffix says the format."""
+    return write_figures([draw_efeature(cells, protocol_name, efeature, **options)], Path(path))[0]
 
 
 def plot_all_efeatures(
@@ -144,10 +116,8 @@ def plot_all_efeatures(
     Parameters
     ----------
     cells : list
-        See the description of the module; recordings have ``efeatures``.
-    protocols : iterable
-        Results of the grouping, each with ``name`` and ``feature_targets``: efeature_name, efel_feature_name,
-        amplitude, tolerance, mean, std, sample_size.
+        Their recordings have ``efeatures``.
+    protocols : iterable of Protocol
     output_directory : str or Path
     absolute_amplitude : bool
         Amplitudes of the targets are in nA instead of percent of rheobase.
@@ -156,12 +126,9 @@ def plot_all_efeatures(
     -------
     list of Path
         ``<protocol>_<efeature>_amp.pdf`` and ``..._amp_rel.pdf``, with several cells also
-        ``<cell>/<cell>_<protocol>_<efeature>_amp.pdf``, and ``legend.pdf``. An efeature without any value,
-        and percent without any rheobase, give no file.
-
-    Notes
-    -----
-    A target in percent is drawn on the axis in nA, and the other way round, by the mean rheobase of the cells drawn.
+        ``<cell>/<cell>_<protocol>_<efeature>_amp.pdf``, and ``legend.pdf``. An efeature without any value gives no
+        file, and without any rheobase there are none in percent. Targets are converted between nA and percent by
+        the mean rheobase of the cells drawn.
     """
     wanted: dict[tuple[str, str], list[Any]] = {}
     for protocol in protocols:

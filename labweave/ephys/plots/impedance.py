@@ -12,25 +12,20 @@ from labweave.ephys.plots.common import COLORS, SPIKE, draw_labels, file_name, f
 
 
 def impedance(recording, smoothing_hz: float = 0.5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Impedance of a cell from its response to a chirp.
+    """Compute the impedance of a cell from its response to a chirp, between ton and toff.
 
     Parameters
     ----------
     recording : Recording
-        The samples between ton and toff are used.
     smoothing_hz : float
         Deviation of the Gaussian that averages over frequencies.
 
     Returns
     -------
     frequency_hz, magnitude_mohm, smoothed_mohm : ndarray, shape (n_frequencies,)
-        Only the frequencies of the chirp: from the first one with a third of the largest amplitude of the
-        current on, those with at least a hundredth of it.
-
-    Notes
-    -----
-    The magnitude is the ratio of the Fourier transforms. The smoothed one is the ratio of the averages of cross
-    spectrum and power spectrum, which noise of the voltage doesn't bias.
+        At the chirp's frequencies: from the first with a third of the current's largest amplitude, those with at
+        least a hundredth of it. The magnitude is the ratio of the Fourier transforms. The smoothed one is the ratio
+        of the averaged cross spectrum to the averaged power spectrum, which noise in the voltage doesn't bias.
     """
     from scipy.ndimage import gaussian_filter1d
 

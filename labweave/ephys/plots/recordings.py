@@ -34,17 +34,8 @@ DASHES = (0, (5, 5))
 def draw_recordings(cell, protocol_name: str) -> Iterator[Figure]:
     """Draw every sweep of a cell under one protocol, 12 on a page, the current above the voltage.
 
-    Parameters
-    ----------
-    cell : object
-        See the description of the module.
-    protocol_name : str
-
-    Yields
-    ------
-    Figure
-        One page. Sweeps are sorted by amplitude and share the scales of all axes. Dashed: the stimulus as
-        its parameters say. Ticks above the voltage: spikes.
+    Sweeps are sorted by amplitude and share the scales of all axes. The dashed line is the stimulus as its parameters
+    say; ticks above the voltage are spikes.
 
     Examples
     --------
@@ -112,18 +103,10 @@ def draw_recordings(cell, protocol_name: str) -> Iterator[Figure]:
 
 
 def draw_firing_rates(cell) -> Figure:
-    """Draw the firing rate of a cell over the amplitude of the step, a line per protocol.
+    """Draw the firing rate of a cell over the amplitude of its steps, a line per protocol, and the rheobase.
 
-    Parameters
-    ----------
-    cell : object
-        Of its recordings, those with steps count.
-
-    Returns
-    -------
-    Figure
-        A point per sweep, lines through the means of sweeps whose amplitudes differ by less than 1 pA or 2 % of
-        the range, and the rheobase.
+    Each sweep is a point. Lines go through the means of sweeps whose amplitudes differ by less than 1 pA or 2 % of the
+    range.
 
     Examples
     --------
@@ -158,21 +141,9 @@ def draw_firing_rates(cell) -> Figure:
 
 
 def plot_cell_recordings(cell, output_directory, format: str = "pdf") -> list[Path]:
-    """Write the sweeps of a cell, a file for each protocol.
+    """Write the sweeps of a cell to ``<cell>/<cell>_<protocol>_recordings.pdf``, and return the paths.
 
-    Parameters
-    ----------
-    cell : object
-        See the description of the module.
-    output_directory : str or Path
-        The files are ``<cell>/<cell>_<protocol>_recordings.pdf`` below it; made when missing.
-    format : str
-        pdf, or png: then a file for each page.
-
-    Returns
-    -------
-    list of Path
-        What was written.
+    The format "png" gives a file for each page.
     """
     folder, stem = folder_of_cell(output_directory, cell)
     paths = []
