@@ -14,7 +14,7 @@ from typing import Any
 
 from labweave.errors import ConfigError, ReadError
 from labweave.formats.recordings.base import ListedSweep, RecordingFile
-from labweave.formats.recordings.files import file_size, need, numbered_sweeps, quantity_of
+from labweave.formats.recordings.files import file_size, need, numbered_sweeps, parsing, quantity_of
 from labweave.formats.recordings.units import to_ms
 
 _BLOCK, _SECTIONS_START, _N_SECTIONS = 512, 76, 18
@@ -76,22 +76,15 @@ class AxonFile(RecordingFile):
 
 
 def _parse(path) -> Any:
-    """The file with its header parsed; every way to fail becomes a ReadError."""
+    """The file with its header parsed."""
     try:
         from neo.rawio import AxonRawIO
     except ImportError as error:
         raise ConfigError(f"{path}: Axon files are read with neo. Run: pip install labweave[abf]") from error
-    size = file_size(path)
-    _check_sections(path, size)
-    try:
+    _check_sections(path, file_size(path))
+    with parsing(path, "Axon binary file"):
         file = AxonRawIO(str(path))
         file.parse_header()
-    except Exception as error:  # neo raises anything from struct.error to IndexError
-        raise ReadError(
-            path,
-            f"not a complete Axon binary file of {size} bytes ({type(error).__name__}: {error})",
-            "Copy it again; if it is another format, name its reader",
-        ) from error
     return file
 
 
@@ -112,7 +105,7 @@ def _samples(path, file, index):
     try:
         raw = file.get_analogsignal_chunk(block_index=0, seg_index=index, stream_index=0)
         samples = file.rescale_signal_raw_to_float(raw, dtype="float32", stream_index=0)
-    except Exception as error:  # as above
+    except Exception as error:  # neo raises anything
         raise ReadError(path, f"samples of sweep {index} are damaged ({error})", "Copy the file again") from error
     if len(samples) == 0:
         raise ReadError(path, f"sweep {index} has no samples", "Copy the file again, or leave this sweep out")

@@ -19,19 +19,9 @@ from labweave.formats.recordings.files import pick_sweeps
 
 @dataclass(frozen=True)
 class ListedSweep:
-    """What a file says of one of its sweeps, besides the samples.
+    """What a file says of one of its sweeps, besides the samples; None where it says nothing."""
 
-    Attributes
-    ----------
-    name : str or None
-        By which ``file_metadata["sweep"]`` picks it; None where a file holds one sweep.
-    protocol, cell : str or None
-        Where the file says them.
-    repetition : int or None
-        Where the file says it.
-    """
-
-    name: str | None
+    name: str | None  # by which ``file_metadata["sweep"]`` picks it; None where a file holds one sweep
     protocol: str | None = None
     cell: str | None = None
     repetition: int | None = None

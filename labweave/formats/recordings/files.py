@@ -24,8 +24,22 @@ def file_size(path) -> int:
 
 
 @contextmanager
+def parsing(path, what: str) -> Iterator[None]:
+    """Make whatever a parser fails with a ReadError; they raise anything from struct.error to IndexError."""
+    size = file_size(path)
+    try:
+        yield
+    except Exception as error:
+        raise ReadError(
+            path,
+            f"not a complete {what} of {size} bytes ({type(error).__name__}: {error})",
+            "Copy it again; if it is another format, name its reader",
+        ) from error
+
+
+@contextmanager
 def open_hdf5(path) -> Iterator[Any]:
-    """The opened HDF5 file; what h5py raises for damaged objects while it is in use becomes a ReadError."""
+    """Open an HDF5 file. Whatever h5py raises for damaged objects while the file is in use becomes a ReadError."""
     import h5py
 
     file_size(path)
@@ -36,18 +50,12 @@ def open_hdf5(path) -> Iterator[Any]:
     with file:
         try:
             yield file
-        except (
-            OSError,
-            RuntimeError,
-            KeyError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
             raise ReadError(path, f"the file is damaged ({error})", "Copy it again") from error
 
 
 def read_samples(path, dataset) -> Any:
-    """All values of an HDF5 dataset; ReadError when it claims more than its file can hold, as a damaged one may."""
+    """Read an HDF5 dataset; ReadError when it claims more than its file can hold, as a damaged one may."""
     most_bytes = 1100 * file_size(path)  # deflate packs 1032 bytes into one at best
     if dataset.nbytes > most_bytes:
         raise ReadError(
@@ -64,7 +72,7 @@ def as_list(value) -> list:
 
 
 def pick_sweeps(path, file_metadata, names) -> list[str]:
-    """The sweeps that ``sweep`` (a name or several) asks for, else all; ReadError for an unknown one."""
+    """Return the names that the metadata's ``sweep`` asks for, else all; ReadError for an unknown one."""
     wanted = [str(name) for name in as_list(file_metadata.get("sweep"))]
     known = list(names)
     if missing := [name for name in wanted if name not in known]:
@@ -78,7 +86,7 @@ def numbered_sweeps(n_sweeps: int) -> list[str]:
 
 
 def need(file_metadata, key, from_file, path, where="the file"):
-    """What the metadata says, else the file; ReadError if neither."""
+    """Return what the metadata says, else what the file says; ReadError if neither does."""
     value = file_metadata.get(key)
     value = from_file if value is None or value == "" else value
     if value is None or value == "":

@@ -14,7 +14,7 @@ import numpy as np
 
 from labweave.errors import ReadError, SourceError
 from labweave.formats.recordings.base import ListedSweep, RecordingFile
-from labweave.formats.recordings.files import file_size, need, quantity_of
+from labweave.formats.recordings.files import need, parsing, quantity_of
 
 _UNIT_IN_NOTES = re.compile(r"(?:^|[;\r\n])\s*(?:Y_?UNITS?|DATA_?UNITS?|UNITS?)\s*[:=]\s*([A-Za-zµ]+)", re.IGNORECASE)
 _X_UNIT_IN_NOTES = re.compile(r"(?:^|[;\r\n])\s*X_?UNITS?\s*[:=]\s*([A-Za-zµ]+)", re.IGNORECASE)
@@ -55,11 +55,8 @@ class IgorPair(RecordingFile):
         v_file = self.metadata.get("v_file") or self.metadata.get("filepath")
         i_file = self.metadata.get("i_file")
         if not v_file or not i_file:
-            raise ReadError(
-                v_file or i_file,
-                "an Igor recording needs two waves",
-                "Give both 'v_file' and 'i_file' in the metadata",
-            )
+            advice = "Give both 'v_file' and 'i_file' in the metadata"
+            raise ReadError(v_file or i_file, "an Igor recording needs two waves", advice)
         voltage, current = _load(v_file), _load(i_file)
         if quantity_of(voltage["unit"]) == "current" and quantity_of(current["unit"]) == "voltage":
             warnings.warn(
@@ -120,20 +117,13 @@ class IgorPair(RecordingFile):
 
 
 def _load(path) -> dict:
-    """Samples, scale and units of one wave; every way to fail becomes a ReadError."""
+    """Samples, scale and units of one wave."""
     from igor2 import binarywave
 
-    size = file_size(path)
-    try:
+    with parsing(path, "Igor binary wave"):
         loaded = binarywave.load(str(path))
         wave, header = loaded["wave"], loaded["wave"]["wave_header"]
         samples = np.asarray(wave["wData"])
-    except Exception as error:  # igor2 raises anything from ValueError to struct.error
-        raise ReadError(
-            path,
-            f"not a complete Igor binary wave of {size} bytes ({error})",
-            "Copy it again; if it is another format, name its reader",
-        ) from error
     if samples.ndim != 1 or samples.size == 0 or samples.dtype.kind not in "fiu":
         raise ReadError(
             path,

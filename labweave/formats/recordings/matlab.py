@@ -6,15 +6,13 @@ voltage of one sweep, each of two columns. The file says no units.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from labweave.errors import ReadError
 from labweave.formats.recordings.base import ListedSweep, RecordingFile
-from labweave.formats.recordings.files import file_size, need, open_hdf5, read_samples
+from labweave.formats.recordings.files import file_size, need, open_hdf5, parsing, read_samples
 
 
 class MatlabFile(RecordingFile):
@@ -48,11 +46,8 @@ class MatlabFile(RecordingFile):
             current, voltage = (_channel(path, variables, sweep.name[:-1] + channel) for channel in "12")
             dt = float(current[1, 0] - current[0, 0])
             if len(current) != len(voltage) or not dt > 0:
-                raise ReadError(
-                    path,
-                    f"{sweep.name} and its pair differ in length, or their time does not advance",
-                    "Export the file again",
-                )
+                fault = f"{sweep.name} and its pair differ in length, or their time does not advance"
+                raise ReadError(path, fault, "Export the file again")
             samples = {"voltage": voltage[:, 1].copy(), "current": current[:, 1].copy()}
             yield {**samples, "dt": dt, **units, "id": sweep.name}
 
@@ -89,7 +84,7 @@ def _variables(path) -> list[str]:
             return list(file)
     from scipy.io import whosmat
 
-    with _translated(path):
+    with parsing(path, "MATLAB file"):
         return [name for name, _, _ in whosmat(str(path))]
 
 
@@ -101,7 +96,7 @@ def _load(path, names) -> dict:
             return {name: read_samples(path, node).T for name, node in found.items() if hasattr(node, "shape")}
     from scipy.io import loadmat
 
-    with _translated(path):
+    with parsing(path, "MATLAB file"):
         return loadmat(str(path), variable_names=names)
 
 
@@ -119,16 +114,3 @@ def _is_hdf5(path) -> bool:
 
     file_size(path)
     return h5py.is_hdf5(path)
-
-
-@contextmanager
-def _translated(path) -> Iterator[None]:
-    """Make whatever scipy fails with a ReadError."""
-    try:
-        yield
-    except Exception as error:  # scipy raises anything from TypeError to zlib.error
-        raise ReadError(
-            path,
-            f"not a complete MATLAB file ({type(error).__name__}: {error})",
-            "Copy it again; if it is another format, name its reader",
-        ) from error

@@ -16,14 +16,7 @@ from labweave.errors import ReadError, SourceError
 from labweave.formats.recordings.base import RecordingFile
 from labweave.formats.recordings.files import as_list, need, open_hdf5, pick_sweeps, read_samples
 from labweave.formats.recordings.notices import EphysWarning
-from labweave.formats.recordings.nwb_layouts import (
-    TRT,
-    VU,
-    NWBSweep,
-    find_layout,
-    text,
-    vu_description,
-)
+from labweave.formats.recordings.nwb_layouts import TRT, VU, NWBSweep, find_layout, text, vu_description
 from labweave.formats.recordings.units import to_ms, to_na
 
 VU_SETTLING_S = 0.09
@@ -67,11 +60,8 @@ class NWBFile(RecordingFile):
         """Yield the file and its layout."""
         with open_hdf5(self.path) as file:
             if not ("acquisition" in file or "stimulus" in file):
-                raise ReadError(
-                    self.path,
-                    "an HDF5 file, but without acquisition and stimulus",
-                    "Name its reader if it is no NWB",
-                )
+                fault = "an HDF5 file, but without acquisition and stimulus"
+                raise ReadError(self.path, fault, "Name its reader if it is no NWB")
             yield file, find_layout(file)
 
     def list_sweeps(self, handle) -> list[NWBSweep]:
@@ -124,11 +114,8 @@ class NWBFile(RecordingFile):
             if float(self.metadata.get("toff") or 0.0) > len(voltage) * dt_s * 1e3:
                 return None
         if len(voltage) != len(current) or len(voltage) == 0:
-            raise ReadError(
-                self.path,
-                f"{sweep.name} has {len(voltage)} voltage and {len(current)} current samples",
-                "Check the file",
-            )
+            fault = f"{sweep.name} has {len(voltage)} voltage and {len(current)} current samples"
+            raise ReadError(self.path, fault, "Check the file")
         t_unit = self.metadata.get("t_unit") or "seconds"
         return {
             "voltage": voltage,
