@@ -17,12 +17,8 @@ __all__ = ["ONE", "Listable", "OneAbstract", "OneAlyx", "OneOffline", "SessionDa
 
 def __getattr__(name: str) -> Any:
     """Load the front end when it is first asked for: `labweave.one.api` does without it."""
-    if name == "SessionDataInfo":
-        from labweave.one.legacy.info import SessionDataInfo
-
-        return SessionDataInfo
     if name in __all__:
-        from labweave.one.legacy import face as legacy
+        from labweave.one.legacy import face
 
-        return getattr(legacy, name)
+        return getattr(face, name)
     raise AttributeError(f"module 'labweave.one' has no attribute {name!r}")

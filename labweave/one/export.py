@@ -27,15 +27,9 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class ExportedTables:
-    """What was written.
+    """What was written: the folder, and the rows of sessions.pqt, datasets.pqt and insertions.pqt.
 
-    Attributes
-    ----------
-    folder : Path
-    n_sessions, n_datasets, n_insertions : int
-        Rows in sessions.pqt, datasets.pqt and insertions.pqt.
-    n_undated : int
-        Sessions without a date, which have no place in ONE's folders and were left out.
+    `n_undated` sessions have no date, so they have no place in ONE's folders and were left out.
     """
 
     folder: Path

@@ -48,7 +48,7 @@ class One(Lists, Loads, Ids, Types):
 
     Attributes
     ----------
-    mode, wildcards, cache_dir, trust_pickles
+    mode, wildcards, trust_pickles
         As above; they may be set at any time.
     uuid_filenames : bool
         Downloaded files keep the dataset's UUID in their names.

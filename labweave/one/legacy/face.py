@@ -562,10 +562,7 @@ class _Front(OneAbstract):
         return target
 
     def download_raw_partial(self, url_cbin, url_ch, first_chunk=0, last_chunk=0):
-        """Download some chunks of a compressed recording and open them.
-
-        See `labweave.one.files.partial.download_raw_partial`.
-        """
+        """Download and open some chunks of a recording; see `labweave.one.files.partial.download_raw_partial`."""
         return download_raw_partial(self._core.files, url_cbin, url_ch, first_chunk, last_chunk)
 
     # words

@@ -65,18 +65,8 @@ _PROJECTS = Column(
 class SessionRow(NamedTuple):
     """One session: each attribute is a column, in the order in which details show them.
 
-    Attributes
-    ----------
-    eid, lab, subject : str
-        The lab is that of its path, which can be another than the subject's.
-    date : date or None
-    number : int or None
-    start_time : datetime or None
-    task_protocol : str
-    location : str
-        Details leave it out.
-    projects : tuple of str
-        Sorted.
+    The lab is that of its path, which can be another than the subject's. Projects are sorted. Details leave out the
+    location.
     """
 
     eid: Annotated[str, Column("s.eid")]
