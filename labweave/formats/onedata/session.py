@@ -311,7 +311,7 @@ class SessionData(ABC):
 
     def _read(self, file_name: str, mmap: bool) -> Any:
         try:
-            array = self._read_array(file_name, mmap)
+            array = read_npy(self.one_path / file_name, mmap=mmap, trust_pickles=self.trust_pickles)
         except FileMissing:
             if file_name in self.one_recipes:
                 return self.follow(self.one_recipes[file_name], file_name, mmap=mmap)
@@ -319,12 +319,6 @@ class SessionData(ABC):
         if array.dtype.hasobject and LoadingRecipe.is_recipe(array):
             return self.follow(plain_recipe(array.item(), file_name), file_name, mmap=mmap)
         return array
-
-    def _read_array(self, file_name: str, mmap: bool) -> np.ndarray:
-        path = f"{self.data_path}/{FOLDERS[0]}/{file_name}"  # a Path takes as long as reading a small file
-        if not os.path.exists(path):  # noqa: PTH110
-            path = self.one_path / file_name
-        return read_npy(path, mmap=mmap, trust_pickles=self.trust_pickles)
 
     def _not_saved(self, file_name: str) -> NotSaved:
         saved = self.print_saved_one(include_extension=True)
