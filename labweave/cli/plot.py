@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import enum
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -269,16 +269,13 @@ def _results(key: dict[str, str], targets: Sequence[dict[str, Any]]) -> list[Any
     for target in targets:
         amplitude = int(target["amplitude"]) if target["amplitude"].is_integer() else target["amplitude"]
         stimulus = Target(target["efeature"], target["protocol"], amplitude, target["tolerance"]).stimulus_name
-        entry: dict[str, Any] = next(
-            (
-                row
-                for row in found
-                if (row["stimulus"], row["efeature"], row["efeature_name"])
-                == (stimulus, target["efeature"], target["efeature_name"])
-                and target["settings"].items() <= row["feature_settings"].items()
-            ),
-            {"mean": None, "std": None, "n": 0},
+        wanted = {"stimulus": stimulus, "efeature": target["efeature"], "efeature_name": target["efeature_name"]}
+        fitting: Iterator[dict[str, Any]] = (
+            row
+            for row in found
+            if wanted.items() <= row.items() and target["settings"].items() <= row["feature_settings"].items()
         )
+        entry = next(fitting, {"mean": None, "std": None, "n": 0})
         result = SimpleNamespace(
             efeature_name=target["label"],
             efel_feature_name=target["efeature"],

@@ -35,7 +35,7 @@ def populate(
 
 def status() -> None:
     """Show the sources and their last runs, how much is in each table, and what is pending or failed."""
-    from labweave.database.declare import schema_modules, table_classes
+    from labweave.database.declare import every_table
     from labweave.database.reads import table_label
     from labweave.populate import queue
     from labweave.schemas.ingestion import Run, Source
@@ -56,14 +56,13 @@ def status() -> None:
             out.print("No source yet. Try: labweave ingest ephys FOLDER --lab LAB")
         computed = {type(table): table for table in queue.computed_tables()}
         rows = []
-        for module in schema_modules():
-            for cls in table_classes(module):
-                if cls in computed:
-                    counts = queue.counts(computed[cls])
-                    waiting = counts["pending"] + counts["reserved"]
-                    rows.append((table_label(cls), counts["made"], waiting, counts["failed"]))
-                elif n := len(cls()):
-                    rows.append((table_label(cls), n, None, None))
+        for cls in every_table():
+            if cls in computed:
+                counts = queue.counts(computed[cls])
+                waiting = counts["pending"] + counts["reserved"]
+                rows.append((table_label(cls), counts["made"], waiting, counts["failed"]))
+            elif n := len(cls()):
+                rows.append((table_label(cls), n, None, None))
         out.print()
         print_table(("table", "rows", "pending", "failed"), rows)
 

@@ -79,6 +79,11 @@ def table_classes(module: ModuleType) -> list[Any]:
     return classes
 
 
+def every_table() -> list[Any]:
+    """Return the table classes of all schemas, those that others refer to first."""
+    return [cls for module in schema_modules() for cls in table_classes(module)]
+
+
 def is_computed(cls: Any) -> bool:
     """Say whether populate fills a table."""
     return issubclass(cls, AutoPopulate)
@@ -131,8 +136,8 @@ def unbind() -> None:
     """Take every table class off its connection, so that a use after close is an error."""
     for module in schema_modules():
         module.schema.connection = module.schema.database = None
-        for cls in table_classes(module):
-            cls._connection, cls._heading = _Closed(), None
+    for cls in every_table():
+        cls._connection, cls._heading = _Closed(), None
 
 
 @contextlib.contextmanager
@@ -226,14 +231,18 @@ def definition_sha256(cls: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def existing_tables(connection: LabConnection) -> set[tuple[str, str]]:
-    """Return (schema, table) of every table in this lab's schemas."""
+def existing_columns(connection: LabConnection) -> dict[tuple[str, str], set[str]]:
+    """Return (schema, table) -> the columns of every table in this lab's schemas."""
     names = [schema_name(connection, module) for module in schema_modules()]
     rows = connection.query(
-        f"select table_schema, table_name from information_schema.tables where {among('table_schema', names)}",
+        "select table_schema, table_name, column_name from information_schema.columns"
+        f" where {among('table_schema', names)}",
         tuple(names),
     )
-    return {(row[0], row[1]) for row in rows.fetchall()}
+    found: dict[tuple[str, str], set[str]] = {}
+    for schema, table, column in rows.fetchall():
+        found.setdefault((schema, table), set()).add(column)
+    return found
 
 
 def declare_all(connection: LabConnection, progress: Callable[[str], None] = lambda table: None) -> int:
@@ -245,15 +254,15 @@ def declare_all(connection: LabConnection, progress: Callable[[str], None] = lam
         Number of tables declared.
     """
     register = Register(connection)
-    declared, existing = register.declared(), existing_tables(connection)
+    declared, existing = register.declared(), existing_columns(connection)
     count = 0
     for module in schema_modules():
         name = schema_name(connection, module)
         connection.query(connection.adapter.create_schema_sql(name))
         for cls in table_classes(module):
-            if (name, cls.table_name) in existing and (name, cls.table_name) in declared:
-                continue
             if (name, cls.table_name) in existing:
+                if (name, cls.table_name) in declared:
+                    continue
                 _drop_half_declared(connection, cls)
             progress(f"{name}.{cls.table_name}")
             _declare(connection, cls)
@@ -285,11 +294,10 @@ def _declare(connection: LabConnection, cls: Any) -> None:
 def redeclared(connection: LabConnection, names: set[str]) -> None:
     """Record that a migration has brought tables to their definitions of today, and order their indexes."""
     register = Register(connection)
-    for module in schema_modules():
-        for cls in table_classes(module):
-            if cls.__name__ in names:
-                connection.adapter.complete_declaration(connection, cls)
-                register.set_declared(schema_name(connection, module), cls.table_name, definition_sha256(cls))
+    for cls in every_table():
+        if cls.__name__ in names:
+            connection.adapter.complete_declaration(connection, cls)
+            register.set_declared(cls.database, cls.table_name, definition_sha256(cls))
 
 
 def _drop_half_declared(connection: LabConnection, cls: Any) -> None:
@@ -329,47 +337,23 @@ def find_drift(connection: LabConnection) -> list[Drift]:
         Tables that are missing, half declared, declared from another definition, or
         whose columns differ; empty when code and database agree.
     """
-    declared, existing = Register(connection).declared(), existing_tables(connection)
-    columns = _columns(connection)
+    declared, existing = Register(connection).declared(), existing_columns(connection)
     drifts = []
-    for module in schema_modules():
-        name = schema_name(connection, module)
-        for cls in table_classes(module):
-            place, label = (name, cls.table_name), f"{name}.{cls.table_name}"
-            if place not in existing:
-                drifts.append(Drift(label, "the table is missing", "run: labweave db upgrade"))
-            elif place not in declared:
-                drifts.append(Drift(label, "its declaration was not finished", "run: labweave db upgrade"))
-            elif declared[place] != definition_sha256(cls):
-                drifts.append(
-                    Drift(
-                        label,
-                        "it was declared from another definition",
-                        "run: labweave db upgrade, or install the labweave that made it",
-                    )
-                )
-            elif missing := _own_attributes(cls) - columns.get(place, set()):
-                drifts.append(
-                    Drift(
-                        label,
-                        f"it has no column {', '.join(sorted(missing))}",
-                        "restore a backup, or add what was dropped",
-                    )
-                )
+    for cls in every_table():
+        place = (cls.database, cls.table_name)
+        if place not in existing:
+            found = ("the table is missing", "run: labweave db upgrade")
+        elif place not in declared:
+            found = ("its declaration was not finished", "run: labweave db upgrade")
+        elif declared[place] != definition_sha256(cls):
+            advice = "run: labweave db upgrade, or install the labweave that made it"
+            found = ("it was declared from another definition", advice)
+        elif missing := _own_attributes(cls) - existing[place]:
+            found = (f"it has no column {', '.join(sorted(missing))}", "restore a backup, or add what was dropped")
+        else:
+            continue
+        drifts.append(Drift(".".join(place), *found))
     return drifts
-
-
-def _columns(connection: LabConnection) -> dict[tuple[str, str], set[str]]:
-    names = [schema_name(connection, module) for module in schema_modules()]
-    rows = connection.query(
-        "select table_schema, table_name, column_name from information_schema.columns"
-        f" where {among('table_schema', names)}",
-        tuple(names),
-    )
-    found: dict[tuple[str, str], set[str]] = {}
-    for schema, table, column in rows.fetchall():
-        found.setdefault((schema, table), set()).add(column)
-    return found
 
 
 def _own_attributes(cls: Any) -> set[str]:

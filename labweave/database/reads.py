@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from datajoint.table import FreeTable
@@ -31,6 +31,18 @@ def table_label(table: Any) -> str:
     return f"{table.database.removeprefix(table.connection.prefix)}.{name}"
 
 
+def _select(table: Any, wanted: Sequence[str], fixed: Mapping[str, Any]) -> tuple[Any, Callable[[str], str], str]:
+    """Return a table's connection, what quotes a name, and the beginning of a query that other conditions follow."""
+    table = table() if isinstance(table, type) else table
+    quote = table.connection.adapter.quote_identifier
+    conditions = "".join(f"{quote(name)} = %s and " for name in fixed)
+    return (
+        table.connection,
+        quote,
+        f"select {', '.join(map(quote, wanted))} from {table.full_table_name} where {conditions}",
+    )
+
+
 def rows_among(
     table: Any, attribute: str, values: Iterable[Any], wanted: Sequence[str], fixed: Mapping[str, Any] | None = None
 ) -> Iterator[tuple[Any, ...]]:
@@ -47,16 +59,10 @@ def rows_among(
     fixed : mapping, optional
         Attributes that must have one value.
     """
-    table = table() if isinstance(table, type) else table
-    quote = table.connection.adapter.quote_identifier
     fixed = fixed or {}
-    names = ", ".join(map(quote, wanted))
-    same = "".join(f"{quote(name)} = %s and " for name in fixed)
+    connection, quote, select = _select(table, wanted, fixed)
     for part in in_parts(list(values)):
-        yield from table.connection.query(
-            f"select {names} from {table.full_table_name} where {same}{among(quote(attribute), part)}",
-            (*fixed.values(), *part),
-        ).fetchall()
+        yield from connection.query(f"{select}{among(quote(attribute), part)}", (*fixed.values(), *part)).fetchall()
 
 
 def rows_between(
@@ -74,19 +80,10 @@ def rows_between(
     fixed : mapping
         Attributes that must have one value.
     """
-    table = table() if isinstance(table, type) else table
-    quote = table.connection.adapter.quote_identifier
-    conditions = [*(f"{quote(name)} = %s" for name in fixed), f"{quote(attribute)} >= %s"]
-    values = [*fixed.values(), low]
-    if high:
-        conditions.append(f"{quote(attribute)} < %s")
-        values.append(high)
-    return list(
-        table.connection.query(
-            f"select {', '.join(map(quote, wanted))} from {table.full_table_name} where {' and '.join(conditions)}",
-            tuple(values),
-        ).fetchall()
-    )
+    connection, quote, select = _select(table, wanted, fixed)
+    until = f" and {quote(attribute)} < %s" if high else ""
+    values = (*fixed.values(), low, *([high] if high else []))
+    return list(connection.query(f"{select}{quote(attribute)} >= %s{until}", values).fetchall())
 
 
 def rows_in_order(
@@ -106,17 +103,12 @@ def rows_in_order(
     page : int
         Rows in memory at once.
     """
-    table = table() if isinstance(table, type) else table
-    quote = table.connection.adapter.quote_identifier
-    names = ", ".join(map(quote, (order, *wanted)))
-    same = " and ".join([f"{quote(name)} = %s" for name in fixed] or ["1 = 1"])
+    connection, quote, select = _select(table, (order, *wanted), fixed)
     after: list[Any] = []
     while True:
-        beyond = f" and {quote(order)} > %s" if after else ""
-        rows = table.connection.query(
-            f"select {names} from {table.full_table_name} where {same}{beyond} order by {quote(order)} limit {page:d}",
-            (*fixed.values(), *after),
-        ).fetchall()
+        beyond = f"{quote(order)} > %s" if after else "1 = 1"
+        query = f"{select}{beyond} order by {quote(order)} limit {page:d}"
+        rows = connection.query(query, (*fixed.values(), *after)).fetchall()
         for row in rows:
             yield row[1:]
         if len(rows) < page:

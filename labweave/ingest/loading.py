@@ -44,7 +44,7 @@ from pydantic import ValidationError
 
 from labweave.database import UpsertCounts, current, upsert
 from labweave.database.connection import LabConnection
-from labweave.database.declare import schema_modules, table_classes
+from labweave.database.declare import every_table
 from labweave.database.derived import fill_derived
 from labweave.database.reads import in_parts, rows_among, rows_in_order, table_label
 from labweave.database.writes import Changed, write_rows
@@ -440,7 +440,7 @@ class _Ingest:
         for row in rows:
             tables.setdefault(row.table, []).append(row.values)
         if len(group) != 1:  # of one unit the adapter gives parents first; of several they are mixed
-            order = {cls: at for at, cls in enumerate(c for module in schema_modules() for c in table_classes(module))}
+            order = {cls: at for at, cls in enumerate(every_table())}
             tables = {table: tables[table] for table in sorted(tables, key=lambda table: order.get(table, len(order)))}
         for table, values in tables.items():
             if "source" in table().heading.names:  # no adapter needs to say it

@@ -8,7 +8,7 @@ from typing import Any
 
 from datajoint.table import FreeTable
 
-from labweave.database.declare import is_computed, schema_modules, table_classes
+from labweave.database.declare import every_table, is_computed
 from labweave.database.reads import in_parts, table_label
 
 KEYS_PER_QUERY = 500
@@ -19,7 +19,7 @@ def results_of(table: type) -> list[Any]:
     instance = table()
     connection = instance.connection
     connection.dependencies.load()
-    own = {cls.full_table_name: cls for module in schema_modules() for cls in table_classes(module) if is_computed(cls)}
+    own = {cls.full_table_name: cls for cls in every_table() if is_computed(cls)}
     found = []
     for name in instance.descendants():
         if name in own:

@@ -17,10 +17,9 @@ from typing import Any
 import datajoint as dj
 import psutil
 from datajoint.condition import Not
-from datajoint.user_tables import AutoPopulate
 
 from labweave.database import current, upsert
-from labweave.database.declare import schema_modules, table_classes
+from labweave.database.declare import every_table, is_computed
 from labweave.database.reads import in_parts, table_label
 from labweave.errors import SchemaError
 from labweave.schemas.session import Session
@@ -59,7 +58,7 @@ def computed_tables(names: Sequence[str] | None = None) -> list[Any]:
     SchemaError
         A name that no such table has.
     """
-    tables = [cls() for module in schema_modules() for cls in table_classes(module) if issubclass(cls, AutoPopulate)]
+    tables = [cls() for cls in every_table() if is_computed(cls)]
     if names is None:
         return tables
     known = {table_label(table).lower(): table for table in tables} | {

@@ -11,7 +11,7 @@ import pytest
 
 import labweave
 from labweave.database import Database
-from labweave.database.declare import schema_modules, short_name, table_classes
+from labweave.database.declare import every_table, schema_modules, short_name, table_classes
 from labweave.database.reads import table_label
 
 
@@ -36,7 +36,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 def empty(database: Database) -> None:
     """Delete every row but the default contents of lookups."""
-    tables = [table() for module in schema_modules() for table in table_classes(module)]
+    tables = [table() for table in every_table()]
     for table in reversed(tables):  # what hangs on others goes first
         contents = list(getattr(table, "contents", ()))
         if len(table) != len(contents):
