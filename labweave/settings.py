@@ -9,7 +9,6 @@ from typing import Any
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from labweave.errors import ConfigError
 
@@ -72,7 +71,7 @@ class OneSettings(BaseModel):
         return value.expanduser()
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings. Environment variables win over labweave.toml.
 
     Attributes
@@ -89,19 +88,12 @@ class Settings(BaseSettings):
         The lab that rows belong to when a command names none; ``LABWEAVE_LAB`` or ``lab``.
     """
 
-    model_config = SettingsConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     database: DatabaseSettings = DatabaseSettings()
     alyx: AlyxSettings = AlyxSettings()
     one: OneSettings = Field(default_factory=OneSettings)
     lab: str | None = None
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take values from what `load_settings` passes, nowhere else."""
-        return (init_settings,)
 
 
 def check_prefix(prefix: str) -> str:

@@ -318,14 +318,8 @@ def _target(connection: LabConnection) -> Target:
     from labweave.database.backup import Target
 
     info = connection.conn_info
-    return Target(
-        connection.adapter.backend,
-        info["host"],
-        info["port"],
-        info["user"],
-        info["passwd"],
-        info["database_name"] or "",
-    )
+    where = (info[name] for name in ("host", "port", "user", "passwd"))
+    return Target(connection.adapter.backend, *where, dbname=info["database_name"] or "")
 
 
 def current() -> Database:

@@ -310,7 +310,7 @@ def _new_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 class _Body:
-    """The dump while it is written: counted and summed."""
+    """Writes the dump and keeps its size and checksum."""
 
     def __init__(self, member: IO[bytes], progress: Progress | None):
         self.member, self.progress = member, progress
@@ -541,7 +541,7 @@ def _client_programs(server_version: str, *, newest: bool = False) -> Path:
 
 @contextlib.contextmanager
 def _pg_environment(target: Target) -> Iterator[tuple[dict[str, str], IO[str]]]:
-    """Environment with the password in a private file, and a file for what the programs say."""
+    """Give an environment whose password is in a private file, and a file for the programs' messages."""
     with tempfile.TemporaryDirectory(prefix="labweave-") as folder, tempfile.TemporaryFile("w+") as messages:
         passwords = Path(folder) / "pgpass"
         passwords.touch(mode=0o600)
@@ -570,7 +570,7 @@ def _last_lines(messages: IO[str], n_lines: int = 6) -> str:
 
 # -- MySQL and MariaDB ---------------------------------------------------------------------
 
-# How the dump is written, and read back; every other setting of a server is as good.
+# Settings for writing and reading a dump; no others matter.
 SESSION = (
     "SET NAMES utf8mb4",
     "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'",

@@ -1,6 +1,6 @@
 """Batches: rows with the same fields, on their way into one table.
 
-How a batch is compared and written is a matter of the server: see `labweave.database.postgresql` and
+Each kind of server compares and writes them in its own way: see `labweave.database.postgresql` and
 `labweave.database.mysql`.
 """
 
@@ -26,7 +26,7 @@ class Batch:
     """Writes rows with the same fields into one table."""
 
     clash_is_final = False
-    """A duplicate can't come from a race for the same primary key."""
+    """Whether a duplicate must be on another unique index, so that trying again is of no use."""
 
     def __init__(self, connection: Any, full_name: str, columns: list[Column], changing: list[Column]):
         quote = connection.adapter.quote_identifier

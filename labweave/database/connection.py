@@ -104,15 +104,15 @@ class LabConnection(Connection):
 
     @property
     def in_transaction(self) -> bool:
-        """Say whether a transaction is open; also of a session that was lost since, until a query finds out."""
+        """Say whether a transaction is open; a lost session counts as open until a query finds out."""
         return self._in_transaction
 
     def write_mark(self) -> str | None:
-        """Return a text that differs after every commit of anybody on the server, None where it can't be had.
+        """Return a text that changes with every commit on the server; None where there is no such text.
 
-        Two equal marks of one session mean that a statement begun after the first one and one begun before the second
-        read the same; on MySQL and MariaDB if the first mark was there `adapter.mark_settles_s` before the statement.
-        There is none inside a transaction.
+        When two marks of one session are equal, statements that ran between them have read the same data. On MySQL and
+        MariaDB, the first mark must be `adapter.mark_settles_s` older than the statement. Inside a transaction there
+        is no mark.
         """
         if self.in_transaction:
             return None
@@ -129,7 +129,7 @@ class LabConnection(Connection):
         super().cancel_transaction()
 
     def update_derived(self, table: Any, keys: Iterable[str] | None = None) -> int:
-        """Make what follows from the rows of a table true: for tables' own methods, see `labweave.database.derived`."""
+        """Update the attributes that follow from a table's rows; see `labweave.database.derived.update_derived`."""
         return update_derived(self, table, keys)
 
     def close(self) -> None:
@@ -203,7 +203,7 @@ def _load_adapter(backend: str) -> None:
 
 @contextlib.contextmanager
 def _without_hints() -> Iterator[None]:
-    """DataJoint warns of what is no concern here: no datajoint.json, MariaDB (tested), how it calls PyMySQL."""
+    """Hide DataJoint's warnings that do not matter here: no datajoint.json, MariaDB, its call of PyMySQL."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No datajoint.json found")
         warnings.filterwarnings("ignore", message="'passwd' is deprecated")

@@ -1,8 +1,8 @@
-"""Attributes that follow from rows of another table: whoever writes those rows keeps them right.
+"""Derived attributes: columns of a table that follow from the rows of another one.
 
-The other table says so by ``decides``: ``FileRecord`` decides whether its ``Dataset`` is present. The writer asks each
-table for it and knows none by name. A search reads the attribute from an index that it reads anyway; to look among
-the rows instead takes four times as long.
+The other table declares them in ``decides``: the rows of ``FileRecord`` decide whether their ``Dataset`` is present.
+Whoever writes those rows updates the attribute in the same transaction, without knowing which table it is. A search
+then reads the attribute from an index that it uses anyway; looking at the other table's rows takes four times as long.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Any
 from labweave.database.reads import among, in_parts
 
 Filled = dict[Any, set[str]]
-"""Table -> the keys of its rows for which `fill_derived` has filled in what follows."""
+"""Table -> the keys of its rows whose derived attribute `fill_derived` has set."""
 
 
 def derived_attributes(table: Any) -> frozenset[str]:
-    """Return the attributes that an upsert of rows that exist leaves alone."""
+    """Return a table's derived attributes, which an upsert does not change in existing rows."""
     return getattr(table, "derived", frozenset())
 
 
 def fill_derived(tables: MutableMapping[Any, Any]) -> Filled:
-    """Fill in what rows that one transaction writes say of each other, and say for which keys.
+    """Set the derived attributes in the rows that one transaction will write, and return the keys of those rows.
 
-    New rows that are right at once need no update: that is half of the work of the server.
+    New rows then need no update after they are written, which halves the work of the server.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def fill_derived(tables: MutableMapping[Any, Any]) -> Filled:
 
 
 def update_derived(connection: Any, table: Any, keys: Iterable[str] | None = None) -> int:
-    """Make what a table decides true of its rows, and return in how many parents it was not.
+    """Update the attribute that a table's rows decide, and return in how many parent rows it was wrong.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def update_derived(connection: Any, table: Any, keys: Iterable[str] | None = Non
     table : DataJoint table class
         One with ``decides``.
     keys : iterable of str, optional
-        Only of these parents, in the transaction of the caller.
+        Look at these parents only, in the transaction of the caller.
     """
     attribute, key, needs = (table.decides[name] for name in ("attribute", "key", "needs"))
     conditions = [f"r.{key} = p.{key}"]
@@ -69,7 +69,7 @@ def update_derived(connection: Any, table: Any, keys: Iterable[str] | None = Non
     n_changed = 0
     for part in in_parts(sorted(set(keys))):
         listed = among(f"p.{key}", part)
-        # Another transaction that writes rows of the same parents waits here until this one has ended.
+        # A transaction that writes rows of the same parents waits here until this one ends.
         lock = f"select p.{key} from {parent} p where {listed} order by p.{key} for {connection.adapter.row_lock}"
         connection.query(lock, tuple(part)).fetchall()
         n_changed += connection.query(f"{change} and {listed}", tuple(part)).rowcount

@@ -1,6 +1,7 @@
-"""The questions that labweave asks a server beyond DataJoint's, one method each.
+"""What labweave needs to know of a server beyond DataJoint's adapter, one method for each question.
 
-`labweave.database.postgresql` and `labweave.database.mysql` answer them; no other module asks which server it is.
+`labweave.database.postgresql` and `labweave.database.mysql` answer. Other modules ask these questions, and not which
+server it is.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Dialect(ABC):
     row_lock : str
         What follows ``for`` in a select that keeps others from writing its rows, and their children's links to them.
     mark_settles_s : float
-        How long before a statement its write mark must have been there; see `LabConnection.write_mark`.
+        How much older than a statement its write mark must be; see `LabConnection.write_mark`.
     """
 
     product: str
@@ -64,7 +65,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def complete_declaration(self, connection: Any, table: Any) -> None:
-        """Do for a table class what DataJoint's own declaration leaves out."""
+        """Complete what DataJoint's declaration of a table class leaves out."""
 
     @abstractmethod
     def add_column(self, connection: Any, schema: str, table: str, name: str, definition: str, comment: str) -> None:
@@ -84,10 +85,10 @@ class Dialect(ABC):
 
     @abstractmethod
     def descending(self, column: str) -> str:
-        """Return the order by a column from its largest value on, with missing ones at the end."""
+        """Return what sorts by a column, largest value first and missing ones last."""
 
     def break_off(self, connection: Any) -> None:  # noqa: B027
-        """Make a session usable after a signal came in the middle of a statement; it may do so by a new one."""
+        """Make the session usable after a signal interrupted a statement, if need be by opening a new one."""
 
 
 def columns_to_name(found: Iterable[tuple[str, str]]) -> dict[str, str]:

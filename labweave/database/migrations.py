@@ -1,8 +1,7 @@
 """Migrations: numbered steps that bring an older lab database to this labweave's tables.
 
-Each step only adds (columns that are nullable or have a default, indexes, tables), or puts a wider index in the place
-of one; anything else is a new table.
-New tables need no SQL: declaring what is missing follows the last step.
+A step only adds: columns that are nullable or have a default, and indexes, which may replace narrower ones. Any other
+change is a new table. New tables need no SQL: what is missing is declared after the last step.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ def add_column(
 
 
 def replace_index(connection: LabConnection, table: str, columns: str, instead_of: str = "") -> None:
-    """Add an index where there is none of these columns, and drop the one whose place it takes.
+    """Add an index unless one has the same columns, and drop the index that it replaces.
 
     Parameters
     ----------
@@ -86,7 +85,7 @@ def replace_index(connection: LabConnection, table: str, columns: str, instead_o
 
 
 def _add_presence(connection: LabConnection) -> None:
-    """Almost every dataset has a copy that is there: a column that begins with true is added without a rewrite."""
+    """Start with true, since almost every dataset has a copy: few rows are then rewritten."""
     add_column(
         connection,
         "dataset.dataset",

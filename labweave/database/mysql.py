@@ -32,14 +32,14 @@ REFUSED_VALUE = {1048, 1264, 1265, 1292, 1366, 1406, 3140, 3156, 3819, 3966, 402
 
 @dataclass(frozen=True)
 class JsonDocument:
-    """A long JSON text, which the MySQL session quotes faster than other text."""
+    """A long JSON text; the session quotes it faster than other text."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class QuotedRows:
-    """Rows as a VALUES list has them, quoted by the MySQL session that takes them."""
+    """Rows of a VALUES list, quoted already."""
 
     text: str
 
@@ -89,16 +89,15 @@ class Adapter(Dialect, MySQLAdapter):
         name = self.quote_identifier(schema_name)
         return f"create database if not exists {name} character set utf8mb4 collate {self.collation}"
 
-    # The log is written a moment before other sessions see the commit.
+    # InnoDB writes its log a moment before other sessions see the commit.
     mark_settles_s = 0.5
     _log_position: str | None = None
 
     def descending(self, column: str) -> str:
-        """Return the order by a column from its largest value on, with missing ones at the end."""
         return f"{column} desc"
 
     def write_mark(self, connection) -> str | None:
-        """See `LabConnection.write_mark`: the position of InnoDB's log, which every commit moves."""
+        """Return the position of InnoDB's log, which every commit moves."""
         status = connection._conn.server_status
         if status & SERVER_STATUS_IN_TRANS or not status & SERVER_STATUS_AUTOCOMMIT:
             return None
@@ -134,9 +133,9 @@ class Adapter(Dialect, MySQLAdapter):
         return f"grant all on `{prefix.replace('_', chr(92) + '_')}%`.* to 'user'@'host'"
 
     def complete_declaration(self, connection, table):
-        """Put an index of a foreign key alone before the first that begins with it and has columns that may be null.
+        """Give each foreign key an index of its own, before any wider index that has nullable columns.
 
-        MySQL 9.7 takes the first such index to check the key, and checks nothing where another column of it is null.
+        MySQL 9.7 checks a key by the first index that begins with it, and skips rows where another column is null.
         """
         quote = self.quote_identifier
         indexes: dict[str, list[tuple[str, bool]]] = {}

@@ -55,11 +55,10 @@ class Adapter(Dialect, PostgreSQLAdapter):
         return connection
 
     def descending(self, column: str) -> str:
-        """Return the order by a column from its largest value on, with missing ones at the end."""
         return f"{column} desc nulls last"
 
     def write_mark(self, connection) -> str | None:
-        """See `LabConnection.write_mark`: which transactions are visible, exactly."""
+        """Return which transactions are visible, exactly."""
         # A transaction of our own that has written sees more than its snapshot says.
         row = connection.query(
             "select pg_current_snapshot()::text where pg_current_xact_id_if_assigned() is null"

@@ -14,7 +14,7 @@ VALUES_AT_ONCE = 1000
 
 
 def in_parts(values: Values, size: int = VALUES_AT_ONCE) -> Iterator[Values]:
-    """Yield one part of a sequence after the other."""
+    """Yield a sequence in parts of at most `size` items."""
     for start in range(0, len(values), size):
         yield values[start : start + size]  # pyright: ignore[reportReturnType]
 
@@ -68,7 +68,7 @@ def rows_among(
 def rows_between(
     table: Any, attribute: str, low: str, high: str, wanted: Sequence[str], fixed: Mapping[str, Any]
 ) -> list[tuple[Any, ...]]:
-    """Return the rows in which a text lies from `low` up to but without `high`; without end when that is empty.
+    """Return the rows whose text is at least `low` and below `high`; an empty `high` sets no upper limit.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def rows_between(
 def rows_in_order(
     table: Any, order: str, wanted: Sequence[str], fixed: Mapping[str, Any], page: int = 10_000
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield rows by the values of an attribute that no two of them share, a page at a time.
+    """Yield rows in the order of an attribute that is different in each of them, a page at a time.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Values: what a row may hold, made the same on every backend before it is sent.
 
 DataJoint and the drivers differ in how they take NaN, time zones, numpy scalars, JSON,
-fractions of a second and text that is too long. One `Column` per attribute settles all
-of that in Python, so that the same rows give the same table everywhere.
+fractions of a second and text that is too long. A `Column` for each attribute decides
+this in Python, so that the same rows give the same table on every server.
 """
 
 from __future__ import annotations

@@ -100,8 +100,8 @@ def write_rows(
 ) -> tuple[UpsertCounts, list[Changed]]:
     """Upsert, and also return the rows that changed; arguments and errors as in `upsert`.
 
-    Without `record` nothing goes to ``ingestion.Change``: what is overwritten was never known. `filled` is what
-    `fill_derived` returned of the rows that this transaction writes; new rows among them are right already.
+    Without `record`, nothing goes to ``ingestion.Change``. `filled` is what `fill_derived` returned for the rows of
+    this transaction: the derived attributes of new rows among them are already right.
     """
     table = table() if isinstance(table, type) else table
     connection: LabConnection = table.connection
@@ -122,7 +122,7 @@ def write_rows(
         counts += UpsertCounts(inserted, len(changed), n_rows - inserted - len(changed))
         all_changed += changed
     if type(table) in filled and (counts.updated or counts.unchanged):
-        del filled[type(table)]  # of a row that was there, only the database knows what follows
+        del filled[type(table)]  # some rows existed: only the database knows their derived attributes
     return counts, all_changed
 
 
@@ -224,7 +224,7 @@ def _write(
 
 
 def _parents(table: Any, name: str, writes: list[tuple[Batch, list[tuple]]], changed: list[Changed]) -> set[Any]:
-    """Return the keys of the parents whose rows may be new or changed, and of those whose rows were theirs before."""
+    """Return the keys of the parents that the written rows have now, and of those that they had before."""
     (own,) = table.primary_key
     keys = {row[0] for row in rows_among(table, own, [item.key[own] for item in changed], [name])}
     keys.update(item.old[name] for item in changed if name in item.old)
@@ -267,9 +267,9 @@ def set_values(
     attribute: str | None = None,
     values: Sequence[Any] = (),
 ) -> None:
-    """Set attributes of rows to one value each, in the transaction of the caller; keys too, which foreign keys follow.
+    """Set attributes of many rows to the same values, in the transaction of the caller.
 
-    Nothing goes to ``ingestion.Change``.
+    Keys can be set too: foreign keys follow. Nothing goes to ``ingestion.Change``.
 
     Parameters
     ----------

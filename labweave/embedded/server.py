@@ -424,7 +424,7 @@ class EmbeddedServer:
             command = [folder / "postgres", "-D", self.cluster]
             for name, value in settings.items():
                 command += ["-c", f"{name}={value}"]
-            # The shell goes into the background and becomes the server, which so isn't our child.
+            # The shell goes into the background and becomes the server, which is then no child of this process.
             script = 'umask 077; exec "$@" </dev/null >>"$0" 2>&1 &'
             self._run(["/bin/sh", "-c", script, self.log_file, *command], account, lock)
 
@@ -640,7 +640,7 @@ def _leave_all() -> None:
 
 
 def _leave_when_a_worker_ends() -> None:
-    """Have a process of multiprocessing leave too: it ends without atexit, by a list of its own."""
+    """Leave also when a multiprocessing worker ends: it runs its own finalizers instead of atexit."""
     import multiprocessing.util
 
     if multiprocessing.parent_process() is not None:
@@ -648,7 +648,7 @@ def _leave_when_a_worker_ends() -> None:
 
 
 def _forget_parent() -> None:
-    """In a forked child: close the parent's locks (the parent keeps them) and start from nothing."""
+    """In a forked child: close its copies of the parent's locks, which the parent keeps, and forget all servers."""
     global _mutex
     _mutex = threading.RLock()
     for lock in list(_locks):

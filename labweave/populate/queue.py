@@ -224,7 +224,7 @@ def host_name() -> str:
 
 
 def delete_stale(table: Any) -> int:
-    """Delete rows whose inputs have changed in number since they were made, and what hangs on them."""
+    """Delete the rows that a table calls stale, with all rows that refer to them, and return how many they were."""
     stale = getattr(type(table), "stale", None)
     keys = stale() if stale else []
     if keys:

@@ -148,7 +148,7 @@ Drain = Callable[[Any, Restriction], Iterator[Outcome]]
 
 
 def _signals() -> list[int]:
-    """Return the signals that may end a run in order: those the program has no plans of its own for."""
+    """Return the signals that end a run in order: those that the program does not handle itself."""
     if threading.current_thread() is not threading.main_thread():
         return []
     usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
@@ -174,7 +174,7 @@ def _crew(database: Database, workers: int) -> Iterator[Drain]:
 
 
 PATIENCE = ((5, BaseProcess.terminate), (5, BaseProcess.terminate), (20, BaseProcess.kill))
-"""How long a worker may take to leave, and what happens then: eFEL can't be interrupted."""
+"""How many seconds a worker gets to leave, and what is done then; eFEL can't be interrupted."""
 
 
 class _Crew:
@@ -193,7 +193,7 @@ class _Crew:
     def _hire(self) -> Connection:
         ours, theirs = multiprocessing.Pipe()
         source = self._database.connection.url
-        with worker.undisturbed():  # a process that is started is a member, to be ended with the others
+        with worker.undisturbed():  # once started, it must be among the members that are ended
             self._members[ours] = processes.start(worker.serve, source, self._database.prefix, theirs)
         theirs.close()
         return ours

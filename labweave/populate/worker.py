@@ -41,8 +41,8 @@ def work(table: Any, restriction: Restriction = None, *, alone: bool = True) -> 
     table : an auto-populated table
     restriction : mapping or str, optional
     alone : bool, default: True
-        No other worker of this run takes jobs of the same queue; without, they are taken
-        in random order, so that workers seldom try for the same one.
+        No other worker of this run shares the queue. Otherwise jobs are taken in random order, so
+        that two workers seldom try for the same one.
 
     Yields
     ------
@@ -104,7 +104,7 @@ def _make(table: Any, key: dict[str, Any]) -> Outcome | None:
 
 
 def _may_pass_again(error: BaseException) -> bool:
-    """Say whether the job failed for its moment alone: a deadlock, a lost session, inputs that were being replaced."""
+    """Say whether a job may succeed when tried again: a deadlock, a lost session, inputs being replaced."""
     return isinstance(error, (TransientError, LostConnectionError)) or (
         isinstance(error, DataJointError) and "make_fetch" in str(error)
     )
@@ -191,7 +191,7 @@ def serve(url: DatabaseUrl, prefix: str, pipe: Any) -> None:
 
 
 class _Stop:
-    """What `stop` knows: the signal that came, who must not be interrupted, whose session is in use."""
+    """The state of `stop`: the signal that came, how many blocks put it off, the session in use."""
 
     number: int | None = None
     shields = 0
@@ -213,7 +213,7 @@ def stop(number: int, _frame: object = None) -> None:
 
 
 def check_stop() -> None:
-    """Stop now if `stop` has come to nothing: Python drops what is raised in a destructor or weakref callback."""
+    """Stop now if a signal came but its exception was lost: Python drops those raised in destructors and callbacks."""
     if _Stop.number is not None:
         raise _Stop.exception()
 
