@@ -26,7 +26,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from labweave.embedded.locks import Lock, close_all, lock_holders, open_private
+from labweave.embedded.postmaster import is_postmaster, is_ready, read_pid_file, takes_sockets
 from labweave.embedded.users import Account, give_to, programs, server_account
 from labweave.errors import AccessDenied, ConfigError, DatabaseError, ServerUnavailable, VersionError
 
@@ -49,7 +50,6 @@ DATABASE = USER = "labweave"
 PORT = 5432  # names the socket file; each server has a folder of its own
 START_TIMEOUT_S = 180.0  # a start after a crash reads the log of changes first
 ORPHANS_END_S = 3.0  # most backends of a killed server end by themselves
-SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"  # every PostgreSQL answers it, with one letter
 LOG_LIMIT_BYTES = 5_000_000
 LOCK_FILE, USERS_FILE, SERVER_FILE, STAY_FILE = "labweave.lock", "users.lock", "server.lock", "stay"
 NOT_COUNTED = {"lost+found", ".DS_Store"}  # an empty folder may have these
@@ -201,7 +201,7 @@ class EmbeddedServer:
                 del _registrations[self.data_dir]
                 self._leave(users.lock)
 
-    def _leave(self, lock: _Lock) -> None:
+    def _leave(self, lock: Lock) -> None:
         if not self._is_ours():  # the folder was deleted; PostgreSQL notices within a minute, and stops
             lock.close()
             return
@@ -224,7 +224,7 @@ class EmbeddedServer:
             self._ensure_running()
             self._ensure_database()
             if stay:
-                os.close(_open_private(self.data_dir / STAY_FILE, self.data_dir.stat()))
+                os.close(open_private(self.data_dir / STAY_FILE, self.data_dir.stat()))
             return self._address()
 
     def stop(self) -> bool:
@@ -255,12 +255,12 @@ class EmbeddedServer:
         """
         ours = self._is_ours()
         running = ours and self._lives()
-        found = self._read_pid_file() if running else None
+        found = read_pid_file(self.cluster) if running else None
         version = self.cluster / "PG_VERSION"
         return {
             "running": running,
             "pid": found.pid if found else None,
-            "users": _holders(self.data_dir / USERS_FILE) if ours else [],
+            "users": lock_holders(self.data_dir / USERS_FILE) if ours else [],
             "stays": ours and self._stays(),
             "data_dir": str(self.data_dir),
             "socket": found.socket_dir if found else None,
@@ -324,8 +324,8 @@ class EmbeddedServer:
             if lock:
                 lock.close()
 
-    def _lock(self, name: str) -> _Lock:
-        return _Lock(self.data_dir / name, self.data_dir.stat())
+    def _lock(self, name: str) -> Lock:
+        return Lock(self.data_dir / name, self.data_dir.stat())
 
     def _stays(self) -> bool:
         return (self.data_dir / STAY_FILE).exists()
@@ -345,34 +345,11 @@ class EmbeddedServer:
         with contextlib.closing(self._lock(SERVER_FILE)) as lock:
             if not lock.take(fcntl.LOCK_SH):
                 return True
-        found = self._read_pid_file()
-        return found is not None and _is_postmaster(found.pid, self.cluster)
-
-    def _is_ready(self) -> bool:
-        """Whether the server accepts connections (also when all of them are taken)."""
-        found = self._read_pid_file()
-        if found is None or not found.ready:
-            return False
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(5)
-            try:
-                probe.connect(f"{found.socket_dir}/.s.PGSQL.{found.port}")
-                probe.sendall(SSL_REQUEST)
-                return probe.recv(1) != b""
-            except (TimeoutError, BlockingIOError):
-                return True  # busy
-            except OSError:
-                return False  # the pid file is of a server that was killed
-
-    def _read_pid_file(self) -> _PidFile | None:
-        try:
-            lines = os.fsdecode((self.cluster / "postmaster.pid").read_bytes()).split("\n")
-            return _PidFile(int(lines[0]), int(lines[3]), lines[4], lines[7].strip() == "ready")
-        except (FileNotFoundError, IndexError, ValueError):  # none, or being written
-            return None
+        found = read_pid_file(self.cluster)
+        return found is not None and is_postmaster(found.pid, self.cluster)
 
     def _address(self) -> Address:
-        found = self._read_pid_file()
+        found = read_pid_file(self.cluster)
         if found is None:
             raise ServerUnavailable(f"The database in {self.data_dir} has just stopped. Try again.")
         return Address(found.socket_dir, found.port)
@@ -385,7 +362,7 @@ class EmbeddedServer:
         started_here = False
         while True:
             if self._lives():
-                if self._is_ready():
+                if is_ready(self.cluster):
                     return
                 if time.monotonic() > orphans_may_end_by:
                     self._end_orphans()
@@ -428,7 +405,7 @@ class EmbeddedServer:
             script = 'umask 077; exec "$@" </dev/null >>"$0" 2>&1 &'
             self._run(["/bin/sh", "-c", script, self.log_file, *command], account, lock)
 
-    def _make_cluster(self, folder: Path, account: Account, lock: _Lock) -> None:
+    def _make_cluster(self, folder: Path, account: Account, lock: Lock) -> None:
         """Run initdb in a folder of its own that gets its name when complete."""
         for half_made in self.data_dir.glob("initdb-*"):
             shutil.rmtree(half_made)
@@ -456,7 +433,7 @@ class EmbeddedServer:
             os.fsync(descriptor)
             os.close(descriptor)
 
-    def _run(self, command: list, account: Account, lock: _Lock) -> subprocess.CompletedProcess:
+    def _run(self, command: list, account: Account, lock: Lock) -> subprocess.CompletedProcess:
         """Run a program of the server, which inherits the lock on server.lock."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_"))}
         try:
@@ -503,7 +480,7 @@ class EmbeddedServer:
                 raise ConfigError(
                     f"{folder} should be a folder that only {account.name} can use, and isn't. Remove it."
                 )
-            if _takes_sockets(folder):
+            if takes_sockets(folder):
                 return folder
         raise ServerUnavailable(
             f"No folder takes the socket of the database in {self.data_dir}. Set TMPDIR to a folder with "
@@ -546,8 +523,8 @@ class EmbeddedServer:
             orphans_may_end_by = time.monotonic() + ORPHANS_END_S
             asked = None
             while time.monotonic() < deadline:
-                found = self._read_pid_file()
-                if found and found.pid != asked and _is_postmaster(found.pid, self.cluster):
+                found = read_pid_file(self.cluster)
+                if found and found.pid != asked and is_postmaster(found.pid, self.cluster):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(found.pid, how)
                     asked = found.pid
@@ -562,8 +539,8 @@ class EmbeddedServer:
 
     def _end_orphans(self) -> None:
         """End the backends of a postmaster that was killed: they hold the data until they are done."""
-        found = self._read_pid_file()
-        if found is None or _is_postmaster(found.pid, self.cluster):
+        found = read_pid_file(self.cluster)
+        if found is None or is_postmaster(found.pid, self.cluster):
             return
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -575,54 +552,17 @@ class EmbeddedServer:
 # -- registrations of this process ---------------------------------------------------------
 
 
-class _Lock:
-    """A lock on a file. It ends with `close` or with the process."""
-
-    def __init__(self, path: Path, like: os.stat_result):
-        self.descriptor = _open_private(path, like)
-        _locks.add(self)
-
-    def take(self, kind: int, timeout_s: float = 0.0) -> bool:
-        """Take it as LOCK_SH or LOCK_EX; False when others hold it for all of the time."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
-                return True
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    return False
-                time.sleep(0.02)
-
-    def close(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
-        _locks.discard(self)
-
-
 @dataclass
 class _Registration:
     """What makes this process a user of one server."""
 
     server: EmbeddedServer
-    lock: _Lock
+    lock: Lock
     count: int = 0
-
-
-@dataclass(frozen=True)
-class _PidFile:
-    """What postmaster.pid says."""
-
-    pid: int
-    port: int
-    socket_dir: str
-    ready: bool
 
 
 _mutex = threading.RLock()
 _registrations: dict[Path, _Registration] = {}
-_locks: set[_Lock] = set()
 _servers: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
 
 
@@ -651,8 +591,7 @@ def _forget_parent() -> None:
     """In a forked child: close its copies of the parent's locks, which the parent keeps, and forget all servers."""
     global _mutex
     _mutex = threading.RLock()
-    for lock in list(_locks):
-        lock.close()
+    close_all()
     _registrations.clear()
     for server in _servers:
         server._holds = 0
@@ -664,54 +603,6 @@ if hasattr(os, "register_at_fork"):
 
 
 # -- small helpers -------------------------------------------------------------------------
-
-
-def _open_private(path: Path, like: os.stat_result) -> int:
-    """Open or make a file for its owner only; one that root makes gets the folder's owner."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except FileExistsError:
-        return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-    if os.geteuid() == 0:
-        os.fchown(descriptor, like.st_uid, like.st_gid)
-    return descriptor
-
-
-def _is_postmaster(pid: int, cluster: Path) -> bool:
-    """Whether a process is the main PostgreSQL process of a folder, not one that got its number."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return words[0].rpartition(b"/")[2] == b"postgres" and os.fsencode(cluster) in words
-    except OSError:
-        if Path("/proc/self").exists():
-            return False
-    command = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
-    said = subprocess.run(command, capture_output=True, check=False).stdout
-    return b"postgres" in said and os.fsencode(cluster) in said
-
-
-def _takes_sockets(folder: Path) -> bool:
-    """Whether a socket with PostgreSQL's name can be made: the path is short, the disk allows it."""
-    path = folder / ".s.PGSQL.probe"
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.bind(str(path))
-        except OSError:
-            return False
-    path.unlink()
-    return True
-
-
-def _holders(path: Path) -> list[int] | None:
-    """Process ids that hold a lock on a file, from /proc/locks; None where there is none."""
-    try:
-        lines = Path("/proc/locks").read_text().splitlines()
-        inode = str(path.stat().st_ino)
-    except OSError:
-        return None
-    fields = (line.split() for line in lines)
-    return sorted({int(f[4]) for f in fields if f[1] == "FLOCK" and f[5].rpartition(":")[2] == inode})
 
 
 def _folder_size(folder: Path) -> int:
