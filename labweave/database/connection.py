@@ -54,8 +54,6 @@ class LabConnection(Connection):
 
     Attributes
     ----------
-    is_mariadb : bool
-        True when the server is MariaDB.
     server_version : str
         As the server says it.
     """
@@ -79,7 +77,6 @@ class LabConnection(Connection):
         row = self.query("select version()").fetchone()
         self.server_version = str(row[0])
         self.adapter = self.adapter.of_version(self.server_version)
-        self.is_mariadb = self.adapter.product == "mariadb"
 
     def connect(self) -> None:
         """Open the session, or open it again; start the embedded server if it is not running."""

@@ -86,4 +86,4 @@ def name_of(database) -> str:
     connection = database.connection
     kind = "embedded" if connection.server else "PostgreSQL" if database.backend == "postgresql" else "MySQL"
     version = connection.server_version.removeprefix("PostgreSQL ").split("-")[0].split(" ")[0]
-    return f"{'MariaDB' if connection.is_mariadb else kind} {version}"
+    return f"{'MariaDB' if connection.adapter.product == 'mariadb' else kind} {version}"

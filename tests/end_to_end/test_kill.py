@@ -103,7 +103,7 @@ def test_kills_leave_what_an_undisturbed_run_leaves(database_url, labweave_comma
         write_cell(lab.folder, variant, f"cell{index}", sweeps=sweeps_of(variant, N_CELLS, AMPLITUDES))
     lab.set_up()
     with labweave.connect(database_url, prefix=lab.prefix) as database:
-        kills = KILLS_ON_MYSQL if database.backend == "mysql" and not database.connection.is_mariadb else KILLS
+        kills = KILLS_ON_MYSQL if database.connection.adapter.product == "mysql" else KILLS
     seconds = {"ingest": lab.finish("ingest")}
     lab.group()
     seconds["populate"] = lab.finish("populate")

@@ -157,7 +157,7 @@ def cpu_clock_of(connection):
     """Return a function that gives the CPU seconds of the server's own process or thread for this session."""
     if connection.adapter.backend == "postgresql":
         task = connection.query("select pg_backend_pid()").fetchone()[0]
-    elif connection.is_mariadb:
+    elif connection.adapter.product == "mariadb":
         task = connection.query("select tid from information_schema.processlist where id = connection_id()").fetchone()[
             0
         ]

@@ -339,7 +339,7 @@ def server_counters(database: Any) -> list[Path]:
         [pid] = connection.query("select pg_backend_pid()").fetchone()
         return list(Path("/proc").glob(f"{pid}/schedstat"))
     ask = "select tid from information_schema.processlist where id = connection_id()"
-    if not connection.is_mariadb:
+    if connection.adapter.product != "mariadb":
         ask = "select thread_os_id from performance_schema.threads where processlist_id = connection_id()"
     [tid] = connection.query(ask).fetchone()
     return list(Path("/proc").glob(f"[0-9]*/task/{tid}/schedstat"))
