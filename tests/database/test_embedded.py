@@ -16,14 +16,13 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from labweave.embedded import server as embedded
-from labweave.embedded import users
+from labweave.embedded import postmaster, users
 from labweave.embedded.server import EmbeddedServer, default_data_dir
 from labweave.errors import AccessDenied, ConfigError, ServerUnavailable, VersionError
 
 pytestmark = pytest.mark.slow
 
-REPOSITORY = Path(embedded.__file__).parents[2]
+REPOSITORY = Path(users.__file__).parents[2]
 
 USER_PROCESS = """
 import sys, time
@@ -120,7 +119,7 @@ def kill_server(server):
     """Kill the main process of the server, and wait until it is gone: its backends may still run."""
     pid = server.status()["pid"]
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not embedded._is_postmaster(pid, server.cluster))
+    wait_until(lambda: not postmaster.is_postmaster(pid, server.cluster))
 
 
 # -- start, use, stop ----------------------------------------------------------------------
