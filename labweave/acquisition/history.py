@@ -17,7 +17,7 @@ import numpy as np
 from labweave.acquisition.errors import RefusedType
 from labweave.formats.columns import join
 
-WAITING = 512
+WAITING = 128
 Columns = np.ndarray | Sequence[np.ndarray]  # a row of one array per column where all are floats
 _ALL = slice(None)
 

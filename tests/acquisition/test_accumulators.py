@@ -394,8 +394,8 @@ def test_memory_is_set_by_the_data(experiment):
 
 
 def test_rows_of_many_chunks_are_trimmed_and_found(experiment, tmp_path):
-    rows = [Row(n, n / 4) for n in range(5 * WAITING)]
-    log = EstimatorLog(experiment=experiment, max_history_if_not_running=WAITING + 100)
+    rows = [Row(n, n / 4) for n in range(5 * 512)]
+    log = EstimatorLog(experiment=experiment, max_history_if_not_running=512 + 100)
     for n, row in enumerate(rows):
         log.update_list(n / 10, row)
     assert log.values_at_abs_time(experiment.t0 + 70.05 * S) == Row(700, 175.0)
@@ -404,10 +404,10 @@ def test_rows_of_many_chunks_are_trimmed_and_found(experiment, tmp_path):
     for n, row in enumerate(rows):
         log.update_list(1000 + n / 10, row)
     log.close_journal()
-    assert read_log(tmp_path / "log.journal")["x"].tolist() == [*range(5 * WAITING)] * 2
+    assert read_log(tmp_path / "log.journal")["x"].tolist() == [*range(5 * 512)] * 2
     for n, row in enumerate(rows):
         log.update_list(2000 + n / 10, row)
     experiment.protocol_runner.running = False
     log.update_list(9999.0, Row(-1, 0.0))
-    assert log["x"].tolist() == [*range(5 * WAITING - WAITING - 99, 5 * WAITING), -1]
-    assert log.stored_data[0] == rows[-WAITING - 99]
+    assert log["x"].tolist() == [*range(5 * 512 - 512 - 99, 5 * 512), -1]
+    assert log.stored_data[0] == rows[-512 - 99]
