@@ -7,7 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
+PAGE = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
 
 
 def test_the_adapter_of_the_page_passes_the_tests_of_every_adapter(tmp_path):
