@@ -150,6 +150,18 @@ class Journal:
         position = 0
         if known is not None and self._begins_with(known):
             position = self._continue(known)
+        while not self.damage:
+            position = self._read_from(position)
+            if self.damage or (position and not self._has_record_behind(position)):
+                break
+            # A writer that adds records meanwhile has added this one before the one behind it.
+            if not self._content_at(position):
+                self.damage = f"its record at byte {position} is damaged"
+        self._position = position
+        self.state = self._digest.hexdigest()
+
+    def _read_from(self, position: int) -> int:
+        """Take the whole records from a position on; return where they end."""
         while content := self._content_at(position):
             try:
                 self._take(content, position)
@@ -160,10 +172,7 @@ class Journal:
             self._digest.update(head)
             self._ends = {**dict(list(self._ends.items())[:1]), position: head}
             position += _HEAD.size + len(content)
-        if not self.damage and (position == 0 or self._has_record_behind(position)):
-            self.damage = f"its record at byte {position} is damaged"
-        self._position = position
-        self.state = self._digest.hexdigest()
+        return position
 
     def read(self, array: str, dataset: str) -> EncodedArray:
         """Return an array that is in it.
@@ -252,7 +261,7 @@ def open_journal(folder: Any, known: Journal | None = None) -> Journal | None:
     path = folder / NAME
     try:
         if isinstance(path, Path):
-            return Journal(path.open("rb"), known)
+            return Journal(path.open("rb", buffering=0), known)  # a buffer would hide what a writer adds
         with path.open("rb") as member:
             return Journal(io.BytesIO(member.read()), known)
     except (FileNotFoundError, KeyError):

@@ -18,7 +18,7 @@ import pytest
 
 from labweave.errors import ReadError
 from labweave.formats.axopy import TaskReader, TaskWriter, Trial, recover, storage_to_zip, write_hdf5
-from labweave.formats.axopy.journal import NAME, journal_state, open_journal
+from labweave.formats.axopy.journal import NAME, Journal, journal_state, open_journal
 
 WRITER = """
 import os, sys
@@ -438,3 +438,22 @@ def test_a_journal_that_is_known_is_read_on_from_its_end(tmp_path):
     with open_journal(tmp_path, known) as anew:
         assert anew.damage
         assert not anew.texts
+
+
+def test_records_that_come_while_a_journal_is_read_are_no_damage(tmp_path, monkeypatch):
+    """The record that was not whole yet is, by the time that the one behind it is found."""
+    writer = TaskWriter(tmp_path)
+    writer.write(one(0))
+    look = Journal._has_record_behind
+    later = [one(1), one(2)]
+
+    def look_later(self, position):
+        while later:
+            writer.write(later.pop(0))
+        return look(self, position)
+
+    monkeypatch.setattr(Journal, "_has_record_behind", look_later)
+    with open_journal(tmp_path) as journal:
+        assert (journal.damage, len(journal.texts)) == ("", 3)
+    writer.close()
+    assert check_trials(tmp_path, 3) == 3
