@@ -66,12 +66,6 @@ labweave.one.export: export_tables
 """
 """What users call, as README, guides and reference name it."""
 
-NOT_YET = {
-    "labweave.database:restore",
-    "labweave.formats.alyx:AlyxClient",
-}
-"""Those that have no example yet: whoever writes one strikes it off; nothing new comes here."""
-
 
 def public_places() -> list[str]:
     lines = [line.partition(":") for line in WITH_EXAMPLES.strip().splitlines()]
@@ -186,4 +180,4 @@ def test_example_shows_what_happens(place, lab):
 
 @pytest.mark.parametrize("place", public_places())
 def test_what_users_call_has_an_example(place):
-    assert ">>>" in docstring_of(*place.split(":")) or place in NOT_YET
+    assert ">>>" in docstring_of(*place.split(":"))

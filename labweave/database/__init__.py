@@ -300,6 +300,16 @@ def restore(path: str | Path, url: str | None = None, *, replace: bool = False) 
     ------
     DatabaseError
         A damaged file, one of another kind of server, or schemas that are in the way.
+
+    Examples
+    --------
+    No database may be open in this process meanwhile:
+
+    >>> from labweave.database import restore
+    >>> restore("tonight.backup")
+    Traceback (most recent call last):
+    ...
+    labweave.errors.ConfigError: ... is open in this process. Close it before restoring a backup.
     """
     from labweave.database import backup
 
