@@ -19,7 +19,6 @@ from labweave.formats.hashing import sha256_of_file
 
 if TYPE_CHECKING:
     from labweave.ingest.report import IngestReport
-    from labweave.ingest.sessions import Subjects
 
 NAMESPACE = uuid.uuid3(uuid.NAMESPACE_DNS, "labweave")
 
@@ -104,7 +103,7 @@ class Adapter:
         more, `read` does not see the rows of the units just before.
     run : str
         Id of the run, set by it; empty for a dry run.
-    subjects : Subjects, optional
+    subjects : labweave.ingest.Subjects, optional
         Of an adapter that refuses names which differ by case alone; the run tells it what was written.
     """
 
@@ -117,7 +116,7 @@ class Adapter:
     batch_rows: ClassVar[int] = 0
     source: str
     run: str
-    subjects: Subjects
+    subjects: Any
 
     def __init__(self, location: Path, lab: str, options: Any):
         self.location, self.lab, self.options = location, lab, options
