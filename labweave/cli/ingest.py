@@ -23,6 +23,13 @@ class AdapterGroup(Group):
         """Return the command of an adapter, None where there is none."""
         return _command(cmd_name) if cmd_name in self.list_commands(ctx) else None
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of adapters."""
+        from labweave.ingest.registry import summary_of
+
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, f"{summary_of(name)}.") for name in self.list_commands(ctx)])
+
 
 def _command(name: str) -> Any:
     """Return the command of one adapter."""

@@ -20,6 +20,7 @@ from labweave.formats.axopy.reader import TaskReader, TaskState
 from labweave.formats.axopy.trials import TABLE, tells_more, type_column
 from labweave.formats.plain import plain_json, tidy
 from labweave.ingest.base import Adapter, Options, Row, Unit, check_case, inside, make_uuid
+from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import Subjects, find_session
 from labweave.ingest.trials import run_rows
 from labweave.schemas import dataset, session, task
@@ -40,7 +41,7 @@ class AxopyAdapter(Adapter):
     """Subjects, sessions, task runs, trials and arrays of an AxoPy data root; the arrays stay where they are."""
 
     name = "axopy"
-    summary = "AxoPy experiments: a data root (subject/task/trials.csv and array files), or a zip archive of one"
+    summary = SUMMARIES["axopy"]
     options_model = AxopyOptions
     joint_results_of: ClassVar = task.TaskRun
     results_computed_from: ClassVar = {

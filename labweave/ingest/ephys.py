@@ -23,6 +23,7 @@ from labweave.formats import recordings
 from labweave.formats.plain import tidy
 from labweave.formats.recordings.files import as_list
 from labweave.ingest.base import Adapter, Options, Row, Unit, check_case, inside
+from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import Subjects, find_session
 from labweave.schemas import recording, session, subject
 
@@ -64,10 +65,7 @@ class EphysAdapter(Adapter):
     """Cells and sweeps of a folder: files that say what they hold, or what a mapping lists."""
 
     name = "ephys"
-    summary = (
-        "Patch-clamp recordings: labweave .h5, NWB, Axon .abf, Igor .ibw, MATLAB .mat and LCCR .txt, "
-        "by folder or mapping (JSON, YAML, CSV)"
-    )
+    summary = SUMMARIES["ephys"]
     options_model = EphysOptions
     results_computed_from: ClassVar = {recording.Recording: ("content_sha256",)}
     joint_results_of: ClassVar = recording.Cell

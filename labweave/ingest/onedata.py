@@ -31,6 +31,7 @@ from labweave.ingest.alf.rows import (
     stored_datasets,
 )
 from labweave.ingest.base import Options, Row, Unit, inside, make_uuid
+from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import find_session, new_session
 from labweave.ingest.trials import run_rows
 from labweave.schemas import dataset, onedata, session
@@ -75,7 +76,7 @@ class OneDataAdapter(DatasetAdapter):
     """Sessions of a data root with their variables, recipes and trials; the arrays stay where they are."""
 
     name = "onedata"
-    summary = "onedata sessions of vrAnalysis: a data root of mouse/date/id/oneData, or a folder below it"
+    summary = SUMMARIES["onedata"]
     options_model = OneDataOptions
     batch_rows = 5000
     joint_results_of: ClassVar = onedata.OneSession

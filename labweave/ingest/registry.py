@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from labweave.errors import ConfigError
-from labweave.ingest.base import Adapter, Service
+
+if TYPE_CHECKING:
+    from labweave.ingest.base import Adapter, Service
 
 GROUP = "labweave.adapters"
+
+SUMMARIES = {
+    "alf": "ALF sessions: folders subject/date/number, with or without lab/Subjects, or ONE cache tables",
+    "alyx": "An Alyx server over REST: subjects, sessions, datasets and what belongs to them",
+    "axopy": "AxoPy experiments: a data root (subject/task/trials.csv and array files), or a zip archive of one",
+    "ephys": "Patch-clamp recordings: labweave .h5, NWB, Axon .abf, Igor .ibw, MATLAB .mat and LCCR .txt, "
+    "by folder or mapping (JSON, YAML, CSV)",
+    "onedata": "onedata sessions of vrAnalysis: a data root of mouse/date/id/oneData, or a folder below it",
+    "stytra": "Stytra sessions: a folder tree with <HHMMSS>_metadata.json and logs, or journals after a crash",
+}
+"""The summaries of labweave's own adapters, which take a second to import."""
 
 
 def adapters() -> dict[str, EntryPoint]:
@@ -30,3 +44,8 @@ def find_adapter(name: str) -> type[Adapter] | type[Service]:
         return known[name].load()
     except ImportError as error:
         raise ConfigError(f"The adapter {name!r} ({known[name].value}) can't be imported: {error}.") from error
+
+
+def summary_of(name: str) -> str:
+    """Return the summary of an adapter; one of another package is imported for it."""
+    return SUMMARIES[name] if name in SUMMARIES else find_adapter(name).summary

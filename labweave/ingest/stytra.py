@@ -17,6 +17,7 @@ from labweave.formats.stytra.logs import Log, open_log
 from labweave.formats.stytra.metadata import Metadata, base_name, read_metadata
 from labweave.formats.stytra.sessions import SessionFiles, find_sessions, fish_of_folder
 from labweave.ingest.base import Adapter, Options, Row, Unit, inside, make_uuid
+from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import Subjects
 from labweave.ingest.trials import run_rows
 from labweave.schemas import session, subject, task
@@ -43,7 +44,7 @@ class StytraAdapter(Adapter):
     """Subjects, sessions, task runs, stimuli and logs of a Stytra folder tree; the logs stay where they are."""
 
     name = "stytra"
-    summary = "Stytra sessions: a folder tree with <HHMMSS>_metadata.json and logs, or journals after a crash"
+    summary = SUMMARIES["stytra"]
     options_model = StytraOptions
     joint_results_of: ClassVar = task.TaskRun
     results_computed_from: ClassVar = {

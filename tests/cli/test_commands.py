@@ -453,7 +453,9 @@ def test_output_is_unicode_also_in_a_bare_environment(database, database_url, la
     assert "Ünï 😀" in result.stdout.decode()
 
 
-@pytest.mark.parametrize("words", [["--version"], ["--help"], ["db", "--help"], ["one", "search", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--version"], ["--help"], ["db", "--help"], ["ingest", "--help"], ["one", "search", "--help"]]
+)
 def test_help_loads_no_database_layer_and_no_arrays(words):
     """Each of these packages takes a tenth of a second or more to load."""
     heavy = ("datajoint", "pandas", "numpy", "networkx", "pydantic_settings", "matplotlib", "h5py")

@@ -32,6 +32,7 @@ from labweave.ingest.alf.tables import CacheTables
 from labweave.ingest.alf.tree import SessionFolder, find_datasets, find_session_folders, folder_problem
 from labweave.ingest.alf.trials import trial_rows
 from labweave.ingest.base import Options, Refused, Row, Unit
+from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import check_lab, find_session, new_session
 from labweave.schemas import dataset, task
 
@@ -54,7 +55,7 @@ class AlfAdapter(DatasetAdapter):
     """Subjects, sessions, datasets and where their files are; the files stay where they are."""
 
     name = "alf"
-    summary = "ALF sessions: folders subject/date/number, with or without lab/Subjects, or ONE cache tables"
+    summary = SUMMARIES["alf"]
     options_model = AlfOptions
     batch_rows = 5000
     joint_results_of: ClassVar = task.TaskRun

@@ -17,6 +17,7 @@ from labweave.ingest.alyx.pull import UNASKABLE
 from labweave.ingest.alyx.report import SyncReport
 from labweave.ingest.alyx.sync import preview, sync
 from labweave.ingest.base import Options, Service
+from labweave.ingest.registry import SUMMARIES
 
 
 class AlyxOptions(Options):
@@ -51,7 +52,7 @@ class AlyxService(Service):
     """An Alyx server, version 3, over REST."""
 
     name = "alyx"
-    summary = "An Alyx server over REST: subjects, sessions, datasets and what belongs to them"
+    summary = SUMMARIES["alyx"]
     options_model: ClassVar = AlyxOptions
 
     @classmethod
