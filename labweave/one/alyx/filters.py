@@ -3,66 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from labweave.one.alyx.models import MODELS, as_list, filter_name, resource_of, restrict
+from labweave.one.alyx.models import MODELS, as_list, filter_name, pairs, resource_of, restrict
 from labweave.schemas import dataset, lab
 
 Filter = Callable[[Any, Any], Any]
 
 
-def _any_of(model: str, path: str) -> Filter:
-    """Return a filter by one field; a list means any of its values."""
-
-    def fits(query: Any, value: Any) -> Any:
-        if isinstance(value, (list, tuple, set)):
-            return query & [restrict(model, query, path, item).proj() for item in value] if value else query
-        return restrict(model, query, path, value)
-
-    return fits
+def _any_of(model: str, path: str, query: Any, value: Any) -> Any:
+    """Filter by one field; a list means any of its values."""
+    if isinstance(value, (list, tuple, set)):
+        return query & [restrict(model, query, path, item).proj() for item in value] if value else query
+    return restrict(model, query, path, value)
 
 
-def _all_of(model: str, path: str) -> Filter:
-    """Return a filter by several values, every one of which must be there."""
-
-    def fits(query: Any, value: Any) -> Any:
-        for item in as_list(value):
-            query = restrict(model, query, path, item)
-        return query
-
-    return fits
+def _all_of(model: str, path: str, query: Any, value: Any) -> Any:
+    """Filter by several values, every one of which must be there."""
+    for item in as_list(value):
+        query = restrict(model, query, path, item)
+    return query
 
 
-def _json_pairs(model: str, path: str) -> Filter:
-    """Return a filter by names and values in JSON, alternating."""
-
-    def fits(query: Any, value: Any) -> Any:
-        parts = as_list(value)
-        if not parts or len(parts) % 2:
-            raise ValueError(f"{path}={value!r}: names and values must alternate, for example task,PASS.")
-        for name, item in zip(parts[::2], parts[1::2], strict=True):
-            query = restrict(model, query, f"{path}__{name}", item)
-        return query
-
-    return fits
+def _json_pairs(model: str, path: str, query: Any, value: Any) -> Any:
+    """Filter by names and values in JSON, alternating."""
+    for name, item in pairs(f"{path}={value!r}", "task,PASS", as_list(value)):
+        query = restrict(model, query, f"{path}__{name}", item)
+    return query
 
 
-def _date_range(model: str, path: str) -> Filter:
-    def fits(query: Any, value: Any) -> Any:
-        days = as_list(value)
-        if len(days) != 2:
-            raise ValueError(f"date_range={value!r}: give the first and the last day, 2025-01-01,2025-06-30.")
-        return restrict(model, restrict(model, query, f"{path}__gte", days[0]), f"{path}__lte", days[1])
-
-    return fits
+def _date_range(model: str, path: str, query: Any, value: Any) -> Any:
+    """Filter by the first and the last day."""
+    days = as_list(value)
+    if len(days) != 2:
+        raise ValueError(f"date_range={value!r}: give the first and the last day, 2025-01-01,2025-06-30.")
+    return restrict(model, restrict(model, query, f"{path}__gte", days[0]), f"{path}__lte", days[1])
 
 
-def _performance(operator: str) -> Filter:
-    def fits(query: Any, value: Any) -> Any:
-        limit = float(value)
-        return query & "n_trials > 0" & f"n_correct_trials * 100.0 / n_trials {operator} {limit!r}"
-
-    return fits
+def _performance(operator: str, query: Any, value: Any) -> Any:
+    """Filter by the percentage of right answers."""
+    return query & "n_trials > 0" & f"n_correct_trials * 100.0 / n_trials {operator} {float(value)!r}"
 
 
 def _those_or_others(query: Any, those: Any, value: Any) -> Any:
@@ -85,34 +66,28 @@ def _copies(query: Any, value: Any) -> Any:
 def _in_stock(query: Any, value: Any) -> Any:
     """Keep animals of people who look after the stock, or the others."""
     keepers = (lab.LabMember() & {"is_stock_manager": True}).proj(responsible_user="user")
-    held = query & keepers
-    return _those_or_others(query, held, value)
+    return _those_or_others(query, query & keepers, value)
 
 
 def _restricted(query: Any, value: Any) -> Any:
     """Keep animals that are on water restriction now, or those that aren't."""
     open_now = MODELS["water-restriction"].rows() & "restriction_end is null"
-    held = query & open_now.proj("lab", "subject")
-    return _those_or_others(query, held, value)
+    return _those_or_others(query, query & open_now.proj("lab", "subject"), value)
 
 
-def by_dataset(model: str) -> Callable[[Any, Mapping[str, Any]], Any]:
-    """Return a filter by the names, types, tags and QC of datasets, which belong together."""
-
-    def fits(query: Any, asked: Mapping[str, Any]) -> Any:
-        rows, names = MODELS["datasets"].rows(), as_list(asked["datasets"]) if asked.get("datasets") else []
-        if "dataset_qc_lte" in asked or names:
-            rows = restrict("datasets", rows, "qc__lte", asked.get("dataset_qc_lte", "FAIL"))
-        if names:
-            rows = restrict("datasets", rows, "file_records__exists", True)
-        wanted = [rows & {"dataset_name": name} for name in names]
-        types = as_list(asked["dataset_types"]) if asked.get("dataset_types") else []
-        wanted += [MODELS["datasets"].rows() & {"dataset_type": name} for name in types]
-        for item in wanted or [rows] * ("dataset_qc_lte" in asked):
-            query = query & item.proj("eid") if model == "sessions" else query & _probes_of(query, item)
-        return query
-
-    return fits
+def by_dataset(model: str, query: Any, asked: Mapping[str, Any]) -> Any:
+    """Filter by the names, types, tags and QC of datasets, which belong together."""
+    rows, names = MODELS["datasets"].rows(), as_list(asked.get("datasets") or ())
+    if "dataset_qc_lte" in asked or names:
+        rows = restrict("datasets", rows, "qc__lte", asked.get("dataset_qc_lte", "FAIL"))
+    if names:
+        rows = restrict("datasets", rows, "file_records__exists", True)
+    wanted = [rows & {"dataset_name": name} for name in names]
+    types = as_list(asked.get("dataset_types") or ())
+    wanted += [MODELS["datasets"].rows() & {"dataset_type": name} for name in types]
+    for item in wanted or [rows] * ("dataset_qc_lte" in asked):
+        query = query & item.proj("eid") if model == "sessions" else query & _probes_of(query, item)
+    return query
 
 
 def _probes_of(query: Any, datasets: Any) -> list[dict[str, Any]]:
@@ -130,7 +105,7 @@ def _declared(endpoint: str) -> dict[str, Filter]:
     for field in resource_of(endpoint).fields:
         if field.filter not in ("", "path"):
             name = filter_name(field)
-            found[name] = _any_of(endpoint, name if field.filter == "exact" else f"{name}__{field.filter}")
+            found[name] = partial(_any_of, endpoint, name if field.filter == "exact" else f"{name}__{field.filter}")
     return found
 
 
@@ -150,6 +125,7 @@ PATHS: dict[str, dict[str, str]] = {
         "lab": "lab__name__iexact",
         "project": "projects__name__icontains",
         "tag": "data_dataset_session_related__tags__name",
+        "atlas_id": "probe_insertion__trajectory_estimate__channels__brain_region__id",
     },
     "datasets": {
         "session": "session",
@@ -178,6 +154,7 @@ PATHS: dict[str, dict[str, str]] = {
         "task_protocol": "session__task_protocol__icontains",
         **_OF_PROJECT,
         "tag": "session__data_dataset_session_related__tags__name",
+        "atlas_id": "trajectory_estimate__channels__brain_region__id",
     },
     "trajectories": {
         "probe_insertion": "probe_insertion",
@@ -195,7 +172,7 @@ PATHS: dict[str, dict[str, str]] = {
         "subject": "trajectory_estimate__session__subject__nickname",
         "lab": "trajectory_estimate__session__lab__name",
     },
-    "subjects": {"project": "projects__name"},
+    "subjects": {"project": "projects__name", "alive": "death_date__isnull"},
     "weighings": _OF_SUBJECT,
     "water-administrations": _OF_SUBJECT,
     "water-restriction": {"subject": "subject"},
@@ -207,35 +184,27 @@ _AT_REGION = {"atlas_acronym": _by_name_of_region, "atlas_name": _by_name_of_reg
 
 OTHERS: dict[str, dict[str, Filter]] = {
     "sessions": {
-        "users": _all_of("sessions", "users__username"),
-        "date_range": _date_range("sessions", "start_time__date"),
-        "performance_gte": _performance(">="),
-        "performance_lte": _performance("<="),
-        "extended_qc": _json_pairs("sessions", "extended_qc"),
-        "json": _json_pairs("sessions", "json"),
+        "users": partial(_all_of, "sessions", "users__username"),
+        "date_range": partial(_date_range, "sessions", "start_time__date"),
+        "performance_gte": partial(_performance, ">="),
+        "performance_lte": partial(_performance, "<="),
+        "extended_qc": partial(_json_pairs, "sessions", "extended_qc"),
+        "json": partial(_json_pairs, "sessions", "json"),
         "histology": _with_histology,
-        "atlas_id": _any_of("sessions", "probe_insertion__trajectory_estimate__channels__brain_region__id"),
         **_AT_REGION,
     },
     "datasets": {"exists": _copies},
-    "insertions": {
-        "atlas_id": _any_of("insertions", "trajectory_estimate__channels__brain_region__id"),
-        **_AT_REGION,
-    },
-    "subjects": {
-        "alive": _any_of("subjects", "death_date__isnull"),
-        "stock": _in_stock,
-        "water_restricted": _restricted,
-    },
-    "weighings": {"date_range": _date_range("weighings", "date_time")},
-    "water-administrations": {"date_range": _date_range("water-administrations", "date_time")},
+    "insertions": _AT_REGION,
+    "subjects": {"stock": _in_stock, "water_restricted": _restricted},
+    "weighings": {"date_range": partial(_date_range, "weighings", "date_time")},
+    "water-administrations": {"date_range": partial(_date_range, "water-administrations", "date_time")},
 }
 """Endpoint -> the filters that compare more than one field."""
 
 FILTERS: dict[str, dict[str, Filter]] = {
     endpoint: {
         **_declared(endpoint),
-        **{name: _any_of(endpoint, path) for name, path in PATHS.get(endpoint, {}).items()},
+        **{name: partial(_any_of, endpoint, path) for name, path in PATHS.get(endpoint, {}).items()},
         **OTHERS.get(endpoint, {}),
     }
     for endpoint in MODELS

@@ -14,7 +14,7 @@ import datetime as dt
 import json
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,15 +194,16 @@ def split(text: str) -> list[str]:
 
 def django(name: str, query: Any, text: str) -> Any:
     """Restrict the rows of a model by a ``django=`` filter: ``path,value,path,value``, each with ~ to exclude."""
-    parts = split(text)
-    if not parts or len(parts) % 2:
-        raise ValueError(
-            f"django={text!r} on {name}: names and values must alternate, separated by commas, "
-            "for example django=subject__nickname,KS005."
-        )
-    for path, value in zip(parts[::2], parts[1::2], strict=True):
+    for path, value in pairs(f"django={text!r} on {name}", "subject__nickname,KS005", split(text)):
         query = restrict(name, query, path, value)
     return query
+
+
+def pairs(asked: str, example: str, parts: list[Any]) -> Iterable[tuple[Any, Any]]:
+    """Return names and values that alternate as pairs, or raise ValueError."""
+    if not parts or len(parts) % 2:
+        raise ValueError(f"{asked}: names and values must alternate, separated by commas, for example {example}.")
+    return zip(parts[::2], parts[1::2], strict=True)
 
 
 def restrict(name: str, query: Any, path: str, value: Any) -> Any:

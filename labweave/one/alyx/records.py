@@ -28,10 +28,9 @@ FEW = 2000
 """Up to so many rows, what belongs to them is asked for by their keys; beyond, by their query."""
 
 
-def _related(table: Any, query: Any, rows: list[Record], *shared: str, vanished: str = "") -> list[Record]:
+def _related(table: Any, query: Any, rows: list[Record], *shared: str) -> list[Record]:
     """Return the rows of a table, or of a projection, that belong to rows of a query by the columns they share."""
     related = table() if isinstance(table, type) else table
-    related = related & f"{vanished} is null" if vanished else related
     if len(rows) > FEW:
         return (related & query.proj(*shared)).to_dicts()
     keys = {key for row in rows if None not in (key := tuple(row[name] for name in shared))}
@@ -46,10 +45,15 @@ def _grouped(rows: Iterable[Record], *names: str) -> dict[Any, list[Record]]:
     return groups
 
 
-def plain_records(name: str, query: Any, base_url: str, fetched: list[Record] | None = None) -> list[Record]:
+def plain_records(name: str, query: Any, base_url: str) -> list[Record]:
     """Return rows as records of a resource, with their lists of names."""
+    return rows_and_records(name, query, base_url)[1]
+
+
+def rows_and_records(name: str, query: Any, base_url: str) -> tuple[list[Record], list[Record]]:
+    """Return rows, and the same as records."""
     resource = RESOURCES[name]
-    rows: list[Record] = query.to_dicts() if fetched is None else fetched
+    rows: list[Record] = query.to_dicts()
     records = [resource.to_record(row, base_url) for row in rows]
     for field in resource.fields:
         if field.kind == "names":
@@ -58,7 +62,7 @@ def plain_records(name: str, query: Any, base_url: str, fetched: list[Record] | 
             for row, record in zip(rows, records, strict=True):
                 links = owned.get(itemgetter(*resource.key)(row), ())
                 record[field.name] = sorted(link[column] for link in links)
-    return records
+    return rows, records
 
 
 # sessions
@@ -66,8 +70,7 @@ def plain_records(name: str, query: Any, base_url: str, fetched: list[Record] | 
 
 def session_facts(query: Any) -> dict[str, Record]:
     """Return the short form of sessions by eid, as in lists."""
-    rows = query.to_dicts()
-    records = plain_records("sessions", query, "", rows)
+    rows, records = rows_and_records("sessions", query, "")
     return {
         row["eid"]: {**record, "lab": row["path_lab"] or row["lab"]} for row, record in zip(rows, records, strict=True)
     }
@@ -80,16 +83,13 @@ def sessions(query: Any, base_url: str) -> list[Record]:
 
 def session_details(query: Any, base_url: str) -> list[Record]:
     """Return sessions as ``/sessions/<eid>`` shows them, with their datasets, probes and notes."""
-    rows = query.to_dicts()
+    rows, records = rows_and_records("session-details", query, base_url)
     keys = [{"eid": row["eid"]} for row in rows]
-    water = (subject.WaterAdministration() & "administration_vanished is null") & [
-        {"given_in_eid": row["eid"]} for row in rows
-    ]
+    water = MODELS["water-administrations"].rows() & [{"given_in_eid": row["eid"]} for row in rows]
     given = _grouped(water.to_dicts(), "given_in_eid")
     files = _grouped(session_datasets(MODELS["datasets"].rows() & keys, base_url), "eid")
     probes = _grouped(insertions(MODELS["insertions"].rows() & keys, base_url), "session")
     remarks = _grouped(notes(MODELS["notes"].rows() & keys, base_url), "object_id")
-    records = plain_records("session-details", query, base_url, rows)
     for row, record in zip(rows, records, strict=True):
         eid = row["eid"]
         record.setdefault("field_of_view", [])
@@ -158,7 +158,7 @@ def in_order(row: Record) -> tuple[str, ...]:
 def file_copies(query: Any, rows: list[Record]) -> dict[str, list[Record]]:
     """Return the file records of datasets with their repositories, by dataset id: servers, buckets, others."""
     repositories = {row["repository"]: row for row in dataset.Repository().to_dicts()}
-    found = _related(dataset.FileRecord, query, rows, "dataset_id", vanished="file_vanished")
+    found = _related(MODELS["files"].rows(), query, rows, "dataset_id")
     joined = [{**repositories[row["repository"]], **row} for row in found]
     joined.sort(key=lambda row: (rank_of_repository(row["repository_kind"]), row["repository"], row["file_record_id"]))
     return _grouped(joined, "dataset_id")
@@ -173,12 +173,11 @@ def copy_url(copy: Record) -> str | None:
 
 def datasets(query: Any, base_url: str) -> list[Record]:
     """Return datasets as ``/datasets`` shows them."""
-    rows = query.to_dicts()
+    rows, records = rows_and_records("datasets", query, base_url)
     copies = file_copies(query, rows)
     tags = {row["tag"]: row for row in dataset.Tag().to_dicts()}
     numbered = _related(session.Session.proj("session_number"), query, rows, "eid")
     numbers = {row["eid"]: row["session_number"] for row in numbered}
-    records = plain_records("datasets", query, base_url, rows)
     for row, record in zip(rows, records, strict=True):
         record.setdefault("experiment_number", numbers.get(row["eid"]))
         record |= {
@@ -205,11 +204,10 @@ def datasets(query: Any, base_url: str) -> list[Record]:
 
 def insertions(query: Any, base_url: str) -> list[Record]:
     """Return insertions; the datasets of one are those of its session whose collection has its name."""
-    rows = query.to_dicts()
+    rows, records = rows_and_records("insertions", query, base_url)
     info = _session_info(rows)
-    held = _related(dataset.Dataset, query, rows, "eid", vanished="dataset_vanished")
+    held = _related(MODELS["datasets"].rows(), query, rows, "eid")
     of_session = _grouped(sorted(held, key=in_order), "eid")
-    records = plain_records("insertions", query, base_url, rows)
     for record in records:
         found = of_session.get(record["session"], [])
         # Clients look into the JSON of an insertion without asking whether there is any.
@@ -236,11 +234,10 @@ def _session_info(rows: list[Record]) -> dict[str, Record]:
 
 def trajectories(query: Any, base_url: str) -> list[Record]:
     """Return trajectories as ``/trajectories`` shows them."""
-    rows = query.to_dicts()
+    rows, records = rows_and_records("trajectories", query, base_url)
     info = _session_info(rows)
     probes = _related(session.ProbeInsertion, query, rows, "eid", "probe_name")
     pids = {(row["eid"], row["probe_name"]): row["pid"] for row in probes}
-    records = plain_records("trajectories", query, base_url, rows)
     for row, record in zip(rows, records, strict=True):
         record["probe_insertion"] = pids.get((row["eid"], row["probe_name"]))
         record["probe_name"], record["session"] = row["probe_name"], info.get(row["eid"])
@@ -261,8 +258,8 @@ def _weeks(born: dt.date | None, died: dt.date | None) -> int:
 
 def subjects(query: Any, base_url: str) -> list[Record]:
     """Return subjects as ``/subjects`` lists them, without the water that Alyx computes for them."""
-    rows = query.to_dicts()
-    held = _related(session.Session, query, rows, "lab", "subject", vanished="session_vanished")
+    rows, records = rows_and_records("subjects", query, base_url)
+    held = _related(MODELS["sessions"].rows(), query, rows, "lab", "subject")
     owner = {row["eid"]: (row["lab"], row["subject"]) for row in held}
     used: dict[Any, set[str]] = defaultdict(set)
     for link in _related(session.SessionProject, session.Session & query.proj(), held, "eid"):
@@ -270,7 +267,6 @@ def subjects(query: Any, base_url: str) -> list[Record]:
     open_now = MODELS["water-restriction"].rows() & "restriction_end is null"
     restricted = {(row["lab"], row["subject"]): row for row in (open_now & query.proj()).to_dicts()}
     genotypes = _grouped(_related(subject.SubjectGenotype, query, rows, "lab", "subject"), "lab", "subject")
-    records = plain_records("subjects", query, base_url, rows)
     for row, record in zip(rows, records, strict=True):
         key = row["lab"], row["subject"]
         water = restricted.get(key)
@@ -315,7 +311,7 @@ def notes(query: Any, base_url: str) -> list[Record]:
 
 def users(query: Any, base_url: str) -> list[Record]:
     """Return people, with the animals they are responsible for."""
-    held = subject.Subject() & "subject_vanished is null" & "responsible_user is not null"
+    held = MODELS["subjects"].rows() & "responsible_user is not null"
     animals = _grouped(held.to_dicts(), "responsible_user")
     records = plain_records("users", query, base_url)
     for record in records:
@@ -325,8 +321,7 @@ def users(query: Any, base_url: str) -> list[Record]:
 
 def repositories(query: Any, base_url: str) -> list[Record]:
     """Return places that hold files."""
-    rows = query.to_dicts()
-    records = plain_records("data-repository", query, base_url, rows)
+    rows, records = rows_and_records("data-repository", query, base_url)
     for row, record in zip(rows, records, strict=True):
         record["data_url"] = row["data_url"] or None
         if record["globus_is_personal"] is None:

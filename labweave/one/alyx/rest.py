@@ -268,7 +268,7 @@ class Client:
             elif name not in ("limit", "offset", *TOGETHER) and value != "":
                 query = FILTERS[endpoint][name](query, value)
         if together := {name: filters[name] for name in TOGETHER if name in filters}:
-            query = by_dataset(endpoint)(query, together)
+            query = by_dataset(endpoint, query, together)
         records = _order(endpoint, RECORDS[endpoint](query, self.base_url))
         first = int(filters.get("offset", 0))
         limit = int(filters.get("limit", 0))
