@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -226,3 +226,17 @@ def _aggregate(record: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
             relation, identifier = tidy(folders[0])[:64], tidy("/".join(folders[1:]))[:255]
             return [{"dataset_id": key, "aggregate_relation": relation, "aggregate_identifier": identifier}]
     return []
+
+
+COMPLETE: dict[str, Callable[[Mapping[str, Any], Facts, Mapped], None]] = {
+    "data-repository": complete_repository,
+    "subjects": complete_subject,
+    "water-restriction": complete_restriction,
+    "surgeries": complete_surgery,
+    "sessions": complete_listed_session,
+    "session-details": complete_session,
+    "notes": complete_note,
+    "trajectories": complete_trajectory,
+    "datasets": complete_dataset,
+}
+"""Resource -> what adds to its rows what no single field gives."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,8 @@ class Resource:
     Attributes
     ----------
     name : str
-        Also of its parts, cursors and records in the tables; its fields are ``FIELDS[name]``.
+        Also of its parts, cursors and records in the tables; its fields are ``FIELDS[name]``, and
+        `records.COMPLETE` has what adds to its rows.
     table : str
         Where its rows go, for example ``session.Session``.
     stem : str
@@ -33,8 +34,6 @@ class Resource:
         ``<stem>_vanished`` for the run in which the record was gone.
     key : tuple of str
         The columns by which the rows of its lists of names belong to its own.
-    complete : callable, optional
-        Adds to the rows what no single field gives.
     identity : str
         The column that holds the record's uuid where the table's key is a name, which may change.
     ranged : str
@@ -52,7 +51,6 @@ class Resource:
     table: str
     stem: str
     key: tuple[str, ...] = ()
-    complete: Callable[[Mapping[str, Any], Facts, Mapped], None] | None = None
     identity: str = ""
     ranged: str = "id"
     stamp: str = ""
@@ -133,8 +131,8 @@ class Resource:
             owner = {key: row[key] for key in self.key}
             links[table] = [{**owner, column: item} for item in records.tidy_names(record.get(name))]
         mapped = Mapped([(self.table, row)], links)
-        if self.complete is not None:
-            self.complete(record, facts, mapped)
+        if complete := records.COMPLETE.get(self.name):
+            complete(record, facts, mapped)
         return mapped
 
     def to_record(self, row: Mapping[str, Any], base_url: str) -> dict[str, Any]:
@@ -193,7 +191,7 @@ def _canonical(name: str, value: Any) -> Any:
 
 
 _LISTED = (
-    Resource("data-repository", "dataset.Repository", "repository", (), records.complete_repository, ranged=""),
+    Resource("data-repository", "dataset.Repository", "repository", ranged=""),
     Resource("procedures", "session.Procedure", "procedure", identity="procedure_uuid", ranged=""),
     Resource("data-formats", "dataset.DataFormat", "format", identity="data_format_uuid", ranged=""),
     Resource("dataset-types", "dataset.DatasetType", "type", identity="dataset_type_uuid", ranged=""),
@@ -203,41 +201,16 @@ _LISTED = (
     Resource("users", "lab.LabMember", "member", ("user",), identity="user_uuid", ranged=""),
     Resource("projects", "lab.Project", "project", ("project",), ranged=""),
     Resource("locations", "lab.Location", "location", ranged=""),
-    Resource(
-        "subjects", "subject.Subject", "subject", ("lab", "subject"), records.complete_subject, identity="subject_uuid"
-    ),
+    Resource("subjects", "subject.Subject", "subject", ("lab", "subject"), identity="subject_uuid"),
     Resource("weighings", "subject.Weighing", "weighing", by_nickname=True),
     Resource("water-administrations", "subject.WaterAdministration", "administration", by_nickname=True),
+    Resource("water-restriction", "subject.WaterRestriction", "restriction", ranged="subject__id", by_nickname=True),
+    Resource("surgeries", "subject.Surgery", "surgery", by_nickname=True),
     Resource(
-        "water-restriction",
-        "subject.WaterRestriction",
-        "restriction",
-        (),
-        records.complete_restriction,
-        ranged="subject__id",
-        by_nickname=True,
+        "sessions", "session.Session", "session", ("eid",), stamp="auto_datetime", session_path="", by_nickname=True
     ),
-    Resource("surgeries", "subject.Surgery", "surgery", (), records.complete_surgery, by_nickname=True),
-    Resource(
-        "sessions",
-        "session.Session",
-        "session",
-        ("eid",),
-        records.complete_listed_session,
-        stamp="auto_datetime",
-        session_path="",
-        by_nickname=True,
-    ),
-    Resource(
-        "session-details",
-        "session.Session",
-        "session",
-        ("eid",),
-        records.complete_session,
-        stamp="auto_datetime",
-        session_path="",
-    ),
-    Resource("notes", "session.SessionNote", "note", (), records.complete_note),
+    Resource("session-details", "session.Session", "session", ("eid",), stamp="auto_datetime", session_path=""),
+    Resource("notes", "session.SessionNote", "note"),
     Resource(
         "insertions",
         "session.ProbeInsertion",
@@ -247,13 +220,7 @@ _LISTED = (
         session_path="session__",
     ),
     Resource(
-        "trajectories",
-        "session.Trajectory",
-        "trajectory",
-        (),
-        records.complete_trajectory,
-        stamp="datetime",
-        session_path="probe_insertion__session__",
+        "trajectories", "session.Trajectory", "trajectory", stamp="datetime", session_path="probe_insertion__session__"
     ),
     Resource(
         "channels",
@@ -263,13 +230,7 @@ _LISTED = (
         session_path="trajectory_estimate__probe_insertion__session__",
     ),
     Resource(
-        "datasets",
-        "dataset.Dataset",
-        "dataset",
-        ("dataset_id",),
-        records.complete_dataset,
-        stamp="auto_datetime",
-        session_path="session__",
+        "datasets", "dataset.Dataset", "dataset", ("dataset_id",), stamp="auto_datetime", session_path="session__"
     ),
     Resource("files", "dataset.FileRecord", "file", stamp="dataset__auto_datetime", session_path="dataset__session__"),
 )
