@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from labweave import ephys
+from labweave.database import current
 from labweave.errors import SchemaError
 from labweave.schemas.ingestion import Source
 from labweave.schemas.recording import Recording
@@ -45,6 +46,7 @@ def read_recording(restriction: Any = True, efel_settings: Mapping[str, Any] | N
     >>> sweep.protocol_name, len(sweep.t) == len(sweep.voltage)
     ('IDrest', True)
     """
+    current()
     found: list[dict[str, Any]] = (Recording & restriction).to_dicts()
     if len(found) != 1:
         raise SchemaError(

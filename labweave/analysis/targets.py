@@ -57,6 +57,7 @@ def add_feature_set(
     settings = dict(ephys.DEFAULT_EFEL_SETTINGS if efel_settings is None else efel_settings)
     ephys.validate_efeatures(efeatures, settings)
     key = {"feature_set": name}
+    connection = current().connection
     group = _efel_settings(settings)
     if efeature.FeatureSet & key:
         found = (
@@ -72,7 +73,7 @@ def add_feature_set(
         upsert(efeature.FeatureSet.Feature, [{**key, "efeature": item} for item in efeatures])
         upsert(efeature.FeatureSet.ForProtocol, [{**key, "protocol": protocol} for protocol in protocols])
 
-    current().connection.run_transaction(write)
+    connection.run_transaction(write)
     return name
 
 
@@ -152,6 +153,7 @@ def add_target_set(
         for index, target in enumerate(parsed)
     ]
     key = {"target_set": name}
+    connection = current().connection
     if efeature.TargetSet & key:
         known = (efeature.TargetSet & key).fetch1()
         is_same = all(known[column] == value for column, value in head.items())
@@ -164,7 +166,7 @@ def add_target_set(
         upsert(efeature.TargetSet, [head])
         upsert(efeature.TargetSet.Target, rows)
 
-    current().connection.run_transaction(write)
+    connection.run_transaction(write)
     return name
 
 
@@ -205,6 +207,7 @@ def add_auto_targets(
     >>> add_auto_targets("rates", "demo", auto_targets=[rates])
     'rates'
     """
+    current()
     members = (efeature.CellGroup.Member & {"cell_group": cell_group}).proj()
     found = recording.RecordingStimulus.proj("amp") * rheobase.Rheobase.proj("rheobase") & members
     recordings = [
@@ -219,9 +222,12 @@ def add_auto_targets(
             default_auto_targets() if auto_targets is None else auto_targets,
         )
     if not targets:
+        advice = "Is the group there, and has labweave populate been run?"
+        if recordings:
+            advice = "Too few of them are near a wanted protocol and amplitude. Wish for others, or for fewer."
         raise ConfigError(
-            f"No automatic target fits the group {cell_group!r}: {len(recordings)} of its recordings have an amplitude "
-            f"in % of the rheobase by {rheobase_method!r}. Is the group there, and has labweave populate been run?"
+            f"No automatic target fits the group {cell_group!r}. {len(recordings)} of its recordings have an amplitude "
+            f"in % of the rheobase by {rheobase_method!r}. {advice}"
         )
     return add_target_set(name, targets, efel_settings)
 
@@ -250,6 +256,7 @@ def add_cell_group(name: str, cells: Any = None, description: str = "") -> str:
     >>> (efeature.CellGroup.Member & {"cell_group": "first"}).to_arrays("cell").tolist()
     ['sim01']
     """
+    current()
     chosen = recording.Cell if cells is None else recording.Cell & cells
     keys = chosen.proj().to_dicts()
     if not keys:
@@ -309,6 +316,7 @@ def add_rheobase_method(
         "strategy_settings": plain_json(given),
         "protocols": list(dict.fromkeys(names)),
     }
+    current()
     known = (rheobase.RheobaseMethod & {"rheobase_method": name}).to_dicts()
     if known:
         return _same("rheobase method", name, _method_contents(known[0]) == _method_contents(row))

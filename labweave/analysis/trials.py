@@ -10,6 +10,7 @@ from typing import Any
 import datajoint as dj
 import pandas as pd
 
+from labweave.database import current
 from labweave.errors import ReadError, SchemaError
 from labweave.formats.columns import attribute_columns, merge_kinds, typed_column
 from labweave.formats.hashing import sha256_of_file
@@ -54,6 +55,7 @@ def trials_frame(restriction: Any = True) -> pd.DataFrame:
     >>> int(trials["trial"].isna().sum())
     0
     """
+    current()
     trials = _restrict(restriction) & {"trial_vanished": False}
     kinds: dict[str, set[str]] = {}
     for run in (TaskRun & trials).proj("run_columns").to_dicts():
@@ -124,6 +126,7 @@ def read_event_log(restriction: Any = True) -> pd.DataFrame:
     """
     from labweave.formats.stytra import read_log
 
+    current()
     found: list[dict[str, Any]] = (EventLog & restriction).to_dicts()
     if len(found) != 1:
         raise SchemaError(f"{len(found)} event logs are like {restriction}. Restrict to one by eid, task and log_name.")

@@ -1,4 +1,4 @@
-"""What every command shares: how a database is chosen, how things are printed, how errors end."""
+"""What the commands share: choosing a database, printing, restrictions, progress."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ Restrict = Annotated[
     list[str] | None, typer.Option("--restrict", "-r", metavar="NAME=VALUE", help="Only these, for example subject=M12")
 ]
 
-out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# What the lab has written is printed as it is: no markup in brackets, no names of emoji.
+AS_IT_IS: Any = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
+out = Console(**AS_IT_IS, width=None if sys.stdout.isatty() else 200)
+err = Console(**AS_IT_IS, stderr=True)
 
 
 class Group(TyperGroup):
-    """A group of commands whose help has the first sentence of each command whole."""
+    """A group of commands whose help shows the whole first sentence of each command."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the list of commands."""
@@ -32,15 +34,15 @@ class Group(TyperGroup):
 
 
 def add_group(app: typer.Typer, name: str, help: str, *commands: Callable[..., None], cls: Any = Group) -> None:
-    """Add a group of commands that are called like their functions."""
+    """Add a group of commands, named after their functions."""
     group = typer.Typer(cls=cls, no_args_is_help=True, help=help)
-    group.callback()(lambda: None)  # a group, also of one command
+    group.callback()(lambda: None)  # keeps it a group, even with one command
     add_commands(group, *commands)
     app.add_typer(group, name=name)
 
 
 def add_commands(app: typer.Typer, *commands: Callable[..., None]) -> None:
-    """Add commands that are called like their functions."""
+    """Add commands, named after their functions."""
     for command in commands:
         app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
 
@@ -53,26 +55,23 @@ def open_database(upgrade: bool = False) -> Any:
 
 
 def choose_database(database: str | None, prefix: str | None) -> None:
-    """Make ``--database`` and ``--prefix`` win over the environment, also in worker processes."""
+    """Let ``--database`` and ``--prefix`` override the environment, in worker processes too."""
     if database:
         os.environ["LABWEAVE_DATABASE_URL"] = database
     if prefix:
         os.environ["LABWEAVE_PREFIX"] = prefix
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
-    """Print rows in aligned columns; numbers to the right, missing values as a dash."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows in aligned columns: numbers on the right, a dash for a missing value."""
     rows = [list(row) for row in rows]
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for index, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], (int, float, type(None))) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
     for row in rows:
         table.add_row(*("-" if value is None else str(value) for value in row))
-    if out.is_terminal:
-        out.print(table)
-    else:
-        Console(highlight=False, width=200).print(table)
+    out.print(table, soft_wrap=False)
 
 
 def parse_restriction(pairs: Sequence[str]) -> dict[str, str]:
@@ -90,9 +89,10 @@ def parse_restriction(pairs: Sequence[str]) -> dict[str, str]:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int, int | None], None]]:
-    """Show rate and time left on a terminal; be quiet elsewhere.
+    """Show rate and time left on a terminal, and nothing elsewhere.
 
-    Gives a function that takes the name of a bar, jobs done, failed and in all; without a total a bar only counts.
+    Gives a function of four arguments: the name of a bar, and how many jobs are done, failed and there in
+    all. Without a total the bar only counts.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 

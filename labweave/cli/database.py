@@ -27,40 +27,41 @@ def start() -> None:
     """Start the embedded server and keep it running when the last program leaves."""
     server = _server()
     server.start(stay=True)
-    out.print(f"running, data in {server.status()['data_dir']}", markup=False)
+    out.print(f"running, data in {server.status()['data_dir']}")
 
 
 def stop() -> None:
-    """Stop the embedded server, also under programs that use it: they start it again."""
+    """Stop the embedded server, even while programs use it: they start it again."""
     _server().stop()
     out.print("stopped")
 
 
 def status() -> None:
-    """Say whether the embedded server runs, where its data is and how large."""
+    """Show whether the embedded server runs, where its data is and how large it is."""
     facts = _server().status()
-    print_table(("", ""), [(name, str(value)) for name, value in facts.items()])
+    shown = {**facts, "users": ", ".join(map(str, facts["users"] or ())), "size": f"{facts['size'] / 1e6:.1f} MB"}
+    print_table(("", ""), [(name, None if value in (None, "") else str(value)) for name, value in shown.items()])
     raise typer.Exit(0 if facts["running"] else 1)
 
 
 def url() -> None:
-    """Print the address in use, its password masked."""
+    """Print the address in use, with its password masked."""
     from labweave.database.url import parse_url
     from labweave.settings import load_settings
 
     settings = load_settings()
-    out.print(f"{parse_url(settings.database.url.get_secret_value())} prefix={settings.database.prefix}", markup=False)
+    out.print(f"{parse_url(settings.database.url.get_secret_value())} prefix={settings.database.prefix}")
 
 
 def upgrade() -> None:
-    """Bring the tables of an older labweave up to this one's. Back up first."""
+    """Bring the tables of an older labweave up to date. Back up first."""
     with open_database(upgrade=True) as database:
-        steps = database.upgrade(progress=lambda step: err.print(step, markup=False))
-        out.print(f"{database.url}: {len(steps)} steps applied", markup=False)
+        steps = database.upgrade(progress=lambda step: err.print(step))
+        out.print(f"{database.url}: {len(steps)} steps applied")
 
 
 def check() -> None:
-    """Compare the tables with this labweave's, and name every difference."""
+    """Compare the tables with those that this labweave expects, and name each difference."""
     with open_database(upgrade=True) as database:
         problems = database.check()
     if problems:
@@ -73,15 +74,15 @@ def backup(path: Annotated[Path, typer.Argument(help="File to write")]) -> None:
     """Write every table of this prefix into one file."""
     with open_database(upgrade=True) as database:
         database.backup(path)
-    out.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", markup=False)
+    out.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 def restore(
     path: Annotated[Path, typer.Argument(help="File that labweave db backup wrote")],
     replace: Annotated[bool, typer.Option("--replace", help="Drop the tables that are there now")] = False,
 ) -> None:
-    """Put a backup back, into the database it came from or a new one of the same kind."""
+    """Restore a backup into the database it came from, or a new one of the same kind."""
     from labweave.database import restore as restore_backup
 
     restore_backup(path, replace=replace)
-    out.print(f"restored {path}", markup=False)
+    out.print(f"restored {path}")

@@ -7,21 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from labweave.database.declare import schema_modules, short_name, table_classes
+from labweave.database.reads import table_label
 from labweave.errors import ConfigError
 
-COLORS = {
-    "Manual": "#d9ead3",
-    "Lookup": "#e4e4e4",
-    "Imported": "#cfe2f3",
-    "Computed": "#f4cccc",
-    "Part": "#ffffff",
-}
-MEANINGS = {
-    "Manual": "entered or ingested",
-    "Lookup": "with default contents",
-    "Imported": "read from files by populate",
-    "Computed": "computed by populate",
-    "Part": "part of the table above",
+TIERS = {  # colour, meaning
+    "Manual": ("#d9ead3", "entered or ingested"),
+    "Lookup": ("#e4e4e4", "with default contents"),
+    "Imported": ("#cfe2f3", "read from files by populate"),
+    "Computed": ("#f4cccc", "computed by populate"),
+    "Part": ("#ffffff", "part of the table above"),
 }
 HALF_WIDTH, HALF_HEIGHT, LANE = 0.33, 0.3, 0.028
 
@@ -34,12 +28,12 @@ def draw_tables(path: Path, modules: Sequence[str] | None = None) -> None:
     path : Path
         Ends in .svg or .png.
     modules : sequence of str, optional
-        Schemas to draw; all without.
+        Schemas to draw; all by default.
 
     Raises
     ------
     ConfigError
-        Another ending, or a schema that does not exist.
+        The file ends in something else, or a schema does not exist.
     """
     from matplotlib.figure import Figure
 
@@ -68,27 +62,25 @@ def draw_tables(path: Path, modules: Sequence[str] | None = None) -> None:
                     _draw_arrow(axes, places[parent], places[cls.full_table_name], lanes, parent)
         for cls in classes:
             _draw_box(axes, *places[cls.full_table_name], cls)
-    for index, (tier, meaning) in enumerate(MEANINGS.items()):
-        x = -0.45 + index * (len(columns) - 0.2) / len(MEANINGS)
-        axes.text(
-            x, n_rows + 0.45, f" {meaning} ", fontsize=8, va="center", bbox={"facecolor": COLORS[tier], "lw": 0.5}
-        )
+    for index, (color, meaning) in enumerate(TIERS.values()):
+        x = -0.45 + index * (len(columns) - 0.2) / len(TIERS)
+        axes.text(x, n_rows + 0.45, f" {meaning} ", fontsize=8, va="center", bbox={"facecolor": color, "lw": 0.5})
     figure.savefig(path, dpi=150)
 
 
 def _draw_box(axes: Any, column: int, row: int, cls: Any) -> None:
     from matplotlib.patches import Rectangle
 
-    tier = next(base.__name__ for base in cls.__mro__ if base.__name__ in COLORS)
-    name = f"{cls._master.__name__}.{cls.__name__}" if tier == "Part" else cls.__name__
+    tier = next(base.__name__ for base in cls.__mro__ if base.__name__ in TIERS)
+    name = table_label(cls).partition(".")[2]
     corner = (column - HALF_WIDTH, row - HALF_HEIGHT)
     size = (2 * HALF_WIDTH, 2 * HALF_HEIGHT)
-    axes.add_patch(Rectangle(corner, *size, facecolor=COLORS[tier], edgecolor="#666666", lw=0.6, zorder=3))
+    axes.add_patch(Rectangle(corner, *size, facecolor=TIERS[tier][0], edgecolor="#666666", lw=0.6, zorder=3))
     axes.text(column, row, name, ha="center", va="center", fontsize=8 if len(name) < 24 else 6.5, zorder=4)
 
 
 def _draw_arrow(axes: Any, parent: tuple[int, int], child: tuple[int, int], lanes: dict[str, float], name: str) -> None:
-    """Draw a bracket at the left within a column, a curve from right to left between columns."""
+    """Draw a bracket on the left within a column, or a curve between columns."""
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path as Curve
 

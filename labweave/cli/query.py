@@ -28,12 +28,12 @@ class Format(str, enum.Enum):
 
 def sql(
     query: Annotated[str, typer.Argument(help="For example: select cell, rheobase from {prefix}rheobase.__rheobase")],
-    format: Annotated[Format, typer.Option("--format", "-f", help="How rows are printed")] = Format.table,
+    format: Annotated[Format, typer.Option("--format", "-f", help="Output format")] = Format.table,
 ) -> None:
     """Run one SQL query, read-only, and print its rows.
 
-    {prefix} stands for the prefix of the schema names. Computed tables begin with two
-    underscores, imported ones with one, lookups with a number sign.
+    {prefix} stands for the prefix of the schema names. Names of computed tables begin with two
+    underscores, of imported ones with one, of lookups with a number sign.
     """
     with open_database() as database:
         frame = database.query(query)
@@ -41,7 +41,7 @@ def sql(
 
 
 def print_frame(frame: pd.DataFrame, format: Format) -> None:
-    """Print the columns of a frame, its missing values as such."""
+    """Print a frame, without its index; missing values are shown as missing."""
     columns = [str(name) for name in frame.columns]
     rows = frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None)
     if format is Format.csv:
@@ -54,7 +54,13 @@ def print_frame(frame: pd.DataFrame, format: Format) -> None:
         found = [dict(zip(columns, row, strict=True)) for row in rows]
         typer.echo(json.dumps(found, default=_text, ensure_ascii=False))
     else:
-        print_table(columns, ([_short(value) for value in row] for row in rows))
+        shown = [[_short(value) for value in row] for row in rows]
+        if sum(map(len, columns)) + 2 * len(columns) <= out.width:
+            print_table(columns, shown)
+            return
+        for row in shown:  # not even the names of so many columns fit side by side
+            print_table(("", ""), zip(columns, row, strict=True))
+            out.print()
 
 
 def _text(value: Any) -> Any:
@@ -78,9 +84,9 @@ def diagram(
         list[str] | None, typer.Option("--schema", help="Only these schemas, for example recording")
     ] = None,
 ) -> None:
-    """Draw the tables and how they hang together."""
+    """Draw the tables and the references between them."""
     from labweave.cli.draw import draw_tables
 
     with open_database():
         draw_tables(path, modules)
-    out.print(f"wrote {path}", markup=False)
+    out.print(f"wrote {path}")

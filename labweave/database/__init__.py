@@ -83,7 +83,8 @@ class Database:
         Returns
         -------
         DataFrame
-            One row per result row, columns named as in the query, also when it is empty.
+            One row per result row, columns named as in the query, also when it is empty. Whole numbers are
+            ``int64``, or ``Int64`` when some are missing.
 
         Examples
         --------
@@ -102,13 +103,17 @@ class Database:
             try:
                 cursor.execute(sql.replace("{prefix}", self.prefix), params or None)
                 names = [column[0] for column in cursor.description or ()]
-                return pd.DataFrame.from_records(
-                    list(cursor.fetchall() if names else ()), columns=names, coerce_float=True
-                )
+                rows = list(cursor.fetchall() if names else ())
             except Exception as error:
                 raise connection.adapter.translate_error(error, sql) from None
             finally:
                 cursor.close()
+            frame = pd.DataFrame.from_records(rows, columns=names, coerce_float=True)
+            for index, kind in enumerate(frame.dtypes):
+                values = [row[index] for row in rows]
+                if kind == "float64" and all(value is None or isinstance(value, int) for value in values):
+                    frame.isetitem(index, pd.array(values, dtype="Int64"))  # a float would lose digits
+            return frame
 
         connection.query("select 1")  # comes back here, not in the transaction, when the session was lost
         return connection.adapter.read_only(connection, read)

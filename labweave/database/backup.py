@@ -243,8 +243,8 @@ def restore(
         existing = sorted(_existing(target, connection, info.schemas))
         if existing and not replace:
             raise SchemaError(
-                f"{target} has {', '.join(existing)} already; nothing was restored. Restoring with "
-                "replace (--replace) drops them first."
+                f"{target} already has {', '.join(existing)}; nothing was restored. Give replace (--replace) to "
+                "drop them first."
             )
         if inside := _references(target, connection, info.schemas, leaving=False):
             raise SchemaError(f"Can't replace {', '.join(existing)}: other tables refer to them: {inside}.")

@@ -207,6 +207,26 @@ def test_sql_in_every_format(database, labweave_command):
     assert " - " in out.splitlines()[-1] + " "
 
 
+def test_sql_prints_values_as_they_are(database, labweave_command):
+    query = "select '[mV] :b: [/x]' as unit, null as n union all select 'b', 1764547200123456789 order by 1"
+    assert any(
+        line.startswith("[mV] :b: [/x] ") for line in labweave_command("sql", query, check=0).stdout.splitlines()
+    )
+    assert json.loads(labweave_command("sql", query, "-f", "json", check=0).stdout) == [
+        {"unit": "[mV] :b: [/x]", "n": None}, {"unit": "b", "n": 1764547200123456789},
+    ]  # fmt: skip
+
+
+def test_sql_of_many_columns_is_a_list_for_each_row(database, labweave_command):
+    upsert(lab_schema.Lab, ROWS)
+    wide = ", ".join(f"lab as a_long_name_of_a_column_{n}" for n in range(9))
+    out = labweave_command("sql", f"select {wide} from {{prefix}}lab.lab order by lab", check=0).stdout
+    blocks = [block.split() for block in out.strip().split("\n\n")]
+    assert [block[:4] for block in blocks] == [
+        ["a_long_name_of_a_column_0", lab, "a_long_name_of_a_column_1", lab] for lab in ("a", "b")
+    ]
+
+
 def test_sql_that_finds_nothing(database, labweave_command):
     query = "select lab, institution from {prefix}lab.lab"
     assert labweave_command("sql", query, "-f", "csv", check=0).stdout == "lab,institution\n"

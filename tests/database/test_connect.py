@@ -69,6 +69,23 @@ def test_a_second_prefix_in_one_process_is_refused_and_works_after_closing(datab
         assert lab.Lab().to_arrays("lab").tolist() == ["here"]
 
 
+def test_questions_without_a_database_say_so():
+    code = """
+import labweave.analysis as a
+target = {"efeature": "AP_amplitude", "protocol": "IDrest", "amplitude": 150, "tolerance": 20}
+for question in (
+    a.trials_frame, a.read_event_log, a.read_recording, lambda: a.add_cell_group("all"),
+    lambda: a.add_feature_set("all", ["AP_amplitude"]), lambda: a.add_target_set("all", [target]),
+    lambda: a.add_auto_targets("all", "all"), lambda: a.add_rheobase_method("all"),
+):
+    try:
+        question()
+    except a.targets.ConfigError as error:
+        print(error)
+"""
+    assert _python(code).stdout.count("No database is open in this process. Call labweave.connect() first.") == 8
+
+
 def test_a_table_can_not_be_used_after_close(_tables, database_url):
     with connect(database_url, prefix=PREFIX):
         pass
