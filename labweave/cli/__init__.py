@@ -6,7 +6,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; stopped while its modules are still being loaded, it says so like later."""
+    """Run the command line; Ctrl-C while the modules load ends it as cleanly as later."""
     try:
         from labweave.cli import app
     except KeyboardInterrupt:

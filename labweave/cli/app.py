@@ -25,7 +25,7 @@ app = typer.Typer(
     cls=Group,
     name="labweave",
     help="""
-Put a neuroscience lab's data into one database, and compute what can be computed.
+Put a neuroscience lab's data into one database, and compute results from it.
 
 A first session:
 
@@ -35,8 +35,8 @@ A first session:
     labweave populate                               rheobase and efeatures
     labweave status                                 what is there, what failed
 
-Without any set-up the data is in an embedded database of your own; LABWEAVE_DATABASE_URL or
---database name a server. Exit codes: 0 all good, 1 something failed, 2 nothing could start.
+The data goes into an embedded database of your own, which needs no set-up. To use a server, give
+LABWEAVE_DATABASE_URL or --database. Exit codes: 0 all good, 1 something failed, 2 nothing could start.
 """,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -75,7 +75,7 @@ def options(
     database: Annotated[
         str | None, typer.Option("--database", metavar="URL", help="Database to use; see: labweave db --help")
     ] = None,
-    prefix: Annotated[str | None, typer.Option("--prefix", help="What its schema names begin with")] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", help="Beginning of its schema names")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and log lines")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit")
@@ -101,7 +101,7 @@ def main() -> None:
     except Exception as error:
         if debug or not _is_expected(error):
             raise
-        err.print(f"labweave: {' '.join(_describe(error).split())}", markup=False)
+        err.print(f"labweave: {' '.join(_describe(error).split())}")
         code = 2
     if code == INTERRUPTED:
         err.print("stopped")

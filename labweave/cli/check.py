@@ -12,12 +12,12 @@ from labweave.cli.base import Restrict, open_database, out, parse_restriction, p
 def recipes(
     restrict: Restrict = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Follow the broken ones once more, for example after a loader was corrected")
+        bool, typer.Option("--again", help="Follow the broken ones again, for example after you corrected a loader")
     ] = False,
 ) -> None:
     """Follow the onedata recipes that are new or whose sources changed, and list the broken ones.
 
-    Exit code 1 says that there are some.
+    The exit code is 1 when there are any.
 
     For example: labweave check recipes --again -r subject=M12
     """
@@ -47,6 +47,6 @@ def recipes(
         print_table(("session", "variable", "state", "reason"), rows)
     out.print(f"{n_recipes} recipes, {len(broken)} broken")
     if report.failed:
-        out.print(f"{report.failed} could not be looked at. See: labweave errors RecipeCheck", markup=False)
+        out.print(f"{report.failed} could not be looked at. See: labweave errors RecipeCheck")
     if broken or report.failed:
         raise typer.Exit(1)

@@ -31,8 +31,8 @@ def features(
 ) -> None:
     """Write features.json, protocols.json and holding_threshold_currents.json, as BluePyEfe does.
 
-    Without options every extraction is written; when there are several, each into a folder of its own.
-    Options choose one. Files that are there are replaced.
+    Without options, writes every extraction; when there are several, each gets its own folder.
+    Options choose one. Existing files are replaced.
     """
     with open_database():
         written = export_features(
@@ -43,11 +43,11 @@ def features(
             per_cell=per_cell,
         )
     for one in written:
-        out.print(f"wrote {one.folder}: {one.n_efeatures} efeatures at {one.n_stimuli} stimuli", markup=False)
+        out.print(f"wrote {one.folder}: {one.n_efeatures} efeatures at {one.n_stimuli} stimuli")
         for note in one.notes:
-            err.print(f"{one.folder}: {note}", markup=False)
+            err.print(f"{one.folder}: {note}")
         if one.is_stale:
-            err.print(f"{one.folder}: its sweeps or cells have changed since. Run: labweave populate", markup=False)
+            err.print(f"{one.folder}: its sweeps or cells have changed since. Run: labweave populate")
 
 
 def one_cache(
@@ -59,7 +59,7 @@ def one_cache(
     """Write sessions.pqt, datasets.pqt and insertions.pqt, for ONE-api without labweave.
 
     ONE-api opens them with One(cache_dir=DIR), or One(cache_dir=DATA, tables_dir=DIR) when the
-    files lie elsewhere. Tables that are there are replaced.
+    files are elsewhere. Existing tables are replaced.
     """
     with open_database():
         from labweave.one.export import export_tables
@@ -67,11 +67,10 @@ def one_cache(
         written = export_tables(folder, labs=lab or (), projects=project or (), subjects=subject or ())
     out.print(
         f"wrote {written.folder}: {written.n_sessions} sessions, {written.n_datasets} datasets, "
-        f"{written.n_insertions} insertions",
-        markup=False,
+        f"{written.n_insertions} insertions"
     )
     if written.n_undated:
-        err.print(f"{written.n_undated} sessions without a date were left out: ONE's folders need one", markup=False)
+        err.print(f"{written.n_undated} sessions without a date were left out: ONE's folders need one")
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Written:
     folder : Path
     n_efeatures, n_stimuli : int
     notes : sequence of str
-        What a person should know, above all which targets have no result and why.
+        What the reader should know, above all which targets have no result and why.
     is_stale : bool
         Whether the rows behind the extraction have changed since it was made.
     """
@@ -110,9 +109,9 @@ def export_features(
     folder : str or Path
         Gets the three files; with several extractions, a folder ``GROUP+TARGETS+METHOD`` for each.
     cell_group, target_set, rheobase_method : str, optional
-        Which extraction; any of them narrows to one.
+        Choose one extraction; all are written if none of these is given.
     per_cell : bool
-        Also write the same files for each cell alone, in a folder named like the cell.
+        Also write the same files for each cell alone, in a folder named after the cell.
 
     Returns
     -------
@@ -121,14 +120,14 @@ def export_features(
     Raises
     ------
     ConfigError
-        No extraction fits, or several fit although something was named.
+        No extraction fits, or several fit what was named.
     OSError
         The folder can't be written.
 
     Notes
     -----
-    Currents are in nA, times in ms, efeatures in eFEL's units. What is not known is null.
-    Files are written beside and then renamed, so a reader never sees half of one.
+    Currents are in nA, times in ms, efeatures in eFEL's units. Unknown values are null.
+    Each file is written under another name and then renamed, so a reader never sees half of one.
     """
     from labweave.schemas.efeature import Extraction
 
@@ -190,7 +189,7 @@ def _stored(key: Mapping[str, str]) -> Contents:
 
 
 def _each_cell(key: Mapping[str, str]) -> Iterator[tuple[str, Contents, list[str]]]:
-    """Yield each cell of an extraction with its contents when it is grouped alone, and the notes."""
+    """Yield each cell of an extraction, with its contents and notes when grouped alone."""
     from labweave import ephys
     from labweave.schemas.efeature import Extraction
 
@@ -201,7 +200,7 @@ def _each_cell(key: Mapping[str, str]) -> Iterator[tuple[str, Contents, list[str
 
 
 def _arranged(features: dict, protocols: dict, currents: dict) -> Contents:
-    """Return contents with all names in BluePyEfe's order: a database keeps none."""
+    """Return contents with all names in BluePyEfe's order, which a database does not keep."""
     from labweave.ephys import DEFAULT_EFEL_SETTINGS
     from labweave.ephys.stimulus.ecodes import FAMILIES
 
@@ -239,10 +238,10 @@ def _write(folder: Path, contents: Contents, notes: Sequence[str], is_stale: boo
 
 
 def _options(key: Mapping[str, str]) -> str:
-    """Return names and values as they are given on the command line."""
+    """Return names and values as command line options."""
     return " ".join(f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in key.items())
 
 
 def _folder_name(text: str) -> str:
-    """Return text as the name of one folder: what a path or a file system may take otherwise is written as %XX."""
+    """Return text as a folder name, with %XX for characters that mean something else to a path or file system."""
     return re.sub(r'^\.|[%+/\\:*?"<>|\x00-\x1f]', lambda found: f"%{ord(found[0]):02X}", text)

@@ -1,4 +1,4 @@
-"""``labweave ingest``: one subcommand per adapter, its options made from the adapter's own."""
+"""``labweave ingest``: one subcommand per adapter, with options made from the adapter's own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from labweave.cli.base import Group, open_database, out, progress_bar
 
 
 class AdapterGroup(Group):
-    """Lists the installed adapters; imports one only when it is asked for."""
+    """The installed adapters; each is imported only when its command is."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the adapters."""
@@ -20,7 +20,7 @@ class AdapterGroup(Group):
         return list(adapters())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any | None:
-        """Return the command of an adapter, None where there is none."""
+        """Return the command of an adapter, or None if there is no such adapter."""
         return _command(cmd_name) if cmd_name in self.list_commands(ctx) else None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -39,65 +39,47 @@ def _command(name: str) -> Any:
 
     adapter = find_adapter(name)
     served = issubclass(adapter, Service)
-    parameters = [
-        inspect.Parameter(
-            "location",
-            inspect.Parameter.KEYWORD_ONLY,
-            annotation=Annotated[
-                str, typer.Argument(help="Address of the server" if served else "Folder or file to read")
-            ],
-        ),
-        *_options(
-            (
-                "lab",
-                str | None,
-                "Only these labs, with commas" if served else "Lab that the rows belong to; or lab in labweave.toml",
-            ),
-            ("source", str | None, "Name for the source; without it one is made from the location"),
-        ),
-        *_options(("dry_run", bool, "Write nothing, list what would change")),
+    if served:
+        place, labs = "Address of the server", "Only these labs, separated by commas"
+    else:
+        place, labs = "Folder or file to read", "Lab that the rows belong to; or lab in labweave.toml"
+    described: list[tuple[str, Any, str]] = [
+        ("lab", str | None, labs),
+        ("source", str | None, "Name for the source; by default one is made from the location"),
+        ("dry_run", bool, "Write nothing; list what would change"),
     ]
     for field_name, field in adapter.options_model.model_fields.items():
         shown = field.default not in (None, False, ()) and not field.is_required()
         text = (field.description or "") + (f" [{field.default}]" if shown else "")
-        parameters += _options((field_name, bool if field.annotation is bool else str | None, text))
+        text = text[:1].upper() + text[1:]
+        described.append((field_name, bool if field.annotation is bool else str | None, text))
 
-    def command(**values: Any) -> None:
+    def command(location: str, lab: str | None, source: str | None, dry_run: bool, **options: Any) -> None:
+        from labweave import ingest
+
         if not served:
-            values["lab"] = values["lab"] or load_settings().lab
-        _ingest(name, values)
+            lab = lab or load_settings().lab
+        options = {key: value for key, value in options.items() if value is not None}
+        with open_database(), progress_bar() as show:
 
+            def tell(*told: Any) -> None:
+                what, done, failed, total = told if len(told) == 4 else ("ingest", *told)
+                show(what, done, failed, total)
+
+            report = ingest.run(name, location, lab=lab, source=source, dry_run=dry_run, progress=tell, **options)
+        out.print(str(report))
+        raise typer.Exit(report.exit_code)
+
+    only = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter("location", only, annotation=Annotated[str, typer.Argument(metavar="LOCATION", help=place)])
+    ]
+    for option, kind, text in described:
+        annotation = Annotated[kind, typer.Option(f"--{option.replace('_', '-')}", help=text)]
+        default = False if kind is bool else None
+        parameters.append(inspect.Parameter(option, only, default=default, annotation=annotation))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__doc__ = f"{adapter.summary}."
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
     single.command(name)(command)
     return typer.main.get_command(single)
-
-
-def _options(*described: tuple[str, Any, str]) -> list[inspect.Parameter]:
-    return [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=False if kind is bool else None,
-            annotation=Annotated[kind, typer.Option(f"--{name.replace('_', '-')}", help=text)],
-        )
-        for name, kind, text in described
-    ]
-
-
-def _ingest(name: str, values: dict[str, Any]) -> None:
-    from labweave import ingest
-
-    location = values.pop("location")
-    common = {key: values.pop(key) for key in ("lab", "source", "dry_run")}
-    options = {key: value for key, value in values.items() if value is not None}
-    with open_database(), progress_bar() as show:
-
-        def tell(*where: Any) -> None:
-            what, done, failed, total = where if len(where) == 4 else ("ingest", *where)
-            show(what, done, failed, total)
-
-        report = ingest.run(name, location, progress=tell, **common, **options)
-    out.print(str(report), markup=False)
-    raise typer.Exit(report.exit_code)

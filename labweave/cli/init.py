@@ -13,7 +13,7 @@ from labweave.errors import ConfigError
 
 
 def init(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing, take the settings as they are")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; take the settings as they are")] = False,
     lab: Annotated[str | None, typer.Option(help="Lab that rows belong to when a command names none")] = None,
 ) -> None:
     """Make labweave's tables in the chosen database, and a labweave.toml in this folder.
@@ -22,20 +22,16 @@ def init(
     """
     from labweave.settings import find_settings_file
 
-    path = find_settings_file()
-    if path is None and not yes and sys.stdin.isatty():
-        lab = lab or typer.prompt("Short name of your lab", default="mylab")
-    if path is None:
-        path = _write_settings(lab)
-        err.print(f"wrote {path}", markup=False)
+    if find_settings_file() is None:
+        if not yes and sys.stdin.isatty():
+            lab = lab or typer.prompt("Short name of your lab", default="mylab")
+        err.print(f"wrote {_write_settings(lab)}")
     with open_database() as database:
         made = database.declare()
         problems = database.check()
-        out.print(
-            f"{database.url}, prefix {database.prefix}: {made} tables made, {len(problems)} problems", markup=False
-        )
+        out.print(f"{database.url}, prefix {database.prefix}: {made} tables made, {len(problems)} problems")
         for problem in problems:
-            out.print(f"  {problem.table}: {problem.problem}; {problem.advice}", markup=False)
+            out.print(f"  {problem.table}: {problem.problem}; {problem.advice}")
     if problems:
         raise typer.Exit(1)
 
@@ -47,7 +43,11 @@ def _write_settings(lab: str | None) -> Path:
     prefix = load_settings().database.prefix
     if lab is not None and not lab.replace("_", "").replace("-", "").isalnum():
         raise ConfigError(f"{lab!r} can't be the short name of a lab. Use letters, digits, - and _.")
-    text = f"{f'lab = {chr(34)}{lab}{chr(34)}' if lab else '# lab = ' + chr(34) + 'mylab' + chr(34)}\n\n[database]\n"
-    text += f'# url = "mysql://user@host:3306"     # a password belongs in LABWEAVE_DATABASE_URL\nprefix = "{prefix}"\n'
+    text = f"""{f'lab = "{lab}"' if lab else '# lab = "mylab"'}
+
+[database]
+# url = "mysql://user@host:3306"     # a password belongs in LABWEAVE_DATABASE_URL
+prefix = "{prefix}"
+"""
     path.write_text(text, encoding="utf-8")
     return path

@@ -17,7 +17,7 @@ from labweave.errors import ConfigError, LabweaveError
 if TYPE_CHECKING:
     from labweave.one.api import One
 
-Shown = Annotated[Format, typer.Option("--format", "-f", help="How it is printed")]
+Shown = Annotated[Format, typer.Option("--format", "-f", help="Output format")]
 Session = Annotated[str, typer.Argument(metavar="SESSION", help="eid, path, or reference such as 2020-01-31_1_M12")]
 Collection = Annotated[str | None, typer.Option("--collection", help="Folder in the session, also a pattern")]
 Revision = Annotated[str | None, typer.Option("--revision", help="The last revision up to this one")]
@@ -32,15 +32,15 @@ DATASET_COLUMNS = {
 
 def search(
     terms: Annotated[list[str] | None, typer.Argument(metavar="[TERM=VALUE]...", help="All of them must fit")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the newest")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most this many, the newest")] = None,
     format: Shown = Format.table,
 ) -> None:
     """Print the sessions that fit, newest first.
 
-    Terms are those of ONE: subject, lab, date_range, number, task_protocol, project, dataset,
-    dataset_qc_lte, dataset_types, users, location, performance_gte and others; their beginning is enough.
-    Names are regular expressions found anywhere; a comma means one of several, for datasets and
-    users all of them.
+    The terms are those of ONE, and may be shortened: subject, lab, date_range, number,
+    task_protocol, project, dataset, dataset_qc_lte, dataset_types, users, location,
+    performance_gte and others. A name is a regular expression that may match anywhere.
+    Commas separate alternatives; for datasets and users, all must be there.
 
     For example:
 
@@ -71,7 +71,7 @@ def list_(
     qc: Annotated[str, typer.Option("--qc", help="Leave out what is worse in quality control")] = "CRITICAL",
     format: Shown = Format.table,
 ) -> None:
-    """Print the datasets of a session; without one, the different paths of all sessions."""
+    """Print the datasets of a session; without a session, the distinct paths of all of them."""
     import pandas as pd
 
     options: dict[str, Any] = {"collection": collection, "revision": revision, "qc": qc.upper()}
@@ -79,8 +79,7 @@ def list_(
         if session is None:
             frame = pd.DataFrame({"path": one.list_datasets(None, filename, **options)}, dtype=object)
         else:
-            eid = _eid(one, session)
-            one.get_details(eid)  # an unknown one is an error
+            eid = _known_eid(one, session)
             found = one.list_datasets(eid, filename, details=True, **options).sort_values("rel_path").astype(object)
             frame = found[[*DATASET_COLUMNS]].rename(columns=DATASET_COLUMNS)
     print_frame(frame, format)
@@ -98,15 +97,11 @@ def load(
 ) -> None:
     """Load a dataset or an object and print it.
 
-    As a table, an object is a list of its attributes and a dataset is cut after some rows; --format csv and json print
-    everything.
+    A table lists the attributes of an object, or the first rows of a dataset; --format csv and json
+    print everything.
     """
     with _one(offline, trust_pickles) as one:
-        given: dict[str, Any] = {"collection": collection, "revision": revision}
-        if "." in name or "/" in name:
-            content = one.load_dataset(_eid(one, session), name, **given)
-        else:
-            content = one.load_object(_eid(one, session), name, **given)
+        content = _load(one, session, name, collection=collection, revision=revision)
     if format is Format.table and isinstance(content, dict) and hasattr(content, "to_df"):
         _print_bunch(content)
     else:
@@ -120,19 +115,16 @@ def path(
     revision: Revision = None,
     offline: Offline = False,
 ) -> None:
-    """Print the paths of a session or its files on this machine, after downloading missing files."""
+    """Print the local path of a session or of its files; files that are missing are downloaded."""
     with _one(offline) as one:
-        eid = _eid(one, session)
         if name is None:
-            one.get_details(eid)  # an unknown one is an error
-            found = [one.eid2path(eid)]
-        elif "." in name or "/" in name:
-            found = [one.load_dataset(eid, name, collection=collection, revision=revision, download_only=True)]
+            eid = _known_eid(one, session)
+            found = one.eid2path(eid)
+            if found is None:
+                raise LabweaveError(f"Session {eid} has no date, so ONE has no folder for it.")
         else:
-            found = one.load_object(eid, name, collection=collection, revision=revision, download_only=True)
-    if found == [None]:
-        raise LabweaveError(f"Session {eid} has no date, so ONE has no folder for it.")
-    for each in found:
+            found = _load(one, session, name, collection=collection, revision=revision, download_only=True)
+    for each in found if isinstance(found, list) else [found]:
         typer.echo(str(each))
 
 
@@ -161,7 +153,7 @@ def _one(offline: bool = True, trust_pickles: bool = False) -> Iterator[One]:
             raise ConfigError(str(error)) from error
         finally:
             for message in dict.fromkeys(str(warning.message) for warning in told):
-                err.print(message, markup=False)
+                err.print(message)
 
 
 def _eid(one: One, session: str) -> Any:
@@ -169,6 +161,19 @@ def _eid(one: One, session: str) -> Any:
     if eid is None:
         raise LabweaveError(f"No session is at {session}. Look for it: labweave one search subject=NAME")
     return eid
+
+
+def _known_eid(one: One, session: str) -> Any:
+    """Return the eid of a session; an error if the database does not have it."""
+    eid = _eid(one, session)
+    one.get_details(eid)
+    return eid
+
+
+def _load(one: One, session: str, name: str, **options: Any) -> Any:
+    """Load a dataset; or an object, whose name has neither a dot nor a slash."""
+    load = one.load_dataset if "." in name or "/" in name else one.load_object
+    return load(_eid(one, session), name, **options)
 
 
 def _value(name: str, value: str) -> Any:
@@ -209,7 +214,7 @@ def _print_content(content: Any, rows: int, format: Format) -> None:
         _print_other(content)
     elif format is Format.table and len(frame) > rows:
         print_frame(frame.head(rows), format)
-        out.print(f"... {len(frame)} rows", markup=False)
+        out.print(f"... {len(frame)} rows")
     else:
         print_frame(frame, format)
 

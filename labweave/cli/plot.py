@@ -1,4 +1,4 @@
-"""``labweave plot``: figures of recordings and efeatures, from the tables."""
+"""``labweave plot``: figures of the recordings and efeatures in the tables."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from labweave.cli.base import err, open_database, out, progress_bar
 from labweave.errors import ComputeError, ConfigError, LabweaveError
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write into; made when missing")]
-Method = Annotated[str, typer.Option("--rheobase-method", help="Whose rheobase amplitudes are relative to")]
+Method = Annotated[str, typer.Option("--rheobase-method", help="Method whose rheobase amplitudes are relative to")]
 FIGURES = Path("labweave-figures")
 
 
 class Format(str, enum.Enum):
-    """Files that figures are written to."""
+    """Formats of figure files."""
 
     pdf = "pdf"
     png = "png"
@@ -29,7 +29,9 @@ class Format(str, enum.Enum):
 
 def cell(
     cell: Annotated[str, typer.Argument(help="Name of the cell")],
-    protocol: Annotated[list[str] | None, typer.Option("--protocol", "-p", help="Only sweeps of this; repeat")] = None,
+    protocol: Annotated[
+        list[str] | None, typer.Option("--protocol", "-p", help="Only sweeps of this; may be repeated")
+    ] = None,
     eid: Annotated[str | None, typer.Option("--eid", help="Its session, when several have a cell of this name")] = None,
     rheobase_method: Method = "absolute",
     output: Output = FIGURES,
@@ -37,7 +39,7 @@ def cell(
         Format, typer.Option("--format", "-f", help="pdf, or png with a file for each page")
     ] = Format.pdf,
 ) -> None:
-    """Draw the sweeps of a cell, a file per protocol, its firing rate over the amplitude, and its impedance.
+    """Draw the sweeps of a cell, a file per protocol, its firing rate against the amplitude, and its impedance.
 
     For example: labweave plot cell B6 --protocol IDRest --output figures
     """
@@ -54,7 +56,7 @@ def cell(
     paths += plots.plot_cell_impedance(drawn, output, format.value)
     _say(paths)
     for failure in failures[:5]:
-        err.print(f"failed {failure}", markup=False)
+        err.print(f"failed {failure}")
     if failures:
         err.print(f"{len(failures)} of {len(rows)} sweeps could not be read and are not in the figures.")
         raise typer.Exit(1)
@@ -66,9 +68,9 @@ def features(
     rheobase_method: Method = "absolute",
     output: Output = FIGURES,
 ) -> None:
-    """Draw each efeature of a group's sweeps over the amplitude, with the means at the targets.
+    """Draw each efeature of a group's sweeps against the amplitude, with the means at the targets.
 
-    For all cells together and for each, in nA and in percent of rheobase.
+    There are figures of all cells together and of each, in nA and in percent of rheobase.
     """
     from labweave.ephys import plots
 
@@ -81,7 +83,7 @@ def features(
 
 def _say(paths: Sequence[Path]) -> None:
     for path in paths:
-        out.print(f"wrote {path}", markup=False)
+        out.print(f"wrote {path}")
 
 
 def _find_cell(name: str, eid: str | None) -> dict[str, str]:
@@ -127,7 +129,7 @@ def _find_sweeps(key: dict[str, str], protocols: Sequence[str]) -> list[dict[str
 
 
 def _read_sweeps(drawn: Any, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Read the sweeps from their files, with the stimulus and spikes that the tables have; return what failed."""
+    """Read the sweeps from their files, take stimulus and spikes from the tables, and return what failed."""
     from labweave import ephys
 
     failures: list[str] = []
@@ -151,7 +153,7 @@ def _read_sweeps(drawn: Any, rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _rheobase(key: dict[str, str], method: str) -> float | None:
-    """Return the rheobase of a cell in nA; say so when there is none."""
+    """Return the rheobase of a cell in nA; if there is none, say so and return None."""
     from labweave.schemas.rheobase import Rheobase, RheobaseMethod
 
     methods = [str(name) for name in RheobaseMethod().to_arrays("rheobase_method")]
@@ -162,7 +164,7 @@ def _rheobase(key: dict[str, str], method: str) -> float | None:
         err.print(f"The rheobase of {key['cell']} by {method} has not been computed. Run: labweave populate")
         return None
     if rows[0]["rheobase"] is None:
-        err.print(f"{key['cell']} has no rheobase by {method}: {rows[0]['reason']}", markup=False)
+        err.print(f"{key['cell']} has no rheobase by {method}: {rows[0]['reason']}")
     return rows[0]["rheobase"]
 
 
@@ -187,7 +189,7 @@ def _find_extraction(group: str, target_set: str | None, method: str) -> dict[st
 
 
 def _gather(key: dict[str, str]) -> tuple[list[Any], list[Any], bool]:
-    """Return cells with the values of their sweeps, the results at the targets, and if amplitudes are in nA."""
+    """Return cells with the values of their sweeps, results at the targets, and whether amplitudes are in nA."""
     from labweave.schemas.efeature import CellGroup, RecordingEFeatures, TargetSet
     from labweave.schemas.recording import RecordingStimulus
     from labweave.schemas.rheobase import Rheobase
@@ -239,7 +241,7 @@ def _summarize(row: dict[str, Any], rheobase: float | None) -> Any:
 
 
 def _find_targets(key: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the targets with their settings, and a label that no value with other settings shares."""
+    """Return the targets with their settings, each labelled so that other settings have another label."""
     from labweave.schemas.efeature import EFelSettings, FeatureSet, TargetSet
 
     targets = (TargetSet.Target * FeatureSet * EFelSettings & {"target_set": key["target_set"]}).to_dicts(
@@ -260,7 +262,7 @@ def _source(row: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _results(key: dict[str, str], targets: Sequence[dict[str, Any]]) -> list[Any]:
-    """Return what the extraction found at each target, as `plots.plot_all_efeatures` takes it."""
+    """Return the results of the extraction at each target, as `plots.plot_all_efeatures` takes them."""
     from labweave.ephys import Target
     from labweave.schemas.efeature import Extraction
 

@@ -2,54 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import datetime as dt
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from labweave.cli.base import Restrict, open_database, out, parse_restriction, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from labweave.populate import PopulateReport
 
 Tables = Annotated[list[str] | None, typer.Argument(help="Only these tables, for example Rheobase")]
 
 
 def populate(
     tables: Tables = None,
-    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Processes that work at once")] = 1,
+    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Number of processes")] = 1,
     restrict: Restrict = None,
 ) -> None:
     """Make every result that is missing: stimuli, rheobase, efeatures, extractions.
 
     Start it on as many machines as you like: they share one queue. A job that fails stays
-    in it with its reason (labweave errors), and the others go on.
+    in the queue with its reason (see labweave errors), and the others go on.
     """
     from labweave.populate import run
 
     with open_database(), progress_bar() as show:
         report = run(tables or None, parse_restriction(restrict or []) or None, workers=workers, progress=show)
-    out.print(str(report), markup=False)
-    for table, outcome in report.failures[:5]:
-        out.print(f"failed {table} {_key(outcome.key)}: {outcome.reason}", markup=False)
+    out.print(str(report))
+    print_failures(report)
     if report.failed:
-        out.print(f"{report.failed} jobs failed. See: labweave errors", markup=False)
+        out.print(f"{report.failed} jobs failed. See: labweave errors")
         raise typer.Exit(1)
 
 
 def status() -> None:
-    """Show the sources and their last runs, how much is in each table, and what is pending or failed."""
+    """Show the sources and their last runs, the rows of each table, and what is pending or failed."""
     from labweave.database.declare import every_table
     from labweave.database.reads import table_label
     from labweave.populate import queue
     from labweave.schemas.ingestion import Run, Source
 
     with open_database() as database:
-        out.print(f"{database.url}, prefix {database.prefix}\n", markup=False)
+        out.print(f"{database.url}, prefix {database.prefix}\n")
         rows = []
         for source in Source().to_dicts():
             runs = (Run & {"source": source["source"]}).to_dicts(order_by="started desc", limit=1)
-            last: dict[str, Any] = runs[0] if runs else {"started": None, "status": None, "counts": None}
-            counts = last["counts"] or {}
-            started = last["started"].strftime("%Y-%m-%d %H:%M") if last["started"] else None
+            last: dict[str, Any] = runs[0] if runs else {}
+            counts = last.get("counts") or {}
             facts = [source[name] for name in ("source", "source_lab", "location")]
-            rows.append((*facts, started, last["status"], counts.get("seen"), counts.get("failed")))
+            rows.append(
+                (*facts, _minute(last.get("started")), last.get("status"), counts.get("seen"), counts.get("failed"))
+            )
         if rows:
             print_table(("source", "lab", "location", "last run (UTC)", "status", "units", "failed"), rows)
         else:
@@ -69,7 +73,7 @@ def status() -> None:
 
 def errors(
     tables: Tables = None,
-    traceback: Annotated[bool, typer.Option("--traceback", help="Show each job's traceback too")] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Also show each job's traceback")] = False,
 ) -> None:
     """List the failed jobs with their reasons, the newest first."""
     from labweave import populate
@@ -77,10 +81,9 @@ def errors(
     with open_database():
         found = populate.errors(tables or None)
     for error in found:
-        when = error.time.strftime("%Y-%m-%d %H:%M") if error.time else ""
-        out.print(f"{error.table} {_key(error.key)} {when}\n  {error.reason}", markup=False)
+        out.print(f"{error.table} {_key(error.key)} {_minute(error.time) or ''}\n  {error.reason}")
         if traceback:
-            out.print("  " + error.traceback.rstrip().replace("\n", "\n  "), markup=False)
+            out.print("  " + error.traceback.rstrip().replace("\n", "\n  "))
     out.print(f"{len(found)} failed jobs" + (". When the cause is gone: labweave retry" if found else ""))
 
 
@@ -91,6 +94,16 @@ def retry(tables: Tables = None, restrict: Restrict = None) -> None:
     with open_database():
         count = populate.retry(tables or None, parse_restriction(restrict or []) or None)
     out.print(f"{count} jobs put back. Next: labweave populate")
+
+
+def print_failures(report: PopulateReport) -> None:
+    """Print the first failed jobs of a run, each with its reason."""
+    for table, outcome in report.failures[:5]:
+        out.print(f"failed {table} {_key(outcome.key)}: {outcome.reason}")
+
+
+def _minute(time: dt.datetime | None) -> str | None:
+    return time.strftime("%Y-%m-%d %H:%M") if time else None
 
 
 def _key(key: dict[str, Any]) -> str:

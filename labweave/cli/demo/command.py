@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from labweave.cli.base import choose_database, open_database, out, print_table, progress_bar
+from labweave.cli.populate import print_failures
 from labweave.errors import ConfigError
 
 PREFIX = "labweave_demo_"
@@ -48,16 +49,16 @@ AP width: at half height, APWaveform at 500 pA; R input: IV at -20 pA
 
 def demo(
     context: typer.Context,
-    folder: Annotated[Path, typer.Option(help="Where its recordings and its figure go")] = Path("labweave-demo"),
+    folder: Annotated[Path, typer.Option(help="Folder for the recordings and the figure")] = Path("labweave-demo"),
     workers: Annotated[
-        int | None, typer.Option("--workers", "-w", min=1, help="Processes that work at once; 2, on one core 1")
+        int | None, typer.Option("--workers", "-w", min=1, help="Number of processes; by default 2, or 1 on one core")
     ] = None,
 ) -> None:
     """Simulate a small lab, and take it from files to rheobase and efeatures.
 
-    Six Hodgkin-Huxley cells of three mice are recorded into files, ingested and computed, in
-    tables of their own: their names begin with labweave_demo_, whatever your settings say,
-    unless --prefix is given. What is there already is not made again.
+    Six Hodgkin-Huxley cells of three mice are recorded into files, ingested and computed. Their
+    tables are separate from yours: the names begin with labweave_demo_, whatever your settings
+    say, unless you give --prefix. What already exists is not made again.
     """
     given = context.find_root().params
     choose_database(None, given.get("prefix") or PREFIX)
@@ -70,24 +71,24 @@ def demo(
         if not _ingest(folder / "recordings"):
             raise typer.Exit(1)
         if not _populate(workers):
-            out.print(f"See: {_command(given)} errors", markup=False, soft_wrap=True)
+            out.print(f"See: {_command(given)} errors")
             raise typer.Exit(1)
         out.print()
         _print_cells()
         with _writing(folder):
             _draw(folder / "demo.png")
         prefix = database.prefix
-    out.print(f"figure: {folder / 'demo.png'}", markup=False, soft_wrap=True)
-    out.print(_next_steps(given, prefix, folder), markup=False, soft_wrap=True)
+    out.print(f"figure: {folder / 'demo.png'}")
+    out.print(_next_steps(given, prefix, folder))
 
 
 def _say(step: str, text: str, began: float) -> None:
-    out.print(f"{step:<9} {text} ({time.monotonic() - began:.1f} s)", markup=False, soft_wrap=True)
+    out.print(f"{step:<9} {text} ({time.monotonic() - began:.1f} s)")
 
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Say in one line when the folder can't be written."""
+    """Turn an error in writing to the folder into one line."""
     try:
         yield
     except OSError as error:
@@ -107,7 +108,7 @@ def _simulate(folder: Path, workers: int) -> None:
 
 
 def _ingest(folder: Path) -> bool:
-    """Ingest the files and say what is wanted of them; False when a file failed."""
+    """Ingest the files and add the targets; return False when a file failed."""
     from labweave import ingest
     from labweave.analysis import targets
     from labweave.schemas.session import Session
@@ -115,7 +116,7 @@ def _ingest(folder: Path) -> bool:
     began = time.monotonic()
     report = ingest.run("ephys", folder, lab=LAB, source=GROUP)
     for failure in report.failures:
-        out.print(f"failed {failure.path}: {failure.message}", markup=False, soft_wrap=True)
+        out.print(f"failed {failure.path}: {failure.message}")
     if report.failures:
         return False
     for name, wanted in TARGETS.items():
@@ -127,20 +128,19 @@ def _ingest(folder: Path) -> bool:
 
 
 def _populate(workers: int) -> bool:
-    """Compute what is missing; False when a job failed."""
+    """Compute what is missing; return False when a job failed."""
     from labweave.populate import run
 
     began = time.monotonic()
     with progress_bar() as show:
         report = run(workers=workers, progress=show)
-    for table, outcome in report.failures[:5]:
-        out.print(f"failed {table} {outcome.key}: {outcome.reason}", markup=False, soft_wrap=True)
+    print_failures(report)
     _say("populate", f"{report.made} results made, {report.failed} failed", began)
     return not report.failed
 
 
 def _print_cells() -> None:
-    """Print what the tables say of each cell, and their mean and deviation from the extractions."""
+    """Print the values of each cell, and the means and deviations of the extractions."""
     from labweave.schemas import efeature, recording, rheobase, session
 
     cells = (recording.Cell * session.Session.proj("lab", "subject") & {"lab": LAB}).to_dicts(order_by="cell")
@@ -164,11 +164,11 @@ def _print_cells() -> None:
         statistics = [_rounded(by_name.get(name, {}).get(word), *scale) for name, (_, *scale) in COLUMNS.items()]
         rows.append([word, "", _rounded(threshold[position], 1000), None, *statistics])
     print_table(("cell", "mouse", "rheobase\npA", "model\npA", *(heading for heading, *_ in COLUMNS.values())), rows)
-    out.print(LEGEND, soft_wrap=True)
+    out.print(LEGEND)
 
 
 def _values_at_target(name: str) -> Any:
-    """Return the query for one efeature of the sweep of each cell that its target asks for."""
+    """Return a query: the values of one efeature, in the sweep of each cell that its target asks for."""
     from labweave.schemas import efeature, recording, rheobase
 
     target = (efeature.TargetSet.Target & [{"target_set": s} for s in TARGETS] & {"efeature": name}).fetch1()
@@ -193,7 +193,7 @@ def _rounded(value: float | None, factor: float = 1, digits: int = 0) -> float |
 
 
 def _draw(path: Path) -> None:
-    """Draw a cell in the middle at twice its rheobase, and every cell's firing rates."""
+    """Draw a sweep at twice the rheobase, of a cell in the middle, and the firing rates of all cells."""
     from labweave.analysis import read_recording
     from labweave.cli.demo.figures import draw_cells
     from labweave.schemas import recording, rheobase
@@ -241,11 +241,11 @@ with labweave.connect({address}prefix={prefix!r}):
     from labweave.schemas.recording import RecordingStimulus
     print(RecordingStimulus.proj("amp", "n_spikes") & {{"protocol": "IDrest"}} & "n_spikes > 30")
 
-Your own recordings get tables of their own: {_program()} ingest ephys FOLDER --lab LAB --dry-run"""
+Your own recordings go into tables of their own: {_program()} ingest ephys FOLDER --lab LAB --dry-run"""
 
 
 def _command(given: dict[str, Any]) -> str:
-    """Return how to call labweave with the same database and prefix, ready to paste into a shell."""
+    """Return the command that calls labweave with the same database and prefix, ready for a shell."""
     words = [_program()]
     if given.get("database"):
         words += ["--database", shlex.quote(_address(given))]
@@ -253,7 +253,7 @@ def _command(given: dict[str, Any]) -> str:
 
 
 def _address(given: dict[str, Any]) -> str:
-    """Return the address as it was given; with a password, masked."""
+    """Return the address as it was given, but its password masked."""
     from labweave.database.url import parse_url
 
     parsed = parse_url(given["database"])

@@ -10,7 +10,7 @@ import numpy as np
 
 
 def draw_cells(path: Path, sweep: Mapping[str, Any], curves: Mapping[str, Mapping[str, Any]]) -> None:
-    """Draw a sweep with its spikes marked, and the firing rate of every cell over the step.
+    """Draw a sweep with its spikes marked, and every cell's firing rate against the step.
 
     Parameters
     ----------

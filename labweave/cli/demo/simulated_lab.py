@@ -39,9 +39,9 @@ def write_missing(
     folder : Path
         Gets one file per cell; made when missing.
     workers : int, default: 1
-        Processes; one works in this process.
+        Number of processes; 1 means this one.
     progress : callable, optional
-        Called with files written and files to write.
+        Called with the number of files written and to write.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def write_missing(
     Raises
     ------
     ComputeError
-        A process that simulates has ended early.
+        A simulating process ended early.
     OSError
         The folder can't be written.
     """
@@ -61,14 +61,13 @@ def write_missing(
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     for index in missing:
         _path(folder, index).unlink(missing_ok=True)
-    if min(workers, len(missing)) < 2:
+    workers = min(workers, len(missing))
+    if workers < 2:
         for done, index in enumerate(missing):
             progress(done, len(missing))
             write_cell(folder, index)
         return len(missing)
-    writers = [
-        processes.start(_write_cells, folder, missing[first::workers]) for first in range(min(workers, len(missing)))
-    ]
+    writers = [processes.start(_write_cells, folder, missing[first::workers]) for first in range(workers)]
     running = {writer.sentinel for writer in writers}
     while running:
         running -= set(wait(list(running), timeout=0.2))
@@ -77,7 +76,7 @@ def write_missing(
         writer.join()
         if writer.exitcode:
             raise ComputeError(
-                f"A process that simulates cells ended with exit code {writer.exitcode}. "
+                f"A process that was simulating cells ended with exit code {writer.exitcode}. "
                 "Run with one worker to see why: labweave --debug demo --workers 1"
             )
     return len(missing)
@@ -86,8 +85,8 @@ def write_missing(
 def write_cell(folder: Path, index: int) -> Path:
     """Simulate one cell under every protocol and write its file.
 
-    The file also has `model_threshold_pa`: the smallest step of the length of IDrest that makes
-    the model fire without noise, as `true_rheobase` finds it.
+    The file also holds `model_threshold_pa`, from `true_rheobase`: the smallest step, as long as
+    that of IDrest, at which the model fires without noise.
     """
     cell = example_cells()[index]
     idrest = PROTOCOLS["IDrest"]
