@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from datajoint import Part
 from datajoint.table import FreeTable
 
 Values = TypeVar("Values", bound=Sequence[Any])
@@ -29,8 +28,8 @@ def table_label(table: Any) -> str:
     """Return the name people use for a table (a class or an instance), for example ``efeature.TargetSet.Target``."""
     table = table() if isinstance(table, type) else table
     name = table.table_name if isinstance(table, FreeTable) else type(table).__name__
-    if isinstance(table, Part):
-        name = f"{table._master.__name__}.{name}"
+    if master := getattr(table, "_master", None):  # of a part
+        name = f"{master.__name__}.{name}"
     return f"{table.database.removeprefix(table.connection.prefix)}.{name}"
 
 
