@@ -10,7 +10,8 @@
     │   ├── VersionError       made by a newer labweave, or not upgraded yet
     │   └── RowError           a row the database refuses: table, key and column named
     ├── SourceError            a file or a location of a source
-    │   └── ReadError          a file that can't be read: truncated, foreign, unit-less
+    │   ├── ReadError          a file that can't be read: truncated, foreign, unit-less
+    │   └── AnswerError        a server's answer that can't be used, or none
     ├── SchemaError            code and database disagree, unknown table or attribute
     └── ComputeError           a result that can't be computed from sound input
 
@@ -76,6 +77,29 @@ class ReadError(SourceError):
 
 class FileMissing(ReadError, FileNotFoundError):
     """A file that is not there."""
+
+
+class AnswerError(SourceError):
+    """An answer of a server that can't be used, or that did not come.
+
+    Parameters
+    ----------
+    where : str
+        Address, without credentials.
+    found : str
+        What was answered.
+    advice : str
+        What to do about it.
+    status : int, optional
+        Of the answer.
+    """
+
+    def __init__(self, where: str, found: str, advice: str, status: int | None = None):
+        self.where, self.found, self.advice, self.status = where, found, advice, status
+        super().__init__(f"{where}: {found}. {advice}")
+
+    def __reduce__(self):
+        return type(self), (self.where, self.found, self.advice, self.status)
 
 
 class SchemaError(LabweaveError):

@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-from labweave.errors import ConfigError, SourceError
+from labweave.errors import AnswerError, ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -41,27 +41,8 @@ BEYOND_END = 1_000_000_000
 """An offset beyond every list: no rows are sent, and the count is right."""
 
 
-class AlyxError(SourceError):
-    """An answer of an Alyx server that can't be used.
-
-    Parameters
-    ----------
-    where : str
-        Method and address, without credentials.
-    found : str
-        What was answered.
-    advice : str
-        What to do about it.
-    status : int, optional
-        Of the answer.
-    """
-
-    def __init__(self, where: str, found: str, advice: str, status: int | None = None):
-        self.where, self.found, self.advice, self.status = where, found, advice, status
-        super().__init__(f"{where}: {found}. {advice}")
-
-    def __reduce__(self):
-        return type(self), (self.where, self.found, self.advice, self.status)
+class AlyxError(AnswerError):
+    """An answer of an Alyx server that can't be used."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -177,7 +158,7 @@ class AlyxClient:
             The answer is an error, or no page.
         """
         body = self.get(path, query)
-        where = self._where(path)
+        where = self.url + path
         if isinstance(body, list):
             rows, count, following = body, len(body), None
         elif isinstance(body, dict) and isinstance(body.get("results"), list) and isinstance(body.get("count"), int):
@@ -227,16 +208,16 @@ class AlyxClient:
             raise
         token = body.get("token") if isinstance(body, dict) else None
         if not isinstance(token, str) or not token:
-            raise AlyxError(self._where("/auth-token"), "the answer has no token", IS_IT_ALYX)
+            raise AlyxError(f"{self.url}/auth-token", "the answer has no token", IS_IT_ALYX)
         self._token = token
 
     def _json(
         self, method: str, path: str, query: Mapping[str, str] | None = None, data: Mapping[str, str] | None = None
     ) -> Any:
         """Return a body, trying again what may pass."""
-        where = self._where(path)
+        where = self.url + path
         for attempt in range(1, ATTEMPTS + 1):
-            retry_after = None
+            retry_after, may_pass = None, True
             try:
                 answer = self._send(method, path, query, data)
             except requests.exceptions.SSLError:
@@ -246,7 +227,7 @@ class AlyxClient:
                     "Use the name the certificate is for, or install the lab's own authority on this machine.",
                 ) from None
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-                found, may_pass = f"no answer ({type(error).__name__})", True
+                found = f"no answer ({type(error).__name__})"
                 failure = AlyxError(where, found, "Is the server running, and the address right?")
             else:
                 kind, retry_after = answer.headers.get("Content-Type", ""), answer.headers.get("Retry-After")
@@ -257,11 +238,8 @@ class AlyxClient:
                     try:
                         return answer.json()
                     except ValueError:  # JSON that was cut comes whole another time
-                        found, may_pass = (
-                            f"the answer is no JSON ({kind.partition(';')[0] or 'nothing'})",
-                            not kind or "json" in kind,
-                        )
-                        failure = AlyxError(where, found, IS_IT_ALYX)
+                        found = f"the answer is no JSON ({kind.partition(';')[0] or 'nothing'})"
+                        failure, may_pass = AlyxError(where, found, IS_IT_ALYX), not kind or "json" in kind
             if attempt == ATTEMPTS or not may_pass:
                 raise failure from None
             self._wait(attempt, retry_after, failure)
@@ -289,12 +267,12 @@ class AlyxClient:
             target = urljoin(url, answer.headers["Location"])
             if urlsplit(target)[:2] != urlsplit(self.url)[:2]:
                 raise AlyxError(
-                    self._where(path),
+                    self.url + path,
                     f"it sends to another server, {urlsplit(target).scheme}://{urlsplit(target).hostname}",
                     "Use that address, if it is the right one.",
                 )
             url, params = target, None
-        raise AlyxError(self._where(path), "it redirects without end", "Is the address right?")
+        raise AlyxError(self.url + path, "it redirects without end", "Is the address right?")
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Add the token. Without an `auth` of its own, requests would take a login from .netrc."""
@@ -314,9 +292,6 @@ class AlyxClient:
         where, found = failure.where, failure.found
         log.info("%s: %s, attempt=%d of %d, again in %.1f s", where, found, attempt, ATTEMPTS, seconds)
         time.sleep(seconds)
-
-    def _where(self, path: str) -> str:
-        return f"{self.url}{path}"
 
 
 def _is_refused_token(error: AlyxError) -> bool:

@@ -330,6 +330,5 @@ class Client:
             / unquote(urlsplit(address, allow_fragments=False).path).rpartition("/")[2]
         )
         if clobber or not target.is_file():
-            address = address.replace("#", "%23")
             self._files.fetch(address, target, span=None if chunks is None else (int(chunks[0]), int(chunks[1])))
         return (target, sha256_and_md5_of_file(target)[1]) if return_md5 else target

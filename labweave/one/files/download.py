@@ -16,7 +16,7 @@ import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -89,7 +89,9 @@ class Download:
                 else:
                     self.note.remove()
         except (DownloadError, Stopped):
-            _remove_empty(missing)
+            with suppress(OSError):  # those that are empty, the innermost first
+                for folder in missing:
+                    folder.rmdir()
             raise
         except OSError as error:
             raise DownloadError(
@@ -109,10 +111,9 @@ class Download:
                 os.fsync(file.fileno())
             part.replace(self.target)
         except (DownloadError, Stopped):
-            if self.have:
-                raise
-            part.unlink(missing_ok=True)
-            self.note.remove()
+            if not self.have:
+                part.unlink(missing_ok=True)
+                self.note.remove()
             raise
         self.note.remove()
 
@@ -308,15 +309,6 @@ def _is_at(file, path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    """Remove those folders that are empty, the innermost first."""
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
 
 
 def _lock(file, stop: Event) -> bool:

@@ -6,15 +6,14 @@ worth trying again, after `CannotContinue` one must begin again, and after `Down
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,9 +21,9 @@ import fsspec
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase, HTTPBasicAuth
+from requests.auth import HTTPBasicAuth
 
-from labweave.errors import ConfigError, SourceError
+from labweave.errors import AnswerError, ConfigError
 from labweave.one.files.folders import scheme_of
 from labweave.settings import OneSettings
 
@@ -46,7 +45,7 @@ REFUSED_SCHEMES = frozenset({"reference"})
 """Filesystems that follow addresses inside of files."""
 
 
-class DownloadError(SourceError):
+class DownloadError(AnswerError):
     """A file can't be fetched: where, what happened, and what to do about it.
 
     `where` has no credentials in it. `status` is that of the server's answer; 404 stands for a missing file on other
@@ -54,13 +53,7 @@ class DownloadError(SourceError):
     failed.
     """
 
-    def __init__(self, where: str, found: str, advice: str, status: int | None = None):
-        self.where, self.found, self.advice, self.status = where, found, advice, status
-        self.results: list = []
-        super().__init__(f"{where}: {found}. {advice}")
-
-    def __reduce__(self):
-        return type(self), (self.where, self.found, self.advice, self.status)
+    results: Sequence[Path | None] = ()
 
 
 class HostUnreachable(DownloadError):
@@ -140,26 +133,20 @@ class DataLogin:
         return bool(self.user) and _origin(url) == _origin(self.url)
 
 
-class _OneServerAuth(AuthBase):
-    """Adds the login to requests to its own server; requests itself drops it on the way to another."""
-
-    def __init__(self, login: DataLogin | None):
-        self.login = login
-
-    def __call__(self, r):
-        if self.login is not None and self.login.is_for(r.url or ""):
-            return HTTPBasicAuth(self.login.user.encode(), self.login.password.encode())(r)
-        return r
-
-
 class Web(requests.Session):
     """Connections to web servers for a while; none lives on in a process that forks."""
 
     def __init__(self, login: DataLogin | None = None, n_connections: int = 1):
         super().__init__()
-        self.login, self.auth = login, _OneServerAuth(login)
+        self.login, self.auth = login, self._sign
         for scheme in ("https://", "http://"):
             self.mount(scheme, HTTPAdapter(pool_connections=n_connections, pool_maxsize=n_connections))
+
+    def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add the login to a request to its own server; requests itself drops it on the way to another."""
+        if self.login is None or not self.login.is_for(request.url or ""):
+            return request
+        return HTTPBasicAuth(self.login.user.encode(), self.login.password.encode())(request)
 
 
 class HttpSource:
@@ -219,18 +206,19 @@ class HttpSource:
         found = f"the server answered {status} {response.reason or ''}".rstrip()
         if status in PASSING:
             raise Passing(found, _wait_of(response.headers.get("Retry-After", "")))
-        advice = "Is the address of the repository right?"
-        if status == 401:
-            advice = (
-                "The server wants a login: set LABWEAVE_ONE_DATA_URL, LABWEAVE_ONE_DATA_USER and "
-                "LABWEAVE_ONE_DATA_PASSWORD."
-            )
-            if self._web.login is not None and self._web.login.is_for(self.url):
-                advice = "The user or the password of LABWEAVE_ONE_DATA_USER is wrong for this server."
-        elif status == 403:
-            advice = "This login may not read the file; the people who run the server can allow it."
-        elif status in (404, 410):
-            advice = "The file is registered there, but the server does not have it."
+        gone = "The file is registered there, but the server does not have it."
+        wants_login = (
+            "The server wants a login: set LABWEAVE_ONE_DATA_URL, LABWEAVE_ONE_DATA_USER and "
+            "LABWEAVE_ONE_DATA_PASSWORD."
+        )
+        if self._web.login is not None and self._web.login.is_for(self.url):
+            wants_login = "The user or the password of LABWEAVE_ONE_DATA_USER is wrong for this server."
+        advice = {
+            401: wants_login,
+            403: "This login may not read the file; the people who run the server can allow it.",
+            404: gone,
+            410: gone,
+        }.get(status, "Is the address of the repository right?")
         raise DownloadError(self.shown, found, advice, status)
 
     @contextmanager
@@ -324,7 +312,7 @@ def make_source(web: Web, url: str) -> Source:
     """Return the source of an address, or raise DownloadError for one of a kind that can't be read."""
     scheme = scheme_of(url)
     if scheme in ("http", "https"):
-        return HttpSource(web, url)
+        return HttpSource(web, url.replace("#", "%23"))  # of a #revision#, which is no fragment
     if not scheme or "::" in url or scheme in REFUSED_SCHEMES:
         raise DownloadError(show(url), "no address that can be read", "Correct data_url of the repository.")
     return FilesystemSource(url)
@@ -378,11 +366,7 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 def _wait_of(retry_after: str) -> float:
     """Return the seconds that a Retry-After header asks for."""
-    if retry_after.strip().isdecimal():
-        return float(retry_after)
     try:
-        when = parsedate_to_datetime(retry_after)
-    except (TypeError, ValueError):
+        return float(urllib3.Retry().parse_retry_after(retry_after))
+    except (urllib3.exceptions.InvalidHeader, ValueError):
         return 0.0
-    now = dt.datetime.now(when.tzinfo)
-    return max(0.0, (when - now).total_seconds())
