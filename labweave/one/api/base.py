@@ -16,9 +16,8 @@ from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.formats.alf.load import load_file
 from labweave.one.core import Core, is_uuid_text
 from labweave.one.files.recipes import contents_of
-from labweave.one.search import matching
 from labweave.one.search.frames import datasets_frame
-from labweave.one.search.rows import IN_FRAMES, LISTED, TABLE_COLUMNS, DatasetRow, SessionFilter, SessionRow
+from labweave.one.search.rows import TABLE_COLUMNS, DatasetRow, SessionRow
 
 if TYPE_CHECKING:
     from labweave.one.alyx.rest import Client
@@ -103,17 +102,6 @@ class ApiBase:
         if found is None and not or_none:
             raise ValueError(f"Cannot parse session ID {id!r}: there may be no such session.")
         return found
-
-    def _rows(self, eid: Any, filename: Any, collection: Any, revision: Any, *, details: bool, **qc: Any) -> Any:
-        text = self._eid(eid, or_none=True)
-        if text is None:
-            return []
-        options = {"wildcards": self.wildcards, "first": IN_FRAMES if details else LISTED, **qc}
-        return self._core.list_datasets(text, filename, collection, revision, **options)
-
-    def _all_rows(self, filename: Any, collection: Any, revision: Any, **qc: Any) -> list[DatasetRow]:
-        rows = self._core.tables.datasets(self._core.tables.eids(SessionFilter()))
-        return matching.find(rows, filename, collection, revision, wildcards=self.wildcards, **qc)
 
     def _load(self, row: DatasetRow, download_only: bool, check_hash: bool) -> Any:
         [path] = self._fetch([row], check_hash)

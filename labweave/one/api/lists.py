@@ -13,7 +13,7 @@ from labweave.one.core import id_argument
 from labweave.one.search import matching, searching
 from labweave.one.search.frames import datasets_frame
 from labweave.one.search.matching import Names, Texts
-from labweave.one.search.rows import DatasetRow, SessionFilter
+from labweave.one.search.rows import IN_FRAMES, LISTED, DatasetRow, SessionFilter
 
 
 class Lists(ApiBase):
@@ -175,19 +175,15 @@ class Lists(ApiBase):
         >>> list(zip(frame["rel_path"], frame["qc"]))
         [('alf/_ibl_trials.choice.npy', 'FAIL')]
         """
-        options = {"max_qc": qc, "ignore_qc_not_set": ignore_qc_not_set}
-        if eid is None or (isinstance(eid, str) and not eid):
-            if not details and not default_revisions_only:
-                return [row.rel_path for row in self._all_paths(filename, collection, revision, **options)]
-            rows = self._all_rows(filename, collection, revision, **options)
-            keep_eid_index = True
-        else:
-            rows = self._rows(eid, filename, collection, revision, **options, details=details)
+        eid = None if isinstance(eid, str) and not eid else eid
+        options = {"once": not details and not default_revisions_only, "ignore_qc_not_set": ignore_qc_not_set}
+        rows = self._listed(eid, filename, collection, revision, max_qc=qc, **options)
         if default_revisions_only:
             rows = [row for row in rows if row.is_default]
         if details:
-            return datasets_frame(rows, with_eid=keep_eid_index)
-        return sorted(row.rel_path for row in rows) if eid else list(dict.fromkeys(row.rel_path for row in rows))
+            return datasets_frame(rows, with_eid=keep_eid_index or eid is None)
+        paths = [row.rel_path for row in rows]
+        return list(dict.fromkeys(paths)) if eid is None else sorted(paths)
 
     def list_collections(
         self,
@@ -230,23 +226,32 @@ class Lists(ApiBase):
         return self._list_by("revision", eid, filename, collection, revision, details)
 
     def _list_by(self, part: str, eid: Any, filename: Names, collection: Texts, revision: Texts, details: bool) -> Any:
-        if eid is None and not details:
-            rows = self._all_paths(filename, collection, revision)
-        elif eid is None:
-            rows = self._all_rows(filename, collection, revision)
-        else:
-            rows = self._rows(eid, filename, collection, revision, details=details)
-        found: dict[str, list[Any]] = {}
-        for row in rows:
+        found: dict[str, list[DatasetRow]] = {}
+        for row in self._listed(eid, filename, collection, revision, once=not details):
             found.setdefault(getattr(row, part), []).append(row)
         if not details:
             return list(found)
         return {name: datasets_frame(found[name], with_eid=eid is None) for name in sorted(found)}
 
-    def _all_paths(self, filename: Any, collection: Any, revision: Any, **qc: Any) -> list[DatasetRow]:
-        """Return the datasets of all sessions that fit, those of the same path once."""
-        rows = sorted(self._core.tables.paths(matching.outcomes(**qc)), key=lambda row: row.rel_path)
-        return matching.find(rows, filename, collection, revision, wildcards=self.wildcards)
+    def _listed(
+        self, eid: Any, filename: Any, collection: Any, revision: Any, *, once: bool, **qc: Any
+    ) -> list[DatasetRow]:
+        """Return the datasets that fit, of a session or of all.
+
+        Without `once` they have what frames show; with it only what lists need, and of all sessions those of the same
+        path come once.
+        """
+        if eid is not None:
+            if (text := self._eid(eid, or_none=True)) is None:
+                return []
+            options = {"wildcards": self.wildcards, "first": LISTED if once else IN_FRAMES, **qc}
+            return self._core.list_datasets(text, filename, collection, revision, **options)
+        tables = self._core.tables
+        if once:
+            rows, qc = sorted(tables.paths(matching.outcomes(**qc)), key=lambda row: row.rel_path), {}
+        else:
+            rows = tables.datasets(tables.eids(SessionFilter()))
+        return matching.find(rows, filename, collection, revision, wildcards=self.wildcards, **qc)
 
     @id_argument
     def get_details(self, eid: Any, full: bool = False, query_type: str | None = None) -> Any:

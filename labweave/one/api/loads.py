@@ -10,11 +10,11 @@ from uuid import UUID
 
 from labweave.formats.alf.bunch import AlfBunch
 from labweave.formats.alf.exceptions import ALFError, ALFObjectNotFound, ALFWarning
-from labweave.formats.alf.load import load_file, load_object
+from labweave.formats.alf.load import load_file
 from labweave.formats.alf.names import split_rel_path
 from labweave.one.api.base import ApiBase
 from labweave.one.core import id_argument, object_of
-from labweave.one.files.recipes import contents_of, files_and_contents
+from labweave.one.files.recipes import contents_of, files_and_contents, load_rows
 from labweave.one.search import matching
 from labweave.one.search.frames import datasets_frame
 from labweave.one.search.matching import Texts
@@ -81,10 +81,10 @@ class Loads(ApiBase):
         """
         rows = self._core.datasets(self._eid(eid))
         chosen = self._core.choose_object(rows, obj, collection, revision, wildcards=self.wildcards, **parts)
-        paths, contents = files_and_contents(chosen, self._fetch(chosen, check_hash), read=not download_only)
-        if not paths and not contents:
-            raise ALFObjectNotFound(f'No file of object "{obj}" is here or can be downloaded.')
-        return [*paths.values()] if download_only else self._object(chosen, paths, contents, short_keys=short_keys)
+        fetched = self._fetch(chosen, check_hash)
+        paths, contents = files_and_contents(chosen, fetched, f'object "{obj}"', read=not download_only)
+        options = {"wildcards": self.wildcards, "trust_pickles": self.trust_pickles, "short_keys": short_keys}
+        return [*paths.values()] if download_only else load_rows(chosen, paths, contents, **options)
 
     @id_argument
     def load_dataset(
@@ -271,25 +271,16 @@ class Loads(ApiBase):
         chosen = matching.last_before(found, revision or matching.default_revision())
         if not chosen:
             raise ALFObjectNotFound(f"Nothing in collection {collection!r} fits object {object!r}.")
-        paths, contents = files_and_contents(chosen, self._fetch(chosen, check_hash), read=not download_only)
-        if not paths and not contents:
-            raise ALFObjectNotFound(f"No file of collection {collection!r} is here or can be downloaded.")
+        fetched = self._fetch(chosen, check_hash)
+        paths, contents = files_and_contents(chosen, fetched, f"collection {collection!r}", read=not download_only)
         if download_only:
             return [*paths.values()]
         objects: dict[str, list[DatasetRow]] = {}
         for row in chosen:
             if row.id in paths or row.id in contents:
                 objects.setdefault(object_of(row), []).append(row)
-        return AlfBunch({name: self._object(rows, paths, contents) for name, rows in objects.items()})
-
-    def _object(self, rows: list[DatasetRow], paths: dict[str, Any], contents: dict[str, Any], **options: Any) -> Any:
-        return load_object(
-            [paths[row.id] for row in rows if row.id in paths],
-            wildcards=self.wildcards,
-            trust_pickles=self.trust_pickles,
-            contents={row.name: contents[row.id] for row in rows if row.id in contents},
-            **options,
-        )
+        options = {"wildcards": self.wildcards, "trust_pickles": self.trust_pickles}
+        return AlfBunch({name: load_rows(rows, paths, contents, **options) for name, rows in objects.items()})
 
 
 def _for_each(name: str, given: Any, asked: list[Any]) -> list[Any]:

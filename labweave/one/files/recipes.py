@@ -6,7 +6,9 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from labweave.formats.alf.exceptions import ALFWarning
+from labweave.formats.alf.bunch import AlfBunch
+from labweave.formats.alf.exceptions import ALFObjectNotFound, ALFWarning
+from labweave.formats.alf.load import load_object
 from labweave.one.search.rows import DatasetRow
 from labweave.schemas import onedata
 
@@ -34,13 +36,27 @@ def contents_of(rows: Iterable[DatasetRow]) -> dict[str, Any]:
 
 
 def files_and_contents(
-    rows: Sequence[DatasetRow], paths: Sequence[Any], *, read: bool = True
+    rows: Sequence[DatasetRow], paths: Sequence[Any], what: str, *, read: bool = True
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the files of datasets, and with `read` the contents of recipes, by id; tell of what has neither."""
+    """Return the files of datasets, and with `read` the contents of recipes, by id.
+
+    A warning tells of what has neither; if nothing has, that is ALFObjectNotFound.
+    """
     files = {row.id: path for row, path in zip(rows, paths, strict=True) if path is not None}
     contents = contents_of(row for row in rows if row.id not in files) if read else {}
     if missing := [row.rel_path for row in rows if row.id not in files and row.id not in contents]:
         warnings.warn(
             f"Left out, as no file is here or can be downloaded: {', '.join(missing)}", ALFWarning, stacklevel=3
         )
+    if not files and not contents:
+        raise ALFObjectNotFound(f"No file of {what} is here or can be downloaded.")
     return files, contents
+
+
+def load_rows(rows: Sequence[DatasetRow], files: dict[str, Any], contents: dict[str, Any], **options: Any) -> AlfBunch:
+    """Return the object that datasets make, of their `files_and_contents`; `options` are those of `load_object`."""
+    return load_object(
+        [files[row.id] for row in rows if row.id in files],
+        contents={row.name: contents[row.id] for row in rows if row.id in contents},
+        **options,
+    )

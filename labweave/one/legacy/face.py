@@ -18,12 +18,12 @@ from uuid import UUID
 import labweave.database
 from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFObjectNotFound
-from labweave.formats.alf.load import load_file, load_object
+from labweave.formats.alf.load import load_file
 from labweave.one.alyx.rest import Client, client_of
 from labweave.one.core import Core, find_anywhere, id_argument, is_uuid_text
 from labweave.one.files.folders import Folder, path_of_url, url_of
 from labweave.one.files.partial import download_raw_partial
-from labweave.one.files.recipes import contents_of, files_and_contents, recipes_among
+from labweave.one.files.recipes import contents_of, files_and_contents, load_rows, recipes_among
 from labweave.one.files.sources import DataLogin
 from labweave.one.legacy.info import SessionDataInfo, is_processed
 from labweave.one.legacy.settings_file import ask_settings
@@ -353,18 +353,10 @@ class _Front(OneAbstract):
             if folder is None:
                 raise
             chosen = self._core.choose_object(find_anywhere(rows, "", folder), obj, None, **parts)
-        paths, contents = files_and_contents(chosen, self._core.fetch(chosen), read=not download_only)
-        if not paths and not contents:
-            raise ALFObjectNotFound(f"No file of object {obj!r} of session {eid} is here or on a server.")
-        if download_only:
-            return [*paths.values()]
-        return load_object(
-            paths.values(),
-            short_keys=short_keys,
-            legacy=True,
-            trust_pickles=self.trust_pickles,
-            contents={row.name: contents[row.id] for row in chosen if row.id in contents},
-        )
+        what = f"object {obj!r} of session {eid}"
+        paths, contents = files_and_contents(chosen, self._core.fetch(chosen), what, read=not download_only)
+        options = {"short_keys": short_keys, "legacy": True, "trust_pickles": self.trust_pickles}
+        return [*paths.values()] if download_only else load_rows(chosen, paths, contents, **options)
 
     def list(self, eid=None, details=False, *, id=None):
         """Return the datasets of a session, or the types of all datasets.
@@ -514,10 +506,6 @@ class _Front(OneAbstract):
 
     # downloads
 
-    def download_datasets(self, dsets, **kwargs):
-        """Download datasets, in parallel, and return their paths in the order given; see `download_dataset`."""
-        return self._download(list(dsets), **kwargs)
-
     def download_dataset(self, dset, cache_dir=None, **kwargs):
         """Download a dataset, and return its path (a text with `keep_uuid`), or None if no server has a copy.
 
@@ -530,9 +518,11 @@ class _Front(OneAbstract):
         **kwargs
             clobber, offline and keep_uuid of `load`; file_size and hash in place of the registered ones.
         """
-        return self._download([dset], cache_dir=cache_dir, **kwargs)[0]
+        return self.download_datasets([dset], cache_dir=cache_dir, **kwargs)[0]
 
-    def _download(self, dsets, cache_dir=None, file_size=None, hash=None, keep_uuid=False, **options):
+    def download_datasets(self, dsets, cache_dir=None, file_size=None, hash=None, keep_uuid=False, **kwargs):
+        """Download datasets, in parallel, and return their paths in the order given; see `download_dataset`."""
+        dsets = list(dsets)
         ids = [_id_of(dset) for dset in dsets]
         registered = self._core.tables.datasets_with([id for id in ids if id])
         known = {row.id: row for row in self._core.with_copies(list(registered.values()))}
@@ -542,7 +532,7 @@ class _Front(OneAbstract):
                 given = dset if isinstance(dset, Mapping) else {}
                 size, digest = file_size or given.get("file_size"), hash or given.get("hash")
                 rows.append(known[id]._replace(**{k: v for k, v in (("size", size), ("hash", digest)) if v}))
-        paths = iter(self._core.files.get(rows, cache_dir=cache_dir, keep_uuid=keep_uuid, **options))
+        paths = iter(self._core.files.get(rows, cache_dir=cache_dir, keep_uuid=keep_uuid, **kwargs))
         found = [next(paths) if id in known else self._by_address(dset) for id, dset in zip(ids, dsets, strict=True)]
         for dset, path in zip(dsets, found, strict=True):
             if path is None:
@@ -558,7 +548,7 @@ class _Front(OneAbstract):
             )
         target = Folder(Path(self._core.cache_dir)).path(place)
         if not target.is_file():
-            self._core.files.fetch(url.replace("#", "%23"), target)
+            self._core.files.fetch(url, target)
         return target
 
     def download_raw_partial(self, url_cbin, url_ch, first_chunk=0, last_chunk=0):
