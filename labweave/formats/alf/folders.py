@@ -141,12 +141,16 @@ def iter_datasets(session_path: str | PurePath) -> Iterator[Any]:
             yield make(rel_path)
 
 
-def iter_files(session_path: str | PurePath) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def iter_files(session_path: str | PurePath, above: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield the path and the entry of every file of a session, sorted; the path is relative to it and has ``/``.
 
-    Links to folders are not followed.
+    Links to folders are not followed. All paths begin with `above`.
     """
-    yield from _files(os.fspath(session_path), "")
+    for entry in _entries(os.fspath(session_path)):
+        if not entry.is_dir():
+            yield above + entry.name, entry
+        elif not entry.is_symlink():
+            yield from iter_files(entry.path, f"{above}{entry.name}/")
 
 
 def find_variants(
@@ -243,12 +247,3 @@ def _session_folders(folder: str) -> Iterator[str]:
             yield entry.path
         elif not entry.is_symlink():
             yield from _session_folders(entry.path)
-
-
-def _files(folder: str, above: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    for entry in _entries(folder):
-        if entry.is_dir():
-            if not entry.is_symlink():
-                yield from _files(entry.path, f"{above}{entry.name}/")
-        else:
-            yield above + entry.name, entry

@@ -272,7 +272,9 @@ def _by_column(query: Any, column: Column, lookup: str, value: Any) -> Any:
             empty.append({attribute: ""})
         return query & empty if _as_bool(value) else query - (query & empty).proj()
     if column.kind == "qc":
-        return query & _qc_restriction(attribute, lookup, value)
+        names = qc_fits(lookup, value)
+        unset: list[Any] = [f"{attribute} is null"] if "NOT_SET" in names else []
+        return query & ([{attribute: name} for name in names] + unset)
     if value is None:
         return _by_column(query, column, "isnull", True)
     if column.kind == "bool":
@@ -324,29 +326,18 @@ def qc_fits(lookup: str, value: Any) -> list[str]:
     return [name for name, severity in QC.items() if fits(severity, number)]
 
 
-def _qc_restriction(attribute: str, lookup: str, value: Any) -> list[Any]:
-    names = qc_fits(lookup, value)
-    without: list[Any] = [f"{attribute} is null"] if "NOT_SET" in names else []
-    return [{attribute: name} for name in names] + without
-
-
 def _by_json(query: Any, column: Column, tail: list[str], value: Any) -> Any:
     """Keep rows whose JSON has a fitting value at a path; JSON is compared in Python."""
     lookup = tail[-1] if tail and tail[-1] in LOOKUPS else "exact"
     path = tail[:-1] if tail and tail[-1] in LOOKUPS else tail
     keys = [column.inside, *path] if column.inside else path
-    held = (query & f"{column.attribute} is not null").proj(column.attribute).to_dicts()
-    found = {json.dumps(_key(query, row)): value_at(row[column.attribute], keys) for row in held}
+    rows = (query & f"{column.attribute} is not null").proj(column.attribute).to_dicts()
+    found = [({name: row[name] for name in query.primary_key}, value_at(row[column.attribute], keys)) for row in rows]
+    held = [(key, item) for key, item in found if item is not None]
     if lookup == "isnull":
-        there = [json.loads(key) for key, item in found.items() if item is not None]
-        return query - (query & there).proj() if _as_bool(value) else query & there
-    return query & [
-        json.loads(key) for key, item in found.items() if item is not None and json_fits(lookup, item, value)
-    ]
-
-
-def _key(query: Any, row: dict[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in query.primary_key}
+        there = query & [key for key, _ in held]
+        return query - there.proj() if _as_bool(value) else there
+    return query & [key for key, item in held if json_fits(lookup, item, value)]
 
 
 def value_at(document: Any, keys: list[str]) -> Any:

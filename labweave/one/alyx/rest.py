@@ -220,7 +220,8 @@ class Client:
             return None
         parts = urlsplit(url if "//" in url else url.lstrip("/"))
         endpoint = parts.path.strip("/").split("/")[0]
-        self._check_endpoint(endpoint)
+        if endpoint not in RECORDS:
+            raise ValueError(f"There is no endpoint {endpoint!r}. There are: {', '.join(self.list_endpoints())}.")
         action = "list" if parts.query else (action or "").replace("-", "_")
         if not action:
             self.print_endpoint_info(endpoint)
@@ -251,10 +252,6 @@ class Client:
         if name:
             return self._read(endpoint, unquote(name))
         return self._list(endpoint, dict(parse_qsl(parts.query, keep_blank_values=True)))
-
-    def _check_endpoint(self, endpoint: str) -> None:
-        if endpoint not in RECORDS:
-            raise ValueError(f"There is no endpoint {endpoint!r}. There are: {', '.join(self.list_endpoints())}.")
 
     def _list(self, endpoint: str, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
         filters = {name: value for name, value in filters.items() if value is not None}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, wraps
+from inspect import signature
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,11 +136,21 @@ class ApiBase:
         return {name: shown[name] for name in TABLE_COLUMNS}
 
 
-def one_or_many(given: Any, work: Callable[[list[Any]], list[Any]]) -> Any:
-    """Return the result for one, or a list of results for several."""
-    if isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping, PathLike)):
-        return work(list(given))
-    return work([given])[0]
+def of_several(method: Callable) -> Callable:
+    """Let a method of a list take one thing as well, and return what it finds for that."""
+    form = signature(method)
+    first = list(form.parameters)[1]
+
+    @wraps(method)
+    def wrapper(*args, **kwargs):
+        bound = form.bind(*args, **kwargs)
+        given = bound.arguments[first]
+        is_several = isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping, PathLike))
+        bound.arguments[first] = list(given) if is_several else [given]
+        found = method(*bound.args, **bound.kwargs)
+        return found if is_several else found[0]
+
+    return wrapper
 
 
 def as_uuid(found: Any) -> Any:

@@ -9,7 +9,7 @@ from labweave.formats.alf.bunch import AlfBunch
 from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.formats.alf.names import is_session_path, is_uuid_string, parse_session, without_session
 from labweave.one.api import references
-from labweave.one.api.base import ApiBase, as_uuid, one_or_many, uuid_text
+from labweave.one.api.base import ApiBase, as_uuid, of_several, uuid_text
 from labweave.one.core import id_argument
 from labweave.one.search.frames import datasets_frame
 from labweave.one.search.rows import DatasetRow, SessionFilter, SessionRow
@@ -30,6 +30,7 @@ class Ids(ApiBase):
         return as_uuid(self._core.to_eid(id))
 
     @id_argument
+    @of_several
     def eid2path(self, eid: Any, query_type: str | None = None) -> Any:
         """Return the path of a session below the cache folder, or of each in a list; None for an unknown one.
 
@@ -39,12 +40,9 @@ class Ids(ApiBase):
         >>> print(one.eid2path("5e550001-0001-4001-8001-000000000001"))
         cache/mainenlab/Subjects/ZM_1150/2019-05-07/001
         """
+        return self._core.session_paths([each if isinstance(each, UUID) else uuid_text(each) for each in eid])
 
-        def find(eids: list[Any]) -> list[Any]:
-            return self._core.session_paths([each if isinstance(each, UUID) else uuid_text(each) for each in eids])
-
-        return one_or_many(eid, find)
-
+    @of_several
     def path2eid(self, path_obj: Any, query_type: str | None = None) -> Any:
         """Return the eid of the session of a path, or of each in a list; None for a path without a known one.
 
@@ -53,9 +51,10 @@ class Ids(ApiBase):
         >>> labweave.ONE(silent=True).path2eid("mainenlab/Subjects/ZM_1150/2019-05-07/001/alf/licks.times.npy")
         UUID('5e550001-0001-4001-8001-000000000001')
         """
-        return one_or_many(path_obj, lambda paths: as_uuid(self._core.eids_of_paths(paths)))
+        return as_uuid(self._core.eids_of_paths(path_obj))
 
     @id_argument
+    @of_several
     def eid2ref(self, eid: Any, as_dict: bool = True, parse: bool = True) -> Any:
         """Return the reference of a session, or of each in a list.
 
@@ -73,16 +72,13 @@ class Ids(ApiBase):
         >>> one.eid2ref("5e550001-0001-4001-8001-000000000001", as_dict=False)
         '2019-05-07_1_ZM_1150'
         """
+        eids = [self._eid(each) for each in eid]
+        rows = self._core.tables.sessions_of(eids)
+        if unknown := [each for each in eids if each not in rows]:
+            raise ALFObjectNotFound(f"There is no session {', '.join(unknown)}.")
+        return [_reference(rows[each], as_dict, parse) for each in eids]
 
-        def refer(ids: list[Any]) -> list[Any]:
-            eids = [self._eid(each) for each in ids]
-            rows = self._core.tables.sessions_of(eids)
-            if unknown := [each for each in eids if each not in rows]:
-                raise ALFObjectNotFound(f"There is no session {', '.join(unknown)}.")
-            return [_reference(rows[each], as_dict, parse) for each in eids]
-
-        return one_or_many(eid, refer)
-
+    @of_several
     def ref2eid(self, ref: Any) -> Any:
         """Return the eid of the session that a reference means, or of each in a list.
 
@@ -91,11 +87,7 @@ class Ids(ApiBase):
         ReferenceNotFound
             No session has it; an AssertionError as well.
         """
-
-        def find(refs: list[Any]) -> list[Any]:
-            return as_uuid(self._core.to_eid([references.to_parts(each, parse=False) for each in refs]))
-
-        return one_or_many(ref, find)
+        return as_uuid(self._core.to_eid([references.to_parts(each, parse=False) for each in ref]))
 
     def ref2path(self, ref: Any) -> Any:
         """Return the path of the session that a reference means, or of each in a list."""
@@ -106,15 +98,12 @@ class Ids(ApiBase):
     dict2ref = staticmethod(references.to_text)
     path2ref = staticmethod(references.of_path)
 
+    @of_several
     def pid2eid(self, pid: Any, query_type: str | None = None) -> Any:
         """Return the eid and name of a probe insertion, (None, None) for an unknown one; of each in a list."""
-
-        def find(pids: list[Any]) -> list[Any]:
-            asked = [uuid_text(each) for each in pids]
-            rows = {row.pid: row for row in self._core.tables.insertions(SessionFilter(), list(dict.fromkeys(asked)))}
-            return [(UUID(rows[p].eid), rows[p].probe_name) if p in rows else (None, None) for p in asked]
-
-        return one_or_many(pid, find)
+        pids = [uuid_text(each) for each in pid]
+        rows = {row.pid: row for row in self._core.tables.insertions(SessionFilter(), list(dict.fromkeys(pids)))}
+        return [(UUID(rows[p].eid), rows[p].probe_name) if p in rows else (None, None) for p in pids]
 
     @id_argument
     def eid2pid(self, eid: Any, query_type: str | None = None, details: bool = False, **filters: Any) -> Any:
@@ -135,9 +124,10 @@ class Ids(ApiBase):
         found = (pids or None, names or None, records or None)
         return found if details else found[:2]
 
+    @of_several
     def path2record(self, path: Any) -> Any:
         """Return the record (a Series) of the session or dataset at a path, or of each in a list; None without one."""
-        return one_or_many(path, lambda paths: [self._record_at(each) for each in paths])
+        return [self._record_at(each) for each in path]
 
     def _record_at(self, path: Any) -> Any:
         import pandas as pd
@@ -159,15 +149,12 @@ class Ids(ApiBase):
         rows = [] if eid is None else self._core.datasets(eid)
         return next((row for row in rows if row.rel_path == below), None)
 
+    @of_several
     def path2url(self, filepath: Any, query_type: str | None = None) -> Any:
         """Return the address of the file at a path, or of each in a list; None for one that is not in the tables."""
-
-        def find(paths: list[Any]) -> list[Any]:
-            rows = [self._dataset_at(each) for each in paths]
-            urls = iter(self._core.urls([row for row in rows if row is not None]))
-            return [None if row is None else next(urls) for row in rows]
-
-        return one_or_many(filepath, find)
+        rows = [self._dataset_at(each) for each in filepath]
+        urls = iter(self._core.urls([row for row in rows if row is not None]))
+        return [None if row is None else next(urls) for row in rows]
 
     def record2url(self, record: Any) -> Any:
         """Return the address of a dataset or session, given its record (Series), or of each in a frame."""
