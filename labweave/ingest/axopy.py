@@ -188,15 +188,17 @@ class AxopyAdapter(Adapter):
         where = {"source": self.source, **_below(place, file_name)}
         shapes: dict[tuple[int, ...], list[int]] = {}
         with ArrayFile(folder, file_name) as file:
-            for array in file.describe(rows):
+            for row in rows:
+                array = file.read(str(row))
+                sha256 = hashlib.sha256(array.tobytes()).hexdigest()
                 yield Row(
                     task.TrialArray,
                     {
                         **key,
-                        "trial": array.row,
+                        "trial": row,
                         "array_shape": shapes.setdefault(array.shape, list(array.shape)),
-                        "array_dtype": array.dtype,
-                        "trial_array": {**where, "dataset": str(array.row), "sha256": array.sha256},
+                        "array_dtype": array.dtype.str,
+                        "trial_array": {**where, "dataset": str(row), "sha256": sha256},
                     },
                 )
 

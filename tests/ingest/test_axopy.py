@@ -227,17 +227,16 @@ def test_the_trials_of_a_killed_writer_are_ingested(database, tmp_path):
 
 def test_an_interrupted_ingest_leaves_nothing_of_a_task_and_goes_on(database, root, monkeypatch):
     shutil.copytree(root / "p0" / "reaching", root / "p0" / "second")
-    real, n_files = ArrayFile.describe, []
+    real, read = ArrayFile.read, []
 
-    def interrupted(self, rows):
-        n_files.append(self.path)
-        for n, facts in enumerate(real(self, rows)):
-            if len(n_files) == 4 and n == 1:  # in the last array of the second task
-                raise KeyboardInterrupt
-            yield facts
+    def interrupted(self, dataset):
+        read.append(self.path)
+        if len(set(read)) == 4 and dataset == "1":  # in the last array of the second task
+            raise KeyboardInterrupt
+        return real(self, dataset)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ArrayFile, "describe", interrupted)
+        patch.setattr(ArrayFile, "read", interrupted)
         run(root)
     assert task.TaskRun().to_arrays("task").tolist() == ["reaching"]
     report = run(root)
