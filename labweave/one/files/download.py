@@ -86,8 +86,7 @@ class Download:
             with locked(part, self.stop) as self.note:
                 if state_of(self.target) == self.before:
                     self._fill(part)
-                else:
-                    self.note.remove()
+                self.note.remove()
         except (DownloadError, Stopped):
             with suppress(OSError):  # those that are empty, the innermost first
                 for folder in missing:
@@ -115,7 +114,6 @@ class Download:
                 part.unlink(missing_ok=True)
                 self.note.remove()
             raise
-        self.note.remove()
 
     def _receive_all(self, file) -> None:
         """Receive until everything has arrived and fits."""
@@ -162,6 +160,7 @@ class Download:
         last = self.base + n_wanted - 1 if n_wanted is not None else None
         with self.source.open(first, last, self.mark if self.have else "", self.expected.size) as stream:
             self._check(stream, file)
+            most = self.expected.size or self.total
             # A server without ranges sends the whole file: skip what is here, or comes before the span.
             n_over = self.base + self.have - stream.first
             for block in stream.blocks:
@@ -175,16 +174,11 @@ class Download:
                 self._count(block)
                 if n_wanted is not None and self.have == n_wanted:
                     break
-                if self._most() and self.have > self._most():
-                    raise self._wrong(f"more than {self._most():,} bytes came", file)
-        n_all = n_wanted if n_wanted is not None else stream.total
-        if n_all is None and self.expected.size and self.have < self.expected.size:
-            n_all = self.expected.size
-        if n_all is not None and self.have < n_all:
+                if most and self.have > most:
+                    raise self._wrong(f"more than {most:,} bytes came", file)
+        n_all = n_wanted if n_wanted is not None else stream.total or self.expected.size
+        if self.have < n_all:
             raise Passing(f"the connection broke after {self.have:,} of {n_all:,} bytes")
-
-    def _most(self) -> int:
-        return self.expected.size or self.total or 0
 
     def _check(self, stream: Stream, file) -> None:
         """Compare the head of an answer with what is expected and with what is here."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -54,10 +52,7 @@ class Checked:
 
     def fault(self, path: Path, expected: Expected) -> str:
         """Return how a file differs from what is registered, "" if it doesn't; OSError if it can't be read."""
-        state = state_of(path)
-        if state is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-        size = state[1]
+        _, size, _ = state = _state(path)
         if (found := expected.fault(size, "")) or not expected.hash:
             return found
         with self._lock:
@@ -81,9 +76,13 @@ class Checked:
 def state_of(path: Path) -> State | None:
     """Return the state of a file, None if it can't be seen."""
     try:
-        stat = path.stat()
+        return _state(path)
     except OSError:
         return None
+
+
+def _state(path: Path) -> State:
+    stat = path.stat()
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 

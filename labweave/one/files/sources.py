@@ -228,12 +228,16 @@ class HttpSource:
             yield
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             causes = list(_causes(error))
+
+            def has(*kinds: type[BaseException]) -> bool:
+                return any(isinstance(cause, kinds) for cause in causes)
+
             host = urlsplit(self.url).hostname
-            if any(isinstance(cause, (urllib3.exceptions.NameResolutionError, socket.gaierror)) for cause in causes):
+            if has(urllib3.exceptions.NameResolutionError, socket.gaierror):
                 raise HostUnreachable(
                     self.shown, f"no address is known for the server {host}", "Is the name right, and the network up?"
                 ) from None
-            if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+            if has(ssl.SSLCertVerificationError):
                 raise HostUnreachable(
                     self.shown, f"the certificate of {host} is not accepted", "Is the address right, and the clock?"
                 ) from None
@@ -241,13 +245,12 @@ class HttpSource:
                 raise DownloadError(self.shown, "it sends in circles", "Is the address right?") from None
             if isinstance(error, (ValueError, requests.exceptions.InvalidSchema)):
                 raise DownloadError(self.shown, "no address that can be asked", "Correct it.") from None
-            is_new = any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes)
-            is_late = any(isinstance(cause, (requests.Timeout, urllib3.exceptions.TimeoutError)) for cause in causes)
-            if is_late and not is_new:  # NewConnectionError is a subclass of a timeout, but is none
-                unreachable = any(isinstance(cause, urllib3.exceptions.ConnectTimeoutError) for cause in causes)
+            if has(urllib3.exceptions.NewConnectionError):  # a subclass of a timeout, but none
+                raise Passing(f"nothing answers at {host}", unreachable=True) from None
+            if has(requests.Timeout, urllib3.exceptions.TimeoutError):
+                unreachable = has(urllib3.exceptions.ConnectTimeoutError)
                 raise Passing(f"no answer from {host} in time", unreachable=unreachable) from None
-            found = f"nothing answers at {host}" if is_new else f"the connection to {host} broke"
-            raise Passing(found, unreachable=is_new) from None
+            raise Passing(f"the connection to {host} broke") from None
 
 
 class FilesystemSource:
