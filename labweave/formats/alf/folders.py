@@ -195,8 +195,8 @@ def find_variants(
     return variants
 
 
-def object_files(alfpath: str | PurePath, object: Any = None, **parts: Any) -> tuple[Path, list[tuple[str, Parts]]]:
-    """Return the folder and the files of one object, given by the folder and its name, or by one of the files."""
+def object_files(alfpath: str | PurePath, object: Any = None, **parts: Any) -> list[tuple[Path, str, Parts]]:
+    """Return folder, name and parts of the files of an object, given by the folder and its name, or by a file of it."""
     folder = Path(alfpath)
     if folder.is_dir():
         if object is None:
@@ -208,7 +208,7 @@ def object_files(alfpath: str | PurePath, object: Any = None, **parts: Any) -> t
     if not found:
         said = f"files of object {object!r}" if object else "ALF files"
         raise ALFObjectNotFound(f"No {said} were found at {alfpath}.", terse=True)
-    return folder, found
+    return [(folder, name, each) for name, each in found]
 
 
 def _fits(part: str, value: str | None, wanted: Any, wildcards: bool) -> bool:

@@ -165,8 +165,7 @@ def load_object(
     """
     contents = contents or {}
     if isinstance(alfpath, (str, PurePath)):
-        folder, found = object_files(alfpath, object, wildcards=wildcards, **parts)
-        files = [(folder, name, each) for name, each in found]
+        files = object_files(alfpath, object, wildcards=wildcards, **parts)
     else:
         files = _given_files([*alfpath, *contents], object, wildcards, parts)
     if len(objects := {each.object for *_, each in files}) > 1:

@@ -14,7 +14,6 @@ from uuid import UUID
 
 from labweave.formats.alf.bunch import AlfBunch
 from labweave.formats.alf.exceptions import ALFObjectNotFound
-from labweave.formats.alf.load import load_file
 from labweave.one.core import Core, is_uuid_text
 from labweave.one.files.recipes import contents_of
 from labweave.one.search.frames import datasets_frame
@@ -106,11 +105,11 @@ class ApiBase:
 
     def _load(self, row: DatasetRow, download_only: bool, check_hash: bool) -> Any:
         [path] = self._fetch([row], check_hash)
-        if path is None:
-            if not download_only and (found := contents_of([row])):
-                return found[row.id]
-            raise ALFObjectNotFound(f"{row.path}: no file is here or can be downloaded.")
-        return path if download_only else load_file(path, trust_pickles=self.trust_pickles)
+        if download_only and path is not None:
+            return path
+        if not download_only and (found := contents_of([row], [path], trust_pickles=self.trust_pickles)):
+            return found[row.id]
+        raise ALFObjectNotFound(f"{row.path}: no file is here or can be downloaded.")
 
     def _fetch(self, rows: Sequence[DatasetRow], check_hash: bool) -> list[Any]:
         paths = self._core.fetch(rows, offline=self.offline, check_hash=check_hash, keep_uuid=bool(self.uuid_filenames))

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from labweave.formats.alf.bunch import AlfBunch
 from labweave.formats.alf.exceptions import ALFError, ALFObjectNotFound, ALFWarning
-from labweave.formats.alf.load import load_file
 from labweave.formats.alf.names import split_rel_path
 from labweave.one.api.base import ApiBase
 from labweave.one.core import id_argument, object_of
@@ -200,18 +199,14 @@ class Loads(ApiBase):
                 "argument, or use load_dataset.",
                 ALFWarning, stacklevel=3,
             )  # fmt: skip
-        fetched = dict(zip((row.id for row in found), self._fetch(found, check_hash), strict=True))
-        contents = {} if download_only else contents_of(row for row in found if fetched[row.id] is None)
-        if absent := [row.rel_path for row in found if fetched[row.id] is None and row.id not in contents]:
+        paths = self._fetch(found, check_hash)
+        held = {row.id: path for row, path in zip(found, paths, strict=True) if path is not None}
+        if not download_only:
+            held = contents_of(found, paths, trust_pickles=self.trust_pickles)
+        if absent := [row.rel_path for row in found if row.id not in held]:
             _refuse_or_tell(f"No file is here or can be downloaded of: {', '.join(absent)}", assert_present)
-        paths = [None if row is None else fetched[row.id] for row in chosen]
         records = [None if row is None else _record(row) for row in chosen]
-        if download_only:
-            return paths, records
-        for row in found:
-            if (path := fetched[row.id]) is not None:
-                contents[row.id] = load_file(path, trust_pickles=self.trust_pickles)
-        return [None if row is None else contents.get(row.id) for row in chosen], records
+        return [None if row is None else held.get(row.id) for row in chosen], records
 
     def _exactly(self, rows: list[DatasetRow], path: str) -> DatasetRow:
         """Return the dataset at a path below the session; a name without folders is one in the root."""

@@ -97,24 +97,20 @@ class Types(ApiBase):
         """
         rows = self._aggregates(relation, identifier, dataset, revision)
         if assert_unique and rows:
-            matching.only_collection([row for row, _ in rows])
-            matching.only_one([row for row, _ in rows])
-        return datasets_frame([row for row, _ in rows]).assign(
-            relation=relation.casefold(), identifier=[identifier for _, identifier in rows]
-        )
+            matching.only_collection(rows)
+            matching.only_one(rows)
+        return datasets_frame(rows).assign(relation=relation.casefold(), identifier=[_owner(row) for row in rows])
 
-    def _aggregates(self, relation: str, identifier: Any, dataset: Any, revision: Any) -> list[tuple[DatasetRow, str]]:
+    def _aggregates(self, relation: str, identifier: Any, dataset: Any, revision: Any) -> list[DatasetRow]:
         found = []
         for row in self._core.tables.aggregates():
-            below = re.search(r"(?:^|/)aggregates/([^/]+)/(.*)$", row.rel_path)
-            if below is None or below[1].casefold() != relation.casefold():
-                continue
-            folder, version, name = split_rel_path(f"aggregates/{below[1]}/{below[2]}")
-            belongs_to = folder.split("/", 2)[2] if folder.count("/") > 1 else ""
-            if identifier is None or re.search(identifier, belongs_to):
-                found.append((row._replace(collection=folder, revision=version, name=name), belongs_to))
-        fits = {row.id for row in matching.find([row for row, _ in found], dataset, None, revision, wildcards=True)}
-        return sorted(((row, name) for row, name in found if row.id in fits), key=lambda pair: pair[0].rel_path)
+            below = re.search(r"(?:^|/)(aggregates/([^/]+)/.*)$", row.rel_path)
+            if below is not None and below[2].casefold() == relation.casefold():
+                folder, version, name = split_rel_path(below[1])
+                found.append(row._replace(collection=folder, revision=version, name=name))
+        if identifier is not None:
+            found = [row for row in found if re.search(identifier, _owner(row))]
+        return sorted(matching.find(found, dataset, None, revision, wildcards=True), key=lambda row: row.rel_path)
 
     def load_aggregate(
         self,
@@ -126,9 +122,14 @@ class Types(ApiBase):
     ) -> Any:
         """Load one dataset of a subject, project or tag; see `list_aggregates`."""
         name = matching.with_extension(dataset, self.wildcards)
-        rows = [row for row, _ in self._aggregates(relation, identifier, name, revision)]
+        rows = self._aggregates(relation, identifier, name, revision)
         if not rows:
             raise ALFObjectNotFound(f"{dataset or 'dataset'} not found for {relation}/{identifier}.")
         matching.only_collection(rows)
         row = matching.only_one(rows)
         return self._load(self._core.tables.datasets_with([row.id])[row.id], download_only, True)
+
+
+def _owner(row: DatasetRow) -> str:
+    """Return whose an aggregate is: its folders below ``aggregates/<relation>``."""
+    return "/".join(row.collection.split("/")[2:])

@@ -1,4 +1,4 @@
-"""Datasets without a file that are onedata recipes in the database."""
+"""The contents of datasets: of their files, and of those that are onedata recipes in the database."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from labweave.formats.alf.bunch import AlfBunch
 from labweave.formats.alf.exceptions import ALFObjectNotFound, ALFWarning
-from labweave.formats.alf.load import load_object
+from labweave.formats.alf.load import load_file, load_object
 from labweave.one.search.rows import DatasetRow
 from labweave.schemas import onedata
 
@@ -28,11 +28,15 @@ def recipes_among(rows: Iterable[DatasetRow]) -> set[str]:
     return {candidates[place] for place in found & candidates.keys()}
 
 
-def contents_of(rows: Iterable[DatasetRow]) -> dict[str, Any]:
-    """Return the contents of those datasets that are recipes, by id."""
-    rows = list(rows)
-    recipes = recipes_among(rows)
-    return {row.id: onedata.load_dataset(row.eid, row.name) for row in rows if row.id in recipes}
+def contents_of(rows: Iterable[DatasetRow], paths: Iterable[Any], **options: Any) -> dict[str, Any]:
+    """Return the contents of datasets by id: of their files, and of recipes; `options` are those of `load_file`."""
+    pairs = list(zip(rows, paths, strict=True))
+    recipes = recipes_among(row for row, path in pairs if path is None)
+    return {
+        row.id: onedata.load_dataset(row.eid, row.name) if path is None else load_file(path, **options)
+        for row, path in pairs
+        if path is not None or row.id in recipes
+    }
 
 
 def files_and_contents(
@@ -43,8 +47,9 @@ def files_and_contents(
     A warning tells of what has neither; if nothing has, that is ALFObjectNotFound.
     """
     files = {row.id: path for row, path in zip(rows, paths, strict=True) if path is not None}
-    contents = contents_of(row for row in rows if row.id not in files) if read else {}
-    if missing := [row.rel_path for row in rows if row.id not in files and row.id not in contents]:
+    others = [row for row in rows if row.id not in files]
+    contents = contents_of(others, [None] * len(others)) if read else {}
+    if missing := [row.rel_path for row in others if row.id not in contents]:
         warnings.warn(
             f"Left out, as no file is here or can be downloaded: {', '.join(missing)}", ALFWarning, stacklevel=3
         )

@@ -18,7 +18,6 @@ from uuid import UUID
 import labweave.database
 from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFObjectNotFound
-from labweave.formats.alf.load import load_file
 from labweave.one.alyx.rest import Client, client_of
 from labweave.one.core import Core, find_anywhere, id_argument, is_uuid_text
 from labweave.one.files.folders import Folder, path_of_url, url_of
@@ -183,8 +182,7 @@ class OneAbstract(abc.ABC):
         rows.sort(key=lambda row: (row.collection, row.revision, row.name))
         rows = self._core.with_copies(rows)
         paths = self._core.files.get(rows, keep_uuid=keep_uuid, **options)
-        is_loaded = not (download_only or options["dry_run"])
-        contents = contents_of(row for row, path in zip(rows, paths, strict=True) if is_loaded and path is None)
+        contents = {} if download_only or options["dry_run"] else self._contents(rows, paths)
         if options["offline"] and not options["dry_run"]:
             _require(rows, paths, contents)
         return SessionDataInfo.from_records(
@@ -194,15 +192,15 @@ class OneAbstract(abc.ABC):
                 "local_path": str(path) if keep_uuid and path is not None else path,
                 "eid": eid,
                 "url": url_of(row),
-                "data": self._read(path) if is_loaded and path is not None else contents.get(row.id),
+                "data": contents.get(row.id),
                 "hash": row.hash,
                 "file_size": row.size,
             }
             for row, path in zip(rows, paths, strict=True)
         )
 
-    def _read(self, path: Any) -> Any:
-        return load_file(path, legacy=True, trust_pickles=self.trust_pickles)
+    def _contents(self, rows: Sequence[DatasetRow], paths: Sequence[Any]) -> dict[str, Any]:
+        return contents_of(rows, paths, legacy=True, trust_pickles=self.trust_pickles)
 
 
 class _Front(OneAbstract):
@@ -307,11 +305,10 @@ class _Front(OneAbstract):
         """
         _one_session(eid)
         row = self._core.choose_dataset(self._rows(eid), dataset, collection or None, substring=True)
-        path: Any = self._core.fetch([row])[0]
-        if path is None and not download_only and (found := contents_of([row])):
-            return found[row.id]
-        _require([row], [path])
-        return path if download_only else self._read(path)
+        paths = self._core.fetch([row])
+        contents = {} if download_only else self._contents([row], paths)
+        _require([row], paths, contents)
+        return paths[0] if download_only else contents[row.id]
 
     @parse_id
     def load_object(self, eid, obj, collection="alf", download_only=False, **kwargs):
@@ -614,7 +611,7 @@ def _one_session(eid: Any) -> None:
         raise TypeError(f"One session is expected, not {len(eid)}: ask for one after the other.")
 
 
-def _require(rows: Sequence[DatasetRow], paths: Sequence[Any], contents: Mapping[str, Any] = {}) -> None:
+def _require(rows: Sequence[DatasetRow], paths: Sequence[Any], contents: Mapping[str, Any]) -> None:
     """Raise an error if a dataset has neither a file nor contents."""
     missing = [row.path for row, path in zip(rows, paths, strict=True) if path is None and row.id not in contents]
     if missing:
