@@ -21,8 +21,6 @@ from labweave.version import __version__
 if TYPE_CHECKING:
     import pandas as pd
 
-    from labweave.database.backup import Target
-
 __all__ = ["Database", "TransientError", "UpsertCounts", "check_names", "connect", "current", "restore", "upsert"]
 
 log = logging.getLogger(__name__)
@@ -191,7 +189,7 @@ class Database:
         """
         from labweave.database import backup
 
-        backup.backup(_target(self.connection), Path(path), self.schemas(), prefix=self.prefix, overwrite=overwrite)
+        backup.backup(self._source, path, self.schemas(), prefix=self.prefix, overwrite=overwrite)
 
     def check(self) -> list[declare.Drift]:
         """Return where code and database disagree; an empty list when they agree."""
@@ -320,21 +318,7 @@ def restore(path: str | Path, url: str | None = None, *, replace: bool = False) 
 
     if _open is not None:
         raise ConfigError(f"{_open.url} is open in this process. Close it before restoring a backup.")
-    source = parse_url(url or load_settings().database.url.get_secret_value())
-    connection = LabConnection(source, "")
-    try:
-        backup.restore(_target(connection), Path(path), replace=replace)
-    finally:
-        connection.close()
-
-
-def _target(connection: LabConnection) -> Target:
-    """Return what the backup programs need to know of a connection."""
-    from labweave.database.backup import Target
-
-    info = connection.conn_info
-    where = (info[name] for name in ("host", "port", "user", "passwd"))
-    return Target(connection.adapter.backend, *where, dbname=info["database_name"] or "")
+    backup.restore(parse_url(url or load_settings().database.url.get_secret_value()), path, replace=replace)
 
 
 def current() -> Database:
