@@ -1,4 +1,4 @@
-"""Datasets: the files of sessions, what they are, and where copies of them lie."""
+"""Datasets: the files of sessions, what they are, and where their copies are."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
@@ -128,9 +128,9 @@ class Dataset(dj.Manual):
 
     @classmethod
     def update_presence(cls) -> int:
-        """Make `is_present` of all datasets say what their copies say, and return in how many it did not.
+        """Bring `is_present` of all datasets in line with their copies, and return how many were wrong.
 
-        Needed after ``FileRecord`` was changed by plain SQL, or with DataJoint from another table.
+        Needed after ``FileRecord`` was changed by plain SQL, or by DataJoint through another table.
         """
         connection: Any = cls._connection
         return connection.run_transaction(lambda: connection.update_derived(FileRecord))
@@ -157,10 +157,10 @@ class FileRecord(dj.Manual):
         "needs": {"present": True, "file_vanished": None},
     }
 
-    # DataJoint's own methods keep Dataset.is_present right too; what it deletes together with a Repository does not.
+    # DataJoint's own methods keep Dataset.is_present right too, except when it deletes copies with their Repository.
 
     def insert(self, rows: Any, *args: Any, **options: Any) -> None:
-        """Insert copies; of rows that are no mappings it is not known whose they are: all datasets are looked at."""
+        """Insert copies. Rows that are not mappings don't show their datasets, so all datasets are checked."""
         rows = list(rows) if isinstance(rows, (list, tuple, Iterator)) else rows
         known = isinstance(rows, list) and all(isinstance(row, Mapping) and "dataset_id" in row for row in rows)
         ids = [row["dataset_id"] for row in rows] if known else None
@@ -192,7 +192,7 @@ class FileRecord(dj.Manual):
         return count
 
     def _change(self, work: Callable[[], Any], ids: Iterable[str] | None) -> Any:
-        """Do something to copies, and bring their datasets up to date: those in `ids` when it is done, or all."""
+        """Do `work` on copies, then bring up to date the datasets in `ids`, or all of them."""
 
         def change() -> Any:
             result = work()

@@ -31,14 +31,14 @@ class FeatureSet(dj.Manual):
     feature_set         : varchar(64)       # short name
     ---
     -> EFelSettings
-    purpose=''      : varchar(255)      # what it is for
+    purpose=''          : varchar(255)      # what it is for
     """
 
     class Feature(dj.Part):
         definition = """
         # one efeature of the set
         -> master
-        efeature        : varchar(64)       # eFEL's name
+        efeature            : varchar(64)       # eFEL's name
         """
 
     class ForProtocol(dj.Part):
@@ -61,11 +61,11 @@ class RecordingEFeatures(dj.Computed):
         definition = """
         # one efeature of one sweep
         -> master
-        efeature        : varchar(64)       # eFEL's name
+        efeature            : varchar(64)       # eFEL's name
         ---
-        value=null      : float64           # mean over the sweep, in eFEL's unit; null when eFEL gives none
-        values=null     : <blob>            # (n,), the single values, for example one per spike
-        n               : int32             # how many single values
+        value=null          : float64           # mean over the sweep, in eFEL's unit; null when eFEL gives none
+        values=null         : <blob>            # (n,), the single values, for example one per spike
+        n                   : int32             # how many single values
         """
 
     @property
@@ -115,14 +115,14 @@ class TargetSet(dj.Manual):
         definition = """
         # one efeature at one protocol and amplitude
         -> master
-        target          : int32             # counts the targets from 0
+        target              : int32             # counts the targets from 0
         ---
         -> FeatureSet
-        efeature        : varchar(64)       # eFEL's name
-        efeature_name   : varchar(64)       # name of the value in the result
-        protocol        : varchar(64)       # name of the protocol
-        amplitude       : float64           # percent of rheobase, or nA
-        tolerance       : float64           # same unit; strictly less than this matches
+        efeature            : varchar(64)       # eFEL's name
+        efeature_name       : varchar(64)       # name of the value in the result
+        protocol            : varchar(64)       # name of the protocol
+        amplitude           : float64           # percent of rheobase, or nA
+        tolerance           : float64           # same unit; strictly less than this matches
         """
 
 
@@ -160,24 +160,24 @@ class Extraction(dj.Computed):
         definition = """
         # one efeature's statistics over all matching sweeps
         -> master
-        feature         : int32             # counts the efeatures from 0
+        feature             : int32             # counts the efeatures from 0
         ---
-        stimulus        : varchar(96)       # protocol and amplitude, for example IDrest_150
-        efeature        : varchar(64)       # eFEL's name
-        efeature_name   : varchar(64)       # name of the value
-        mean            : float64           # in eFEL's unit
-        std             : float64           # population standard deviation, in eFEL's unit
-        n               : int32             # sweeps with a value
-        feature_settings : json             # eFEL settings
+        stimulus            : varchar(96)       # protocol and amplitude, for example IDrest_150
+        efeature            : varchar(64)       # eFEL's name
+        efeature_name       : varchar(64)       # name of the value
+        mean                : float64           # in eFEL's unit
+        std                 : float64           # population standard deviation, in eFEL's unit
+        n                   : int32             # sweeps with a value
+        feature_settings    : json              # eFEL settings
         """
 
     class Protocol(dj.Part):
         definition = """
         # one stimulus, averaged over all matching sweeps
         -> master
-        stimulus        : varchar(96)       # protocol and amplitude, for example IDrest_150
+        stimulus            : varchar(96)       # protocol and amplitude, for example IDrest_150
         ---
-        stimulus_description : json         # holding and step: ms, nA, percent of rheobase
+        stimulus_description : json             # holding and step: ms, nA, percent of rheobase
         """
 
     class Current(dj.Part):
@@ -186,8 +186,8 @@ class Extraction(dj.Computed):
         -> master
         -> Cell
         ---
-        holding_current=null   : float64    # nA, mean over its sweeps
-        threshold_current=null : float64    # nA, its rheobase
+        holding_current=null : float64          # nA, mean over its sweeps
+        threshold_current=null : float64        # nA, its rheobase
         """
 
     @property

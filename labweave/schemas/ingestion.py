@@ -9,12 +9,12 @@ schema = dj.Schema()
 class Source(dj.Manual):
     definition = """
     # one configured place that data comes from
-    source          : varchar(64)       # short name, given or made from adapter and location
+    source              : varchar(64)       # short name, given or made from adapter and location
     ---
-    adapter         : varchar(32)       # the adapter that reads it
-    location        : varchar(1024)     # folder, file or address, without credentials
-    source_lab : varchar(64)       # the lab its rows belong to
-    options=null    : json              # what it was ingested with, without secrets
+    adapter             : varchar(32)       # the adapter that reads it
+    location            : varchar(1024)     # folder, file or address, without credentials
+    source_lab          : varchar(64)       # the lab its rows belong to
+    options=null        : json              # what it was ingested with, without secrets
     """
 
 
@@ -22,17 +22,17 @@ class Source(dj.Manual):
 class Run(dj.Manual):
     definition = """
     # one run of an adapter over a source
-    run             : char(36)          # uuid
+    run                 : char(36)          # uuid
     ---
     -> Source
-    status          : enum('running', 'finished', 'failed') # how far it got
-    started         : datetime(6)       # UTC
-    finished=null   : datetime(6)       # UTC
-    started_by=''         : varchar(64)       # who ran it
-    host=''         : varchar(255)      # on which machine
-    version=''      : varchar(32)       # of labweave
-    counts=null     : json              # units seen, new, changed, unchanged, failed and rows per table
-    run_message=''  : varchar(2000)     # why it failed
+    status              : enum('running', 'finished', 'failed') # how far it got
+    started             : datetime(6)       # UTC
+    finished=null       : datetime(6)       # UTC
+    started_by=''       : varchar(64)       # who ran it
+    host=''             : varchar(255)      # on which machine
+    version=''          : varchar(32)       # of labweave
+    counts=null         : json              # units seen, new, changed, unchanged, failed and rows per table
+    run_message=''      : varchar(2000)     # why it failed
     """
 
 
@@ -41,15 +41,15 @@ class SourceFile(dj.Manual):
     definition = """
     # one file of a source, as it was when its rows were written
     -> Source
-    path            : varchar(512)      # posix path below the source's location
+    path                : varchar(512)      # posix path below the source's location
     ---
-    unit            : varchar(512)      # the unit of work it belongs to
-    size            : int64             # bytes
-    mtime_ns        : int64             # time of last change, ns since 1970
-    sha256          : char(64)          # of its bytes
-    adapter_version : int32             # counts up when the adapter reads the same file otherwise
-    options_sha256  : char(64)          # of the options that change what is read from it
-    file_status : enum('ingested', 'vanished') # vanished: no longer at the source; its rows stay
+    unit                : varchar(512)      # the unit of work it belongs to
+    size                : int64             # bytes
+    mtime_ns            : int64             # time of last change, ns since 1970
+    sha256              : char(64)          # of its bytes
+    adapter_version     : int32             # counts up when the adapter reads the same file otherwise
+    options_sha256      : char(64)          # of the options that change what is read from it
+    file_status         : enum('ingested', 'vanished') # vanished: no longer at the source; its rows stay
     -> Run
     """
 
@@ -58,14 +58,14 @@ class SourceFile(dj.Manual):
 class Change(dj.Manual):
     definition = """
     # one row that was overwritten or deleted, with what it held before
-    change_id       : char(36)          # uuid
+    change_id           : char(36)          # uuid
     ---
-    table_name      : varchar(96)       # module and table class
-    row_key         : json              # its primary key
-    old_values=null : json              # the attributes that changed, before
-    new_values=null : json              # and after; null when the row was deleted
-    run=null        : char(36)          # the ingestion run that did it, if any
-    changed_at      : datetime(6)       # UTC
+    table_name          : varchar(96)       # module and table class
+    row_key             : json              # its primary key
+    old_values=null     : json              # the attributes that changed, before
+    new_values=null     : json              # and after; null when the row was deleted
+    run=null            : char(36)          # the ingestion run that did it, if any
+    changed_at          : datetime(6)       # UTC
     index (table_name, changed_at)
     """
 
@@ -75,9 +75,9 @@ class Failure(dj.Manual):
     definition = """
     # one unit that a run could not ingest
     -> Run
-    path            : varchar(512)      # posix path of the unit below the location
+    path                : varchar(512)      # posix path of the unit below the location
     ---
-    error_class     : varchar(64)       # for example ReadError
-    message         : varchar(2000)     # what, where, what next
-    traceback=null  : <blob>            # text, for errors that nobody foresaw
+    error_class         : varchar(64)       # for example ReadError
+    message             : varchar(2000)     # what, where, what next
+    traceback=null      : <blob>            # text, for errors that nobody foresaw
     """

@@ -15,7 +15,7 @@ class Lab(dj.Manual):
     address=''          : varchar(255)      # postal address
     time_zone='UTC'     : varchar(64)       # IANA name, for times that its tools write without one
     lab_uuid=null       : char(36)          # its id at the source
-    lab_json=null           : json              # what else the source says
+    lab_json=null       : json              # what else the source says
     lab_vanished=null   : char(36)          # run that no longer found it at its source
     """
 
@@ -29,9 +29,9 @@ class LabMember(dj.Manual):
     user_uuid=null      : char(36)          # tells that it is the same person after a rename
     full_name=''        : varchar(255)      # as the person writes it
     email=''            : varchar(255)      # address for mail
-    member_active=1         : bool              # still works here
+    member_active=1     : bool              # still works here
     is_stock_manager=0  : bool              # looks after the animals in stock
-    member_json=null           : json              # what else the source says
+    member_json=null    : json              # what else the source says
     member_vanished=null : char(36)         # run that no longer found it at its source
     unique index (user_uuid)
     """
@@ -67,7 +67,7 @@ class Location(dj.Manual):
     location            : varchar(255)      # short name
     ---
     location_uuid=null  : char(36)          # its id at the source
-    location_json=null           : json              # what else the source says
+    location_json=null  : json              # what else the source says
     location_vanished=null : char(36)       # run that no longer found it at its source
     """
 
@@ -78,8 +78,8 @@ class Project(dj.Manual):
     # one project
     project             : varchar(255)      # short name
     ---
-    project_description=''      : varchar(2000)     # what it is about
-    project_json=null           : json              # what else the source says
+    project_description='' : varchar(2000)  # what it is about
+    project_json=null   : json              # what else the source says
     project_vanished=null : char(36)        # run that no longer found it at its source
     """
 

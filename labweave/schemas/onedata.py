@@ -114,7 +114,7 @@ class RecipeCheck(dj.Computed):
 
     @cached_property
     def _recipes(self):
-        """Recipes with all that opening one needs; cached, because making the join takes longer than the query."""
+        """Recipes with what is needed to open them; cached, as making the join takes longer than the query."""
         return Recipe * _sessions()
 
     def make_fetch(self, key):
@@ -134,7 +134,7 @@ class RecipeCheck(dj.Computed):
 
     @classmethod
     def stale(cls):
-        """Return the keys of rows whose source files changed, came or went, or whose loader is known now."""
+        """Return the keys of rows whose source files changed, came or went, or whose loader has become known."""
         places = {
             row["eid"]: (Path(row["location"]) if Path(row["location"]).is_dir() else None)
             for row in (OneSession * Source.proj("location")).proj("location").to_dicts()
@@ -143,32 +143,30 @@ class RecipeCheck(dj.Computed):
             return []
         from labweave.formats.onedata import checking as following
 
-        names = cls.primary_key
-        stale = {}
+        stale = []
         for row in cls.SourceFile().to_dicts():
             root = places[row["eid"]]  # None: a disk that is not mounted changes nothing
             if root and (row["source_size"], row["source_mtime_ns"]) != following.stat(root / row["source_path"]):
-                stale[tuple(row[name] for name in names)] = True
+                stale.append(row)
         unknown = cls & "recipe_state in ('unknown_loader', 'unknown_transform')"
-        for row in (Recipe & unknown.proj()).to_dicts():
-            if following.is_known(row):
-                stale[tuple(row[name] for name in names)] = True
-        return [dict(zip(names, key, strict=True)) for key in stale]
+        stale += [row for row in (Recipe & unknown.proj()).to_dicts() if following.is_known(row)]
+        keys = dict.fromkeys(tuple(row[name] for name in cls.primary_key) for row in stale)
+        return [dict(zip(cls.primary_key, key, strict=True)) for key in keys]
 
 
 def session(eid, **options):
-    """Return the session object of an eid, with the values and recipes of the database.
+    """Return the session object of an eid, with its values and recipes from the database.
 
     Parameters
     ----------
     eid : str
     **options
-        Keywords of `labweave.formats.onedata.OneDataSession`; pickles are trusted when the source was ingested so.
+        Keywords of `labweave.formats.onedata.OneDataSession`. Pickles are trusted if the source was ingested so.
 
     Returns
     -------
     OneDataSession
-        Its variables are loaded from their files, and by the recipes of the database that have none.
+        Loads variables from their files, and follows recipes that are in the database alone.
 
     Raises
     ------
@@ -208,7 +206,7 @@ def load_dataset(eid, dataset_name, **options):
     ----------
     eid : str
     dataset_name : str
-        For example ``mpci.roiActivityF.npy``; what ends in ``.npz`` comes dense unless ``keep_sparse=True``.
+        For example ``mpci.roiActivityF.npy``; an ``.npz`` array comes dense unless ``keep_sparse=True``.
     **options
         ``mmap`` and ``keep_sparse`` of `OneDataSession.loadone`.
 
@@ -241,5 +239,5 @@ def recipes_alone():
 
 
 def _sessions():
-    """Return sessions with all that opening one needs."""
+    """Return sessions with what is needed to open them."""
     return OneSession * Session.proj("subject", "session_date") * Source.proj("location")

@@ -29,7 +29,7 @@ class Cell(dj.Manual):
     ---
     cell_type=''        : varchar(64)       # for example L5PC
     ljp=null            : float64           # mV, liquid junction potential, subtracted from the voltage
-    cell_json=null           : json              # what else the source says
+    cell_json=null      : json              # what else the source says
     """
 
 

@@ -17,7 +17,7 @@ class RheobaseMethod(dj.Lookup):
     rheobase_method     : varchar(64)       # short name
     ---
     strategy            : varchar(32)       # for example absolute
-    strategy_settings : json              # of the strategy; efel_settings in it count the spikes anew
+    strategy_settings   : json              # of the strategy; efel_settings in it count the spikes anew
     protocols           : json              # list of the protocols whose sweeps are used
     """
     contents = (
@@ -53,7 +53,9 @@ class Rheobase(dj.Computed):
 
     def make(self, key):
         method = (RheobaseMethod & key).fetch1()
-        sweeps = _sweeps(key, _protocols(method))
+        cell, protocols = {name: key[name] for name in Cell.primary_key}, _protocols(method)
+        rows = (RecordingStimulus & cell).to_dicts(order_by="protocol, recording")
+        sweeps = [row for row in rows if row["protocol"] in protocols]
         settings = dict(method["strategy_settings"])
         efel_settings, compat = settings.pop("efel_settings", None), settings.pop("compat", None)
         with warnings.catch_warnings():
@@ -75,7 +77,7 @@ class Rheobase(dj.Computed):
 
     @classmethod
     def stale(cls):
-        """Return the keys of rows for which there are more or fewer sweeps than when they were made."""
+        """Return the keys of rows whose number of sweeps has changed since they were made."""
         counts = {}
         for row in RecordingStimulus().proj().to_dicts():
             place = (row["eid"], row["cell"], row["protocol"])
@@ -90,18 +92,12 @@ class Rheobase(dj.Computed):
 
 
 def _protocols(method):
-    """Return the names of a method's protocols; bare text is one name."""
+    """Return the names of a method's protocols; plain text is one name."""
     protocols = method["protocols"]
     return {protocols} if isinstance(protocols, str) else set(protocols)
 
 
-def _sweeps(key, protocols):
-    cell = {name: key[name] for name in ("eid", "cell")}
-    rows = (RecordingStimulus & cell).to_dicts(order_by="protocol, recording")
-    return [row for row in rows if row["protocol"] in protocols]
-
-
 def _count_spikes(sweep, efel_settings):
-    """Count a sweep's spikes by other eFEL settings than those it was read with."""
+    """Count a sweep's spikes with other eFEL settings than those it was read with."""
     key = {name: sweep[name] for name in Recording.primary_key}
     return ephys.read_stored_recording(*fetch_recording(key), efel_settings).spikecount

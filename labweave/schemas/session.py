@@ -1,4 +1,4 @@
-"""Sessions: one subject, one day, one number; where everything recorded hangs."""
+"""Sessions: one subject, one day, one number; all that was recorded belongs to one."""
 
 import datajoint as dj
 
@@ -27,7 +27,7 @@ class Procedure(dj.Manual):
     procedure           : varchar(255)      # for example Behavior training/tasks
     ---
     procedure_uuid=null : char(36)          # tells that it is the same one after a rename
-    procedure_description=''      : varchar(2000)     # in words
+    procedure_description='' : varchar(2000) # in words
     procedure_json=null : json              # what else the source says
     procedure_vanished=null : char(36)      # run that no longer found it at its source
     unique index (procedure_uuid)
@@ -56,8 +56,8 @@ class Session(dj.Manual):
     n_correct_trials=null : int32           # trials with the right answer
     parent_eid=null     : char(36)          # the session it belongs to, not always present
     source_stamp=null   : datetime(6)       # UTC; last change, as the source wrote it
-    session_json=null           : json              # what else the source says
-    session_vanished=null : char(36)          # run that no longer found it at its source
+    session_json=null   : json              # what else the source says
+    session_vanished=null : char(36)        # run that no longer found it at its source
     index (lab, subject, session_date, session_number)
     index (subject, session_date, session_number)
     index (session_number, session_date, start_time, subject, session_vanished, eid)

@@ -23,7 +23,7 @@ class Strain(dj.Manual):
     # one strain
     strain              : varchar(255)      # for example C57BL/6J
     ---
-    strain_description=''      : varchar(1023)     # in words
+    strain_description='' : varchar(1023)   # in words
     """
 
 
@@ -35,9 +35,9 @@ class Line(dj.Manual):
     ---
     -> [nullable] Species
     -> [nullable] Strain
-    line_description=''      : varchar(1023)     # in words
-    line_active=1         : bool              # still bred
-    line_json=null           : json              # what else the source says
+    line_description='' : varchar(1023)     # in words
+    line_active=1       : bool              # still bred
+    line_json=null      : json              # what else the source says
     """
 
 
@@ -47,7 +47,7 @@ class Breeder(dj.Manual):
     # one place that animals come from
     breeder             : varchar(255)      # name
     ---
-    breeder_description=''      : varchar(1023)     # in words
+    breeder_description='' : varchar(1023)  # in words
     """
 
 
@@ -68,9 +68,9 @@ class Subject(dj.Manual):
     -> [nullable] Line
     -> [nullable] Breeder
     -> [nullable] LabMember.proj(responsible_user='user')
-    subject_description=''      : varchar(2000)     # in words
-    subject_json=null           : json              # what else the source says
-    subject_vanished=null : char(36)          # run that no longer found it at its source
+    subject_description='' : varchar(2000)  # in words
+    subject_json=null   : json              # what else the source says
+    subject_vanished=null : char(36)        # run that no longer found it at its source
     unique index (subject_uuid)
     """
 
@@ -106,8 +106,8 @@ class Weighing(dj.Manual):
     weighing_time=null  : datetime(6)       # by the source's clock
     weight              : float64           # g
     -> [nullable] LabMember
-    weighing_json=null           : json              # what else the source says
-    weighing_vanished=null : char(36)          # run that no longer found it at its source
+    weighing_json=null  : json              # what else the source says
+    weighing_vanished=null : char(36)       # run that no longer found it at its source
     index (lab, subject, weighing_time)
     """
 
@@ -123,10 +123,10 @@ class WaterAdministration(dj.Manual):
     volume=null         : float64           # ml
     water_type=''       : varchar(255)      # for example Water, Hydrogel
     adlib=0             : bool              # free access
-    given_in_eid=null            : char(36)          # the session it was given in, if any
+    given_in_eid=null   : char(36)          # the session it was given in, if any
     -> [nullable] LabMember
-    administration_json=null           : json              # what else the source says
-    administration_vanished=null : char(36)          # run that no longer found it at its source
+    administration_json=null : json         # what else the source says
+    administration_vanished=null : char(36) # run that no longer found it at its source
     index (lab, subject, administration_time)
     """
 
@@ -138,11 +138,11 @@ class WaterRestriction(dj.Manual):
     restriction_uuid    : char(36)          # id at the source
     ---
     -> Subject
-    restriction_start : datetime(6)         # by the source's clock
+    restriction_start   : datetime(6)       # by the source's clock
     restriction_end=null : datetime(6)      # null while it lasts
     reference_weight=null : float64         # g
-    restriction_json=null           : json              # what else the source says
-    restriction_vanished=null : char(36)          # run that no longer found it at its source
+    restriction_json=null : json            # what else the source says
+    restriction_vanished=null : char(36)    # run that no longer found it at its source
     """
 
 
@@ -156,11 +156,11 @@ class Surgery(dj.Manual):
     surgery_start=null  : datetime(6)       # by the source's clock
     surgery_end=null    : datetime(6)       # by the source's clock
     surgery_name=''     : varchar(255)      # short
-    surgery_outcome=''          : varchar(64)       # for example acute, recovery
-    surgery_narrative=''        : varchar(8000)     # in words
-    surgery_procedures=null     : json              # list of names
-    surgery_json=null           : json              # what else the source says
-    surgery_vanished=null : char(36)          # run that no longer found it at its source
+    surgery_outcome=''  : varchar(64)       # for example acute, recovery
+    surgery_narrative='' : varchar(8000)    # in words
+    surgery_procedures=null : json          # list of names
+    surgery_json=null   : json              # what else the source says
+    surgery_vanished=null : char(36)        # run that no longer found it at its source
     """
 
 

@@ -15,9 +15,9 @@ schema = dj.Schema()
 class HDF5ArrayCodec(dj.Codec):
     """An array that stays in the file of its source and is read when it is fetched.
 
-    Stored is a mapping: ``source``, ``path`` (posix, below the source's location), ``member`` (of a zip
-    archive), ``dataset`` (name in the HDF5 file) and ``sha256`` (of the array's bytes in C order). Fetching
-    raises ReadError when the file is gone, or the array is not the one that was ingested.
+    The database stores a mapping: ``source``, ``path`` (posix, below the source's location), ``member``
+    (of a zip archive), ``dataset`` (name in the HDF5 file) and ``sha256`` (of the array's bytes in C order).
+    Fetching raises ReadError when the file is gone, or the array is not the one that was ingested.
     """
 
     name = "hdf5_array"
