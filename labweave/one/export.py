@@ -122,10 +122,13 @@ def _session_problem(row: SessionRow) -> str | None:
 
 def _clashes(sessions: Iterable[SessionRow]) -> Iterator[str]:
     """Yield what ONE can't tell apart: it finds sessions by subject, date and number, whatever the lab."""
-    counts = Counter((row.subject, row.date, row.number or 0) for row in sessions)
-    for (subject, date, number), count in sorted(counts.items()):
-        if count > 1:
-            yield f"{subject}/{date}/{number:03d} is {count} sessions; --lab chooses one lab's"
+    found: dict[tuple[Any, ...], list[str]] = {}
+    for row in sessions:
+        found.setdefault((row.subject, row.date, row.number or 0), []).append(row.lab)
+    for (subject, date, number), labs in sorted(found.items()):
+        if len(labs) > 1:
+            advice = "; --lab chooses one lab's" if len(set(labs)) > 1 else ""
+            yield f"{subject}/{date}/{number:03d} is {len(labs)} sessions{advice}"
 
 
 def _refuse(what: str, problems: Iterable[str]) -> None:
