@@ -22,15 +22,13 @@ def recipes(
     For example: labweave check recipes --again -r subject=M12
     """
     from labweave.populate import queue, run
-    from labweave.populate.queue import check_restriction
     from labweave.schemas.onedata import OneSession, RecipeCheck
     from labweave.schemas.session import Session
 
     restriction = parse_restriction(restrict or [])
     with open_database(), progress_bar() as show:
-        check_restriction(restriction)
-        recipes = queue.restrict(RecipeCheck(), restriction)
-        checks = RecipeCheck & (recipes.proj() if recipes is not None else [])
+        queue.check_restriction(restriction)
+        checks = RecipeCheck & queue.restrict(RecipeCheck(), restriction).proj()
         if again and (keys := (checks - {"recipe_state": "resolved"}).keys()):
             (RecipeCheck & keys).delete(prompt=False)
         report = run(["RecipeCheck"], restriction or None, progress=show)

@@ -28,7 +28,7 @@ from labweave.schemas.work import Worker
 
 HEARTBEAT_SECONDS = 5
 DEAD_AFTER_SECONDS = 60
-"""A worker on another machine whose heart has not beaten for so long is dead."""
+"""A worker on another machine without a heartbeat for this long is dead."""
 
 PRIORITY = 5
 Restriction = Mapping[str, Any] | str | None
@@ -46,17 +46,17 @@ class JobError:
 
 
 def computed_tables(names: Sequence[str] | None = None) -> list[Any]:
-    """Return the tables that labweave fills by itself, those that others need first.
+    """Return the tables that labweave fills by itself, in the order in which they need each other.
 
     Parameters
     ----------
     names : sequence of str, optional
-        Class names, with or without their module; all tables without.
+        Class names, with or without their module; all tables by default.
 
     Raises
     ------
     SchemaError
-        A name that no such table has.
+        No such table has this name.
     """
     tables = [cls() for cls in every_table() if is_computed(cls)]
     if names is None:
@@ -79,10 +79,10 @@ def key_source(table: Any) -> Any:
     return source() if isinstance(source, type) else source
 
 
-def restrict(table: Any, restriction: Restriction) -> Any | None:
-    """Return the keys that `table` is made for, restricted; None when it can't be restricted so.
+def restrict(table: Any, restriction: Restriction) -> Any:
+    """Return the keys that `table` is made for, restricted by its own key, its session or its subject.
 
-    A name may be of the table's own key, or of the session or subject it belongs to.
+    A table that has none of a restriction's names has no such keys.
     """
     source = key_source(table)
     if not restriction:
@@ -97,12 +97,12 @@ def restrict(table: Any, restriction: Restriction) -> Any | None:
         return source
     sessions = Session * Subject.proj("species")
     if "eid" not in source.primary_key or not other.keys() <= set(sessions.heading.names):
-        return None
+        return source & []
     return source & (sessions & other).proj()
 
 
 def check_restriction(restriction: Restriction) -> None:
-    """Refuse names that no table knows; DataJoint would leave them out and match everything.
+    """Refuse names that no table has; DataJoint would ignore them and match everything.
 
     Raises
     ------
@@ -122,10 +122,7 @@ def fill(table: Any, restriction: Restriction = None) -> int:
 
     Waiting and failed jobs whose inputs are gone leave the queue.
     """
-    todo = restrict(table, restriction)
-    if todo is None:
-        return 0
-    jobs = table.jobs
+    todo, jobs = restrict(table, restriction), table.jobs
     gone = (jobs & "status in ('pending', 'error')").restrict(Not(key_source(table).proj()), semantic_check=False)
     if gone:
         _delete_jobs(table, gone)
@@ -135,21 +132,16 @@ def fill(table: Any, restriction: Restriction = None) -> int:
 
 
 def pending_keys(table: Any, restriction: Restriction = None, limit: int | None = None) -> list[dict[str, Any]]:
-    """Return keys waiting in a queue, the most urgent first; of those put in together, in the order of their keys."""
-    queue = table.jobs & {"status": "pending"}
-    if restriction:
-        todo = restrict(table, restriction)
-        if todo is None:
-            return []
-        queue = queue.restrict(todo.proj(), semantic_check=False)
+    """Return the keys waiting in a queue, the most urgent first, then the oldest, then by key."""
+    queue = _jobs(table, "pending", restriction)
     return queue.keys(order_by=["priority", "created_time", *queue.primary_key], limit=limit)
 
 
 def put_back(table: Any, key: Mapping[str, Any], reservation: Mapping[str, Any] | None = None) -> bool:
     """Make a reserved or failed job wait again, and say whether it was there.
 
-    With a `reservation` (a row of the queue) only when it is still that one: another
-    process may have put the job back and a third one taken it.
+    With a `reservation` (a row of the queue), do so only if it still holds: another process
+    may have put the job back, and a third one taken it.
     """
     jobs = table.jobs
     own = {name: key[name] for name in jobs.primary_key}
@@ -160,17 +152,12 @@ def put_back(table: Any, key: Mapping[str, Any], reservation: Mapping[str, Any] 
     return found
 
 
-def mark_failed(table: Any, key: Mapping[str, Any], reason: str) -> None:
-    """Record that a job failed, for one whose worker could not do so itself."""
-    table.jobs.error(dict(key), error_message=reason)
-
-
 def free_orphans(table: Any) -> list[dict[str, Any]]:
     """Put back the jobs that dead workers had reserved, and return those rows of the queue.
 
     A worker on this machine is dead when its process is gone, or is younger than the
-    reservation. One elsewhere is dead when it has a heartbeat older than a minute; a
-    worker without any (DataJoint's own populate) when its database session is gone.
+    reservation. A worker elsewhere is dead when its last heartbeat is more than a minute old;
+    without any heartbeat (DataJoint's own populate), when its database session is gone.
     A slow worker that is alive keeps its job however long it takes.
     """
     jobs = table.jobs
@@ -203,7 +190,7 @@ def _is_dead(
 
 
 def _process_lives(pid: int, reserved_for: dt.timedelta) -> bool:
-    """Say whether a process of this machine is older than its reservation and still runs."""
+    """Say whether a process of this machine still runs and is older than its reservation."""
     if pid == os.getpid():
         return True
     try:
@@ -224,7 +211,7 @@ def host_name() -> str:
 
 
 def delete_stale(table: Any) -> int:
-    """Delete the rows that a table calls stale, with all rows that refer to them, and return how many they were."""
+    """Delete the rows that a table calls stale, with all rows that refer to them, and return their number."""
     stale = getattr(type(table), "stale", None)
     keys = stale() if stale else []
     if keys:
@@ -233,7 +220,7 @@ def delete_stale(table: Any) -> int:
 
 
 def counts(table: Any) -> dict[str, int]:
-    """Return how many keys are made, to make, reserved and failed."""
+    """Return how many keys are made, pending, reserved and failed."""
     source = key_source(table)
     queue = table.jobs.progress()
     to_make = len(source.proj() - table.proj())
@@ -293,16 +280,17 @@ def retry(tables: Sequence[str] | None = None, restriction: Restriction = None) 
     check_restriction(restriction)
     count = 0
     for table in computed_tables(tables):
-        failed = table.jobs & {"status": "error"}
-        if restriction:
-            todo = restrict(table, restriction)
-            if todo is None:
-                continue
-            failed = failed.restrict(todo.proj(), semantic_check=False)
+        failed = _jobs(table, "error", restriction)
         if n := len(failed):
             _delete_jobs(table, failed)
             count += n
     return count
+
+
+def _jobs(table: Any, status: str, restriction: Restriction) -> Any:
+    """Return the jobs of one status, restricted like the keys that `table` is made for."""
+    jobs = table.jobs & {"status": status}
+    return jobs.restrict(restrict(table, restriction).proj(), semantic_check=False) if restriction else jobs
 
 
 def _delete_jobs(table: Any, jobs: dj.expression.QueryExpression) -> None:

@@ -25,7 +25,7 @@ Progress = Callable[[str, int, int, int], None]
 """Called with table, jobs done, jobs failed, jobs in all."""
 
 DEATHS_PER_JOB = 2
-"""A job that has killed so many workers is failed instead of tried again."""
+"""A job that has killed this many workers fails and is not tried again."""
 
 
 @dataclass
@@ -79,16 +79,16 @@ def run(
     executor: str = "local",
     progress: Progress = lambda table, done, failed, total: None,
 ) -> PopulateReport:
-    """Make what is missing, table by table in the order of the foreign keys.
+    """Make what is missing, table by table, in the order of the foreign keys.
 
     Parameters
     ----------
     tables : sequence of str, optional
-        Class names, with or without their module; without, every table that populate makes.
+        Class names, with or without their module; by default every table that populate makes.
     restriction : mapping or str, optional
         Only these keys: attributes of the table's own key, of the session or of the subject.
     workers : int, default: 1
-        Processes; one works in this process.
+        Number of processes; 1 means this one.
     executor : {"local"}
         Where the workers run.
     progress : callable, optional
@@ -97,14 +97,14 @@ def run(
     Returns
     -------
     PopulateReport
-        Failed jobs are in it and stay in their queue (`errors`, `retry`); the others go on.
+        Lists the failed jobs, which stay in their queue (`errors`, `retry`); the others go on.
 
     Raises
     ------
     ConfigError
-        No database is open, or an executor that is not known.
+        No database is open, or the executor is not known.
     SchemaError
-        An unknown table or name in the restriction.
+        A table, or a name in the restriction, is not known.
     ComputeError
         The worker processes can't be started.
 
@@ -148,7 +148,7 @@ Drain = Callable[[Any, Restriction], Iterator[Outcome]]
 
 
 def _signals() -> list[int]:
-    """Return the signals that end a run in order: those that the program does not handle itself."""
+    """Return the signals that end a run cleanly: those that the program does not handle itself."""
     if threading.current_thread() is not threading.main_thread():
         return []
     usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
@@ -174,11 +174,11 @@ def _crew(database: Database, workers: int) -> Iterator[Drain]:
 
 
 PATIENCE = ((5, BaseProcess.terminate), (5, BaseProcess.terminate), (20, BaseProcess.kill))
-"""How many seconds a worker gets to leave, and what is done then; eFEL can't be interrupted."""
+"""How many seconds a worker gets to leave, and what is done then, as eFEL can't be interrupted."""
 
 
 class _Crew:
-    """Worker processes; one that dies is replaced and its job taken up by another."""
+    """Worker processes. One that dies is replaced, and another takes up its job."""
 
     def __init__(self, database: Database, workers: int):
         self._database, self._size = database, workers
@@ -193,7 +193,7 @@ class _Crew:
     def _hire(self) -> Connection:
         ours, theirs = multiprocessing.Pipe()
         source = self._database.connection.url
-        with worker.undisturbed():  # once started, it must be among the members that are ended
+        with worker.undisturbed():  # a worker that has started must be a member, so that it is ended
             self._members[ours] = processes.start(worker.serve, source, self._database.prefix, theirs)
         theirs.close()
         return ours
@@ -224,7 +224,7 @@ class _Crew:
                     yield outcome
 
     def _send(self, pipe: Connection, order: tuple, table: Any, busy: set[Connection]) -> Iterator[Outcome]:
-        """Give an order to a worker; one that has died meanwhile is replaced."""
+        """Give an order to a worker, and replace it if it has died."""
         while True:
             try:
                 pipe.send(order)
@@ -236,7 +236,7 @@ class _Crew:
                 return
 
     def _bury(self, pipe: Connection, table: Any) -> Iterator[Outcome]:
-        """Free the job of a dead worker; fail it when it has killed several."""
+        """Free the job of a dead worker, or fail the job when it has killed several."""
         process = self._members.pop(pipe)
         pipe.close()
         process.join()
@@ -256,7 +256,7 @@ class _Crew:
                 reason = (
                     f"WorkerDied: its worker process ended with exit code {process.exitcode}, {DEATHS_PER_JOB} times"
                 )
-                queue.mark_failed(table, key, reason)
+                table.jobs.error(key, error_message=reason)
                 yield Outcome(key, reason)
 
     def terminate(self) -> None:
@@ -265,7 +265,7 @@ class _Crew:
             process.terminate()
 
     def dismiss(self) -> None:
-        """Let the workers go; one that does not is ended."""
+        """Let the workers go, and end those that stay."""
         for pipe in self._members:
             with suppress(OSError):
                 pipe.send(None)

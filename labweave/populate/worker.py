@@ -1,4 +1,4 @@
-"""One worker: takes jobs of a table, makes them, and shows that it is alive."""
+"""One worker: it takes jobs of a table, makes them, and shows that it is alive."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def work(table: Any, restriction: Restriction = None, *, alone: bool = True) -> 
     table : an auto-populated table
     restriction : mapping or str, optional
     alone : bool, default: True
-        No other worker of this run shares the queue. Otherwise jobs are taken in random order, so
-        that two workers seldom try for the same one.
+        Whether no other worker of this run shares the queue. Otherwise jobs are taken in random
+        order, so that two workers seldom try for the same one.
 
     Yields
     ------
@@ -90,12 +90,12 @@ def _make(table: Any, key: dict[str, Any]) -> Outcome | None:
             _leave(table, key)
             raise error if _Stop.number is None else _Stop.exception()
         if isinstance(error, DuplicateError) and table & key:
-            _leave(table, key)  # somebody who does not ask the queue was faster
+            _leave(table, key)  # another process, which does not use the queue, was faster
             return None
         if _may_pass_again(error) and attempt < ATTEMPTS:
             _leave(table, key)
             continue
-        if raised:  # not by make() but by the queue itself
+        if raised:  # by the queue itself, not by make()
             with contextlib.suppress(Exception):
                 _leave(table, key)
             raise error
@@ -104,14 +104,14 @@ def _make(table: Any, key: dict[str, Any]) -> Outcome | None:
 
 
 def _may_pass_again(error: BaseException) -> bool:
-    """Say whether a job may succeed when tried again: a deadlock, a lost session, inputs being replaced."""
+    """Say whether a job may succeed when tried again: after a deadlock, a lost session, replaced inputs."""
     return isinstance(error, (TransientError, LostConnectionError)) or (
         isinstance(error, DataJointError) and "make_fetch" in str(error)
     )
 
 
 def _leave(table: Any, key: Mapping[str, Any]) -> None:
-    """Put a job back that this process had, whatever state its session is in."""
+    """Put back a job of this process, whatever state its session is in."""
     connection = table.connection
     with undisturbed():
         if connection.in_transaction:
@@ -121,7 +121,7 @@ def _leave(table: Any, key: Mapping[str, Any]) -> None:
 
 
 class Heartbeat:
-    """Shows the others that this process is alive, on a connection and thread of its own."""
+    """Shows other processes that this one is alive, on its own connection and thread."""
 
     def __init__(self, connection: LabConnection):
         self._url, self._prefix = connection.url, connection.prefix
@@ -149,7 +149,7 @@ class Heartbeat:
                 self._connection.query(
                     f"update {self._table} set heartbeat = current_timestamp(6) where host = %s and pid = %s", self._who
                 )
-            except Exception as error:  # the next beat may get through; a dead heart must not end the work
+            except Exception as error:  # the next beat may get through, and work must go on without
                 log.warning("heartbeat failed: %s", error)
 
     def __enter__(self) -> Heartbeat:
@@ -169,8 +169,8 @@ class Heartbeat:
 def serve(url: DatabaseUrl, prefix: str, pipe: Any) -> None:
     """Be a worker process: drain the queues of the tables that come through `pipe`.
 
-    Takes ``(table name, restriction)`` and answers an `Outcome` per job, then None; ends
-    at None or when the other end is gone.
+    Takes ``(table name, restriction)`` and answers with an `Outcome` per job, then None. Ends
+    at None, or when the other end is gone.
     """
     import labweave
 
@@ -191,7 +191,7 @@ def serve(url: DatabaseUrl, prefix: str, pipe: Any) -> None:
 
 
 class _Stop:
-    """The state of `stop`: the signal that came, how many blocks put it off, the session in use."""
+    """The state of `stop`: the signal that came, how many blocks defer it, the session in use."""
 
     number: int | None = None
     shields = 0
@@ -203,7 +203,7 @@ class _Stop:
 
 
 def stop(number: int, _frame: object = None) -> None:
-    """Handle a signal: end this process in order, a job under way goes back into its queue."""
+    """Handle a signal: end this process cleanly; a job under way goes back into its queue."""
     _Stop.number = number
     if _Stop.shields:
         return
@@ -220,7 +220,7 @@ def check_stop() -> None:
 
 @contextlib.contextmanager
 def stoppable(connection: LabConnection, numbers: Sequence[int]) -> Iterator[None]:
-    """Let signals end the block in order."""
+    """Let signals end the block cleanly."""
     _Stop.number, _Stop.connection = None, connection
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
@@ -228,7 +228,7 @@ def stoppable(connection: LabConnection, numbers: Sequence[int]) -> Iterator[Non
     except Exception:
         if _Stop.number is None:
             raise
-        raise _Stop.exception() from None  # what a library made of it does not matter
+        raise _Stop.exception() from None  # whatever a library made of it
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -237,7 +237,7 @@ def stoppable(connection: LabConnection, numbers: Sequence[int]) -> Iterator[Non
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Put off `stop` until the end of the block."""
+    """Defer `stop` until the end of the block."""
     before = _Stop.number
     _Stop.shields += 1
     try:
