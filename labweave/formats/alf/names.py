@@ -42,8 +42,9 @@ _P = {part: f"(?P<{part}>{pattern})" for part, pattern in PATTERNS.items()}
 _NAME = re.compile(
     r"_?{namespace}?_?{object}\.{attribute}(?:_{timescale})?(?:\.{extra})?\.{extension}\Z".format(**_P), re.UNICODE
 )
-_SESSION = re.compile(r"(?:{lab}/Subjects/)?{subject}/{date}/{number}(?=/|\Z)".format(**_P))
-_SESSION_END = re.compile(r"(?:{lab}/Subjects/)?{subject}/{date}/{number}/*\Z".format(**_P))
+# What could begin within a word, could as well begin with it: most places need no further look.
+_SESSION = re.compile(r"(?<!\w)(?:{lab}/Subjects/)?{subject}/{date}/{number}(?=/|\Z)".format(**_P))
+_SESSION_END = re.compile(r"(?<!\w)(?:{lab}/Subjects/)?{subject}/{date}/{number}/*\Z".format(**_P))
 _FOLDERS = re.compile(r"(?:{collection}/)?(?:#{revision}#/)?\Z".format(**_P))
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[345][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _WHOLE = {part: re.compile(rf"(?:{pattern})\Z") for part, pattern in PATTERNS.items()}
@@ -371,7 +372,8 @@ def session_folder(lab: str | None, subject: str, date: str | dt.date, number: i
 
 def join_rel_path(collection: str | None, revision: str | None, name: str) -> str:
     """Return the path of a file below its session."""
-    return "/".join(filter(None, (collection, f"#{revision}#" if revision else "", name)))
+    folder = f"{collection}/" if collection else ""
+    return f"{folder}#{revision}#/{name}" if revision else f"{folder}{name}"
 
 
 def padded_sequence(path: AnyPath) -> AnyPath:
