@@ -131,7 +131,7 @@ class Core:
         subjects = self._subjects_like({place.subject for place in asked}) if asked and ignore_case else {}
         keys = [(name, at.day, at.number) for at in asked for name in subjects.get(at.subject, (at.subject,))]
         found: dict[tuple[str, dt.date | None, int | None], list[SessionRow]] = {}
-        for row in self.tables.sessions_at(keys):
+        for row in self.tables.sessions_at(keys) if keys else ():
             found.setdefault((row.subject, row.date, row.number), []).append(row)
 
         def eid_of(place: str | At | None) -> str | None:

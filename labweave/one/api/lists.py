@@ -67,10 +67,12 @@ class Lists(ApiBase):
         >>> [(session.subject, session.task_protocol) for session in details]
         [('KS005', '_iblrig_tasks_ephysChoiceWorld6.4.2')]
         """
-        wanted = self._wanted(filters)
-        if not details:
-            return self._core.tables.uuids(wanted)
-        rows = self._core.tables.sessions(wanted)
+        tables = self._core.tables
+        with tables.keeper.one_answer():
+            wanted = self._wanted(filters)
+            if not details:
+                return tables.uuids(wanted)
+            rows = tables.sessions(wanted)
         return [UUID(row.eid) for row in rows], [self._details(row) for row in rows]
 
     def _wanted(self, filters: Mapping[str, Any]) -> SessionFilter:

@@ -426,15 +426,17 @@ class _Front(OneAbstract):
         >>> [(each["date"].isoformat(), each["number"]) for each in details]
         [('2019-05-07', 2), ('2019-05-07', 1)]
         """
-        try:
-            wanted = searching.legacy(self._core.tables, kwargs)
-        except KeyError as error:
-            valid = ", ".join(self.search_terms())
-            log.error('"%s" is not a valid search keyword. Valid are: %s', error.args[0], valid)
-            return None
-        if not details:
-            return self._core.tables.eids(wanted, limit)
-        rows = self._core.tables.sessions(wanted, limit)
+        tables = self._core.tables
+        with tables.keeper.one_answer():
+            try:
+                wanted = searching.legacy(tables, kwargs)
+            except KeyError as error:
+                valid = ", ".join(self.search_terms())
+                log.error('"%s" is not a valid search keyword. Valid are: %s', error.args[0], valid)
+                return None
+            if not details:
+                return tables.eids(wanted, limit)
+            rows = tables.sessions(wanted, limit)
         return [row.eid for row in rows], [self._details(row) for row in rows]
 
     def _details(self, row: SessionRow, as_text: bool = True) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 from labweave.database.connection import LabConnection
@@ -35,6 +36,8 @@ DATASETS_AND_AGGREGATES = (
     f"select {', '.join(DATASET_COLUMNS.values())} from {{dataset}} d left join {{session}} s on s.eid = d.eid"
     f" where {DATASET_IS_THERE}"
 )
+
+_FLAGS = [DatasetRow._fields.index(name) for name in ("is_default", "exists")]
 
 
 class Finder:
@@ -248,15 +251,16 @@ def _at_most(limit: int | None) -> str:
     return "" if limit is None else f" limit {int(limit)}"
 
 
-def _dataset(row: tuple[Any, ...]) -> DatasetRow:
-    found = DatasetRow(*row)
-    if found.is_default is True or found.is_default is False:
-        return found
-    return found._replace(is_default=bool(found.is_default), exists=bool(found.exists))  # MySQL and MariaDB say 1
+def _dataset(row: Sequence[Any]) -> DatasetRow:
+    found = list(row)
+    for place in _FLAGS:
+        if place < len(found):
+            found[place] = bool(found[place])  # MySQL and MariaDB say 1
+    return DatasetRow(*found)
 
 
 def _sorted(rows: Iterable[DatasetRow]) -> list[DatasetRow]:
-    return sorted(rows, key=lambda row: (row.eid or "", row.collection, row.name, row.revision))
+    return sorted(rows, key=itemgetter(0, 1, 2, 3))  # either all have a session, or none
 
 
 def _outcome(outcomes: Sequence[str]) -> tuple[str, list[str]]:

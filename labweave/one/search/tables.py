@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import datetime as dt
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -35,6 +36,11 @@ class Tables(Finder):
         """Return sessions, newest first."""
         with self._memory_for(wanted) as memory:
             return memory.sessions(wanted, limit) if memory else super().sessions(wanted, limit)
+
+    def sessions_at(self, places: Iterable[tuple[str, dt.date, int]]) -> list[SessionRow]:
+        """Return the sessions of a subject on a day with a number, for any number of those."""
+        with self._memory_for(SessionFilter()) as memory:
+            return memory.sessions_at(places) if memory else super().sessions_at(places)
 
     def names(self, column: str) -> list[str]:
         """Return the distinct values of a column of sessions, in no order."""

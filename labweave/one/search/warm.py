@@ -8,9 +8,10 @@ server is asked as if there were no sessions in memory.
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -34,74 +35,84 @@ def covers(wanted: SessionFilter) -> bool:
 
 
 class _Column:
-    """A column of all sessions: its distinct values, and of each session the place of its value among them.
+    """A column of all sessions: a code for each distinct value, and of each session the code of its value.
 
     A condition is tried on the distinct values only, of which there are few.
     """
 
     def __init__(self, values: Sequence[Any]):
-        places: dict[Any, int] = {}
-        self._codes = np.array([places.setdefault(value, len(places)) for value in values], dtype=np.intp)
-        self.values = list(places)
+        self.codes: dict[Any, int] = {}
+        codes = [self.codes.setdefault(value, len(self.codes)) for value in values]
+        self._codes = np.array(codes, dtype=np.intp)
 
-    def at(self, index: np.ndarray) -> list[Any]:
-        """Return the values of some sessions."""
-        return [self.values[code] for code in self._codes[index].tolist()]
+    def all(self) -> list[Any]:
+        """Return the value of each session; equal ones are one object."""
+        values = list(self.codes)
+        return [values[code] for code in self._codes.tolist()]
 
-    def fitting(self, fits: Callable[[Any], Any]) -> np.ndarray:
-        """Return for each session whether its value fits."""
-        return np.array([bool(fits(value)) for value in self.values], dtype=bool)[self._codes]
+    def among(self, given: Sequence[Any]) -> np.ndarray:
+        """Return for each session whether its value is given; None never is, as in SQL."""
+        is_given = np.zeros(len(self.codes), dtype=bool)
+        is_given[[self.codes[value] for value in given if value is not None and value in self.codes]] = True
+        # Where no value comes twice, as in ids, the codes are the places of the sessions.
+        return is_given if is_given.size == self._codes.size else is_given[self._codes]
 
 
 class Sessions:
     """All sessions, given in the order in which answers have them."""
 
     def __init__(self, rows: Sequence[SessionRow]):
-        self._n = len(rows)
-        self._place = {row.eid: place for place, row in enumerate(rows)}
-        self._columns = {name: _Column([getattr(row, name) for row in rows]) for name in SessionRow._fields}
+        self._columns = {name: _Column([row[k] for row in rows]) for k, name in enumerate(SessionRow._fields)}
+        self._rows = list(map(SessionRow, *(column.all() for column in self._columns.values())))
+        self._days = np.array([row.date for row in rows], dtype="M8[D]")
 
     @cached_property
     def _uuids(self) -> list[UUID]:
-        return [UUID(eid) for eid in self._place]
+        return [UUID(row.eid) for row in self._rows]
+
+    @cached_property
+    def _at(self) -> dict[tuple[str, dt.date | None, int | None], list[SessionRow]]:
+        found: dict[tuple[str, dt.date | None, int | None], list[SessionRow]] = {}
+        for row in self._rows:
+            found.setdefault((row.subject, row.date, row.number), []).append(row)
+        return found
 
     def eids(self, wanted: SessionFilter, limit: int | None = None) -> list[str]:
         """Return the ids of sessions, newest first."""
-        return self._columns["eid"].at(self._where(wanted)[:limit])
+        return [row.eid for row in self.sessions(wanted, limit)]
 
     def uuids(self, wanted: SessionFilter) -> list[UUID]:
         """Return the ids of sessions, newest first."""
-        return [self._uuids[place] for place in self._where(wanted).tolist()]
+        return self._fitting(self._uuids, wanted)
 
     def sessions(self, wanted: SessionFilter, limit: int | None = None) -> list[SessionRow]:
         """Return sessions, newest first."""
-        at = self._where(wanted)[:limit]
-        return list(map(SessionRow, *(column.at(at) for column in self._columns.values())))
+        return self._fitting(self._rows, wanted, limit)
+
+    def sessions_at(self, places: Iterable[tuple[str, dt.date, int]]) -> list[SessionRow]:
+        """Return the sessions of a subject on a day with a number, for any number of those."""
+        return [row for place in set(places) for row in self._at.get(place, ())]
 
     def names(self, column: str) -> list[str]:
         """Return the distinct values of a column, in no order."""
-        values = self._columns[column].values
+        values = self._columns[column].codes
         return list({name for names in values for name in names} if column == "projects" else values)
 
-    def _where(self, wanted: SessionFilter) -> np.ndarray:
-        """Return the places of the sessions that fit."""
-        fits = np.ones(self._n, dtype=bool)
+    def _fitting(self, of_sessions: list[Any], wanted: SessionFilter, limit: int | None = None) -> list[Any]:
+        """Return those items of a list, which has one for each session, whose sessions fit."""
+        fits = []
         for name, given in wanted.among.items():
-            if name == "eid":
-                is_given = np.zeros(self._n, dtype=bool)
-                is_given[[self._place[eid] for eid in given if eid in self._place]] = True
-                fits &= is_given
-            elif name == "projects":
-                fits &= self._columns[name].fitting(lambda names, asked=set(given): not asked.isdisjoint(names))
-            else:
-                # None is the value of no session that has one, and no condition of SQL is true of it.
-                fits &= self._columns[name].fitting((set(given) - {None}).__contains__)
-        days = self._columns["date"]
-        if (first := wanted.first) is not None:
-            fits &= days.fitting(lambda day: day is not None and day >= first)
-        if (last := wanted.last) is not None:
-            fits &= days.fitting(lambda day: day is not None and day <= last)
-        return np.flatnonzero(fits)
+            column = self._columns[name]
+            if name == "projects":
+                given = [names for names in column.codes if not set(given).isdisjoint(names)]
+            fits.append(column.among(given))
+        if wanted.first is not None:
+            fits.append(self._days >= np.datetime64(wanted.first))  # never true without a date, as in SQL
+        if wanted.last is not None:
+            fits.append(self._days <= np.datetime64(wanted.last))
+        if not fits:
+            return of_sessions[:limit]
+        return [of_sessions[place] for place in np.flatnonzero(np.logical_and.reduce(fits))[:limit].tolist()]
 
 
 # --- when
@@ -116,6 +127,7 @@ class Keeper:
 
     def __init__(self, connection: LabConnection):
         self._connection, self._session = connection, None
+        self._seen: list[Sessions | None] | None = None
         self._start_again()
 
     def _start_again(self) -> None:
@@ -125,6 +137,22 @@ class Keeper:
 
     def sessions(self) -> Sessions | None:
         """Return the sessions if they are in memory as they are on the server, else None."""
+        if self._seen is None:
+            return self._look()
+        if not self._seen:
+            self._seen.append(self._look())
+        return self._seen[0]
+
+    @contextmanager
+    def one_answer(self) -> Iterator[None]:
+        """Ask the server for its mark at most once: all questions inside are parts of one answer."""
+        self._seen = []
+        try:
+            yield
+        finally:
+            self._seen = None
+
+    def _look(self) -> Sessions | None:
         connection = self._connection
         if connection.in_transaction or (self._sessions is None and self._asked_s < self._reading_s):
             return None

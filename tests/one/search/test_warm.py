@@ -144,6 +144,11 @@ def test_memory_and_server_give_the_same_answers(database, seed):
         found, details = {row.eid: row for row in finder.sessions(wanted)}, kept.sessions(wanted)
         assert [row.eid for row in details] == given and all(row == found[row.eid] for row in details)
     assert len(sizes) > 20
+    places = [(rng.choice(SUBJECTS), dt.date(2020, 1, rng.randrange(1, 12)), rng.randrange(5)) for _ in range(300)]
+    assert sorted(kept.sessions_at(places), key=lambda row: row.eid) == sorted(
+        finder.sessions_at(places), key=lambda row: row.eid
+    )
+    assert len(kept.sessions_at(places)) > 10 and kept.sessions_at([]) == []
     for column in ("lab", "subject", "task_protocol", "location", "projects", "date"):
         assert sorted(map(str, kept.names(column))) == sorted(map(str, finder.names(column)))
     missing_last = [row[0] is None for row in sort_keys(kept.eids(SessionFilter()))]
@@ -315,3 +320,16 @@ def test_no_sessions_at_all(database):
     for wanted in (SessionFilter(), SessionFilter({"number": [1]}), SessionFilter({"eid": ["x"], "projects": ["b"]})):
         assert kept.eids(wanted) == kept.uuids(wanted) == kept.sessions(wanted) == []
     assert kept.names("projects") == kept.names("lab") == []
+
+
+def test_the_parts_of_one_answer_take_one_mark(database, tmp_path, monkeypatch):
+    fill(30, 8)
+    one, marks, write_mark = One(tmp_path), [], database.connection.write_mark
+    expected = one.search(subject="mouse", lab="lab", projects="brain")
+    hold(database)
+    monkeypatch.setattr(database.connection, "write_mark", lambda: marks.append(write_mark()) or marks[-1])
+    found = one.search(subject="mouse", lab="lab", projects="brain")
+    assert sorted(map(str, found)) == sorted(map(str, expected)) and len(marks) == 1
+    open_tables().keeper._asked_s = 1e9
+    one.path2eid(tmp_path / "mouse" / "2020-01-02" / "001")
+    assert len(marks) > 1, "the next answer looks again"
