@@ -7,7 +7,6 @@ from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFInvalid
@@ -61,6 +60,13 @@ class OwnPath(type(Path())):
     timescale = _part("dataset_name_parts", 3)
     extra = _part("dataset_name_parts", 4)
 
+    # Functions of paths, as methods.
+    session_path = names.session_path
+    with_padded_sequence = names.padded_sequence
+    without_revision = names.without_revision
+    with_uuid = names.with_uuid
+    without_uuid = names.without_uuid
+
     def is_dataset(self) -> bool:
         """Say whether the name is that of a dataset, and no folder has it."""
         return names.is_valid(self.name) and not self.is_dir()
@@ -73,10 +79,6 @@ class OwnPath(type(Path())):
         """Say whether the path is that of a dataset, of a session, or of a folder in a session."""
         return names.parse_path(self) is not None
 
-    def session_path(self) -> OwnPath | None:
-        """Return the path up to the session's number, or None."""
-        return names.session_path(self)
-
     def session_path_short(self, include_lab: bool = False) -> str | None:
         """Return subject/date/number, or lab/subject/date/number, or None."""
         return "/".join(filter(None, self.session_parts[0 if include_lab else 1 :])) or None
@@ -87,22 +89,6 @@ class OwnPath(type(Path())):
         if below is None:
             raise ALFInvalid(f"{self} has no subject/date/number.")
         return type(self)(below)
-
-    def with_padded_sequence(self) -> OwnPath:
-        """Return the path with its session's number in three digits."""
-        return names.padded_sequence(self)
-
-    def without_revision(self) -> OwnPath:
-        """Return the path without its #revision# folder."""
-        return names.without_revision(self)
-
-    def with_uuid(self, uuid: str | UUID) -> OwnPath:
-        """Return the path with a UUID before the extension."""
-        return names.with_uuid(self, uuid)
-
-    def without_uuid(self) -> OwnPath:
-        """Return the path without a UUID before the extension."""
-        return names.without_uuid(self)
 
     def iter_datasets(self, recursive: bool = False) -> Iterator[OwnPath]:
         """Yield the datasets in this folder, sorted; with `recursive` also those in the folders below."""

@@ -183,7 +183,8 @@ class AlyxClient:
         try:
             return self._json("GET", path, query)
         except AlyxError as error:
-            if not _is_refused_token(error) or not self._login.password:
+            is_of_token = any(word in error.found.lower() for word in ("token", "credentials"))
+            if error.status != 403 or not is_of_token or not self._login.password:  # other refusals are about rights
                 raise
         self._log_in()
         return self._json("GET", path, query)
@@ -292,11 +293,6 @@ class AlyxClient:
         where, found = failure.where, failure.found
         log.info("%s: %s, attempt=%d of %d, again in %.1f s", where, found, attempt, ATTEMPTS, seconds)
         time.sleep(seconds)
-
-
-def _is_refused_token(error: AlyxError) -> bool:
-    """Say whether a 403 is about the token; others are about rights."""
-    return error.status == 403 and any(word in error.found.lower() for word in ("token", "credentials"))
 
 
 def _refusal(where: str, answer: requests.Response) -> AlyxError:

@@ -149,6 +149,12 @@ def _id(column: str, *, filter: str = "exact", is_required: bool = True, is_show
     return Field("id", column, "uuid", filter, is_required=is_required, is_shown=is_shown)
 
 
+def _named(column: str, *others: Field, **of_id: Any) -> tuple[Field, ...]:
+    """Return the fields of what is known by its name, which is the column, and may have an id."""
+    name = Field("name", column, "name", "exact", is_required=True)
+    return _id(f"{column}_uuid", is_required=False, **of_id), name, *others, _JSON
+
+
 _LISTED_SESSION = (
     _id("eid"),
     Field("subject", kind="other"),
@@ -172,50 +178,37 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("repository_type"),
         _JSON,
     ),
-    "procedures": (
-        _id("procedure_uuid", filter="", is_required=False),
-        Field("name", "procedure", "name", "exact", is_required=True),
-        Field("description", "procedure_description", "text"),
-        _JSON,
-    ),
-    "data-formats": (
-        _id("data_format_uuid", is_required=False),
-        Field("name", "data_format", "name", "exact", is_required=True),
+    "procedures": _named("procedure", Field("description", "procedure_description", "text"), filter=""),
+    "data-formats": _named(
+        "data_format",
         Field("description", "format_description", "text"),
         Field("file_extension", "file_extension", "text"),
-        _JSON,
     ),
-    "dataset-types": (
-        _id("dataset_type_uuid", is_required=False),
-        Field("name", "dataset_type", "name", "exact", is_required=True),
+    "dataset-types": _named(
+        "dataset_type",
         Field("description", "type_description", "text"),
         Field("filename_pattern", "filename_pattern", "text", "exact"),
-        _JSON,
     ),
-    "revisions": (
-        _id("revision_uuid", is_required=False),
-        Field("name", "revision", "name", "exact", is_required=True),
+    "revisions": _named(
+        "revision",
         Field("description", "revision_description", "text"),
         Field("created_datetime", "revision_created", "stamp"),
-        _JSON,
     ),
-    "tags": (
-        _id("tag_uuid", is_required=False),
-        Field("name", "tag", "name", "exact", is_required=True),
+    "tags": _named(
+        "tag",
         Field("description", "tag_description", "text"),
         Field("protected", "is_protected", "flag", "exact"),
         Field("public", "is_public", "flag", "exact"),
         Field("hash", "tag_hash", "text"),
-        _JSON,
     ),
-    "labs": (
-        _id("lab_uuid", filter="", is_required=False, is_shown=False),
-        Field("name", "lab", "name", "exact", is_required=True),
+    "labs": _named(
+        "lab",
         Field("institution", "institution", "text", "exact"),
         Field("address", "address", "text"),
         Field("timezone", "time_zone", "optional", "exact"),
         Field("repositories", "dataset.LabRepository.repository", "names", of="data-repository"),
-        _JSON,
+        filter="",
+        is_shown=False,
     ),
     "users": (
         _id("user_uuid"),
@@ -231,12 +224,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("description", "project_description", "text"),
         Field("users", "lab.ProjectMember.user", "names", of="users"),
     ),
-    "locations": (
-        _id("location_uuid", filter="", is_required=False, is_shown=False),
-        Field("name", "location", "name", "exact", is_required=True),
-        Field("lab", "lab", "link", "exact", of="labs"),
-        _JSON,
-    ),
+    "locations": _named("location", Field("lab", "lab", "link", "exact", of="labs"), filter="", is_shown=False),
     "subjects": (
         _id("subject_uuid"),
         Field("nickname", "subject", "name", "exact", is_required=True),
@@ -338,13 +326,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         _id("trajectory_uuid"),
         Field("probe_insertion", kind="other"),
         Field("provenance", "provenance", "text", "exact"),
-        Field("x", "x", "number", "exact"),
-        Field("y", "y", "number", "exact"),
-        Field("z", "z", "number", "exact"),
-        Field("depth", "depth", "number", "exact"),
-        Field("theta", "theta", "number", "exact"),
-        Field("phi", "phi", "number", "exact"),
-        Field("roll", "roll", "number", "exact"),
+        *(Field(name, name, "number", "exact") for name in ("x", "y", "z", "depth", "theta", "phi", "roll")),
         Field("coordinate_system", "coordinate_system", "label", "exact"),
         Field("datetime", "trajectory_stamp", "stamp", "exact"),
         Field("chronic_insertion"),

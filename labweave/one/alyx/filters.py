@@ -99,16 +99,6 @@ def _probes_of(query: Any, datasets: Any) -> list[dict[str, Any]]:
     return [probe for probe in probes if any(probe["probe_name"] in name for name in held.get(probe["eid"], ()))]
 
 
-def _declared(endpoint: str) -> dict[str, Filter]:
-    """Return the filters that follow from the fields of an endpoint."""
-    found = {}
-    for field in resource_of(endpoint).fields:
-        if field.filter not in ("", "path"):
-            name = filter_name(field)
-            found[name] = partial(_any_of, endpoint, name if field.filter == "exact" else f"{name}__{field.filter}")
-    return found
-
-
 def _by_name_of_region(query: Any, value: Any) -> Any:
     raise ValueError(
         "This needs the names of the atlas. The tables hold the numbers of brain regions: filter by atlas_id."
@@ -201,15 +191,19 @@ OTHERS: dict[str, dict[str, Filter]] = {
 }
 """Endpoint -> the filters that compare more than one field."""
 
-FILTERS: dict[str, dict[str, Filter]] = {
-    endpoint: {
-        **_declared(endpoint),
-        **{name: partial(_any_of, endpoint, path) for name, path in PATHS.get(endpoint, {}).items()},
-        **OTHERS.get(endpoint, {}),
-    }
-    for endpoint in MODELS
-    if "." not in endpoint
-}
+
+def _filters_of(endpoint: str) -> dict[str, Filter]:
+    """Return the filters of an endpoint: those that follow from its fields, and those listed here."""
+    paths = {}
+    for field in resource_of(endpoint).fields:
+        if field.filter not in ("", "path"):
+            name = filter_name(field)
+            paths[name] = name if field.filter == "exact" else f"{name}__{field.filter}"
+    paths |= PATHS.get(endpoint, {})
+    return {name: partial(_any_of, endpoint, path) for name, path in paths.items()} | OTHERS.get(endpoint, {})
+
+
+FILTERS = {endpoint: _filters_of(endpoint) for endpoint in MODELS if "." not in endpoint}
 """Endpoint -> the filters it takes besides ``django``, ``limit`` and ``offset``."""
 
 TOGETHER = ("datasets", "dataset_types", "dataset_qc_lte")
