@@ -12,7 +12,9 @@ import math
 import pickle
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +138,11 @@ def extract_efeatures_at_targets(cells, targets, map_function=map, efel_settings
     """
     groups = _settings_groups(map(Target.from_dict, targets), efel_settings)
     recordings = [recording for cell in cells for recording in cell.recordings if recording.protocol_name in groups]
-    chunks = [recordings[i : i + FILES_PER_CALL] for i in range(0, len(recordings), FILES_PER_CALL)]
-    results = _map(partial(_extract, groups=groups), chunks, map_function)
-    for chunk, found in zip(chunks, results, strict=True):
-        for recording, (efeatures, values, peak_time) in zip(chunk, found, strict=True):
-            recording.efeatures.update(efeatures)
-            recording.efeature_values.update(values)
-            recording.peak_time = peak_time
+    results = _map(partial(_extract, groups=groups), recordings, map_function)
+    for recording, (efeatures, values, peak_time) in zip(recordings, results, strict=True):
+        recording.efeatures.update(efeatures)
+        recording.efeature_values.update(values)
+        recording.peak_time = peak_time
     return cells
 
 
@@ -433,8 +433,8 @@ def plot_recordings(
     return [path for cell in cells for path in plot_cell_recordings(cell, output_directory)]
 
 
-def _settings_groups(targets: Iterable[Target], efel_settings) -> dict[str, list[tuple[dict, list[tuple[str, str]]]]]:
-    """For each protocol the groups of complete settings, with the features and names wanted with each."""
+def _settings_groups(targets: Iterable[Target], efel_settings) -> dict[str, dict[str, tuple[dict, dict]]]:
+    """For each protocol, by `settings_key`: complete settings, and the features and names wanted with them as keys."""
     groups: dict[str, dict[str, tuple[dict, dict]]] = {}
     for target in targets:
         settings = complete_settings(efel_settings, target)
@@ -445,10 +445,7 @@ def _settings_groups(targets: Iterable[Target], efel_settings) -> dict[str, list
     for of_protocol in groups.values():
         for settings, names in of_protocol.values():
             validate_efeatures([efeature for efeature, _ in names], settings)
-    return {
-        protocol: [(settings, list(names)) for settings, names in of_protocol.values()]
-        for protocol, of_protocol in groups.items()
-    }
+    return groups
 
 
 def _mapped(work: Callable, files_metadata, map_function, compat) -> list[Cell]:
@@ -459,25 +456,24 @@ def _mapped(work: Callable, files_metadata, map_function, compat) -> list[Cell]:
             find_ecode(protocol)
             items += [(cell, protocol, {**metadata, "compat": compat} if compat else metadata) for metadata in files]
     cells = {name: Cell(name) for name in files_metadata}
-    chunks = [items[i : i + FILES_PER_CALL] for i in range(0, len(items), FILES_PER_CALL)]
     errors = []
-    for chunk, results in zip(chunks, _map(work, chunks, map_function), strict=True):
-        for (name, _, _), (recordings, error) in zip(chunk, results, strict=True):
-            cells[name].recordings += recordings
-            if error is not None:
-                errors.append(error)
-                warnings.warn(f"Left out: {error}", ReadingWarning, stacklevel=3)
+    for (name, _, _), (recordings, error) in zip(items, _map(work, items, map_function), strict=True):
+        cells[name].recordings += recordings
+        if error is not None:
+            errors.append(error)
+            warnings.warn(f"Left out: {error}", ReadingWarning, stacklevel=3)
     if errors and len(errors) == len(items):
         raise errors[0]
     return list(cells.values())
 
 
-def _map(work: Callable, chunks: list, map_function) -> list:
-    """Results of ``work`` for each chunk; the map function may also give futures, as Dask's does."""
-    if map_function is map:
-        with efel_session():
-            return [work(chunk) for chunk in chunks]
-    return [result.result() if hasattr(result, "result") else result for result in map_function(work, chunks)]
+def _map(work: Callable, items: list, map_function) -> list:
+    """Results of ``work``, a few items a call; the map function may also give futures, as Dask's does."""
+    chunks = [items[i : i + FILES_PER_CALL] for i in range(0, len(items), FILES_PER_CALL)]
+    with efel_session() if map_function is map else nullcontext():
+        results = list(map_function(work, chunks))
+    results = [result.result() if hasattr(result, "result") else result for result in results]
+    return list(chain.from_iterable(results))
 
 
 def _read(chunk, reader, efel_settings, groups=None, keep=True) -> list[tuple[list[Recording], Exception | None]]:
@@ -488,7 +484,7 @@ def _read(chunk, reader, efel_settings, groups=None, keep=True) -> list[tuple[li
             try:
                 recordings = read_recordings_of_file(protocol, file_metadata, reader, efel_settings)
                 for recording in recordings:
-                    _set_all(recording, (groups or {}).get(protocol, ()))
+                    _set_all(recording, (groups or {}).get(protocol, {}))
                     if not keep:
                         recording.drop_traces()
                 found.append((recordings, None))
@@ -506,5 +502,5 @@ def _extract(chunk: list[Recording], groups) -> list[tuple[dict, dict, Any]]:
 
 
 def _set_all(recording: Recording, groups) -> None:
-    for settings, names in groups:
+    for settings, names in groups.values():
         set_efeatures(recording, names, settings)

@@ -272,10 +272,17 @@ def group_efeatures(
     if rheobases and use_global_rheobase and not absolute_amplitude:
         global_rheobase = float(np.mean(rheobases))
     usable = [recording for cell in cells if absolute_amplitude or cell.rheobase for recording in cell.recordings]
-    if not absolute_amplitude:
-        check_relative(usable)
+    for recording in usable:
+        if not absolute_amplitude and recording.get_params().get("amp_rel", 0.0) is None:
+            raise ComputeError(
+                f"{recording.protocol_name}: amplitudes in % of rheobase are missing. After setting cell.rheobase "
+                "call cell.compute_relative_amp()."
+            )
+    stimuli: dict[tuple[str, float], list[Target]] = {}
+    for target in map(Target.from_dict, targets):
+        stimuli.setdefault((target.protocol, float(target.amplitude)), []).append(target)
     protocols = []
-    for group in _stimuli(targets).values():
+    for group in stimuli.values():
         first = group[0]
         feature_targets = [
             EFeatureTarget(
@@ -368,16 +375,6 @@ def check_threshold_nvalue(threshold_nvalue_save: int) -> None:
         raise ValueError(f"threshold_nvalue_save is {threshold_nvalue_save}, must be 1 or more")
 
 
-def check_relative(recordings) -> None:
-    """Refuse recordings without amplitude in % of rheobase: ComputeError."""
-    for recording in recordings:
-        if recording.get_params().get("amp_rel", 0.0) is None:
-            raise ComputeError(
-                f"{recording.protocol_name}: amplitudes in % of rheobase are missing. After setting cell.rheobase "
-                "call cell.compute_relative_amp()."
-            )
-
-
 def holding_and_threshold_currents(cells, default_std_value: float = 1e-3, absolute_amplitude: bool = False) -> dict:
     """Return holding currents and rheobases of cells, as `describe_protocols` does, with its arguments."""
     currents = {cell.name: [r.hypamp for r in cell.recordings if np.isfinite(r.hypamp)] for cell in cells}
@@ -395,14 +392,6 @@ def holding_and_threshold_currents(cells, default_std_value: float = 1e-3, absol
 
 def _is_near(amplitude: float | None, target) -> bool:
     return amplitude is not None and abs(target.amplitude - amplitude) < target.tolerance
-
-
-def _stimuli(targets) -> dict[tuple[str, float], list[Target]]:
-    """Targets by protocol and amplitude in order of appearance."""
-    groups: dict[tuple[str, float], list[Target]] = {}
-    for target in map(Target.from_dict, targets):
-        groups.setdefault((target.protocol, float(target.amplitude)), []).append(target)
-    return groups
 
 
 def _reduce(values: list[Any], mode: str):

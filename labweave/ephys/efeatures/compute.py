@@ -119,9 +119,7 @@ def efeature_mean(values) -> float:
     >>> efeature_mean([80.0, 78.0]), efeature_mean(None)
     (79.0, nan)
     """
-    if values is None:
-        return float("nan")
-    numbers = np.array([float(value) for value in np.atleast_1d(values) if value is not None])
+    numbers = np.atleast_1d(np.asarray(values, dtype=np.float64))  # None is nan
     numbers = numbers[~np.isnan(numbers)]
     mean = float(np.mean(numbers)) if len(numbers) else float("nan")
     return mean if np.isfinite(mean) else float("nan")

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from labweave.ephys.grouping import effective_amplitude
 from labweave.ephys.plots.common import (
     GREY,
     cell_style,
@@ -163,20 +164,12 @@ def plot_all_efeatures(
 def _points(cell, protocol_name: str, efeature: str, relative: bool) -> np.ndarray:
     """Amplitude and value of each sweep that has both, shape (n_sweeps, 2)."""
     points = [
-        (_amplitude(recording, relative), recording.efeatures.get(efeature))
+        (effective_amplitude(recording, absolute=not relative), recording.efeatures.get(efeature))
         for recording in cell.recordings
-        if recording.protocol_name == protocol_name
+        if recording.protocol_name == protocol_name and not (relative and recording.ecode.effective == "delta")
     ]
     values = np.array(points, dtype=float).reshape(-1, 2)
     return values[np.isfinite(values).all(axis=1)]
-
-
-def _amplitude(recording, relative: bool) -> float | None:
-    """Return what targets are compared with: amp or amp2 (nA or percent), or the gap between pulses (ms)."""
-    name = recording.ecode.effective
-    if name == "delta":
-        return None if relative else recording.delta
-    return getattr(recording, f"{name}_rel" if relative else name)
 
 
 def _amplitude_label(cells, protocol_name: str, relative: bool) -> str:

@@ -135,7 +135,7 @@ def detect_ramp_end(sweep: Sweep, ton: int) -> tuple[int, bool]:
     BluePyEfe takes the maximum of the filtered current, which comes up to half a window early. It counts when the
     largest jump of the current, between means over a window, is that close; otherwise the jump counts, if it is large.
     """
-    highest = ton + int(np.argmax(sweep.smooth()[ton:]))
+    highest = ton + int(np.argmax(sweep.smooth[ton:]))
     if sweep.follows_bluepyefe:
         return highest, True
     sums = np.concatenate([[0.0], np.cumsum(sweep.samples[ton:])])

@@ -24,7 +24,7 @@ from labweave.ephys.stimulus.detection import (
     detect_waveform,
     noise_threshold,
 )
-from labweave.ephys.stimulus.sweep import BASE_SAMPLES, Sweep, check_order, check_ton, median, outside
+from labweave.ephys.stimulus.sweep import BASE_SAMPLES, Sweep, check_order, check_ton, median, median_filter, outside
 from labweave.formats.recordings.notices import StimulusError, UnknownProtocol
 
 
@@ -99,9 +99,9 @@ def measure_sahp(sweep: Sweep) -> dict:
     check_order(sweep, indices)
     ton, tmid, tmid2, toff = indices.values()
     if hypamp is None:
-        hypamp = median(outside(sweep.smooth(), ton, toff))
+        hypamp = median(outside(sweep.smooth, ton, toff))
     if amp is None:
-        amp = median(np.concatenate([sweep.smooth()[ton:tmid], sweep.smooth()[tmid2:toff]])) - hypamp
+        amp = median(np.concatenate([sweep.smooth[ton:tmid], sweep.smooth[tmid2:toff]])) - hypamp
     if amp2 is None:
         amp2 = median(sweep.smooth_part(tmid, tmid2)) - hypamp
     return {**_times(sweep, **indices), "amp": amp, "amp2": amp2, "hypamp": hypamp, "timing": timing}
@@ -111,7 +111,7 @@ def measure_two_steps(sweep: Sweep, **defaults: float | None) -> dict:
     """Two steps one after the other: amp from ton to tmid, amp2 from there to toff; defaults of timings in ms."""
     indices, timing = _given_or_default(sweep, defaults)
     ton, tmid, toff = indices.values()
-    smooth = sweep.smooth()
+    smooth = sweep.smooth
     hypamp = _given_or(sweep, "hypamp", lambda: median(outside(smooth, ton, toff)))
     amp = _given_or(sweep, "amp", lambda: median(smooth[ton:tmid]) - hypamp)
     amp2 = _given_or(sweep, "amp2", lambda: median(smooth[tmid:toff]) - hypamp)
@@ -121,7 +121,7 @@ def measure_two_steps(sweep: Sweep, **defaults: float | None) -> dict:
 def measure_triangles(extreme: Callable, sweep: Sweep, **defaults: float | None) -> dict:
     """Three triangles; amp is the extreme of the current; defaults of timings in ms."""
     indices, timing = _given_or_default(sweep, defaults)
-    smooth = sweep.smooth()
+    smooth = sweep.smooth
     hypamp = _given_or(sweep, "hypamp", lambda: median(smooth[: indices["ton"]]))
     amp = _given_or(sweep, "amp", lambda: float(extreme(smooth)) - hypamp)
     return {**_times(sweep, **indices), "amp": amp, "hypamp": hypamp, "timing": timing}
@@ -143,7 +143,7 @@ def measure_spikerec(sweep: Sweep) -> dict:
     ``tspike`` (ms, one per pulse) is one sample before the pulse, ``delta`` the mean gap between
     pulses (nan for one pulse), ``spike_duration`` their mean length.
     """
-    smooth = sweep.smooth(15)
+    smooth = median_filter(sweep.samples, 15)
     hypamp = _holding(sweep, BASE_SAMPLES)
     peak = float(np.max(smooth))
     above = np.flatnonzero(smooth > hypamp + 0.1 * peak)
@@ -172,7 +172,7 @@ def measure_sinespec(sweep: Sweep) -> dict:
     """A chirp; missing timings are 150 and 5100 ms."""
     indices, timing = _given_or_default(sweep, {"ton": 150.0, "toff": 5100.0})
     hypamp = _holding(sweep, BASE_SAMPLES)
-    amp = _given_or(sweep, "amp", lambda: float(np.max(sweep.smooth())) - hypamp)
+    amp = _given_or(sweep, "amp", lambda: float(np.max(sweep.smooth)) - hypamp)
     chirp = {key: float(value if (given := sweep.given(key)) is None else given) for key, value in _CHIRP.items()}
     return {**_times(sweep, **indices), "amp": amp, "hypamp": hypamp, **chirp, "timing": timing}
 
@@ -337,7 +337,7 @@ ECODES: dict[str, ECode] = {
     **_family(
         "PinkNoise",
         "pinknoise",
-        partial(measure_waveform, Sweep.smooth),
+        partial(measure_waveform, attrgetter("smooth")),
         generation.generate_waveform,
         "ton toff tend amp hypamp dt waveform amp_rel hypamp_rel",
         f"{_STEP} dt waveform",

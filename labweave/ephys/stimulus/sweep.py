@@ -44,7 +44,6 @@ class Sweep:
                 f"{self.name}: the sweep has {len(self.t)} samples, a stimulus needs {FEWEST_SAMPLES}. "
                 "Leave this sweep out."
             )
-        self._smooth: dict[int, np.ndarray] = {}
 
     @property
     def dt(self) -> float:
@@ -70,11 +69,10 @@ class Sweep:
         """Return a duration as a number of samples, at least one."""
         return max(1, int(duration_ms / self.dt))
 
-    def smooth(self, window: int = WINDOW) -> np.ndarray:
+    @cached_property
+    def smooth(self) -> np.ndarray:
         """Median-filtered current in nA, float64, mirrored at the ends."""
-        if window not in self._smooth:
-            self._smooth[window] = median_filter(self.samples, window)
-        return self._smooth[window]
+        return median_filter(self.samples, WINDOW)
 
     def smooth_part(self, start: int, stop: int) -> np.ndarray:
         """Samples start to stop of the filtered current, without filtering the rest."""
