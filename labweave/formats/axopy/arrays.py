@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Iterator, KeysView
+from collections.abc import Iterable, KeysView
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -72,11 +72,9 @@ class ArrayFile:
         if isinstance(self.path, Path):
             source: Any = self.path
             self._size = self.path.stat().st_size
-        elif self.path.is_file():
+        else:
             source = io.BytesIO(self.path.read_bytes())
             self._size = len(source.getbuffer())
-        else:
-            raise FileNotFoundError(f"{self.path} is not there.")
         try:
             return h5py.File(source, "r", **({"locking": False} if source is self.path else {}))
         except FileNotFoundError:
@@ -123,12 +121,6 @@ class ArrayFile:
         """Return the names of the datasets that only the journal holds, after `check`."""
         self.check()
         return [name for name in self._journaled() if name not in self._stored]
-
-    def encoded(self, names: Iterable[str]) -> Iterator[tuple[str, EncodedArray]]:
-        """Yield datasets of the journal, each with its name."""
-        assert self.journal is not None
-        for name in names:
-            yield name, self.journal.read(self._array, name)
 
     def read(self, dataset: str) -> np.ndarray:
         """Return a whole dataset, shape and dtype as it was written, if file and journal agree on it."""

@@ -106,12 +106,13 @@ def complete(folder: Path, journal: Journal, target: Path, is_closed: bool) -> l
 
 def _complete_array(folder: Path, name: str, target: Path, known: Journal) -> bool:
     with ArrayFile(folder, name, known) as file:
-        if not (lacking := file.unstored()):
+        if file.journal is None or not (lacking := file.unstored()):
             return False
         with whole_file(target / name, durable=True) as new:
             if (folder / name).exists():
                 shutil.copyfile(folder / name, new)
-            add_datasets(new, _with_progress(file.encoded(lacking), name, len(lacking)))
+            arrays = ((row, file.journal.read(name.removesuffix(SUFFIX), row)) for row in lacking)
+            add_datasets(new, _with_progress(arrays, name, len(lacking)))
     return True
 
 
