@@ -85,7 +85,6 @@ class DataFrameAccumulator(Accumulator):
         super().__init__(*args, **kwargs)
         self.plot_columns = monitored_headers
         self.fps_calc_points = fps_calc_points
-        self._header_dict: dict[str, int] | None = None
         self._history = History()
         self._halves: tuple[list[float], list[Any]] = ([], [])
         self._journal: Journal | None = None
@@ -113,11 +112,7 @@ class DataFrameAccumulator(Accumulator):
         ValueError
             A field is called ``t``, or the fields are not those of the rows before.
         """
-        history = self._history
-        if type(data) is history.row_type:
-            history.append(t, data)
-            return False
-        first = self._take_type(type(data))
+        first = type(data) is not self._history.row_type and self._take_type(type(data))
         self._history.append(t, data)
         return first
 
@@ -146,7 +141,6 @@ class DataFrameAccumulator(Accumulator):
 
     def _begin_table(self, row_type: Any) -> None:
         self._history = History(row_type)
-        self._header_dict = None
         if self._journal is not None:
             self._journal.follow(self._history)
 
@@ -175,18 +169,17 @@ class DataFrameAccumulator(Accumulator):
     @property
     def header_dict(self) -> dict[str, int]:
         """Position of each name in `columns`, where the time comes first. In the tables it comes last."""
-        if self._header_dict is None:
-            self._header_dict = {name: index for index, name in enumerate(self.columns)}
-        return self._header_dict
+        return {name: index for index, name in enumerate(self.columns)}
 
     def __getitem__(self, item) -> np.ndarray:
         """Return a column: ``acc["x"]``, or ``acc[-100:, "x"]`` for some rows."""
         rows, name = item if isinstance(item, tuple) else (slice(None), item)
         if name == "t":
             return self.t[rows]
-        if name not in self.columns:
-            raise RefusedValue(f"There is no column {name!r}. There are: {', '.join(self.columns)}.")
-        place = self.header_dict[name] - 1
+        columns = self.columns
+        if name not in columns:
+            raise RefusedValue(f"There is no column {name!r}. There are: {', '.join(columns)}.")
+        place = columns.index(name) - 1
         return _numbers(self._history.last(which=slice(place, place + 1))[0])[rows]
 
     def values_at_abs_time(self, time):
@@ -208,7 +201,8 @@ class DataFrameAccumulator(Accumulator):
         TypeError
             It is no datetime, or one with a zone.
         """
-        row = self._history.find_last(self._seconds(time) + _HALF_MICROSECOND)
+        latest = self._seconds(time) + _HALF_MICROSECOND
+        row = self._history.last_that(lambda times: times <= latest)
         if row < 0:
             raise NoSuchRow(f"{self.name or type(self).__name__} holds no row at or before {time}.")
         return self.stored_data[row]
@@ -234,7 +228,7 @@ class DataFrameAccumulator(Accumulator):
             self._earlier = []
             if self._journal is not None:
                 self._journal.restart()
-        self._history, self._header_dict, self._halves = History(), None, ([], [])
+        self._history, self._halves = History(), ([], [])
 
     def trim_data(self):
         """Keep the last ``max_history_if_not_running`` rows, once there are half as many more and no protocol runs."""
@@ -323,7 +317,8 @@ class DataFrameAccumulator(Accumulator):
             return None
         if math.isinf(t):
             return self.get_last_n()
-        return self.get_last_n(self._history.count_since(self.times[-1] - t - _HALF_MICROSECOND))
+        earliest = self.times[-1] - t - _HALF_MICROSECOND
+        return self.get_last_n(len(self._history) - 1 - self._history.last_that(lambda times: times < earliest))
 
     def get_dataframe(self):
         """Return all rows as a DataFrame; None when there is none."""
@@ -476,10 +471,7 @@ class QueueDataAccumulator(DataFrameAccumulator):
 
     def _take(self, seconds: float, data: Any) -> bool:
         history, row_type = self._history, type(data)
-        if row_type is history.row_type:
-            history.append(seconds, data)
-            return False
-        if self._fields_of(row_type) != history.fields or not len(history):
+        if row_type is not history.row_type and (self._fields_of(row_type) != history.fields or not len(history)):
             self._reset(keep=bool(self.exp.protocol_runner.running))
         return self.append(seconds, data)
 

@@ -149,15 +149,7 @@ class History:
             *values, time = [column.tolist()[0] for column in self.between(index, index + 1)]
             return time, values
 
-    def find_last(self, time: float) -> int:
-        """Return the last row at or before a time; -1 when there is none."""
-        return self._last_that(lambda times: times <= time)
-
-    def count_since(self, time: float) -> int:
-        """Return how many rows at the end are not before a time."""
-        return len(self) - 1 - self._last_that(lambda times: times < time)
-
-    def _last_that(self, fits: Callable[[np.ndarray], np.ndarray]) -> int:
+    def last_that(self, fits: Callable[[np.ndarray], np.ndarray]) -> int:
         """Return the last row whose time fits; -1 when there is none."""
         with self.lock:
             self._refuse_wrong_rows()
