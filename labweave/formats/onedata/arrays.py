@@ -29,7 +29,7 @@ MAX_BYTES = 16 << 30
 """Largest content of an archive, and largest dense form, that is made in memory."""
 
 _COPY_AGAIN = "Copy it again from where it was written, or save the variable anew."
-_DAMAGED = (ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _MEMBERS = {"data", "indices", "indptr", "shape", "format"}
 
 
@@ -182,18 +182,15 @@ def leading_length(path: Path) -> int | None:
 def open_npz(path: str | os.PathLike[str]) -> Iterator[Any]:
     """Open an archive of arrays, unless it would swell beyond `MAX_BYTES`."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_array(path) as file, zipfile.ZipFile(file) as archive:
             size = sum(info.file_size for info in archive.infolist())
-        if size > MAX_BYTES:
-            raise BadFile(path, f"an archive of {size} bytes when unpacked", f"The limit is {MAX_BYTES} bytes.")
-        with np.load(path, allow_pickle=False) as arrays:
-            yield arrays
-    except FileNotFoundError:
-        raise FileMissing(path, "there is no such file", "Is its disk mounted, and was it moved?") from None
+            if size > MAX_BYTES:
+                raise BadFile(path, f"an archive of {size} bytes when unpacked", f"The limit is {MAX_BYTES} bytes.")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                yield arrays
     except ReadError:
         raise
-    except OSError as error:
-        raise ReadError(path, error.strerror or str(error), "Is the path right, and the file readable?") from None
     except _DAMAGED as error:
         raise BadFile(path, f"no complete archive of arrays ({error})", _COPY_AGAIN) from None
 

@@ -94,14 +94,8 @@ def dtype_text(dtype: np.dtype) -> str:
 def content_sha256(array: np.ndarray) -> str:
     """Return the sha256 of an array's bytes in C order, taking no second copy of a large one."""
     digest = hashlib.sha256()
-    if array.nbytes == 0:
-        return digest.hexdigest()
-    if array.flags.c_contiguous:
-        flat = array.reshape(-1).view(np.uint8)
-        for start in range(0, len(flat), BLOCK):
-            digest.update(flat[start : start + BLOCK].data)
-        return digest.hexdigest()
-    rows = max(1, BLOCK // max(1, array.nbytes // len(array)))
+    array = array.reshape(-1) if array.flags.c_contiguous else array
+    rows = max(1, BLOCK * len(array) // max(1, array.nbytes))
     for start in range(0, len(array), rows):
         digest.update(array[start : start + rows].tobytes())
     return digest.hexdigest()

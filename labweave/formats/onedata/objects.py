@@ -9,6 +9,7 @@ itself. So not even numpy's own code sees a pickle. Everything else is refused.
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import re
 from typing import Any
@@ -72,9 +73,7 @@ class _Array:
         dtype = stored.dtype
         if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:
             raise _Refused("an array with a damaged shape")
-        count = 1
-        for n in shape:
-            count *= n
+        count = math.prod(shape)
         order = "F" if fortran else "C"
         if dtype == _OBJECT:
             if not isinstance(content, list) or len(content) != count:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
@@ -90,12 +90,7 @@ def register_transform(name: str) -> Callable[[Function], Function]:
     >>> session.follow(LoadingRecipe("constant", None, ["clip_at(0.5)"], value=1.0, shape=[2]))
     array([0.5, 0.5])
     """
-
-    def register(function: Function) -> Function:
-        _add(_transforms, "transform", name, function)
-        return function
-
-    return register
+    return partial(_add, _transforms, "transform", name)
 
 
 def loaders() -> dict[str, Callable[..., Any]]:
@@ -115,11 +110,12 @@ def is_lazy(name: str) -> bool:
     return name in _lazy
 
 
-def _add(table: dict[str, Callable[..., Any]], what: str, name: str, function: Callable[..., Any]) -> None:
+def _add(table: dict[str, Callable[..., Any]], what: str, name: str, function: Function) -> Function:
     known = table.setdefault(name, function)
     if (known.__module__, known.__qualname__) != (function.__module__, function.__qualname__):
         raise ConfigError(f"The {what} {name!r} is there already ({known.__module__}). Give yours another name.")
     table[name] = function
+    return function
 
 
 @cache

@@ -409,7 +409,7 @@ class SessionData(ABC):
         UnknownLoader, UnknownTransform, RecipeRefused, RecipeError, ReadError
         """
         where = f"{self.session_print()}, {name}"
-        loader = self._find_loader(recipe, where)
+        loader = _find(self.recipe_loaders, recipe.loader_type, "loader", UnknownLoader, where)
         steps = [(text, *self._find_transform(text, where)) for text in recipe.transforms]
         kwargs: dict[str, Any] = dict(recipe.kwargs)
         # Only labweave's own loaders know these arguments for sure.
@@ -443,26 +443,23 @@ class SessionData(ABC):
                 ) from error
         return data
 
-    def _find_loader(self, recipe: LoadingRecipe, where: str) -> Callable[..., Any]:
-        loaders = self.recipe_loaders
-        if recipe.loader_type not in loaders:
-            raise UnknownLoader(
-                f"{where}: no loader is called {recipe.loader_type!r}, only {', '.join(sorted(loaders)) or 'none'}. "
-                "Register it: labweave.formats.onedata.register_loader."
-            )
-        return loaders[recipe.loader_type]
-
     def _find_transform(self, text: str, where: str) -> tuple[Callable[..., Any], list[str]]:
         transforms = self.recipe_transforms
         if text in transforms:
             return transforms[text], []
         name, arguments = split_call(text)
-        if name not in transforms:
-            raise UnknownTransform(
-                f"{where}: no transform is called {name!r}, only {', '.join(sorted(transforms)) or 'none'}. "
-                "Register it: labweave.formats.onedata.register_transform."
-            )
-        return transforms[name], arguments
+        return _find(transforms, name, "transform", UnknownTransform, where), arguments
+
+
+def _find(
+    functions: Mapping[str, Callable[..., Any]], name: str, what: str, error: type[RecipeError], where: str
+) -> Callable[..., Any]:
+    if name not in functions:
+        raise error(
+            f"{where}: no {what} is called {name!r}, only {', '.join(sorted(functions)) or 'none'}. "
+            f"Register it: labweave.formats.onedata.register_{what}."
+        )
+    return functions[name]
 
 
 def _is_recipe_object(data: Any) -> bool:
