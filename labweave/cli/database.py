@@ -26,7 +26,7 @@ def _server() -> Any:
 def start() -> None:
     """Start the embedded server and keep it running when the last program leaves."""
     server = _server()
-    server.start(stay=True)
+    server.start()
     out.print(f"running, data in {server.status()['data_dir']}")
 
 

