@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import enum
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -190,105 +190,42 @@ def _find_extraction(group: str, target_set: str | None, method: str) -> dict[st
 
 def _gather(key: dict[str, str]) -> tuple[list[Any], list[Any], bool]:
     """Return cells with the values of their sweeps, results at the targets, and whether amplitudes are in nA."""
-    from labweave.schemas.efeature import CellGroup, RecordingEFeatures, TargetSet
-    from labweave.schemas.recording import RecordingStimulus
-    from labweave.schemas.rheobase import Rheobase
-
-    members = (CellGroup.Member & {"cell_group": key["cell_group"]}).to_dicts(order_by="cell, eid")
-    names = [row["cell"] for row in members]
-    rheobases = {
-        (row["eid"], row["cell"]): row["rheobase"]
-        for row in (Rheobase & members & {"rheobase_method": key["rheobase_method"]}).to_dicts()
-    }
-    cells = {
-        (row["eid"], row["cell"]): SimpleNamespace(
-            name=row["cell"] if names.count(row["cell"]) == 1 else f"{row['cell']} {row['eid']}",
-            rheobase=rheobases.get((row["eid"], row["cell"])),
-            recordings=[],
-        )
-        for row in members
-    }
-    sweeps = {}
-    for row in (RecordingStimulus & members).to_dicts(order_by="protocol, recording"):
-        drawn = cells[row["eid"], row["cell"]]
-        sweeps[_place(row)] = _summarize(row, drawn.rheobase)
-        drawn.recordings.append(sweeps[_place(row)])
-    targets = _find_targets(key)
-    labels: dict[tuple[str, str, str], set[str]] = {}
-    for target in targets:
-        labels.setdefault(_source(target), set()).add(target["label"])
-    for row in (RecordingEFeatures.Value & members & [{"feature_set": t["feature_set"]} for t in targets]).to_dicts():
-        for label in labels.get(_source(row), ()):
-            sweeps[_place(row)].efeatures[label] = row["value"]
-    is_absolute = bool((TargetSet & key).fetch1("absolute_amplitude"))
-    return list(cells.values()), _results(key, targets), is_absolute
-
-
-def _place(row: dict[str, Any]) -> tuple[str, ...]:
-    return row["eid"], row["cell"], row["protocol"], row["recording"]
-
-
-def _summarize(row: dict[str, Any], rheobase: float | None) -> Any:
-    """Return a sweep's amplitudes in the form the figures take."""
-    from labweave.ephys.stimulus.ecodes import FAMILIES
-
-    ecode = FAMILIES[row["ecode"]]
-    effective = row["params"].get(ecode.effective)
-    sweep = SimpleNamespace(protocol_name=row["protocol"], ecode=ecode, efeatures={})
-    setattr(sweep, ecode.effective, effective)
-    setattr(sweep, f"{ecode.effective}_rel", 100 * effective / rheobase if rheobase and effective is not None else None)
-    return sweep
-
-
-def _find_targets(key: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the targets with their settings, each labelled so that other settings have another label."""
-    from labweave.schemas.efeature import EFelSettings, FeatureSet, TargetSet
-
-    targets = (TargetSet.Target * FeatureSet * EFelSettings & {"target_set": key["target_set"]}).to_dicts(
-        order_by="target"
-    )
-    sources: dict[tuple[str, str], set[tuple[str, ...]]] = {}
-    for target in targets:
-        sources.setdefault((target["protocol"], target["efeature_name"]), set()).add(_source(target))
-    for target in targets:
-        is_one = len(sources[target["protocol"], target["efeature_name"]]) == 1
-        name, settings = target["efeature_name"], target["efel_settings"]
-        target["label"] = name if is_one else f"{name} ({target['efeature']}, {settings})"
-    return targets
-
-
-def _source(row: dict[str, Any]) -> tuple[str, str, str]:
-    return row["protocol"], row["feature_set"], row["efeature"]
-
-
-def _results(key: dict[str, str], targets: Sequence[dict[str, Any]]) -> list[Any]:
-    """Return the results of the extraction at each target, as `plots.plot_all_efeatures` takes them."""
-    from labweave.ephys import Target
+    from labweave import ephys
     from labweave.schemas.efeature import Extraction
 
-    found = (Extraction.Feature & key).to_dicts(order_by="feature")
-    protocols = []
+    inputs = Extraction.fetch_inputs(key)
+    inputs = inputs._replace(targets=_label(inputs.targets))
+    cells = list(ephys.cells_of_rows(inputs).values())
+    protocols = ephys.group_at_targets(inputs, cells)
+    targets = [target for protocol in protocols for target in protocol.feature_targets]
     for target in targets:
-        amplitude = int(target["amplitude"]) if target["amplitude"].is_integer() else target["amplitude"]
-        stimulus = Target(target["efeature"], target["protocol"], amplitude, target["tolerance"]).stimulus_name
-        wanted = {"stimulus": stimulus, "efeature": target["efeature"], "efeature_name": target["efeature_name"]}
-        fitting: Iterator[dict[str, Any]] = (
-            row
-            for row in found
-            if wanted.items() <= row.items() and target["settings"].items() <= row["feature_settings"].items()
-        )
-        entry = next(fitting, {"mean": None, "std": None, "n": 0})
-        result = SimpleNamespace(
-            efeature_name=target["label"],
-            efel_feature_name=target["efeature"],
-            amplitude=target["amplitude"],
-            tolerance=target["tolerance"],
-            mean=entry["mean"],
-            std=entry["std"],
-            sample_size=entry["n"],
-        )
-        protocols.append(SimpleNamespace(name=target["protocol"], feature_targets=[result]))
-    return protocols
+        if target.sample_size < inputs.target_set["min_values"]:
+            target.clear()
+    for cell in cells:
+        for sweep in cell.recordings:
+            if cell.rheobase:
+                sweep.compute_relative_amp(cell.rheobase)
+            sweep.efeatures = {
+                target.efeature_name: sweep.efeature_values[target.key]
+                for target in targets
+                if target.protocol_name == sweep.protocol_name and target.key in sweep.efeature_values
+            }
+    return cells, protocols, inputs.is_absolute
+
+
+def _label(targets: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return targets whose values have a name that no value with other settings shares."""
+    sources: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for row in targets:
+        source = (row["feature_set"], row["efeature"])
+        sources.setdefault((row["protocol"], row["efeature_name"]), set()).add(source)
+    labelled = []
+    for row in targets:
+        name = row["efeature_name"]
+        if len(sources[row["protocol"], name]) > 1:
+            name = f"{name} ({row['efeature']}, {row['efel_settings']})"
+        labelled.append({**row, "efeature_name": name})
+    return labelled
 
 
 def _some(names: Sequence[str]) -> str:

@@ -38,6 +38,7 @@ from labweave.ephys.stimulus.ecodes import ECODES, ECode, find_ecode
 from labweave.ephys.stored import (
     ExtractionInputs,
     cells_of_rows,
+    group_at_targets,
     group_cells,
     hash_of_cells,
     read_stored_recording,
@@ -95,6 +96,7 @@ __all__ = [
     "example_cells",
     "find_ecode",
     "find_rheobase",
+    "group_at_targets",
     "group_cells",
     "group_efeatures",
     "hash_of_cells",

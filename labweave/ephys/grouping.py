@@ -48,7 +48,7 @@ class RecordingSummary:
     def compute_relative_amp(self, rheobase: float) -> None:
         """Set the amplitudes in % of the rheobase (nA)."""
         for key in ("amp", "hypamp", "amp2"):
-            if key in self.params:
+            if self.params.get(key) is not None:
                 self.params[f"{key}_rel"] = 100.0 * self.params[key] / rheobase
 
 

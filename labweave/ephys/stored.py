@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from labweave.ephys.cell import Cell
-from labweave.ephys.grouping import RecordingSummary, describe_protocols, group_efeatures
+from labweave.ephys.grouping import Protocol, RecordingSummary, describe_protocols, group_efeatures
 from labweave.ephys.recording import Recording, read_recordings_of_file
 from labweave.ephys.targets import Target, value_key
 from labweave.errors import ComputeError
@@ -127,21 +127,31 @@ def group_cells(inputs: ExtractionInputs, cells: Sequence[Cell]) -> tuple[dict, 
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FeatureWarning)
-        protocols = group_efeatures(
-            cells,
-            [_target(row) for row in inputs.targets],
-            absolute_amplitude=inputs.is_absolute,
-            protocol_mode=inputs.target_set["protocol_mode"],
-        )
         results = describe_protocols(
             cells,
-            protocols,
+            _group(inputs, cells),
             threshold_nvalue_save=inputs.target_set["min_values"],
             default_std_value=inputs.target_set["default_std"],
             absolute_amplitude=inputs.is_absolute,
         )
     notes = [str(note.message) for note in caught if issubclass(note.category, FeatureWarning)]
     return (*results, notes)
+
+
+def group_at_targets(inputs: ExtractionInputs, cells: Sequence[Cell]) -> list[Protocol]:
+    """Return the protocols of `group_cells`, whose targets have the values."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FeatureWarning)
+        return _group(inputs, cells)
+
+
+def _group(inputs: ExtractionInputs, cells: Sequence[Cell]) -> list[Protocol]:
+    return group_efeatures(
+        cells,
+        [_target(row) for row in inputs.targets],
+        absolute_amplitude=inputs.is_absolute,
+        protocol_mode=inputs.target_set["protocol_mode"],
+    )
 
 
 def _target(row: Mapping[str, Any]) -> Target:
