@@ -10,8 +10,8 @@
     │   ├── VersionError       made by a newer labweave, or not upgraded yet
     │   └── RowError           a row the database refuses: table, key and column named
     ├── SourceError            a file or a location of a source
-    │   ├── ReadError          a file that can't be read: truncated, foreign, unit-less
-    │   └── AnswerError        a server's answer that can't be used, or none
+    │   └── PlaceError         what is wrong at one place, a file or an address
+    │       └── ReadError      a file that can't be read: truncated, foreign, unit-less
     ├── SchemaError            code and database disagree, unknown table or attribute
     └── ComputeError           a result that can't be computed from sound input
 
@@ -54,52 +54,40 @@ class SourceError(LabweaveError):
     """A file or location of a source that can't be used."""
 
 
-class ReadError(SourceError):
-    """A file that can't be read: missing, truncated, foreign or without units.
+class PlaceError(SourceError):
+    """What is wrong at one place, a file or an address.
 
     Parameters
     ----------
-    path : str or Path
-        The file.
+    where : str or Path
+        The file, or the address without credentials.
     found : str
-        What was found in it.
-    advice : str
-        What to do about it.
-    """
-
-    def __init__(self, path, found: str, advice: str):
-        self.path, self.found, self.advice = str(path), found, advice
-        super().__init__(f"{path}: {found}. {advice}")
-
-    def __reduce__(self):
-        return type(self), (self.path, self.found, self.advice)
-
-
-class FileMissing(ReadError, FileNotFoundError):
-    """A file that is not there."""
-
-
-class AnswerError(SourceError):
-    """An answer of a server that can't be used, or that did not come.
-
-    Parameters
-    ----------
-    where : str
-        Address, without credentials.
-    found : str
-        What was answered.
+        What was found in it, or answered.
     advice : str
         What to do about it.
     status : int, optional
-        Of the answer.
+        Of a server's answer.
     """
 
-    def __init__(self, where: str, found: str, advice: str, status: int | None = None):
-        self.where, self.found, self.advice, self.status = where, found, advice, status
+    def __init__(self, where, found: str, advice: str, status: int | None = None):
+        self.where, self.found, self.advice, self.status = str(where), found, advice, status
         super().__init__(f"{where}: {found}. {advice}")
 
     def __reduce__(self):
         return type(self), (self.where, self.found, self.advice, self.status)
+
+
+class ReadError(PlaceError):
+    """A file that can't be read: missing, truncated, foreign or without units."""
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self.where
+
+
+class FileMissing(ReadError, FileNotFoundError):
+    """A file that is not there."""
 
 
 class SchemaError(LabweaveError):

@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-from labweave.errors import AnswerError, ConfigError
+from labweave.errors import ConfigError, PlaceError
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ BEYOND_END = 1_000_000_000
 """An offset beyond every list: no rows are sent, and the count is right."""
 
 
-class AlyxError(AnswerError):
+class AlyxError(PlaceError):
     """An answer of an Alyx server that can't be used."""
 
 
@@ -250,7 +250,9 @@ class AlyxClient:
         self, method: str, path: str, query: Mapping[str, str] | None, data: Mapping[str, str] | None
     ) -> requests.Response:
         """Send one request, and follow redirects that stay on this server."""
-        self._keep_pace()
+        if len(self._sent) == self._sent.maxlen:  # keep the pace
+            time.sleep(max(0.0, self._sent[0] + 60 - time.monotonic()))
+        self._sent.append(time.monotonic())
         url, params = self.url + path, query
         for _ in range(MAX_REDIRECTS):
             answer = self._session.request(
@@ -280,11 +282,6 @@ class AlyxClient:
         if self._token:
             request.headers["Authorization"] = f"Token {self._token}"
         return request
-
-    def _keep_pace(self) -> None:
-        if len(self._sent) == self._sent.maxlen:
-            time.sleep(max(0.0, self._sent[0] + 60 - time.monotonic()))
-        self._sent.append(time.monotonic())
 
     def _wait(self, attempt: int, retry_after: str | None, failure: AlyxError) -> None:
         seconds = random.uniform(0.5, 1) * FIRST_WAIT_SECONDS * 2 ** (attempt - 1)  # noqa: S311

@@ -259,10 +259,9 @@ class Note:
         """Return what the last process wrote, {} if it wrote nothing or was killed meanwhile."""
         self._file.seek(0)
         try:
-            found = json.loads(self._file.read().decode())
+            return json.loads(self._file.read().decode())
         except ValueError:
             return {}
-        return found if isinstance(found, dict) else {}
 
     def write(self, values: dict[str, Any]) -> None:
         """Replace the note."""

@@ -11,7 +11,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 
-from labweave.errors import AnswerError, ConfigError
+from labweave.errors import ConfigError, PlaceError
 from labweave.one.files.folders import scheme_of
 from labweave.settings import OneSettings
 
@@ -45,7 +45,7 @@ REFUSED_SCHEMES = frozenset({"reference"})
 """Filesystems that follow addresses inside of files."""
 
 
-class DownloadError(AnswerError):
+class DownloadError(PlaceError):
     """A file can't be fetched: where, what happened, and what to do about it.
 
     `where` has no credentials in it. `status` is that of the server's answer; 404 stands for a missing file on other
@@ -187,15 +187,12 @@ class HttpSource:
         is_encoded = headers.get("Content-Encoding", "identity").lower() != "identity" and not (size and length == size)
         start, total = 0, None if is_encoded else length
         if response.status_code == 206:
-            start, total = self._range(headers.get("Content-Range", ""), first)
+            parts = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
+            if parts is None or int(parts[1]) != first:
+                raise CannotContinue
+            start, total = first, None if parts[2] == "*" else int(parts[2])
         blocks = response.raw.stream(BLOCK, decode_content=is_encoded)
         return Stream(start, total, mark, blocks, is_encoded)
-
-    def _range(self, text: str, first: int) -> tuple[int, int | None]:
-        parts = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", text.strip())
-        if parts is None or int(parts[1]) != first:
-            raise CannotContinue
-        return first, None if parts[2] == "*" else int(parts[2])
 
     def _check_status(self, response: requests.Response, first: int, last: int | None) -> None:
         status = response.status_code
@@ -205,7 +202,10 @@ class HttpSource:
             raise CannotContinue
         found = f"the server answered {status} {response.reason or ''}".rstrip()
         if status in PASSING:
-            raise Passing(found, _wait_of(response.headers.get("Retry-After", "")))
+            wait_s = 0.0
+            with suppress(urllib3.exceptions.InvalidHeader, ValueError):
+                wait_s = float(urllib3.Retry().parse_retry_after(response.headers.get("Retry-After", "0")))
+            raise Passing(found, wait_s)
         gone = "The file is registered there, but the server does not have it."
         wants_login = (
             "The server wants a login: set LABWEAVE_ONE_DATA_URL, LABWEAVE_ONE_DATA_USER and "
@@ -365,11 +365,3 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     except ValueError:
         port = -1
     return parts.scheme.lower(), parts.hostname, port or {"http": 80, "https": 443}.get(parts.scheme.lower())
-
-
-def _wait_of(retry_after: str) -> float:
-    """Return the seconds that a Retry-After header asks for."""
-    try:
-        return float(urllib3.Retry().parse_retry_after(retry_after))
-    except (urllib3.exceptions.InvalidHeader, ValueError):
-        return 0.0
