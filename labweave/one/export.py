@@ -109,15 +109,13 @@ _NO_ID = "its id is no UUID of version 3 or 4, which ONE needs"
 def _session_problem(row: SessionRow) -> str | None:
     """Say what ONE can't take of a session, or None."""
     what = f"{row.eid} ({row.lab}/{row.subject}/{row.date}/{row.number})"
-    if not is_uuid(row.eid):
-        return f"{what}: {_NO_ID}"
-    if not fits("lab", row.lab):
-        return f"{what}: a lab has letters, digits and _ only"
-    if not fits("subject", row.subject):
-        return f"{what}: a subject has letters, digits, _ . and - only"
-    if not 0 <= (row.number or 0) <= 999:
-        return f"{what}: a number is from 0 to 999"
-    return None
+    checks = (
+        (is_uuid(row.eid), _NO_ID),
+        (fits("lab", row.lab), "a lab has letters, digits and _ only"),
+        (fits("subject", row.subject), "a subject has letters, digits, _ . and - only"),
+        (0 <= (row.number or 0) <= 999, "a number is from 0 to 999"),
+    )
+    return next((f"{what}: {problem}" for is_right, problem in checks if not is_right), None)
 
 
 def _clashes(sessions: Iterable[SessionRow]) -> Iterator[str]:

@@ -24,6 +24,7 @@ from labweave.one.alyx.filters import FILTERS, TOGETHER, by_dataset, filter_name
 from labweave.one.alyx.models import MODELS, django
 from labweave.one.alyx.records import DETAILS, RECORDS
 from labweave.one.files.cache import Files
+from labweave.one.files.folders import path_in_url
 from labweave.one.search.rows import rank_of_repository
 from labweave.settings import load_settings
 
@@ -322,10 +323,7 @@ class Client:
             options = {"target_dir": target_dir, "clobber": clobber, "chunks": chunks, "return_md5": return_md5}
             return [self.download_file(item, **options) for item in url]
         address = url if "://" in url else self.rel_path2url(url)
-        target = (
-            Path(target_dir or self.cache_dir)
-            / unquote(urlsplit(address, allow_fragments=False).path).rpartition("/")[2]
-        )
+        target = Path(target_dir or self.cache_dir, path_in_url(address).rpartition("/")[2])
         if clobber or not target.is_file():
             self._files.fetch(address, target, span=None if chunks is None else (int(chunks[0]), int(chunks[1])))
         return (target, sha256_and_md5_of_file(target)[1]) if return_md5 else target

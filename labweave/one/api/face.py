@@ -125,8 +125,7 @@ class _Factory:
 
         key = (mode, wildcards, tuple(sorted((name, str(value)) for name, value in options.items())), id(_open))
         if self._made is None or self._made[0] != key or _open is None:
-            one = One(mode=mode, wildcards=wildcards, **options)
-            self._made = (key, one)
+            self._made = key, One(mode=mode, wildcards=wildcards, **options)
         return self._made[1]
 
     def cache_clear(self) -> None:

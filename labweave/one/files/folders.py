@@ -55,12 +55,17 @@ def is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises in a closed folder
 
 
+def path_in_url(url: str) -> str:
+    """Return the path of an address, decoded; a ``#`` belongs to it."""
+    return unquote(urlsplit(url, allow_fragments=False).path)
+
+
 def path_of_url(url: str) -> str | None:
     """Return the path in the cache folder of a session's file at an address, without its UUID.
 
     None if the address is not one of a session's file. The server and the folders above the session don't matter.
     """
-    found = _SESSION_PATH.search(unquote(urlsplit(url, allow_fragments=False).path))
+    found = _SESSION_PATH.search(path_in_url(url))
     return without_uuid(found[1]) if found else None
 
 

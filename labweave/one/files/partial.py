@@ -11,14 +11,13 @@ import json
 from pathlib import Path
 from threading import Event
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from labweave.errors import ConfigError, FileMissing, ReadError, SourceError
 from labweave.formats.alf.names import without_uuid
 from labweave.formats.writing import whole_file
 from labweave.one.files.cache import Files
 from labweave.one.files.download import locked
-from labweave.one.files.folders import Folder, path_of_url
+from labweave.one.files.folders import Folder, path_in_url, path_of_url
 
 
 class NotChunked(SourceError, AssertionError):
@@ -92,7 +91,7 @@ def download_chunks(files: Files, url_cbin: str, url_ch: str | Path, first_chunk
     chunks, index = cbin.with_suffix(".stream.cbin"), cbin.with_suffix(".stream.ch")
     with locked(chunks.with_name(f".{chunks.name}.lock"), Event()) as note:
         try:
-            whole = _read_index(_fetch_index(files, url_ch))
+            whole = _read_index(files, url_ch)
             part, span = _cut(whole, first_chunk, last_chunk, cbin)
             if not _is_there(index, chunks, part):
                 index.unlink(missing_ok=True)  # it must never belong to other bytes
@@ -104,17 +103,11 @@ def download_chunks(files: Files, url_cbin: str, url_ch: str | Path, first_chunk
     return chunks
 
 
-def _fetch_index(files: Files, url_ch: str | Path) -> Path:
-    """Return the ``.ch`` file: the given one, or that of the server, fetched again as it may have changed."""
-    if isinstance(url_ch, Path):
-        return url_ch
-    path = _place(files, url_ch)
-    if not (files.offline and path.is_file()):
+def _read_index(files: Files, url_ch: str | Path) -> dict[str, Any]:
+    """Return what a ``.ch`` file says: the given one, or that of the server, fetched again as it may have changed."""
+    path = url_ch if isinstance(url_ch, Path) else _place(files, url_ch)
+    if isinstance(url_ch, str) and not (files.offline and path.is_file()):
         files.fetch(url_ch, path)
-    return path
-
-
-def _read_index(path: Path) -> dict[str, Any]:
     try:
         index = json.loads(path.read_bytes())
         bounds, offsets = index["chunk_bounds"], index["chunk_offsets"]
@@ -172,4 +165,4 @@ def _place(files: Files, url: str) -> Path:
 
 def _path_part(url: str) -> str:
     """Return the path of an address, without the UUID."""
-    return without_uuid(unquote(urlsplit(url, allow_fragments=False).path))
+    return without_uuid(path_in_url(url))

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path, PurePosixPath
 from typing import Any, Union
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import labweave.database
@@ -20,7 +19,7 @@ from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.one.alyx.rest import Client, client_of
 from labweave.one.core import Core, find_anywhere, id_argument, is_uuid_text
-from labweave.one.files.folders import Folder, path_of_url, url_of
+from labweave.one.files.folders import Folder, path_in_url, path_of_url, url_of
 from labweave.one.files.partial import download_raw_partial
 from labweave.one.files.recipes import contents_of, files_and_contents, load_rows, recipes_among
 from labweave.one.files.sources import DataLogin
@@ -636,5 +635,5 @@ def _id_of(dset: Any) -> str | None:
     text = str(dset).rstrip("/")
     if is_uuid_text(text[-36:]):
         return text[-36:].lower()
-    name = PurePosixPath(urlsplit(text, allow_fragments=False).path).stem
+    name = PurePosixPath(path_in_url(text)).stem
     return name[-36:].lower() if is_uuid_text(name[-36:]) else None

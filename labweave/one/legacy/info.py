@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from labweave.formats.alf.names import session_folder
+from labweave.one.files.folders import path_in_url
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,8 +74,7 @@ class SessionDataInfo:
         """
         types = list(dataset_types or ())
         if not types:
-            paths = ((dset, urlsplit(dset["data_url"] or "", allow_fragments=False).path) for dset in dsets)
-            chosen = [dset for dset, path in paths if is_processed(path)]
+            chosen = [dset for dset in dsets if is_processed(path_in_url(dset["data_url"] or ""))]
         elif types == ["__all__"]:
             chosen = [dset for dset in dsets if dset["data_url"]]
         else:
