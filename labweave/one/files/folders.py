@@ -32,22 +32,17 @@ class Folder:
             raise PathEscapes(
                 f"{relative!r} is registered as the path of a file, but is none below {self.root}. Correct it."
             )
-        target = self.root.joinpath(*parts)
-        self._check_links(target, relative.rpartition("/")[0])
-        return target
-
-    def _check_links(self, target: Path, parent: str) -> None:
-        """Check where links lead on the way to a file; the check of its folder is made once."""
+        target, parent = self.root.joinpath(*parts), relative.rpartition("/")[0]
         is_link = target.is_symlink()
-        if parent in self._inside and not is_link:
-            return
-        real = os.path.realpath(target if is_link else target.parent)
-        if os.path.commonpath([self._real, real]) != self._real:
-            raise PathEscapes(
-                f"{target} leads out of {self.root} by a link. Remove the link, or make the root what it leads to."
-            )
+        if is_link or parent not in self._inside:  # the links on the way to a folder are followed once
+            real = os.path.realpath(target if is_link else target.parent)
+            if os.path.commonpath([self._real, real]) != self._real:
+                raise PathEscapes(
+                    f"{target} leads out of {self.root} by a link. Remove the link, or make the root what it leads to."
+                )
         if not is_link:
             self._inside.add(parent)
+        return target
 
 
 def is_file(path: Path) -> bool:

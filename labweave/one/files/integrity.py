@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
 
 from labweave.one.search.rows import DatasetRow
@@ -48,29 +47,22 @@ class Checked:
 
     def __init__(self):
         self._faults: dict[tuple[str, Expected], tuple[State, str]] = {}
-        self._lock = Lock()
 
     def fault(self, path: Path, expected: Expected) -> str:
         """Return how a file differs from what is registered, "" if it doesn't; OSError if it can't be read."""
         _, size, _ = state = _state(path)
         if (found := expected.fault(size, "")) or not expected.hash:
             return found
-        with self._lock:
-            known = self._faults.get((str(path), expected))
-        if known is not None and known[0] == state:
-            return known[1]
-        found = expected.fault(size, _hash_of(path, expected))
-        self._keep(path, expected, state, found)
-        return found
+        known, fault = self._faults.get((str(path), expected), (None, ""))
+        if known != state:
+            fault = expected.fault(size, _hash_of(path, expected))
+            self._faults[str(path), expected] = state, fault
+        return fault
 
     def fits(self, path: Path, expected: Expected) -> None:
         """Remember that a file has just been compared, and fits."""
         if (state := state_of(path)) is not None:
-            self._keep(path, expected, state, "")
-
-    def _keep(self, path: Path, expected: Expected, state: State, fault: str) -> None:
-        with self._lock:
-            self._faults[str(path), expected] = state, fault
+            self._faults[str(path), expected] = state, ""
 
 
 def state_of(path: Path) -> State | None:
