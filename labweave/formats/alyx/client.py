@@ -86,8 +86,7 @@ def check_url(url: str) -> str:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError:
-        host = port = None
-        parts = urlsplit("")
+        parts, host, port = urlsplit(""), None, None
     if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment:
         raise ConfigError("The address of an Alyx server looks like https://alyx.example.org. Correct it.")
     if parts.username is not None or parts.password is not None:
@@ -133,9 +132,8 @@ class AlyxClient:
         self.url, self._login, self._token = check_url(url), login, login.token
         self._sent: deque[float] = deque(maxlen=max(1, requests_per_minute))
         self._session = requests.Session()
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=1))
         self.broken: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -296,9 +294,8 @@ def _refusal(where: str, answer: requests.Response) -> AlyxError:
     try:
         body = answer.json()
     except ValueError:
-        detail = ""
-    else:
-        detail = str(body.get("detail") or body) if isinstance(body, dict) else str(body)
+        body = ""
+    detail = str(body.get("detail") or body) if isinstance(body, dict) else str(body)
     advice = {
         400: "A filter or value is not known to this server: is it older or newer than Alyx 3?",
         403: "Check the login, or ask the administrator for the right.",

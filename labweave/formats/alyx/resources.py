@@ -105,7 +105,7 @@ class Resource:
         return tuple(field for field in self.fields if field.has_column)
 
     @functools.cached_property
-    def _lists(self) -> tuple[tuple[str, str, str], ...]:
+    def lists(self) -> tuple[tuple[str, str, str], ...]:
         """The field of each list of names, and the table and column they go to."""
         found = [(field.name, field.column.rpartition(".")) for field in self.fields if field.kind == "names"]
         return tuple((name, table, column) for name, (table, _dot, column) in found)
@@ -127,7 +127,7 @@ class Resource:
         if self.json:
             row[self.json] = records.leftover(record, self._used)
         links = {}
-        for name, table, column in self._lists:
+        for name, table, column in self.lists:
             owner = {key: row[key] for key in self.key}
             links[table] = [{**owner, column: item} for item in records.tidy_names(record.get(name))]
         mapped = Mapped([(self.table, row)], links)

@@ -50,18 +50,16 @@ def plain_records(name: str, query: Any, base_url: str) -> list[Record]:
     return rows_and_records(name, query, base_url)[1]
 
 
-def rows_and_records(name: str, query: Any, base_url: str) -> tuple[list[Record], list[Record]]:
+def rows_and_records(endpoint: str, query: Any, base_url: str) -> tuple[list[Record], list[Record]]:
     """Return rows, and the same as records."""
-    resource = RESOURCES[name]
+    resource = RESOURCES[endpoint]
     rows: list[Record] = query.to_dicts()
     records = [resource.to_record(row, base_url) for row in rows]
-    for field in resource.fields:
-        if field.kind == "names":
-            label, _, column = field.column.rpartition(".")
-            owned = _grouped(_related(table_of(label), query, rows, *resource.key), *resource.key)
-            for row, record in zip(rows, records, strict=True):
-                links = owned.get(itemgetter(*resource.key)(row), ())
-                record[field.name] = sorted(link[column] for link in links)
+    for name, label, column in resource.lists:
+        owned = _grouped(_related(table_of(label), query, rows, *resource.key), *resource.key)
+        for row, record in zip(rows, records, strict=True):
+            links = owned.get(itemgetter(*resource.key)(row), ())
+            record[name] = sorted(link[column] for link in links)
     return rows, records
 
 
