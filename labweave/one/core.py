@@ -158,8 +158,8 @@ class Core:
         texts = list(map(str, eids))
         found = self.tables.sessions_of(texts)
         folders = [found[text].folder if text in found else None for text in texts]
-        root = alf_path(self.cache_dir)
-        return [None if folder is None else root / folder for folder in folders]
+        below = alf_path(self.cache_dir).joinpath  # sooner done than with /
+        return [None if folder is None else below(folder) for folder in folders]
 
     def session(self, eid: str) -> SessionRow:
         """Return one session with its projects, or raise ALFObjectNotFound."""
@@ -190,7 +190,7 @@ class Core:
         **options: Any,
     ) -> list[DatasetRow]:
         """Return the datasets of a session that fit, see `matching.find`; with `first`, only so many attributes."""
-        rows = self.tables.datasets([eid], first=first)
+        rows = self.tables.datasets_of(eid, first) if first else self.tables.datasets([eid])
         found = matching.find(rows, filename, collection, revision, max_qc=max_qc, **options)
         if not found and filename and max_qc == matching.DEFAULT_MAX_QC:
             bad = [row for row in rows if row.qc == "CRITICAL"]

@@ -200,7 +200,7 @@ def test_lists_of_datasets_are_right_also_after_the_connection_was_lost(one_lab)
 
     for eid in EIDS:
         assert found(eid) == fetched(eid)
-        whole, listed = open_tables().datasets([eid]), open_tables().datasets([eid], first=LISTED)
+        whole, listed = open_tables().datasets([eid]), open_tables().datasets_of(eid, LISTED)
         assert [row[:LISTED] for row in listed] == [row[:LISTED] for row in whole]
         assert [row.rel_path for row in listed] == [row.rel_path for row in whole]
     kill_session(labweave.database.current())

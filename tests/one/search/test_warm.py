@@ -145,8 +145,8 @@ def test_memory_and_server_give_the_same_answers(database, seed):
         assert [row.eid for row in details] == given and all(row == found[row.eid] for row in details)
     assert len(sizes) > 20
     places = [(rng.choice(SUBJECTS), dt.date(2020, 1, rng.randrange(1, 12)), rng.randrange(5)) for _ in range(300)]
-    assert sorted(kept.sessions_at(places), key=lambda row: row.eid) == sorted(
-        finder.sessions_at(places), key=lambda row: row.eid
+    assert sorted(row[:-1] for row in kept.sessions_at(places)) == sorted(
+        row[:-1] for row in finder.sessions_at(places)
     )
     assert len(kept.sessions_at(places)) > 10 and kept.sessions_at([]) == []
     for column in ("lab", "subject", "task_protocol", "location", "projects", "date"):
