@@ -24,7 +24,7 @@ from labweave.formats.alf.exceptions import (
     ALFWarning,
 )
 from labweave.formats.alf.folders import choose, dataset_names, object_files
-from labweave.formats.alf.names import Parts, parse_name
+from labweave.formats.alf.names import Parts, is_valid, parse_name
 from labweave.formats.alf.path import alf_path
 
 if TYPE_CHECKING:
@@ -268,10 +268,9 @@ def _given_files(
     files = []
     wanted = parts if object is None else {"object": object, **parts}
     for path in map(Path, paths):
-        if not (each := parse_name(path.name)):
+        if not is_valid(path.name):
             raise ALFInvalid(f"{path.name!r} is no ALF name.")
-        if choose([path.name], wildcards, **wanted):
-            files.append((path.parent, path.name, each))
+        files += [(path.parent, name, each) for name, each in choose([path.name], wildcards, **wanted)]
     if not files:
         raise ALFObjectNotFound("No files are given, or none fits.", terse=True)
     return files

@@ -108,11 +108,11 @@ class DataLogin:
     """
 
     url: str
-    user: str = ""
-    password: str = ""
+    user: str
+    password: str
 
     def __post_init__(self):
-        if self.user and not urlsplit(self.url).hostname:
+        if not urlsplit(self.url).hostname:
             raise ConfigError(
                 "There is a login of a data server, but no address of that server. Set LABWEAVE_ONE_DATA_URL, "
                 "or [one] data_url in labweave.toml, for example https://data.example.org."
@@ -130,7 +130,7 @@ class DataLogin:
 
     def is_for(self, url: str) -> bool:
         """Return whether an address is of this server: same scheme, host and port."""
-        return bool(self.user) and _origin(url) == _origin(self.url)
+        return _origin(url) == _origin(self.url)
 
 
 class Web(requests.Session):
