@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,17 +130,12 @@ class Database:
         AccessDenied
             No right to create schemas or tables.
         """
-        register = declare.Register(self.connection)
-        try:
-            with declare.exclusive(self.connection):
-                register.create()
-                if (version := register.version()) and version[0] != SCHEMA_VERSION:
-                    self._refuse_version(*version)
-                count = declare.declare_all(self.connection, progress)
-                if not version:
-                    register.set_version(SCHEMA_VERSION, __version__)
-        except (dj.errors.AccessError, AccessDenied) as error:
-            raise self._no_right(error) from None
+        with self._declaring() as register:
+            if (version := register.version()) and version[0] != SCHEMA_VERSION:
+                self._refuse_version(*version)
+            count = declare.declare_all(self.connection, progress)
+            if not version:
+                register.set_version(SCHEMA_VERSION, __version__)
         return count
 
     def upgrade(
@@ -153,26 +149,36 @@ class Database:
             The steps that were applied. Killed half-way, the next call goes on with the
             step that was not finished.
         """
-        register = declare.Register(self.connection)
         target = max((step.version for step in migrations), default=SCHEMA_VERSION)
+        with self._declaring() as register:
+            at = register.version()
+            if at and at[0] > target:
+                self._refuse_version(*at)
+            steps = [step for step in migrations if at and step.version > at[0]]
+            for step in steps:
+                progress(f"{step.version}: {step.what}")
+                step.apply(self.connection)
+                register.set_version(step.version, __version__)
+            declare.declare_all(self.connection, progress)
+            if not at:
+                register.set_version(target, __version__)
+        declare.bind(self.connection)
+        return steps
+
+    @contextlib.contextmanager
+    def _declaring(self) -> Iterator[declare.Register]:
+        """Give the register under the lock; say which right is missing."""
+        register = declare.Register(self.connection)
         try:
             with declare.exclusive(self.connection):
                 register.create()
-                at = register.version()
-                if at and at[0] > target:
-                    self._refuse_version(*at)
-                steps = [step for step in migrations if at and step.version > at[0]]
-                for step in steps:
-                    progress(f"{step.version}: {step.what}")
-                    step.apply(self.connection)
-                    register.set_version(step.version, __version__)
-                declare.declare_all(self.connection, progress)
-                if not at:
-                    register.set_version(target, __version__)
+                yield register
         except (dj.errors.AccessError, AccessDenied) as error:
-            raise self._no_right(error) from None
-        declare.bind(self.connection)
-        return steps
+            grant = self.connection.adapter.grant_to_create(self.prefix, self._source.dbname)
+            raise AccessDenied(
+                f"{self.url}: no right to create schemas that begin with {self.prefix} ({error.args[0]}). "
+                f"Ask the administrator for: {grant}"
+            ) from None
 
     def backup(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write every table of this prefix into one file.
@@ -205,13 +211,6 @@ class Database:
         raise VersionError(
             f"{self.url} (prefix {self.prefix}) is at schema version {version}; labweave {__version__} needs "
             f"{SCHEMA_VERSION}. Back it up (labweave db backup FILE), then run: labweave db upgrade"
-        )
-
-    def _no_right(self, error: Exception) -> AccessDenied:
-        grant = self.connection.adapter.grant_to_create(self.prefix, self._source.dbname)
-        return AccessDenied(
-            f"{self.url}: no right to create schemas that begin with {self.prefix} ({error.args[0]}). "
-            f"Ask the administrator for: {grant}"
         )
 
 

@@ -35,12 +35,19 @@ class Batch:
         self.q = {column.name: quote(column.name) for column in columns}
         self.names = ", ".join(self.q[column.name] for column in columns)
         self.join = " and ".join(f"s.{self.q[key.name]} = t.{self.q[key.name]}" for key in self.keys)
-        self.key_order = ", ".join(f"s.{self.q[key.name]}" for key in self.keys)
         self.both = ", ".join(
-            [f"t.{self.q[key.name]}" for key in self.keys]
-            + [f"t.{self.q[column.name]}" for column in changing]
-            + [f"s.{self.q[column.name]}" for column in changing]
+            [f"t.{self.q[column.name]}" for column in self.keys + changing]
+            + [self._value(column) for column in changing]
         )
+        self.differs = " or ".join(self._differs(column) for column in changing)
+
+    def _value(self, column: Column) -> str:
+        """Return the new value of a column, as SQL."""
+        return f"s.{self.q[column.name]}"
+
+    def _differs(self, column: Column) -> str:
+        """Return the condition that a stored value is not the new one."""
+        return f"t.{self.q[column.name]} is distinct from {self._value(column)}"
 
     def write(self, rows: list[tuple]) -> tuple[int, list[Changed]]:
         """Write a batch and return how many rows were inserted, and those that changed."""

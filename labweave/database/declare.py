@@ -70,13 +70,11 @@ def short_name(module: ModuleType) -> str:
 
 def table_classes(module: ModuleType) -> list[Any]:
     """Return the table classes of a schema module, masters before their parts."""
-    classes: list[Any] = []
-    for cls, _ in module.schema.declare_list:
-        classes.append(cls)
-        classes.extend(
-            part for part in vars(cls).values() if inspect.isclass(part) and issubclass(part, Part) and part is not Part
-        )
-    return classes
+    return [table for cls, _ in module.schema.declare_list for table in (cls, *_parts(cls))]
+
+
+def _parts(cls: Any) -> list[Any]:
+    return [part for part in vars(cls).values() if inspect.isclass(part) and issubclass(part, Part)]
 
 
 def every_table() -> list[Any]:
@@ -104,10 +102,9 @@ def bind(connection: LabConnection) -> None:
         for cls, context in schema.declare_list:
             names = {**context, **vars(module), cls.__name__: cls, "self": cls}
             _bind_table(cls, schema, names)
-            for part in vars(cls).values():
-                if inspect.isclass(part) and issubclass(part, Part):
-                    part._master = cls
-                    _bind_table(part, schema, {**names, "master": cls, "self": part})
+            for part in _parts(cls):
+                part._master = cls
+                _bind_table(part, schema, {**names, "master": cls, "self": part})
 
 
 def _bind_table(cls: Any, schema: Any, context: dict[str, Any]) -> None:

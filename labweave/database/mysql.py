@@ -282,12 +282,6 @@ class MySQLBatch(Batch):
         )
         self.source = f"json_table(%s, '$[*]' columns (ord for ordinality, {fields})) s"
         self.values = ", ".join(self._value(column) for column in self.columns)
-        self.both = ", ".join(
-            [f"t.{self.q[key.name]}" for key in self.keys]
-            + [f"t.{self.q[column.name]}" for column in self.changing]
-            + [self._value(column) for column in self.changing]
-        )
-        self.differs = " or ".join(self._differs(column) for column in self.changing)
 
     def _json_type(self, column: Column) -> str:
         collation = "utf8mb4_bin" if column.kind == "json" else self.connection.adapter.collation

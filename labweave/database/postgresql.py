@@ -171,7 +171,7 @@ class PostgreSQLBatch(Batch):
         super().__init__(*args)
         digest = hashlib.sha256((self.full_name + self.names).encode()).hexdigest()[:16]
         self.stage = f'pg_temp."stage_{digest}"'
-        self.differs = " or ".join(f"t.{self.q[c.name]} is distinct from s.{self.q[c.name]}" for c in self.changing)
+        self.key_order = ", ".join(self._value(key) for key in self.keys)
 
     def write(self, rows: list[tuple]) -> tuple[int, list[Changed]]:
         query, text = self.connection.query, _copy_text(rows)

@@ -177,12 +177,6 @@ def to_json(value: Any) -> str:
     return text
 
 
-def _check_text(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("the text holds a NUL character, which PostgreSQL can't store; take it out")
-    return value
-
-
 def _text_converter(length: int | None, words: list[str] | None) -> Callable[[Any], str]:
     def convert(value: Any) -> str:
         if isinstance(value, bytes):
@@ -192,7 +186,9 @@ def _text_converter(length: int | None, words: list[str] | None) -> Callable[[An
             raise ValueError(f"{text[:40]!r}... has {len(text)} characters; the column holds {length}")
         if words and text not in words:
             raise ValueError(f"{text!r} is not one of {', '.join(words)}")
-        return _check_text(text)
+        if "\0" in text:
+            raise ValueError("the text holds a NUL character, which PostgreSQL can't store; take it out")
+        return text
 
     return convert
 
@@ -244,14 +240,10 @@ def _to_datetime(value: Any) -> dt.datetime:
     if isinstance(value, pd.Timestamp):
         value = value.floor("us").to_pydatetime()
     if isinstance(value, dt.datetime):
-        return _to_utc(value)
+        return value if value.tzinfo is None else value.astimezone(dt.timezone.utc).replace(tzinfo=None)
     if isinstance(value, dt.date):
         return dt.datetime(value.year, value.month, value.day)
     raise ValueError(f"{value!r} is not a time")
-
-
-def _to_utc(value: dt.datetime) -> dt.datetime:
-    return value if value.tzinfo is None else value.astimezone(dt.timezone.utc).replace(tzinfo=None)
 
 
 def _datetime_converter(digits: int) -> Callable[[Any], dt.datetime]:

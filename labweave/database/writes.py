@@ -117,7 +117,7 @@ def write_rows(
             changing = [column for column in chosen if not column.in_key and column.name in updatable]
             batch = connection.adapter.batch(connection, table.full_table_name, chosen, changing)
             writes.append((batch, convert_rows(chosen, _by_key(group), label)))
-        inserted, changed = _write(connection, writes, label, run, table, record, filled)
+        inserted, changed = _write(table, writes, run, record, filled)
         n_rows = sum(len(converted) for _, converted in writes)
         counts += UpsertCounts(inserted, len(changed), n_rows - inserted - len(changed))
         all_changed += changed
@@ -182,15 +182,10 @@ def _by_key(group: dict[tuple, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _write(
-    connection: LabConnection,
-    writes: list[tuple[Batch, list[tuple]]],
-    label: str,
-    run: str | None,
-    table: Any,
-    record: bool,
-    filled: Filled,
+    table: Any, writes: list[tuple[Batch, list[tuple]]], run: str | None, record: bool, filled: Filled
 ) -> tuple[int, list[Changed]]:
     """Write one chunk in one transaction; a race for the same new rows is run again."""
+    connection, label = table.connection, table_label(table)
 
     def work() -> tuple[int, list[Changed]]:
         inserted, changed = 0, []
