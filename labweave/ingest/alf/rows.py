@@ -188,24 +188,25 @@ class Kinds:
 
     def rows(self, names: Iterable[str]) -> Iterator[Row]:
         """Yield the formats and types that files need."""
-        seen: set[tuple[type, str]] = set()
+        formats: dict[str, str] = {}
+        types: set[str] = set()
         for name in names:
             data_format, dataset_type = self.of(name)
-            if (dataset.DataFormat, data_format) not in seen:
-                seen.add((dataset.DataFormat, data_format))
-                extension = f".{name.rpartition('.')[2]}"
-                own = {} if extension in self._formats else {"file_extension": extension}
-                yield Row(dataset.DataFormat, {"data_format": data_format, **own})
-            if dataset_type and (dataset.DatasetType, dataset_type) not in seen:
-                seen.add((dataset.DatasetType, dataset_type))
-                yield Row(dataset.DatasetType, {"dataset_type": dataset_type})
+            formats.setdefault(data_format, name)
+            types.update([dataset_type] if dataset_type else [])
+        for data_format, name in formats.items():
+            extension = f".{name.rpartition('.')[2]}"
+            own = {} if extension in self._formats else {"file_extension": extension}
+            yield Row(dataset.DataFormat, {"data_format": data_format, **own})
+        for dataset_type in sorted(types):
+            yield Row(dataset.DatasetType, {"dataset_type": dataset_type})
 
 
 class Plan(NamedTuple):
     """What is to be written of a session's datasets."""
 
     files: list[tuple[Found, str, dict[str, Any]]]
-    """Each file, the id of its dataset, and the values of that; none where another source knows them better."""
+    """Each file, the id of its dataset, and the row of that; empty where another source knows it better."""
     defaults: dict[str, bool]
     """Other datasets of the session whose `is_default` changes."""
 
@@ -245,6 +246,7 @@ def plan_datasets(
             own[dataset_id] = file.place
             data_format, dataset_type = kinds.of(file.place.name)
             values = {
+                "dataset_id": dataset_id,
                 "eid": eid,
                 "collection": file.place.collection,
                 "revision": file.place.revision or None,
@@ -318,7 +320,7 @@ def dataset_rows(plan: Plan, stored: Iterable[Stored], repository: Repository, k
     for _, dataset_id, values in plan.files:
         if values and dataset_id not in written:
             written.add(dataset_id)
-            yield Row(dataset.Dataset, {"dataset_id": dataset_id, **values})
+            yield Row(dataset.Dataset, values)
     for dataset_id, is_default in plan.defaults.items():
         yield Row(dataset.Dataset, {"dataset_id": dataset_id, "is_default": is_default})
     registered = {one.dataset_id: one for one in stored}

@@ -6,10 +6,10 @@ import datetime as dt
 import re
 import struct
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,13 +28,13 @@ from labweave.formats.alf.names import (
 )
 from labweave.formats.plain import tidy
 from labweave.ingest.alf.rows import (
-    STORED,
     DatasetAdapter,
     Found,
     Stored,
     dataset_rows,
     plan_datasets,
     present_copies,
+    stored_datasets,
 )
 from labweave.ingest.base import Refused, Row
 from labweave.ingest.sessions import new_session
@@ -47,6 +47,13 @@ BATCH = 20_000
 MODERN = ("sessions.pqt", "datasets.pqt")
 INSERTIONS = "insertions.pqt"
 OLD = ".one_cache.parquet"
+
+SESSION_COLUMNS = ("lab", "subject", "date", "start_time", "number", "task_protocol", "projects", "project")
+DATASET_COLUMNS = ("id", "rel_path", "collection", "name", "file_size", "hash", "exists", "default_revision")
+DATASET_COLUMNS += ("qc", "dataset_type")
+INSERTION_COLUMNS = ("id", "name", "model", "serial")
+DEFAULTS = {"exists": True}
+"""What stands for a column that a table does not have; None for others."""
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[34][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}").fullmatch
 
@@ -119,55 +126,35 @@ class CacheTables:
         sessions, refused = self._sessions(adapter.lab)
         yield list(refused)
         parts = _Parts(self, sessions, adapter, tell)
-        for rows in self._whole_sessions():
-            yield list(parts.of(rows))
+        yield from parts.with_datasets(self._rows(self.datasets, "eid", DATASET_COLUMNS, in_groups=True))
         yield from parts.without_datasets()
         if INSERTIONS in self.files:
-            for rows in self._batches(INSERTIONS, "eid", ("id", "name", "model", "serial")):
-                yield list(parts.insertions(rows))
+            yield list(parts.insertions(list(self._rows(INSERTIONS, "eid", INSERTION_COLUMNS))))
 
     def _sessions(self, lab: str) -> tuple[dict[str, TableSession], list[Refused]]:
         """Return every session by its id, and what can't be one."""
         sessions: dict[str, TableSession] = {}
         refused: list[Refused] = []
         identities: dict[tuple[str, str, dt.date, int], str] = {}
-        own = ("lab", "subject", "date", "start_time", "number", "task_protocol", "projects", "project")
         told: set[str] = set()
-        for rows in self._batches(self.files[0], "eid" if self.files[0] == OLD else "id", own):
-            for values in rows:
-                eid = str(values["key"])
-                if eid in sessions or eid in told:
-                    continue
-                try:
-                    found = _parse_session(eid, values, lab)
-                    other = identities.setdefault(found[:4], eid)
-                    if other != eid:
-                        raise SourceError(f"it is {'/'.join(map(str, found[:4]))}, and so is {other}. Remove one.")
-                except SourceError as error:
-                    told.add(eid)
-                    refused.append(Refused(f"{self.files[0]}: session {eid}", f"Session {eid}: {error}"))
-                else:
-                    sessions[eid] = found
+        for key, *values in self._rows(self.files[0], "eid" if self.files[0] == OLD else "id", SESSION_COLUMNS):
+            eid = str(key)
+            if eid in sessions or eid in told:
+                continue
+            try:
+                found = _parse_session(eid, dict(zip(SESSION_COLUMNS, values, strict=True)), lab)
+                other = identities.setdefault(found[:4], eid)
+                if other != eid:
+                    raise SourceError(f"it is {'/'.join(map(str, found[:4]))}, and so is {other}. Remove one.")
+            except SourceError as error:
+                told.add(eid)
+                refused.append(Refused(f"{self.files[0]}: session {eid}", f"Session {eid}: {error}"))
+            else:
+                sessions[eid] = found
         return sessions, refused
 
-    def _whole_sessions(self) -> Iterator[list[dict[str, Any]]]:
-        """Yield rows of datasets, in lists that hold all rows of their sessions."""
-        own = ("id", "rel_path", "collection", "name", "file_size", "hash", "exists", "default_revision", "qc")
-        kept: list[dict[str, Any]] = []
-        for rows in self._batches(self.datasets, "eid", (*own, "dataset_type"), in_groups=True):
-            kept += rows
-            last = kept[-1]["key"]
-            n_open = sum(1 for row in kept if row["key"] == last)
-            if n_open < len(kept):
-                yield kept[:-n_open]
-                kept = kept[-n_open:]
-        if kept:
-            yield kept
-
-    def _batches(
-        self, name: str, key: str, wanted: Iterable[str], in_groups: bool = False
-    ) -> Iterator[list[dict[str, Any]]]:
-        """Yield rows of a table in batches, with the key as ``key``; ids that are two integers are joined."""
+    def _rows(self, name: str, key: str, wanted: Sequence[str], in_groups: bool = False) -> Iterator[tuple]:
+        """Yield the rows of a table: the key, then the wanted columns. Ids that are two integers are joined."""
         import pyarrow.lib
         import pyarrow.parquet as pq
 
@@ -178,12 +165,12 @@ class CacheTables:
                 halved = f"{key}_0" in there
                 if not halved and key not in there:
                     raise ReadError(path, f"there is no column {key!r}", "Is it a table of ONE?")
-                names = [item for item in wanted if item in there]
-                ids = [key, *(["id"] if "id" in wanted and key != "id" else [])]
+                ids = [key, *(["id"] if "id" in wanted else [])]
                 id_columns = [f"{item}_{half}" for item in ids for half in (0, 1)] if halved else ids
-                columns = list(dict.fromkeys([*id_columns, *names]))
-                if in_groups and not _is_grouped(file, id_columns[:2] if halved else [key]):
-                    order = [(item, "ascending") for item in (id_columns[:2] if halved else [key])]
+                columns = list(dict.fromkeys([*id_columns, *(item for item in wanted if item in there)]))
+                key_columns = id_columns[:2] if halved else [key]
+                if in_groups and not _is_grouped(file, key_columns):
+                    order = [(item, "ascending") for item in key_columns]
                     batches = file.read(columns).sort_by(order).to_batches(BATCH)
                 else:
                     batches = file.iter_batches(BATCH, columns=columns)
@@ -192,10 +179,8 @@ class CacheTables:
                     if halved:
                         for item in ids:
                             found[item] = _join_halves(found.pop(f"{item}_0"), found.pop(f"{item}_1"))
-                    found["key"] = found[key] if key == "id" else found.pop(key)
-                    names = list(found)
-                    if rows := [dict(zip(names, row, strict=True)) for row in zip(*found.values(), strict=True)]:
-                        yield rows
+                    given = (found.get(item, repeat(DEFAULTS.get(item))) for item in wanted)
+                    yield from zip(found[key], *given)  # noqa: B905 - a default is repeated without end
         except (pyarrow.lib.ArrowException, OSError) as error:
             raise ReadError(
                 path, f"the table can't be read ({error})", "Is it complete? Write or copy it again."
@@ -234,17 +219,17 @@ def _parse_session(eid: str, values: Mapping[str, Any], lab: str) -> TableSessio
     """
     if not _ID(eid):
         raise SourceError("its id is no UUID of version 3 or 4 in lower case, which ONE needs.")
-    time: Any = values.get("date") if not is_missing(values.get("date")) else values.get("start_time")
+    time: Any = values["start_time"] if is_missing(values["date"]) else values["date"]
     if isinstance(time, str):
         try:
             time = dt.datetime.fromisoformat(time)
         except ValueError:
             raise SourceError(f"its date {time!r} is none.") from None
-    number = values.get("number")
+    number = values["number"]
     if is_missing(time) or is_missing(number) or float(str(number)) != int(float(str(number))):
         raise SourceError(f"it has the date {time} and the number {number}; both are needed, the number whole.")
     date = time.date() if isinstance(time, dt.datetime) else time
-    name, path_lab = tidy(_text(values.get("subject"))), _text(values.get("lab")) or lab
+    name, path_lab = tidy(_text(values["subject"])), _text(values["lab"]) or lab
     if not fits("lab", path_lab):
         raise SourceError(f"its lab {path_lab!r} is none of letters, digits and _.")
     try:
@@ -253,15 +238,15 @@ def _parse_session(eid: str, values: Mapping[str, Any], lab: str) -> TableSessio
         problem = str(error)
     if problem:
         raise SourceError(f"{problem.rstrip('.')}.")
-    start = values.get("start_time")
-    projects = _text(values.get("projects", values.get("project")))
+    start = values["start_time"]
+    projects = _text(values["projects"]) or _text(values["project"])
     return TableSession(
         path_lab,
         name,
         date,
         int(float(str(number))),
         start if isinstance(start, dt.datetime) else None,
-        _text(values.get("task_protocol")),
+        _text(values["task_protocol"]),
         tuple(sorted({tidy(item) for item in projects.split(",")} - {""})),
     )
 
@@ -270,6 +255,13 @@ def _parse_session(eid: str, values: Mapping[str, Any], lab: str) -> TableSessio
 def _judge(path: str) -> tuple[RelativePath, str | None]:
     """Return the parts of a dataset's path, and what keeps it from being one."""
     return split_rel_path(path), rel_path_problem(path)
+
+
+@lru_cache(maxsize=1000)
+def _more(qc: Any, dataset_type: Any) -> dict[str, Any]:
+    """Return other attributes of a dataset; one dictionary serves the many that have the same."""
+    more = {} if is_missing(qc) else {"dataset_qc": qc}
+    return more if is_missing(dataset_type) else {**more, "dataset_type": tidy(dataset_type)}
 
 
 def _eid_of(known: Known | None, given: str) -> str:
@@ -300,49 +292,54 @@ class _Parts:
         self.done: set[str] = set()
         self.written: set[str] = set()
 
-    def of(self, rows: list[dict[str, Any]]) -> Iterator[Row | Refused]:
-        """Yield the rows of some datasets, given as rows of the table, and of their sessions."""
-        grouped = [(eid, list(group)) for eid, group in groupby(rows, itemgetter("key"))]
-        known = {eid: self._known(eid) for eid, _ in grouped}
+    def with_datasets(self, rows: Iterable[tuple]) -> Iterator[list[Row | Refused]]:
+        """Yield the rows of datasets, given as rows of the table session by session, and of these sessions."""
+        refused: list[Refused] = []
+        found: dict[str, list[Found]] = {}
+        n_found = 0
+        for given, group in groupby(rows, itemgetter(0)):
+            self.done.add(given)
+            if given in self.sessions:
+                found[given], problem = self._found(given, group)
+                n_found += len(found[given])
+            else:
+                problem = (
+                    f"Session {given} has {sum(1 for _ in group)} datasets, but is not in {self.tables.files[0]}, "
+                    "or was refused."
+                )
+            if problem:
+                refused.append(Refused(f"{self.tables.datasets}: session {given}", problem))
+            if n_found >= BATCH:
+                yield [*refused, *self._rows_of(found)]
+                refused, found, n_found = [], {}, 0
+        yield [*refused, *self._rows_of(found)]
+
+    def _rows_of(self, found: Mapping[str, list[Found]]) -> Iterator[Row | Refused]:
+        """Yield the rows of sessions and of the datasets found in the table."""
+        known = {given: self._known(given) for given in found}
         stored: dict[str, list[Stored]] = {}
-        eids = [found.eid for found in known.values() if found]
-        for one in map(Stored._make, rows_among(dataset.Dataset, "eid", eids, STORED)):
+        for one in stored_datasets([one.eid for one in known.values() if one]):
             stored.setdefault(one.eid, []).append(one)
         planned = []
-        for given, group in grouped:
-            self.done.add(given)
-            if given not in self.sessions:
-                yield Refused(
-                    f"{self.tables.datasets}: session {given}",
-                    f"Session {given} has {len(group)} datasets, but is not in {self.tables.files[0]}, or was refused.",
-                )
-                continue
+        for given, files in found.items():
             eid = _eid_of(known[given], given)
             try:
-                found, problem = self._found(given, group)
-                own_rows = list(self._session_rows(given))
-                here = stored.get(eid, [])
-                planned.append((eid, own_rows, found, here))
+                planned.append((eid, list(self._session_rows(given)), files, stored.get(eid, [])))
             except SourceError as error:
                 yield Refused(f"{self.tables.files[0]}: session {given}", str(error))
-                continue
-            if problem:
-                yield Refused(f"{self.tables.datasets}: session {given}", problem)
         gone, live = self._copies_of_missing(planned)
-        for lab in sorted({self.sessions[given].lab for given, _ in grouped if given in self.sessions}):
+        for lab in sorted({self.sessions[given].lab for given in found}):
             yield from self.repository.rows(lab)
-        for eid, own_rows, found, here in planned:
+        for eid, own_rows, files, here in planned:
             try:
-                plan = plan_datasets(eid, found, here, live, self.kinds)
+                plan = plan_datasets(eid, files, here, live, self.kinds)
             except SourceError as error:
                 yield Refused(f"{self.tables.datasets}: session {eid}", str(error))
                 continue
             self.written.add(eid)
             yield from own_rows
-            yield from (
-                Row(dataset.DatasetType, {"dataset_type": name})
-                for name in {file.more["dataset_type"] for file in found if "dataset_type" in file.more}
-            )
+            for name in {file.more["dataset_type"] for file in files if "dataset_type" in file.more}:
+                yield Row(dataset.DatasetType, {"dataset_type": name})
             yield from dataset_rows(plan, here, self.repository, self.kinds)
         for record_id in gone:
             yield Row(dataset.FileRecord, {"file_record_id": record_id, "present": False})
@@ -362,23 +359,23 @@ class _Parts:
         if part:
             yield part
 
-    def insertions(self, rows: list[dict[str, Any]]) -> Iterator[Row | Refused]:
+    def insertions(self, rows: list[tuple]) -> Iterator[Row | Refused]:
         """Yield the rows of probe insertions; those that a server follows are left as they are."""
-        eids = {row["key"]: _eid_of(self._known(row["key"]), row["key"]) for row in rows}
+        eids = {row[0]: _eid_of(self._known(row[0]), row[0]) for row in rows}
         wanted = ("eid", "probe_name", "insertion_stamp")
         there = rows_among(session.ProbeInsertion, "eid", sorted(set(eids.values())), wanted)
         served = {(eid, name) for eid, name, stamp in there if stamp is not None}
-        for row in rows:
-            eid, name, pid = eids[row["key"]], _text(row.get("name")), str(row["id"])
+        for given, pid, name, model, serial in rows:
+            eid, name, pid = eids[given], _text(name), str(pid)
             if eid not in self.written or not name or not _ID(pid):
                 yield Refused(
                     f"{INSERTIONS}: insertion {pid}",
-                    f"Insertion {pid} of session {row['key']} has no name, an id that is no UUID of version 3 or 4, "
+                    f"Insertion {pid} of session {given} has no name, an id that is no UUID of version 3 or 4, "
                     "or a session that is not there or was refused.",
                 )
             elif (eid, name) not in served:
-                yield from self._session_rows(row["key"])
-                more = {key: _text(row.get(key)) for key in ("model", "serial")}
+                yield from self._session_rows(given)
+                more = {"model": _text(model), "serial": _text(serial)}
                 yield Row(session.ProbeInsertion, {"eid": eid, "probe_name": name, "pid": pid, **more})
 
     def _known(self, eid: str) -> Known | None:
@@ -401,41 +398,34 @@ class _Parts:
             yield Row(lab_schema.Project, {"project": project})
             yield Row(session.SessionProject, {"eid": eid, "project": project})
 
-    def _found(self, given: str, group: list[dict[str, Any]]) -> tuple[list[Found], str | None]:
+    def _found(self, given: str, group: Iterable[tuple]) -> tuple[list[Found], str | None]:
         """Return the datasets of a session, and what is wrong with one of them, if so."""
         folder = session_folder(*self.sessions[given][:4])
         found: list[Found] = []
         problem = None
-        for values in group:
-            path = values.get("rel_path") or join_rel_path(values.get("collection"), "", values.get("name") or "")
+        for _, dataset_id, rel_path, collection, name, size, md5, exists, is_default, qc, kind in group:
+            path = rel_path or join_rel_path(collection, "", name or "")
             place, left_out = _judge(path)
             if left_out:
                 self.tell(f"{self.tables.root}/{folder}/{path}", left_out)
                 continue
-            dataset_id = str(values["id"])
+            dataset_id = str(dataset_id)
             if not _ID(dataset_id):
                 problem = problem or (
                     f"The id {dataset_id} of {path} in session {given} is no UUID of version 3 or 4 in lower case, "
                     "which ONE needs."
                 )
                 continue
-            size: Any = values.get("file_size")
-            more: dict[str, Any] = {}
-            if not is_missing(values.get("qc")):
-                more["dataset_qc"] = values["qc"]
-            if not is_missing(values.get("dataset_type")):
-                more["dataset_type"] = tidy(values["dataset_type"])
-            flag = values.get("default_revision")
             found.append(
                 Found(
                     place,
                     f"{folder}/{path}",
                     None if is_missing(size) or int(size) < 0 else int(size),
-                    _text(values.get("hash")).lower(),
-                    None if is_missing(flag) else bool(flag),
+                    _text(md5).lower(),
+                    None if is_missing(is_default) else bool(is_default),
                     dataset_id,
-                    bool(values.get("exists", True)),
-                    more,
+                    bool(exists),
+                    _more(qc, kind),
                 )
             )
         return found, problem
