@@ -6,7 +6,8 @@ of ``labweave demo``, sim01 and sim02, with fewer sweeps. The lab that is open h
 
 - what the demo makes of these cells: rheobase, efeatures, the group "demo" and its extractions;
 - the eight sessions of ``one_lab.py`` with their files, for ONE;
-- three trials of the AxoPy task "reaching" by p0, as in the guide.
+- three trials of the AxoPy task "reaching" by p0, as in the guide;
+- a session of onedata by m1, with one variable.
 
 What an example writes into the tables is undone after it.
 """
@@ -32,6 +33,7 @@ from labweave.cli.demo import command as demo
 from labweave.cli.demo import simulated_lab
 from labweave.ephys.simulation import example_cells, simulate_protocol
 from labweave.formats.axopy import Design, Storage
+from labweave.formats.onedata import OneDataSession
 from labweave.formats.recordings import write_recordings
 
 PACKAGE = Path(labweave.__file__).parent
@@ -119,12 +121,16 @@ def demo_lab(_tables, database_url, tmp_path_factory):
         write_recordings(where, sweeps, cell=cell.name, **about, **simulated_lab.SESSIONS[index])
     one_lab.write_files(root / "one")
     write_task(root / "axopy")
+    one = OneDataSession("m1", "2024-01-02", "1", root=root / "onedata")
+    one.data_path.mkdir(parents=True)
+    one.saveone(np.arange(6.0), "mpci.times")
 
     opened = labweave.connect(database_url, prefix=conftest.PREFIX)
     conftest.empty(opened)
     demo._ingest(recordings)
     one_lab.fill(root / "one", local=str(root / "one"))
-    assert not ingest.run("axopy", root / "axopy", lab="smithlab").failures
+    for adapter in ("axopy", "onedata"):
+        assert not ingest.run(adapter, root / adapter, lab="smithlab").failures
     assert not populate.run().failed
     yield root, conftest.SavedRows(opened)
     while conftest.database_is_open():

@@ -29,7 +29,7 @@ PICKLE = ".pkl"
 
 
 class AxopyOptions(Options):
-    """What the folders don't say: there is no date in them."""
+    """What the folders don't say: no date is in them."""
 
     session_date: dt.date | None = Field(None, description="day of the experiments, YYYY-MM-DD, for all of the root")
     session_number: int = Field(1, ge=1, description="which session of that day")
@@ -85,8 +85,8 @@ class AxopyAdapter(Adapter):
         for depth in (3, 1, 0):
             if table := min(tables(depth), default=None):
                 raise SourceError(
-                    f"{self.location} is no data root: a table of trials is in ROOT/subject/task/{TABLE}, and there is "
-                    f"{table}. Ingest {table.parents[2]} instead."
+                    f"{self.location} is not a data root: a table of trials is in ROOT/subject/task/{TABLE}, and "
+                    f"there is {table}. Ingest {table.parents[2]} instead."
                 )
 
     def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row]:
@@ -106,7 +106,7 @@ class AxopyAdapter(Adapter):
             members = [PurePosixPath(info.filename) for info in archive.infolist()]
             for info in archive.infolist():
                 if info.file_size > 1100 * max(info.compress_size, 1) or ".." in info.filename.split("/"):
-                    raise SourceError(f"{path}: {info.filename} is no file of a data root. Make the archive anew.")
+                    raise SourceError(f"{path}: {info.filename} can't be in a data root. Make the archive again.")
         tables = {len(member.parts) for member in members if member.name == TABLE}
         if not tables or tables - {3, 4}:
             raise SourceError(
@@ -162,17 +162,17 @@ class AxopyAdapter(Adapter):
         trials = list(_trial_values(state, typed))
         self._check_source(key, trials)
         run = {
-            "run_path": f"{place['path']}/{place['member']}".rstrip("/") if "member" in place else place["path"],
+            "run_path": "/".join(place.values()).rstrip("/"),
             "run_status": state.status,
             "run_columns": [[name, kind] for name, kind, _ in typed if name not in _OWN_COLUMNS or kind != "int"],
             "run_problems": state.problems or None,
         }
-        yield from run_rows(key, run, trials, len(trials))
+        yield from run_rows(key, run, trials)
         for name, rows in state.arrays.items():
             yield from self._array_rows({**key, "array_name": check_name(name, "array name")}, folder, rows, place)
 
     def _check_source(self, key: dict[str, str], trials: list[dict[str, Any]]) -> None:
-        """Refuse a run that another source has brought, unless its trials are the same: the data root was moved."""
+        """Refuse a run that came from another source, unless its trials are the same: then the data root was moved."""
         run = (task.TaskRun & key).proj("source").to_dicts()
         if not run or run[0]["source"] == self.source:
             return
@@ -203,7 +203,7 @@ class AxopyAdapter(Adapter):
                 )
 
     def _pickle_rows(self, key: dict[str, str], path: Any, place: dict[str, str]) -> Iterator[Row]:
-        """Yield a pickle as a dataset; what is in it is looked at only when the user trusts it."""
+        """Yield a pickle as a dataset; it is opened only if the user trusts it."""
         with path.open("rb") as file:
             content = file.read()
         facts: dict[str, Any] = {"source": self.source, **_below(place, path.name)}

@@ -202,9 +202,7 @@ class OneDataAdapter(DatasetAdapter):
             below = RelativePath(full.parent.name, "", full.name)
             md5, more = self.md5_of(full, known.get(below)), {"dataset_json": {"one_kind": one.kind}}
             files.append(Found(below, path, full.stat().st_size, md5, more=more))
-        elsewhere = {one.dataset_id for one in stored if one.vanished is None} - {
-            known[file.place].dataset_id for file in files if file.place in known
-        }
+        elsewhere = {one.dataset_id for one in stored if one.vanished is None}
         plan = plan_datasets(eid, files, stored, elsewhere, self.kinds)
         yield from self.repository.rows(self.lab)
         yield from dataset_rows(plan, stored, self.repository, self.kinds)
@@ -215,18 +213,10 @@ class OneDataAdapter(DatasetAdapter):
         for path in paths:
             pure = PurePosixPath(path)
             eid = eids.get(pure.parent.parent.as_posix())
-            if eid is None or pure.suffix not in (".npy", ".npz"):
-                continue
             key = {"eid": eid, "one_name": pure.stem, "one_form": pure.suffix[1:]}
-            if onedata.OneData & key:
+            if eid is not None and pure.suffix in (".npy", ".npz") and onedata.OneData & key:
                 yield Row(onedata.OneData, {**key, "one_vanished": True})
-            record = {"file_record_id": self.repository.record_id(path)}
-            for row in (dataset.FileRecord & record).to_dicts():
-                yield Row(dataset.FileRecord, {**record, "present": False, "file_vanished": self.run or None})
-                others = dataset.FileRecord & {"dataset_id": row["dataset_id"], "present": True}
-                made = make_dataset_id(eid, RelativePath(pure.parent.name, "", pure.name))
-                if row["dataset_id"] == made and not len(others - record):
-                    yield Row(dataset.Dataset, {"dataset_id": made, "dataset_vanished": self.run or None})
+        yield from self.vanished_files(paths)
 
 
 def _recipe_values(recipe: formats.LoadingRecipe) -> dict[str, Any]:
@@ -284,14 +274,14 @@ def _trial_rows(eid: str, unit: str, root: Path, found: Mapping[str, formats.One
         "run_problems": problems or None,
     }
     lists = {name: _plain_column(name, values) for name, values in used.items()}
-    trials = (
+    trials = [
         {
             "trial_start": start if np.isfinite(start) else None,
             "trial_attributes": {name: values[trial] for name, values in lists.items()},
         }
         for trial, start in enumerate(starts.tolist())
-    )
-    yield from run_rows({"eid": eid, "task": TASK}, run, trials, len(starts))
+    ]
+    yield from run_rows({"eid": eid, "task": TASK}, run, trials)
 
 
 def _plain_column(name: str, values: np.ndarray) -> list[Any]:
@@ -319,14 +309,9 @@ def save_recipe(eid: str, recipe: formats.LoadingRecipe, *names: str) -> None:
 
     Examples
     --------
-    >>> from labweave import ingest
-    >>> from labweave.formats.onedata import LoadingRecipe, OneDataSession
+    >>> from labweave.formats.onedata import LoadingRecipe
     >>> from labweave.ingest.onedata import save_recipe
     >>> from labweave.schemas import onedata
-    >>> one = OneDataSession("m1", "2024-01-02", "1", root="data")
-    >>> one.data_path.mkdir(parents=True)
-    >>> path = one.saveone(np.arange(6.0), "mpci.times")
-    >>> report = ingest.run("onedata", "data", lab="mylab")
     >>> eid = onedata.OneSession().fetch1("eid")
     >>> save_recipe(eid, LoadingRecipe("constant", None, value=1.5, shape=[3]), "mpci", "gain")
     >>> onedata.session(eid).loadone("mpci.gain")
@@ -335,10 +320,7 @@ def save_recipe(eid: str, recipe: formats.LoadingRecipe, *names: str) -> None:
     stem = ".".join(check_part(name, "name of a variable") for name in names)
     if not stem or len(stem) > 128:
         raise ValueError(f"{stem!r} can't be the name of a variable: it has 1 to 128 characters.")
-    if not onedata.OneSession & {"eid": eid}:
-        raise SchemaError(
-            f"The session {eid} has no onedata. Ingest its data root: labweave ingest onedata FOLDER --lab LAB"
-        )
+    onedata.find(eid)
     key = {"eid": eid, "one_name": stem, "one_form": "npy"}
     if onedata.OneData & key & {"one_vanished": False} & "one_file <> ''":
         raise SchemaError(
@@ -389,14 +371,9 @@ def remove_recipe(eid: str, *names: str) -> None:
 
     Examples
     --------
-    >>> from labweave import ingest
-    >>> from labweave.formats.onedata import LoadingRecipe, OneDataSession
+    >>> from labweave.formats.onedata import LoadingRecipe
     >>> from labweave.ingest.onedata import remove_recipe, save_recipe
     >>> from labweave.schemas import onedata
-    >>> one = OneDataSession("m1", "2024-01-02", "1", root="data")
-    >>> one.data_path.mkdir(parents=True)
-    >>> path = one.saveone(np.arange(6.0), "mpci.times")
-    >>> report = ingest.run("onedata", "data", lab="mylab")
     >>> eid = onedata.OneSession().fetch1("eid")
     >>> save_recipe(eid, LoadingRecipe("constant", None, value=1.5, shape=[3]), "mpci", "gain")
     >>> remove_recipe(eid, "mpci", "gain")

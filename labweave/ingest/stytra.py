@@ -26,6 +26,7 @@ from labweave.schemas.ingestion import Source
 log = logging.getLogger(__name__)
 
 _UNKNOWN_PROTOCOL = "unknown protocol"
+_LOGS = ("behavior", "estimator", "stimulus")
 _NO_NUMBER = ("real_time_start", "real_time_stop", "started")  # text; 0 stands for none
 
 
@@ -35,7 +36,7 @@ class StytraOptions(Options):
     subject_from: Literal["animal_id", "fish_id"] | None = Field(
         None,
         description="name subjects by the animal id as entered, or by Stytra's fish id (240305_f1) where the ids begin "
-        "anew each day; without it the animal id, and animals that are not the same are refused",
+        "again each day; without it the animal id, and animals that are not the same are refused",
     )
     allow_case: bool = Field(False, description="take subjects that differ by case alone as different")
 
@@ -71,7 +72,7 @@ class StytraAdapter(Adapter):
     def _carried_over(self, found: list[SessionFiles]) -> dict[str, list[str]]:
         """Return session -> fields of its animal that equal those of another animal in the run before.
 
-        Stytra fills in the last run's values, and nobody may have looked.
+        Stytra fills in the values of the last run, and perhaps nobody corrected them.
         """
         runs: list[tuple[dt.datetime, str, str, dict[str, Any]]] = []
         for files in found:
@@ -157,8 +158,7 @@ class _Session:
         yield from self._subject_rows(animal, eid)
         yield Row(session.Session, {"eid": eid, **animal, **self._session_values()})
         key = {"eid": eid, "task": self.task}
-        stimuli = self.metadata.stimuli
-        yield from run_rows(key, self._run_values(), map(_trial_values, stimuli), len(stimuli))
+        yield from run_rows(key, self._run_values(), [_trial_values(one) for one in self.metadata.stimuli])
         for name, (file_name, found) in self.logs.items():
             yield Row(task.EventLog, {**key, "log_name": name, **self._log_values(name, file_name, found)})
 
@@ -178,7 +178,7 @@ class _Session:
             return by_place
         eid = _make_eid(self.adapter.lab, self.subject, self.start.isoformat())
         others = (task.TaskRun & {"eid": eid}).proj("source", "run_path", "run_json").to_dicts()
-        others = [other for other in others if (other["source"], other["run_path"]) != tuple(own_place.values())]
+        others = [other for other in others if {name: other[name] for name in own_place} != own_place]
         if not others:
             return eid
         other = others[0]
@@ -201,7 +201,7 @@ class _Session:
         return folder is not None and any(folder.glob(f"{self.files.prefix}_*"))
 
     def _check_animal(self, eid: str) -> None:
-        """Refuse an animal that has the id, not the species or genotype, of one of another day."""
+        """Refuse an animal that has the id of another day's animal, but another species or genotype."""
         if self.adapter.options.subject_from is not None or self.start is None:
             return
         mine = {name: self.metadata.animal.get(name) for name in ("species", "genotype")}
@@ -225,13 +225,11 @@ class _Session:
             self.problems.append("the metadata do not say when the protocol started")
         elif self.metadata.end is None:
             self.problems.append("the protocol has no end: the program ended before it")
-        for name in ("behavior", "estimator", "stimulus"):
+        for name in _LOGS:
             declared = self.metadata.declared(name)
             if declared and declared not in self.files.logs.get(name, []):
-                if name in self.logs:
-                    self.problems.append(f"{name}: the metadata name {declared}, which is of another run")
-                else:
-                    self.problems.append(f"{name}: the metadata name {declared}, which is missing")
+                fate = "of another run" if name in self.logs else "missing"
+                self.problems.append(f"{name}: the metadata name {declared}, which is {fate}")
         for name, (file_name, found) in self.logs.items():
             self.problems += [f"{name}: {file_name}: {problem}" for problem in found.problems]
 
@@ -240,8 +238,7 @@ class _Session:
         """Return ok, missing_log or no_metadata."""
         if not self.files.metadata:
             return "no_metadata"
-        names = ("behavior", "estimator", "stimulus")
-        missing = any(self.metadata.declared(name) and name not in self.files.logs for name in names)
+        missing = any(self.metadata.declared(name) and name not in self.files.logs for name in _LOGS)
         return "missing_log" if missing else "ok"
 
     def _subject_rows(self, animal: dict[str, str], eid: str) -> Iterator[Row]:
@@ -289,9 +286,10 @@ class _Session:
         }
 
     def _run_values(self) -> dict[str, Any]:
-        status = "damaged" if self.damaged else "complete" if self.status == "ok" else "half_written"
-        if any(found.t0 for _, found in self.logs.values()) or (self.files.metadata and self.metadata.end is None):
-            status = "half_written" if status == "complete" else status
+        has_journal = any(found.t0 for _, found in self.logs.values())
+        has_no_end = self.files.metadata and self.metadata.end is None
+        is_whole = self.status == "ok" and not has_journal and not has_no_end
+        status = "damaged" if self.damaged else "complete" if is_whole else "half_written"
         names = dict.fromkeys(name for stimulus in self.metadata.stimuli for name in _attributes(stimulus))
         kinds = [[name, kind_of(_attributes(one).get(name) for one in self.metadata.stimuli)] for name in names]
         formats = {name.rpartition(".")[2] for name, _ in self.logs.values()}

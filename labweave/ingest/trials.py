@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from labweave.ingest.base import Row
 from labweave.schemas import task
 
 
-def run_rows(
-    key: Mapping[str, str], run: Mapping[str, Any], trials: Iterable[Mapping[str, Any]], n_trials: int
-) -> Iterator[Row]:
+def run_rows(key: Mapping[str, str], run: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
     """Yield a task, a run of it and its trials; trials of an earlier ingest that are gone are marked.
 
     Parameters
@@ -20,15 +18,13 @@ def run_rows(
         ``eid`` and ``task``.
     run : mapping
         Other attributes of `task.TaskRun`.
-    trials : iterable of mapping
+    trials : sequence of mapping
         Other attributes of `task.Trial`, in the order of their file.
-    n_trials : int
-        How many there are.
     """
     yield Row(task.Task, {"task": key["task"]})
-    yield Row(task.TaskRun, {**key, **run, "n_run_trials": n_trials})
+    yield Row(task.TaskRun, {**key, **run, "n_run_trials": len(trials)})
     for trial, values in enumerate(trials):
         yield Row(task.Trial, {**key, "trial": trial, "trial_vanished": False, **values})
-    gone = task.Trial & key & f"trial >= {n_trials}" & {"trial_vanished": False}
+    gone = task.Trial & key & f"trial >= {len(trials)}" & {"trial_vanished": False}
     for trial in gone.to_arrays("trial").tolist():
         yield Row(task.Trial, {**key, "trial": trial, "trial_vanished": True})

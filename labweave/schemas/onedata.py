@@ -175,25 +175,14 @@ def session(eid, **options):
 
     Examples
     --------
-    >>> from labweave import ingest
-    >>> from labweave.formats.onedata import OneDataSession
     >>> from labweave.schemas import onedata
-    >>> one = OneDataSession("m1", "2024-01-02", "1", root="data")
-    >>> one.data_path.mkdir(parents=True)
-    >>> path = one.saveone(np.arange(6.0), "mpci.times")
-    >>> report = ingest.run("onedata", "data", lab="mylab")
     >>> eid = onedata.OneSession().fetch1("eid")
     >>> onedata.session(eid).loadone("mpci.times")
     array([0., 1., 2., 3., 4., 5.])
     """
     from labweave.formats.onedata import checking as following
 
-    found = (_sessions() & {"eid": str(eid)}).to_dicts()
-    if not found:
-        raise SchemaError(
-            f"The session {eid} has no onedata. Ingest its data root: labweave ingest onedata FOLDER --lab LAB"
-        )
-    opened = following.open_session(found[0], **options)
+    opened = following.open_session(find(eid), **options)
     for row in (Recipe & recipes_alone().proj() & {"eid": str(eid)}).to_dicts():
         opened.one_recipes[f"{row['one_name']}.npy"] = following.recipe_of(row)
     return opened
@@ -218,13 +207,7 @@ def load_dataset(eid, dataset_name, **options):
 
     Examples
     --------
-    >>> from labweave import ingest
-    >>> from labweave.formats.onedata import OneDataSession
     >>> from labweave.schemas import onedata
-    >>> one = OneDataSession("m1", "2024-01-02", "1", root="data")
-    >>> one.data_path.mkdir(parents=True)
-    >>> path = one.saveone(np.arange(6.0), "mpci.times")
-    >>> report = ingest.run("onedata", "data", lab="mylab")
     >>> eid = onedata.OneSession().fetch1("eid")
     >>> onedata.load_dataset(eid, "mpci.times.npy")
     array([0., 1., 2., 3., 4., 5.])
@@ -241,3 +224,19 @@ def recipes_alone():
 def _sessions():
     """Return sessions with what is needed to open them."""
     return OneSession * Session.proj("subject", "session_date") * Source.proj("location")
+
+
+def find(eid):
+    """Return a session with all that opening it needs.
+
+    Raises
+    ------
+    SchemaError
+        The session has no onedata.
+    """
+    found = (_sessions() & {"eid": str(eid)}).to_dicts()
+    if not found:
+        raise SchemaError(
+            f"The session {eid} has no onedata. Ingest its data root: labweave ingest onedata FOLDER --lab LAB"
+        )
+    return found[0]

@@ -11,13 +11,11 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from labweave.database.reads import rows_among
 from labweave.errors import SourceError
 from labweave.formats.alf.names import is_uuid, split_rel_path, without_uuid
 from labweave.formats.hashing import NO_HASH
 from labweave.formats.plain import tidy
 from labweave.ingest.alf.rows import (
-    STORED,
     DatasetAdapter,
     Found,
     Plan,
@@ -34,12 +32,12 @@ from labweave.ingest.alf.trials import trial_rows
 from labweave.ingest.base import Options, Refused, Row, Unit
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import check_lab, find_session, new_session
-from labweave.schemas import dataset, task
+from labweave.schemas import task
 
 log = logging.getLogger(__name__)
 
 SHOWN = 5
-"""So many of the files that were left out are named."""
+"""How many of the files that were left out are named."""
 
 
 class AlfOptions(Options):
@@ -81,13 +79,13 @@ class AlfAdapter(DatasetAdapter):
                 path, problem = folder
                 yield Unit(self._below(path), (), {"problem": problem})
                 continue
-            if "repository" not in vars(self):  # its root is the folder of labs or subjects, also when we begin in it
+            if "repository" not in vars(self):  # the folder of labs or subjects, even if the location is inside it
                 base = folder.base
                 self.repository = Repository(base if self.location.is_relative_to(base) else self.location)
             yield self._unit(folder, seen)
 
     def _unit(self, folder: SessionFolder, seen: dict[tuple[str, ...], str]) -> Unit:
-        """Return the unit of a session folder; what is wrong with it, `read` will say."""
+        """Return the unit of a session folder; `read` says what is wrong with it."""
         name = "/".join(folder.path.parts[-3:]) if folder.path == self.location else self._below(folder.path)
         problem, files = folder_problem(folder), ()
         identity = (folder.lab or self.lab, tidy(folder.subject), folder.date, str(folder.number))
@@ -103,7 +101,7 @@ class AlfAdapter(DatasetAdapter):
                 files = tuple(below + path for path in find_datasets(folder.path, self.location, self._leave_out))
             except OSError as error:
                 problem = f"{error.filename or folder.path}: {error.strerror or error}. Is it readable?"
-        # That a file is gone makes the unit change, too.
+        # A file that is gone makes the unit change, too.
         digest = hashlib.sha256("\0".join(files).encode("utf-8", "surrogateescape")).hexdigest()
         return Unit(name, files if problem is None else (), {"files": digest, "problem": problem, "folder": folder})
 
@@ -168,20 +166,7 @@ class AlfAdapter(DatasetAdapter):
         """Mark the records of files that are gone, and datasets of this adapter that have no other copy."""
         repository = self.repository
         below = "" if self.root == repository.root else f"{self.root.relative_to(repository.root).as_posix()}/"
-        ids = [repository.record_id(f"{below}{path}") for path in paths]
-        records = dict(rows_among(dataset.FileRecord, "file_record_id", ids, ("file_record_id", "dataset_id")))
-        for record_id in records:
-            yield Row(
-                dataset.FileRecord, {"file_record_id": record_id, "present": False, "file_vanished": self.run or None}
-            )
-        live = {one for one, record_id, *_ in present_copies(set(records.values())) if record_id not in records}
-        rows = rows_among(dataset.Dataset, "dataset_id", set(records.values()) - live, STORED)
-        for one in map(Stored._make, rows):
-            if one.stamp is None and one.vanished is None:
-                yield Row(
-                    dataset.Dataset,
-                    {"dataset_id": one.dataset_id, "dataset_vanished": self.run or None, "is_default": False},
-                )
+        return self.vanished_files(f"{below}{path}" for path in paths)
 
     def notes(self) -> list[str]:
         """Say which files were left out, and why."""
@@ -190,7 +175,7 @@ class AlfAdapter(DatasetAdapter):
         lines = [f"{path}: {reason}" for path, reason in self._left_out]
         more = self._n_left_out - len(lines)
         return [
-            f"{self._n_left_out} files or folders were left out, being no ALF datasets:",
+            f"{self._n_left_out} files or folders were left out: they are not ALF datasets:",
             *(f"  {line}" for line in lines),
             *([f"  and {more} more; --debug names them all"] if more else []),
         ]

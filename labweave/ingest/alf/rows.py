@@ -72,7 +72,7 @@ def stored_datasets(eids: Sequence[str]) -> list[Stored]:
 
 
 class Repository:
-    """The place that the files of one root are recorded at.
+    """The place where the files of one root are recorded.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class Repository:
         self.name = name if len(name) <= 255 else f"{name[:238]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
     def rows(self, lab: str) -> Iterator[Row]:
-        """Yield the repository and that a lab uses it; all of this may be there already."""
+        """Yield the rows of the repository and of a lab that uses it; they may be there already."""
         yield Row(lab_schema.Lab, {"lab": lab})
         yield Row(
             dataset.Repository,
@@ -124,7 +124,7 @@ class DatasetAdapter(Adapter):
 
     @cached_property
     def repository(self) -> Repository:
-        """The place that the files are recorded at: the folder that is ingested, where `discover` sets no other."""
+        """The place where the files are recorded: the ingested folder, unless `discover` sets another."""
         return Repository(self.root.resolve())
 
     @cached_property
@@ -133,7 +133,7 @@ class DatasetAdapter(Adapter):
         return Kinds.read()
 
     def hash_file(self, path: Path) -> str:
-        """Return the sha256 of a file, and keep its md5, which ONE compares, for `md5_of`."""
+        """Return the sha256 of a file, and keep its md5 for `md5_of`: ONE compares it."""
         sha256, self._md5[str(path)] = sha256_and_md5_of_file(path)
         return sha256
 
@@ -142,6 +142,20 @@ class DatasetAdapter(Adapter):
         if md5 := self._md5.get(str(path)):
             return md5
         return None if known and known.hash else sha256_and_md5_of_file(path)[1]
+
+    def vanished_files(self, paths: Iterable[str]) -> Iterator[Row]:
+        """Mark the records of files that are gone, by path below the repository, and datasets without another copy."""
+        ids = [self.repository.record_id(path) for path in paths]
+        records = dict(rows_among(dataset.FileRecord, "file_record_id", ids, ("file_record_id", "dataset_id")))
+        run = self.run or None
+        for record_id in records:
+            yield Row(dataset.FileRecord, {"file_record_id": record_id, "present": False, "file_vanished": run})
+        live = {one for one, record_id, *_ in present_copies(set(records.values())) if record_id not in records}
+        for row in rows_among(dataset.Dataset, "dataset_id", set(records.values()) - live, STORED):
+            one = Stored._make(row)
+            if one.stamp is None and one.vanished is None:
+                values = {"dataset_vanished": run, "is_default": False}
+                yield Row(dataset.Dataset, {"dataset_id": one.dataset_id, **values})
 
 
 def make_dataset_id(eid: str, place: RelativePath) -> str:

@@ -83,7 +83,7 @@ def trial_rows(
             "run_columns": [[name, kind] for name, (kind, _) in table.columns.items()],
             "run_problems": table.problems or None,
         }
-        yield from run_rows(key, run, _trials_of(table), table.n_trials)
+        yield from run_rows(key, run, list(_trials_of(table)))
 
 
 def _find_objects(root: Path, plan: Plan, stored: Sequence[Stored]) -> list[TrialsObject]:
