@@ -336,12 +336,10 @@ def _method_contents(row: Mapping[str, Any]) -> tuple[str, dict[str, Any], set[s
 
 
 def _parse(name: str, index: int, target: Mapping[str, Any]) -> Target:
-    known = {"efeature", "protocol", "amplitude", "tolerance", "efel_settings", "efeature_name", "location"}
-    wrong = [f"no {key}" for key in ("efeature", "protocol", "amplitude", "tolerance") if key not in target]
-    wrong += [f"an unknown {key}" for key in target if key not in known]
-    if wrong:
-        raise ConfigError(f"Target {index} of {name!r} has {' and '.join(wrong)}: {dict(target)}.")
-    return Target.from_dict(dict(target))
+    try:
+        return Target.from_dict(dict(target))
+    except ValueError as error:
+        raise ConfigError(f"Target {index} of {name!r} can't be used: {error}") from None
 
 
 def _efel_settings(settings: Mapping[str, Any]) -> str:

@@ -34,6 +34,11 @@ FILE_ROLES = ("filepath", "v_file", "i_file")
 TEXT_COLUMNS = (*FILE_ROLES, "sweep", "reader", "protocol_name", "amplitudes")
 CELL_FIELDS = ("subject", "species", "sex", "session_date", "session_number", "cell_type", "ljp")
 
+Sweeps = list[tuple[str, dict[str, Any]]]
+"""Protocol of each sweep, with its files by role and what is known of it."""
+Cells = dict[str, dict[str, list[dict[str, Any]]]]
+"""Cell -> protocol -> the same."""
+
 
 class EphysOptions(Options):
     """What the files don't say; a value in the mapping or in a file wins over these."""
@@ -167,7 +172,7 @@ class EphysAdapter(Adapter):
             raise SourceError(f"an entry has neither filepath nor v_file: {item}.")
         return {**item, **{role: inside(self.root, str(item[role])) for role in _roles(item)}}
 
-    def _expand(self, cell: str, sweeps: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    def _expand(self, cell: str, sweeps: Sweeps) -> Sweeps:
         """Return an entry per sweep: those that ``sweep`` names, else all of the protocol in the file."""
         expanded, absent = [], []
         for protocol, item in sweeps:
@@ -189,7 +194,7 @@ class EphysAdapter(Adapter):
             warnings.warn(message, EphysWarning, stacklevel=2)
         return expanded
 
-    def _read_files(self, unit: Unit) -> list[tuple[str, dict[str, Any], list[tuple[str, dict[str, Any]]]]]:
+    def _read_files(self, unit: Unit) -> list[tuple[str, dict[str, Any], Sweeps]]:
         """Return the cells of files that say what they hold: facts that the files agree on, and sweeps."""
         path = self.root / unit.files[0]
         if _cell_from(path) == "mapping":
@@ -197,7 +202,7 @@ class EphysAdapter(Adapter):
         in_folder = _cell_from(path) == "folder" and not self.location.is_file()
         unnamed = Path(unit.path).name if in_folder else Path(unit.path).stem
         facts: dict[str, list[Any]] = {}
-        cells: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        cells: dict[str, Sweeps] = {}
         for item in self._recordings_among(unit.files):
             file = recordings.open({role: self.root / path for role, path in item.items()})
             for name, value in file.facts.items():
@@ -226,9 +231,7 @@ class EphysAdapter(Adapter):
             for item in reader.recordings_among(by_reader[reader]):
                 yield {role: path.relative_to(self.root).as_posix() for role, path in item.items()}
 
-    def _rows(
-        self, cell: str, known: Mapping[str, Any], sweeps: list[tuple[str, dict[str, Any]]], sha256: Mapping[str, str]
-    ) -> Iterator[Row]:
+    def _rows(self, cell: str, known: Mapping[str, Any], sweeps: Sweeps, sha256: Mapping[str, str]) -> Iterator[Row]:
         facts = self._facts(cell, known)
         name, date, number = tidy(facts.subject), facts.session_date, facts.session_number
         eid, _ = find_session(self.lab, name, date, number)
@@ -295,7 +298,7 @@ class EphysAdapter(Adapter):
 
 
 def _cell_from(path: Path) -> str | None:
-    """Return where a file's cell is found: "file", "folder" or "mapping"; None for what is no recording."""
+    """Return where a file's cell is found: "file", "folder" or "mapping"; None for other files."""
     try:
         return recordings.find_reader(path).cell_from
     except ReadError:
@@ -332,7 +335,7 @@ def _recording_name(path: str, sweep: str) -> str:
     return f"{hashlib.sha256(name.encode()).hexdigest()[:12]}...{name[-180:]}"
 
 
-def _read_mapping(path: Path) -> tuple[dict[str, dict[str, list[dict[str, Any]]]], dict[str, dict[str, Any]]]:
+def _read_mapping(path: Path) -> tuple[Cells, dict[str, dict[str, Any]]]:
     """Return files_metadata and what the mapping says of each cell.
 
     JSON and YAML hold ``{cell: {protocol: [file metadata, ...]}}``, bare or below
@@ -371,8 +374,8 @@ def _read_mapping(path: Path) -> tuple[dict[str, dict[str, list[dict[str, Any]]]
     return named, {str(cell): dict(values or {}) for cell, values in facts.items()}
 
 
-def _read_csv(path: Path, text: str) -> tuple[dict[str, dict[str, list[dict[str, Any]]]], dict[str, dict[str, Any]]]:
-    files_metadata: dict[str, dict[str, list[dict[str, Any]]]] = {}
+def _read_csv(path: Path, text: str) -> tuple[Cells, dict[str, dict[str, Any]]]:
+    files_metadata: Cells = {}
     facts: dict[str, dict[str, Any]] = {}
     for row in (rows := csv.DictReader(io.StringIO(text))):
         where = f"{path} line {rows.line_num}"

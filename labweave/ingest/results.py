@@ -1,4 +1,4 @@
-"""Results made from rows that changed: found by the foreign keys, and deleted so that populate makes them again."""
+"""Results of rows that changed: foreign keys find them, and they are deleted so that populate makes them again."""
 
 from __future__ import annotations
 

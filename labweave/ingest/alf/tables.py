@@ -215,25 +215,25 @@ def _parse_session(eid: str, values: Mapping[str, Any], lab: str) -> TableSessio
     Raises
     ------
     SourceError
-        Its id, or a part of its path, is none that ONE takes.
+        ONE does not take its id or a part of its path.
     """
     if not _ID(eid):
-        raise SourceError("its id is no UUID of version 3 or 4 in lower case, which ONE needs.")
+        raise SourceError("its id is not a UUID of version 3 or 4 in lower case, which ONE needs.")
     time: Any = values["start_time"] if is_missing(values["date"]) else values["date"]
     if isinstance(time, str):
         try:
             time = dt.datetime.fromisoformat(time)
         except ValueError:
-            raise SourceError(f"its date {time!r} is none.") from None
+            raise SourceError(f"its date {time!r} is not a date.") from None
     number = values["number"]
-    if is_missing(time) or is_missing(number) or float(str(number)) != int(float(str(number))):
+    if is_missing(time) or is_missing(number) or not float(number).is_integer():
         raise SourceError(f"it has the date {time} and the number {number}; both are needed, the number whole.")
-    date = time.date() if isinstance(time, dt.datetime) else time
+    date, number = time.date() if isinstance(time, dt.datetime) else time, int(float(number))
     name, path_lab = tidy(_text(values["subject"])), _text(values["lab"]) or lab
     if not fits("lab", path_lab):
-        raise SourceError(f"its lab {path_lab!r} is none of letters, digits and _.")
+        raise SourceError(f"its lab {path_lab!r} has other characters than letters, digits and _.")
     try:
-        problem = path_problem(session_folder(path_lab, name, date, int(float(str(number)))))
+        problem = path_problem(session_folder(path_lab, name, date, number))
     except ValueError as error:
         problem = str(error)
     if problem:
@@ -244,7 +244,7 @@ def _parse_session(eid: str, values: Mapping[str, Any], lab: str) -> TableSessio
         path_lab,
         name,
         date,
-        int(float(str(number))),
+        number,
         start if isinstance(start, dt.datetime) else None,
         _text(values["task_protocol"]),
         tuple(sorted({tidy(item) for item in projects.split(",")} - {""})),
@@ -370,7 +370,7 @@ class _Parts:
             if eid not in self.written or not name or not _ID(pid):
                 yield Refused(
                     f"{INSERTIONS}: insertion {pid}",
-                    f"Insertion {pid} of session {given} has no name, an id that is no UUID of version 3 or 4, "
+                    f"Insertion {pid} of session {given} has no name, an id that is not a UUID of version 3 or 4, "
                     "or a session that is not there or was refused.",
                 )
             elif (eid, name) not in served:
@@ -412,7 +412,7 @@ class _Parts:
             dataset_id = str(dataset_id)
             if not _ID(dataset_id):
                 problem = problem or (
-                    f"The id {dataset_id} of {path} in session {given} is no UUID of version 3 or 4 in lower case, "
+                    f"The id {dataset_id} of {path} in session {given} is not a UUID of version 3 or 4 in lower case, "
                     "which ONE needs."
                 )
                 continue

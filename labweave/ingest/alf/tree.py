@@ -51,7 +51,7 @@ def folder_problem(folder: SessionFolder) -> str | None:
         if value and not fits(part, value):
             return f"{value!r} can't be a {part} in ALF, which takes {possible}. Rename the folder."
     if not is_date(folder.date):
-        return f"{folder.date} is no date. Correct the name of the folder."
+        return f"{folder.date} is not a date. Correct the name of the folder."
     return None
 
 
@@ -116,7 +116,7 @@ def find_datasets(session: Path, root: Path, tell: Tell, below: str = "") -> Ite
             yield from find_datasets(session, root, tell, f"{path}/")
             continue
         elif not entry.is_file(follow_symlinks=False):
-            tell(entry.path, "it is no file")
+            tell(entry.path, "it is not a file")
             continue
         if problem := _problem_of(PurePath(below).as_posix() if below else "", entry.name):
             tell(entry.path, problem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -27,8 +28,8 @@ INPUTS = {
     "session.Trajectory": ("x", "y", "z", "depth", "theta", "phi", "roll", "coordinate_system"),
     "session.Channel": ("axial", "lateral", "channel_x", "channel_y", "channel_z", "brain_region"),
 }
-"""Table -> the attributes that results which hang on it are made from. What hangs on sessions and subjects is made
-from files, of which the adapters of the files know when they change."""
+"""Table -> the attributes that its results are made from. Results of sessions and subjects are made from files, and the
+adapters of these files know when they change."""
 
 Key = tuple[Any, ...]
 Batch = dict[str, tuple[dict[str, Any], Mapped]]
@@ -50,14 +51,14 @@ class Mirror:
     refused : dict
         Record id -> why it can't be stored.
     postponed : dict
-        Record id -> the parent that is not there yet.
+        Record id -> its parent, which is not there yet.
     outdated : dict
-        Table -> how many results were deleted that were made from what changed.
+        Table -> how many of its results were deleted, because what they were made from changed.
     """
 
     def __init__(self, connection: LabConnection, run: str, resource: Resource):
         self.connection, self.run, self.resource = connection, run, resource
-        self.counts: dict[str, UpsertCounts] = {}
+        self.counts: dict[str, UpsertCounts] = defaultdict(UpsertCounts)
         self.refused: dict[str, str] = {}
         self.postponed: dict[str, str] = {}
         self.outdated: dict[str, int] = {}
@@ -70,12 +71,12 @@ class Mirror:
         if not batch:
             return set()
         if not self.resource.identity:
-            counts = dict(self.counts)
+            counts = self.counts.copy()
             try:
                 with self.connection.savepoint(RowError):
                     self._write(batch, record)
                 return set(batch)
-            except RowError:  # some can't be stored, which is rare: only now is it worth finding out which
+            except RowError:  # rare: only now is it worth finding out which records can't be stored
                 self.counts = counts
         batch = self._without_orphans(batch)
         self._fit(batch)
@@ -117,7 +118,7 @@ class Mirror:
         if not rows:
             return UpsertCounts()
         counts, changed = write_rows(tables()[label], rows, run=self.run, record=record, filled=filled)
-        self.counts[label] = self.counts.get(label, UpsertCounts()) + counts
+        self.counts[label] += counts
         outdated = [item.key for item in changed if not item.new.keys().isdisjoint(INPUTS.get(label, ()))]
         if outdated:
             delete_results(results_of(tables()[label]), outdated, self.outdated)
@@ -216,7 +217,7 @@ class Mirror:
         removed = [Changed(key, row, cast(Any, None)) for key, row in zip(keys, gone, strict=True)]
         if removed:
             record_changes(self.connection, table, removed, self.run)
-            self.counts[label] = self.counts.get(label, UpsertCounts()) + UpsertCounts(0, len(removed), 0)
+            self.counts[label] += UpsertCounts(updated=len(removed))
 
     def remember(self, source: str, digests: Mapping[str, str], known: set[str]) -> None:
         """Keep the hashes of written records; `Change` does not keep old ones."""

@@ -19,7 +19,7 @@ from labweave.schemas.session import Procedure
 
 
 def known_records(source: str, name: str, scope: Mapping[str, Any], ids: Iterable[str]) -> dict[str, tuple[str, bool]]:
-    """Return id -> hash, and whether it has vanished, of what is known of some records or of a whole range."""
+    """Return id -> hash and whether it has vanished, of the known ones of some records, or of a whole range."""
     own, wanted = {"source": source, "resource": name}, ("record_id", "record_sha256", "vanished_in")
     if scope.get("complete"):
         low, high = scope.get("range", ("", ""))
@@ -31,13 +31,13 @@ def known_records(source: str, name: str, scope: Mapping[str, Any], ids: Iterabl
 
 @dataclass
 class Compared:
-    """What of a part is new, changed or no longer there."""
+    """Which records of a part are new, changed or gone."""
 
     new: dict[str, dict[str, Any]]
     changed: dict[str, dict[str, Any]]
     absent: list[str]
-    n_records: int
     digests: dict[str, str]
+    """Id -> hash of every record of the part."""
 
 
 def compare(source: str, name: str, scope: Mapping[str, Any], pulled: Pulled) -> Compared:
@@ -56,7 +56,7 @@ def compare(source: str, name: str, scope: Mapping[str, Any], pulled: Pulled) ->
             for key, (_, vanished) in known.items()
             if key not in records and not vanished and not any(low <= key <= high for low, high in broken)
         ]
-    return Compared(new, changed, sorted(absent), len(records), digests)
+    return Compared(new, changed, sorted(absent), digests)
 
 
 def write(
@@ -77,13 +77,13 @@ def write(
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             mirror.refused[key] = f"the record has another form than Alyx 3 gives it ({type(error).__name__}: {error})"
     mirror.refused |= pulled.unreadable
-    # The list of sessions has made rows for them already. What their first details overwrite is no change of theirs.
+    # The list of sessions has already made their rows: what the first details overwrite is no change.
     first = mapped.keys() & compared.new.keys() if name == "session-details" else set()
     done = mirror.write({key: item for key, item in mapped.items() if key in first}, record=False)
     done |= mirror.write({key: item for key, item in mapped.items() if key not in first})
     mirror.remember(source, {key: compared.digests[key] for key in done}, known=set(compared.changed))
     if name == "sessions" and done:
-        # Their details are to be read and written again, whatever they say.
+        # Read and write their details again, whatever they say.
         details = {"source": source, "resource": "session-details"}
         set_values(SourceRecord, {"record_sha256": NO_HASH}, details, "record_id", sorted(done))
     mirror.mark_unwritten(source, sorted(mirror.postponed.keys() | mirror.refused.keys()))
@@ -92,7 +92,7 @@ def write(
     record_failures(run, name, mirror.refused)
     stamps = [record[resource.stamp_field] for record in pulled.records if record.get(resource.stamp_field)]
     return {
-        "n_records": compared.n_records,
+        "n_records": len(compared.digests),
         "n_new": len(done & compared.new.keys()),
         "n_changed": len(done & compared.changed.keys()),
         "n_refused": len(mirror.refused),

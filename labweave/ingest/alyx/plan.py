@@ -27,10 +27,11 @@ from labweave.ingest.alyx.pull import (
     id_text,
     in_range,
     part_key,
+    present_records,
     span,
     zone_of,
 )
-from labweave.ingest.alyx.tables import SourceRecord, SyncCursor, SyncRun
+from labweave.ingest.alyx.tables import SyncCursor, SyncRun
 from labweave.schemas.dataset import Dataset, DatasetTag, FileRecord, Repository, Tag
 from labweave.schemas.ingestion import Run
 from labweave.schemas.lab import Location
@@ -58,7 +59,7 @@ STAGES: dict[str, tuple[str, ...]] = {
 """Stage -> resources; a stage needs those before it."""
 
 IN_ORDER = "reference"
-"""The stage whose resources also need those before them; each of them is short."""
+"""In this stage a resource also needs those before it; all of them are short."""
 
 BY_STAMP = {
     "insertions": "insertions",
@@ -70,7 +71,7 @@ BY_STAMP = {
 """Resource -> the resource whose cursor its changes are asked from; the others are listed whole each time."""
 
 STAMPED = tuple(name for name, resource in RESOURCES.items() if resource.stamp_field)
-"""Resources whose rows keep their stamps, which may be missing. A cursor of each says up to which all is known."""
+"""Resources whose rows keep a stamp, if they have one. The cursor of each says up to which stamp all is known."""
 
 LOCATION_GROUPS = 2
 """In how many groups of locations the sessions are counted every night."""
@@ -96,7 +97,7 @@ class Choice:
     known : dict
         Resource -> stamps that are left out when it is asked for changes.
     unchanged : set of str
-        Resources of which nothing new has a stamp since the last sync, as far as is known by now.
+        Resources that were found to have no new stamp since the last sync.
     """
 
     source: str
@@ -140,13 +141,8 @@ class Choice:
         return (dt.datetime.fromisoformat(cursor) - OVERLAP).isoformat() if cursor else None
 
 
-def read_cursors(source: str) -> dict[str, str]:
-    """Return resource -> cursor stamp of a source."""
-    return {row["resource"]: row["cursor_stamp"] for row in (SyncCursor & {"source": source}).to_dicts()}
-
-
 def last_complete_read(source: str) -> dt.datetime | None:
-    """Return the UTC time up to which the last complete sync has read changes when they were long made."""
+    """Return a UTC time: the last complete sync read all changes before it, long after they were made."""
     finished = Run * SyncRun & {"source": source, "status": "finished"}
     for row in finished.to_dicts(order_by="started desc", limit=RUNS_LOOKED_AT):
         if not any(row["sync_options"].get(name) for name in ("subjects", "projects", "labs", "since")):
@@ -157,14 +153,9 @@ def last_complete_read(source: str) -> dt.datetime | None:
 def make_choice(source: str, asked: Mapping[str, Any]) -> Choice:
     """Return what a run is asked for, with what is known of its source."""
     names = {name: tuple(asked[name]) for name in ("subjects", "projects", "labs")}
-    known = {"cursors": read_cursors(source), "read_until": last_complete_read(source)}
+    cursors = {row["resource"]: row["cursor_stamp"] for row in (SyncCursor & {"source": source}).to_dicts()}
+    known = {"cursors": cursors, "read_until": last_complete_read(source)}
     return Choice(source, **names, since=asked["since"], full=asked["full"], **known)
-
-
-def plan_stage(client: AlyxClient, choice: Choice, stage: str) -> Iterator[Part]:
-    """Yield the parts of one stage."""
-    for name in STAGES[stage]:
-        yield from plan_resource(client, choice, name)
 
 
 def plan_resource(client: AlyxClient, choice: Choice, name: str) -> Iterator[Part]:
@@ -176,12 +167,10 @@ def plan_resource(client: AlyxClient, choice: Choice, name: str) -> Iterator[Par
     if not resource.ranged:
         yield name, {"complete": True}
     elif name == "session-details":
-        yield from parts_of_ids(name, due_details(client, choice, filters))
+        yield from parts_of_ids(name, due_details(client, choice))
     elif name in BY_STAMP and (since := choice.stamp_before(name)):
-        unwritten = SourceRecord & {"source": choice.source, "resource": name, "record_sha256": NO_HASH}
-        yield from parts_of_ids(
-            name, (unwritten & "vanished_in is null").to_arrays("record_id").tolist(), ROWS_PER_PART
-        )
+        unwritten = present_records(choice.source, name) & {"record_sha256": NO_HASH}
+        yield from parts_of_ids(name, unwritten.to_arrays("record_id").tolist(), ROWS_PER_PART)
         if BY_STAMP[name] in choice.unchanged:
             return
         changes = list(_changed(client, resource, {**common, **_since(choice, name, since)}))
@@ -193,7 +182,7 @@ def plan_resource(client: AlyxClient, choice: Choice, name: str) -> Iterator[Par
     elif filters:
         yield from _ranges(client, resource, common, at_least=1)
     else:
-        known = len(SourceRecord & {"source": choice.source, "resource": name} & "vanished_in is null")
+        known = len(present_records(choice.source, name))
         yield from _ranges(client, resource, {"complete": True}, at_least=1, count=known or None)
 
 
@@ -205,7 +194,7 @@ def _stamps(name: str) -> tuple[Any, str]:
 
 
 def has_unstamped(name: str) -> bool:
-    """Say whether there are rows without a stamp, whose changes no stamp tells; new ones show in the counts."""
+    """Say whether rows lack a stamp: no stamp tells when they change. New ones show in the counts."""
     table, attribute = _stamps(name)
     return bool(table() & f"{attribute} is null" & f"{RESOURCES[name].mark} is null")
 
@@ -219,7 +208,7 @@ def parts_of_ids(name: str, ids: Iterable[str], size: int = DETAILS_PER_PART) ->
 def _ranges(
     client: AlyxClient, resource: Resource, scope: dict[str, Any], at_least: int = 0, count: int | None = None
 ) -> Iterator[Part]:
-    """Yield ranges for the records that the server counts; `count` spares it that."""
+    """Yield ranges for the records that the server counts; with `count` it need not."""
     if count is None:
         count = client.count(resource.path, django(resource, scope))
     n = max(at_least, -(-count // ROWS_PER_PART))
@@ -251,7 +240,7 @@ def _known_stamps(choice: Choice, name: str, since: str) -> list[str]:
 
 
 def _changed(client: AlyxClient, resource: Resource, scope: dict[str, Any]) -> Iterator[Part]:
-    """Yield the ranges of what changed. It is asked for at once; when one answer holds it, that is the only part."""
+    """Yield the ranges of what changed; when one answer holds all of it, that is the only part."""
     try:
         records, count = ask_once(client, resource, scope)
     except AlyxError:  # pulling the ranges shows where it fails
@@ -265,17 +254,16 @@ def _changed(client: AlyxClient, resource: Resource, scope: dict[str, Any]) -> I
         yield resource.name, part
 
 
-def due_details(client: AlyxClient, choice: Choice, filters: list[list[str]]) -> set[str]:
+def due_details(client: AlyxClient, choice: Choice) -> set[str]:
     """Return the eids of the sessions whose details are to be read: new, changed in the list or by stamp, or all."""
-    listed = SourceRecord & {"source": choice.source, "resource": "sessions"} & "vanished_in is null"
-    eids = set(listed.to_arrays("record_id").tolist())
-    if filters:
-        eids &= set(_eids(client, {"filters": filters}))
+    common = {"filters": filters} if (filters := choice.filters(RESOURCES["session-details"])) else {}
+    eids = set(present_records(choice.source, "sessions").to_arrays("record_id").tolist())
+    if common:
+        eids &= set(_eids(client, common))
     since = choice.stamp_before("session-details")
     if since is None:
         return eids
     due = eids & unread_details(choice.source)
-    common = {"filters": filters} if filters else {}
     due |= eids & set(_eids(client, {**common, **_since(choice, "session-details", since)}))
     if has_unstamped("session-details"):
         due |= eids & set(_eids(client, {**common, "unstamped": True}))
@@ -284,10 +272,9 @@ def due_details(client: AlyxClient, choice: Choice, filters: list[list[str]]) ->
 
 def unread_details(source: str) -> set[str]:
     """Return the eids of listed sessions whose details were not read since the list last said something new."""
-    own = SourceRecord & {"source": source} & "vanished_in is null"
-    listed = (own & {"resource": "sessions"}).to_arrays("record_id")
-    read = own & {"resource": "session-details"} & f"record_sha256 <> '{NO_HASH}'"
-    return set(listed.tolist()) - set(read.to_arrays("record_id").tolist())
+    listed = present_records(source, "sessions")
+    read = present_records(source, "session-details") & f"record_sha256 <> '{NO_HASH}'"
+    return set(listed.to_arrays("record_id").tolist()) - set(read.to_arrays("record_id").tolist())
 
 
 def _eids(client: AlyxClient, scope: dict[str, Any]) -> Iterator[str]:
@@ -299,9 +286,10 @@ def _eids(client: AlyxClient, scope: dict[str, Any]) -> Iterator[str]:
 
 
 def _moved(client: AlyxClient) -> Iterator[str]:
-    """Yield the sessions at locations that have more or fewer of them than is known: a rename has no stamp.
+    """Yield the sessions of locations where the server counts more or fewer than are known: a rename has no stamp.
 
-    Locations are counted in groups that differ from night to night; those without sessions have groups of their own.
+    The server counts groups of locations, which differ from night to night. Locations without sessions have groups of
+    their own.
     """
     known: dict[str, set[str]] = defaultdict(set)
     here = Session & "session_vanished is null"
@@ -333,7 +321,7 @@ def _moved_among(client: AlyxClient, names: list[str], known: Mapping[str, set[s
 def differing_ranges(client: AlyxClient, source: str, name: str, absent: set[str]) -> Iterator[Part]:
     """Yield the ranges in which the server counts more or fewer records than are known, to be listed whole."""
     resource = RESOURCES[name]
-    own = SourceRecord & {"source": source, "resource": name} & "vanished_in is null"
+    own = present_records(source, name)
 
     def count_here(low: int, high: int) -> int:
         first, last = id_text(low), id_text(high) if high < LAST_ID else "g"
@@ -344,10 +332,11 @@ def differing_ranges(client: AlyxClient, source: str, name: str, absent: set[str
 
 
 def differing_files(client: AlyxClient, source: str, absent: set[str], absent_repositories: set[str]) -> Iterator[Part]:
-    """Yield the ranges in which the file records, or those that exist, are more or fewer than is known.
+    """Yield the ranges in which the server counts more or fewer file records than are known, in all or that exist.
 
-    Alyx's own transfers move no stamp, and listing all is a third of the work of a first sync. The two ranges of those
-    that exist are cut elsewhere every night, so that two changes which cancel out tonight show on another night.
+    Alyx's own transfers move no stamp, and listing all file records is a third of the work of a first sync. The records
+    that exist are counted in two ranges, cut at another place every night: two changes that cancel out tonight show on
+    another night.
     """
     if _has_gone_repository(source, absent_repositories):
         yield from _ranges(client, RESOURCES["files"], {"complete": True})
@@ -366,9 +355,9 @@ def differing_files(client: AlyxClient, source: str, absent: set[str], absent_re
 
 
 def _has_gone_repository(source: str, absent: set[str]) -> bool:
-    """Say whether known file records are in a repository that the server no longer has: it may have another name."""
+    """Say whether known file records are in a repository that is gone from the server: it may have another name now."""
     gone = set((Repository & "repository_vanished is not null").to_arrays("repository").tolist()) | absent
-    known = (SourceRecord & {"source": source, "resource": "files"} & "vanished_in is null").proj()
+    known = present_records(source, "files").proj()
     for name in sorted(gone):
         files = (FileRecord & {"repository": name} & "file_vanished is null").proj(record_id="file_record_id")
         if files.restrict(known, semantic_check=False):
@@ -378,9 +367,7 @@ def _has_gone_repository(source: str, absent: set[str]) -> bool:
 
 def differing_tags(client: AlyxClient, source: str) -> Iterator[Part]:
     """Yield the ranges in which the server counts more or fewer datasets of a tag than are known."""
-    tags = set(
-        (SourceRecord & {"source": source, "resource": "tags"} & "vanished_in is null").to_arrays("record_id").tolist()
-    )
+    tags = set(present_records(source, "tags").to_arrays("record_id").tolist())
     for row in Tag.proj("tag_uuid").to_dicts(order_by="tag"):
         if row["tag_uuid"] not in tags:
             continue

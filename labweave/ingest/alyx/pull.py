@@ -22,7 +22,7 @@ from labweave.schemas.subject import Subject
 IDS_PER_REQUEST = 100
 LAST_ID = 2**128
 MAX_BROKEN = 3
-"""On how many records of one part the server may fail; with more, the server itself is broken."""
+"""The server may fail on so many records of one part; when it fails on more, the server itself is broken."""
 
 PROBES = 20
 """How many records are asked for one by one before a whole list is given up."""
@@ -55,7 +55,7 @@ class Pulled:
 
 
 PLANNED: dict[str, Pulled] = {}
-"""What has come of a part when it was planned, for as long as its stage is pulled."""
+"""Answers that came while their part was planned, kept until the part is pulled."""
 
 _clients: dict[str, AlyxClient] = {}
 
@@ -226,7 +226,7 @@ def _n_distinct(resource: Resource, page: Page) -> int:
 
 
 def _probe(client: AlyxClient, resource: Resource, query: Mapping[str, str], count: int) -> None:
-    """Give a list up when it fails on each of some records: then no single record is to blame."""
+    """Give up a list that fails on each record of a sample: no single record is to blame."""
     n = min(PROBES, count)
     for index in range(n):
         try:
@@ -251,7 +251,7 @@ def _incomplete(client: AlyxClient, resource: Resource, n: int, count: int) -> A
 
 
 def _pull_whole(client: AlyxClient, resource: Resource) -> Records:
-    """Return a short list that takes no filter; several pages are read again until each record was there."""
+    """Return a short list that takes no filter; one of several pages is read again until every record has come."""
     found: dict[str, dict[str, Any]] = {}
     for _ in range(3):
         offset, count, is_last = 0, 0, False
@@ -276,7 +276,7 @@ def _pull_details(client: AlyxClient, ids: list[str], pulled: Pulled) -> None:
                 pulled.unreadable[eid] = str(error)
             continue
         if not isinstance(record, dict) or str(record.get("id", eid)).lower() != eid:
-            raise AlyxError(f"{client.url}/sessions/{eid}", "the answer is no session", "Is this an Alyx server?")
+            raise AlyxError(f"{client.url}/sessions/{eid}", "the answer is not a session", "Is this an Alyx server?")
         pulled.records.append({**record, "id": eid})
 
 
@@ -327,6 +327,11 @@ def subjects_of(source: str) -> dict[str, tuple[str, str]]:
     ids = set(own.to_arrays("record_id").tolist())
     rows = Subject.proj("subject_uuid").to_dicts()
     return {row["subject_uuid"]: (row["lab"], row["subject"]) for row in rows if row["subject_uuid"] in ids}
+
+
+def present_records(source: str, name: str) -> Any:
+    """Return the records of a resource that are known and have not vanished."""
+    return SourceRecord & {"source": source, "resource": name} & "vanished_in is null"
 
 
 def in_range(attribute: str, low: int, high: int) -> str:

@@ -29,7 +29,7 @@ class SyncReport(IngestReport):
     failed_parts : int
         Parts that could not be pulled; their jobs wait for ``labweave retry``.
     left_out : dict
-        Resource -> records that hang on one which the server itself no longer has.
+        Resource -> how many records were left out because the server no longer has what they belong to.
     """
 
     resources: dict[str, ResourceCounts] = field(default_factory=dict)

@@ -28,7 +28,7 @@ class AlyxOptions(Options):
     since: dt.datetime | None = Field(
         None, description="changes since then, by the server's clock, instead of since the last sync"
     )
-    full: bool = Field(False, description="everything anew, not only what changed; say so once a week")
+    full: bool = Field(False, description="read everything, not only what changed; once a week is enough")
     workers: int = Field(1, ge=1, le=16, description="connections at once")
     time_zone: str = Field("UTC", description="TIME_ZONE of the server, for its stamps")
     allow_vanished: bool = Field(False, description="more than a tenth of a resource may have vanished")
@@ -44,7 +44,7 @@ class AlyxOptions(Options):
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(f"{value!r} is no time zone; write it as Europe/London") from None
+            raise ValueError(f"{value!r} is not a time zone; write it as Europe/London") from None
         return value
 
 

@@ -37,10 +37,9 @@ from labweave.ingest.alyx.plan import (
     make_choice,
     parts_of_ids,
     plan_resource,
-    plan_stage,
     unread_details,
 )
-from labweave.ingest.alyx.pull import LAST_ID, PLANNED, open_client, pull, span
+from labweave.ingest.alyx.pull import LAST_ID, PLANNED, open_client, present_records, pull, span
 from labweave.ingest.alyx.report import ResourceCounts, SyncReport
 from labweave.ingest.alyx.tables import SourceRecord, SyncCursor, SyncPage, SyncPart, SyncRun
 from labweave.ingest.report import IngestFailure
@@ -53,7 +52,7 @@ log = logging.getLogger(__name__)
 
 VANISHED_SHARE = 0.1
 VANISHED_AT_LEAST = 10
-"""When so many records and this share of a resource vanish in one run, a person must confirm it."""
+"""When so many records and more than this share of a resource vanish in one run, a person must confirm it."""
 
 LATE_ROUNDS = 3
 PARTS_PER_WORKER = 4
@@ -92,7 +91,7 @@ def sync(url: str, source: str, labs: tuple[str, ...], options: Any, progress: P
     """
     client = open_client(url, fresh=True)
     client.count("/labs", {})
-    asked = {**_asked(labs, options), "workers": options.workers, "time_zone": options.time_zone}
+    asked = _asked(labs, options)
     row = {"source": source, "adapter": "alyx", "location": url, "source_lab": ",".join(labs)[:64]}
     upsert(Source, [{**row, "options": {"time_zone": options.time_zone}}])
     run = _unfinished(source, asked) or _begin(source, asked)
@@ -100,13 +99,13 @@ def sync(url: str, source: str, labs: tuple[str, ...], options: Any, progress: P
 
 
 def _asked(labs: tuple[str, ...], options: Any) -> dict[str, Any]:
-    """Return which records are asked for, as JSON keeps it."""
-    chosen = {"subjects": list(options.subjects), "projects": list(options.projects), "labs": list(labs)}
-    return {**chosen, "since": options.since.isoformat() if options.since else None, "full": options.full}
+    """Return what a sync is asked for, as JSON keeps it."""
+    chosen = options.model_dump(mode="json", include={"subjects", "projects", "full", "workers", "time_zone"})
+    return {**chosen, "labs": list(labs), "since": options.since.isoformat() if options.since else None}
 
 
 def _unfinished(source: str, asked: dict[str, Any]) -> str | None:
-    """Return the last run, when it was killed or has failed parts, and asked for the same."""
+    """Return the last run if it can go on: it was killed or has failed parts, and it asked for the same."""
     rows = (Run * SyncRun & {"source": source} & "status <> 'finished'").to_dicts(order_by="started desc")
     for row in rows:
         host, _, pid = row["host"].rpartition(":")
@@ -146,7 +145,7 @@ def _begin(source: str, asked: dict[str, Any]) -> str:
 
     def work() -> None:
         for old in (Run * SyncRun & {"source": source} & "status <> 'finished'").to_dicts():
-            _drop_parts([old["run"]])
+            _drop_parts(old["run"])
             Run.update1({"run": old["run"], "status": "failed", "run_message": "a later run took its place"})
         row = {"run": run, "source": source, "status": "running", "started": now, "started_by": user}
         upsert(Run, [{**row, "host": _who(), "version": __version__}])
@@ -160,10 +159,9 @@ def _who() -> str:
     return f"{platform.node()[:200]}:{os.getpid()}"
 
 
-def _drop_parts(runs: Iterable[str]) -> None:
-    for run in runs:
-        for table in (SyncPage(), SyncPage().jobs, SyncPart()):
-            (table & {"run": run}).delete_quick()
+def _drop_parts(run: str) -> None:
+    for table in (SyncPage(), SyncPage().jobs, SyncPart()):
+        (table & {"run": run}).delete_quick()
 
 
 class _Sync:
@@ -202,17 +200,22 @@ class _Sync:
             self._finish("failed", f"{report.failed_parts} parts could not be pulled", report)
         else:
             self._finish("finished", "", report)
-            old = (Run * SyncRun & {"source": self.source}).to_arrays("run").tolist()
-            _drop_parts(name for name in old if name != self.run)
+            for name in (Run * SyncRun & {"source": self.source}).to_arrays("run").tolist():
+                if name != self.run:
+                    _drop_parts(name)
         return report
 
     def _pull(self) -> None:
-        for stage in STAGES:
-            self._stage(stage, lambda stage=stage: plan_stage(self.client, self.choice, stage))
+        for stage, names in STAGES.items():
+            self._stage(stage, lambda names=names: self._plan(names))
         if self.choice.is_whole:
             self._stage("check", self._plan_check)
             self._stage("check-details", self._plan_unread)
         self._late("late")
+
+    def _plan(self, names: Iterable[str]) -> Iterator[Part]:
+        for name in names:
+            yield from plan_resource(self.client, self.choice, name)
 
     def _pull_tags(self) -> None:
         if not self.choice.full and not self._missing_parts():
@@ -257,7 +260,7 @@ class _Sync:
         self.connection.run_transaction(work)
 
     def _plan_check(self) -> Iterable[Part]:
-        """Plan to list anew what does not add up: changed while it was pulled, or deleted without a trace."""
+        """Plan to list again what does not add up: what changed during the pull, or was deleted without a trace."""
         absent, done = self._absent(), self._listed_at_once() | self._missing_parts()
         for name, resource in RESOURCES.items():
             if not resource.ranged or name == "session-details" or name in done:
@@ -268,7 +271,7 @@ class _Sync:
                 yield from differing_ranges(self.client, self.source, name, absent[name])
 
     def _listed_at_once(self) -> set[str]:
-        """Return the resources that fitted one answer, which is complete in itself."""
+        """Return the resources that came in one answer, which is complete in itself."""
         pages = [page for page in self._pages() if page["scope"].get("complete") and not page["n_unread"]]
         whole = span(0, LAST_ID)
         return {p["resource"] for p in pages if p["scope"].get("range") == whole and p["n_records"] <= ROWS_PER_PART}
@@ -300,7 +303,7 @@ class _Sync:
             record_failures(self.run, name, failed)
 
     def _find_parent(self, reason: str) -> str:
-        """Return what is the matter with a missing parent; nothing when the server itself no longer has it."""
+        """Say what is wrong with a missing parent; nothing when the server no longer has it either."""
         table, _, key = reason.partition(" ")
         name = OF_TABLE.get(table)
         if name not in NAMED_BY_ID or (Failure & {"run": self.run, "path": f"{name}/{key}"}):
@@ -329,7 +332,7 @@ class _Sync:
         return (SyncPage * SyncPart & {"run": self.run}).to_dicts(order_by="part")
 
     def _decided(self, field: str) -> dict[str, dict[str, Any]]:
-        """Return resource -> what its pages say in a field, of each record the page that read it last."""
+        """Return resource -> what its pages say in a field; the page that read a record last decides."""
         found: dict[str, dict[str, Any]] = defaultdict(dict)
         for page in self._pages():
             before, said = found[page["resource"]], page[field]
@@ -342,7 +345,7 @@ class _Sync:
         return {name: reasons for name, reasons in self._decided("postponed").items() if reasons}
 
     def _absent(self) -> dict[str, set[str]]:
-        """Return resource -> ids that a complete listing did not have when it was read last."""
+        """Return resource -> ids that were missing from the last complete listing."""
         return defaultdict(set, {name: set(ids) for name, ids in self._decided("absent").items()})
 
     def _mark_vanished(self) -> None:
@@ -351,7 +354,7 @@ class _Sync:
         absent = {name: ids for name, ids in self._absent().items() if ids and name not in missing}
         questions = []
         for name, ids in absent.items():
-            known = len(SourceRecord & {"source": self.source, "resource": name} & "vanished_in is null")
+            known = len(present_records(self.source, name))
             if len(ids) >= VANISHED_AT_LEAST and len(ids) > VANISHED_SHARE * known:
                 questions.append(f"{len(ids)} of {known} {name}")
         if questions and not self.allow_vanished:
@@ -364,7 +367,7 @@ class _Sync:
             self._mark(RESOURCES[name], sorted(ids - self._still_there(RESOURCES[name], ids)))
 
     def _still_there(self, resource: Resource, ids: set[str]) -> set[str]:
-        """Ask for each record by its id before it is taken as gone."""
+        """Return the records that the server still has when it is asked for them by id."""
         if resource.ranged != "id":
             return set()
         pulled = pull(self.client, self.source, resource.name, {"ids": sorted(ids)})
@@ -458,12 +461,11 @@ def preview(url: str, source: str, labs: tuple[str, ...], options: Any) -> SyncR
     for name in RESOURCES:
         counts = report.resources[name] = ResourceCounts()
         if name == "session-details":
-            due = due_details(client, choice, choice.filters(RESOURCES[name]) or [])
-            counts.seen = counts.changed = len(due)
+            counts.seen = counts.changed = len(due_details(client, choice))
             continue
         for _, scope in plan_resource(client, choice, name):
             compared = compare(source, name, scope, pull(client, source, name, scope))
-            counts.seen += compared.n_records
+            counts.seen += len(compared.digests)
             counts.new += len(compared.new)
             counts.changed += len(compared.changed)
             counts.gone += len(compared.absent)

@@ -123,7 +123,7 @@ def test_what_one_can_not_take_is_refused_and_the_rest_goes_in(database, cache):
     for text in (
         "my-lab",
         "ZM 11",
-        "no UUID of version 3 or 4",
+        "not a UUID of version 3 or 4",
         "and so is",
         "two default revisions",
         "is not in sessions.pqt",

@@ -76,7 +76,7 @@ def test_names_are_given_with_commas():
 
 @pytest.mark.parametrize(
     ("options", "found"),
-    [({"time_zone": "Mars/Olympus"}, "is no time zone"), ({"workers": 0}, "workers"), ({"sinse": "2026"}, "sinse")],
+    [({"time_zone": "Mars/Olympus"}, "is not a time zone"), ({"workers": 0}, "workers"), ({"sinse": "2026"}, "sinse")],
 )
 def test_an_option_that_is_none_is_refused(options, found):
     with pytest.raises(ConfigError, match=found):
