@@ -66,12 +66,9 @@ class Types(ApiBase):
     def describe_revision(self, revision: str, full: bool = False) -> Any:
         """Print what a revision is; with `full`, return its record. Of an unknown one, say so and return None."""
         known = self._core.tables.revisions()
-        if revision not in known:
-            print(f'revision "{revision}" not found')
-            return None
-        if full:
+        if full and revision in known:
             return self.alyx.rest("revisions", "list", name=revision)[0]
-        print(known[revision])
+        print(known.get(revision, f'revision "{revision}" not found'))
         return None
 
     def list_aggregates(

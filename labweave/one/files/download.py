@@ -182,10 +182,12 @@ class Download:
 
     def _check(self, stream: Stream, file) -> None:
         """Compare the head of an answer with what is expected and with what is here."""
-        if self.have and stream.first == self.base + self.have and self._is_another(stream):
-            raise CannotContinue
         if self.have and stream.first != self.base + self.have:
             self._again_from_the_start(file)
+        # Other marks or sizes show that this is not the file whose beginning is here.
+        pairs = ((self.mark, stream.mark), (self.total, stream.total))
+        if self.have and any(mine and theirs and mine != theirs for mine, theirs in pairs):
+            raise CannotContinue
         self.mark, self.total, self.is_encoded = stream.mark, stream.total, stream.is_encoded
         registered = self.whole_size if self.span else self.expected.size
         if stream.total is not None and registered and stream.total != registered:
@@ -201,11 +203,6 @@ class Download:
             )
         left = {"source": self.source.shown, "span": self.span, "mark": stream.mark, "total": stream.total}
         self.note.write({} if stream.is_encoded else left)
-
-    def _is_another(self, stream: Stream) -> bool:
-        """Say whether marks or sizes show that this is not the file whose beginning is here."""
-        pairs = ((self.mark, stream.mark), (self.total, stream.total))
-        return any(mine and theirs and mine != theirs for mine, theirs in pairs)
 
     def _count(self, block: bytes) -> None:
         self.have += len(block)
