@@ -94,7 +94,10 @@ def export_tables(
             name: files.enter_context(whole_file(folder / f"{name}.pqt"))
             for name in ("sessions", "datasets", "insertions")
         }
-        _write(parts["sessions"], ["id"], {"id": "string", **TABLE_COLUMNS}, [_session_columns(sessions)], metadata)
+        types, rows = {"id": "string", **TABLE_COLUMNS}, [row.details() for row in sessions]
+        columns = {name: [row[name] for row in rows] for name in types}
+        columns["projects"] = [",".join(row.projects) for row in sessions]
+        _write(parts["sessions"], ["id"], types, [columns], metadata)
         pages = (_dataset_columns(tables, some) for some in in_parts(eids, SESSIONS_AT_ONCE))
         n_datasets = _write(parts["datasets"], ["eid", "id"], _dataset_schema(), pages, metadata)
         columns = [{name: [getattr(row, field) for row in insertions] for name, field in _INSERTIONS.items()}]
@@ -144,11 +147,6 @@ def _last_change() -> str:
     started = Run().to_arrays("started", order_by="started DESC", limit=1).tolist()
     last = started[0] if started else dt.datetime(2026, 1, 1)
     return last.isoformat(sep=" ", timespec="seconds")
-
-
-def _session_columns(sessions: Sequence[SessionRow]) -> dict[str, list[Any]]:
-    rows = [{**row.details(), "projects": ",".join(row.projects)} for row in sessions]
-    return {name: [row[name] for row in rows] for name in ("id", *TABLE_COLUMNS)}
 
 
 def _dataset_columns(tables: Tables, eids: Sequence[str]) -> dict[str, Any]:

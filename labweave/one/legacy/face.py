@@ -134,10 +134,9 @@ class OneAbstract(abc.ABC):
 
         It need not be there. `use_cache` has no effect: every answer comes from the tables.
         """
-        if isinstance(eid, (list, tuple)):
-            return self._core.session_paths([self._eid_or_none(each) or "" for each in eid])
-        text = self._eid_or_none(eid)
-        return self._core.session_paths([text])[0] if text else None
+        eids = eid if isinstance(eid, (list, tuple)) else [eid]
+        paths = self._core.session_paths([self._eid_or_none(each) or "" for each in eids])
+        return paths if eids is eid else paths[0]
 
     def _eid_or_none(self, eid: Any) -> str | None:
         """Return an eid as text, or print that it is none and return None."""
