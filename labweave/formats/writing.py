@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 @contextmanager
@@ -28,6 +28,13 @@ def whole_file(path, durable: bool = False) -> Iterator[Path]:
             sync_folder(path.parent)
     finally:
         half_made.unlink(missing_ok=True)
+
+
+def write_all(file: BinaryIO, content: bytes) -> None:
+    """Write all of it; an unbuffered file may take less at a time."""
+    view = memoryview(content)
+    while view:
+        view = view[file.write(view) :]
 
 
 def sync(file: Any) -> None:

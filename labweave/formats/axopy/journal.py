@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from labweave.errors import ReadError
 from labweave.formats.axopy.names import StorageError, check_name
-from labweave.formats.writing import sync, sync_folder, whole_file
+from labweave.formats.writing import sync, sync_folder, whole_file, write_all
 
 NAME = "journal.labweave"  # not hidden, so that a copy of the folder has it
 
@@ -275,13 +275,6 @@ def journal_state(folder: Any) -> str | None:
         return None
     with journal:
         return journal.state if journal.texts or journal.damage else None
-
-
-def write_all(file: BinaryIO, content: bytes) -> None:
-    """Write all of it; an unbuffered file may take less at a time."""
-    view = memoryview(content)
-    while view:
-        view = view[file.write(view) :]
 
 
 @lru_cache(maxsize=64)

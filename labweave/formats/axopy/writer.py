@@ -11,11 +11,11 @@ from typing import Any
 
 from labweave.errors import ReadError, SourceError
 from labweave.formats.axopy.arrays import SUFFIX, ArrayFile, encode_array
-from labweave.formats.axopy.journal import NAME, JournalWriter, Start, open_journal, write_all
+from labweave.formats.axopy.journal import NAME, JournalWriter, Start, open_journal
 from labweave.formats.axopy.names import StorageError, check_name
 from labweave.formats.axopy.recovery import complete, recover
 from labweave.formats.axopy.trials import TABLE, cell_text, line_of, table_sha256
-from labweave.formats.writing import sync, whole_file
+from labweave.formats.writing import sync, whole_file, write_all
 
 log = logging.getLogger(__name__)
 

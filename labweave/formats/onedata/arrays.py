@@ -223,14 +223,9 @@ def read_sparse(path: str | os.PathLike[str]) -> scipy.sparse.csc_array:
     return array
 
 
-def shape_of(array: scipy.sparse.csc_array) -> tuple[int, int]:
-    """Return rows and columns."""
-    return array.shape  # type: ignore[return-value] - scipy's annotations lack it
-
-
 def to_dense(array: scipy.sparse.csc_array, path: str | os.PathLike[str]) -> np.ndarray:
     """Return the dense form of a sparse array, if it fits into memory."""
-    n_bytes = math.prod(shape_of(array)) * array.dtype.itemsize
+    n_bytes = math.prod(np.shape(array)) * array.dtype.itemsize
     if n_bytes > MAX_BYTES:
         raise BadFile(path, f"a dense form of {n_bytes} bytes", "Load it with keep_sparse=True.")
     return array.toarray()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from labweave.errors import FileMissing, ReadError
-from labweave.formats.onedata.arrays import read_npy, read_sparse, shape_of
+from labweave.formats.onedata.arrays import read_npy, read_sparse
 from labweave.formats.onedata.errors import RecipeRefused, UnsafeFile
 from labweave.formats.onedata.recipe import LoadingRecipe, plain_recipe
 from labweave.formats.plain import plain_json
@@ -69,7 +69,7 @@ def _describe_sparse(path: Path) -> OneFile:
     digest = hashlib.sha256()
     for part in (array.data, array.indices, array.indptr):
         digest.update(np.ascontiguousarray(part).data)
-    return OneFile("sparse", list(shape_of(array)), dtype_text(array.dtype), digest.hexdigest(), n_stored=array.nnz)
+    return OneFile("sparse", list(np.shape(array)), dtype_text(array.dtype), digest.hexdigest(), n_stored=array.nnz)
 
 
 def _describe_array(path: Path) -> OneFile:

@@ -23,6 +23,7 @@ import pandas as pd
 from labweave.errors import ReadError
 from labweave.formats.columns import join
 from labweave.formats.plain import plain_json
+from labweave.formats.writing import write_all
 
 SUFFIX = ".journal"
 _MAGIC = b"LWLOG\x00\x01\n"
@@ -42,7 +43,7 @@ class JournalWriter:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._file: BinaryIO = self.path.open("wb", buffering=0)
-        self._write(_MAGIC)
+        write_all(self._file, _MAGIC)
 
     def begin(self, name: str, t0: str | None, fields: Sequence[str]) -> None:
         """Begin a table.
@@ -87,12 +88,7 @@ class JournalWriter:
         self._file.close()
 
     def _record(self, letter: bytes, content: bytes) -> None:
-        self._write(_RECORD.pack(letter, zlib.crc32(content), len(content)) + content)
-
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
+        write_all(self._file, _RECORD.pack(letter, zlib.crc32(content), len(content)) + content)
 
 
 @dataclass

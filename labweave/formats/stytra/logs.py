@@ -233,9 +233,7 @@ def _read_json(path: Path) -> Log:
 def _json_column(values: list[Any]) -> Any:
     """Return values as pandas keeps them; booleans among numbers, and beside missing ones, are 1 and 0."""
     types = set(map(type, values))
-    if bool in types and types != {bool} and types <= {bool, float, int, type(None)}:
-        return np.array([math.nan if value is None else value for value in values], float)
-    if types <= {float, int, type(None)} and float in types | {type(None)} and types != {type(None)}:
+    if types <= {bool, float, int, type(None)} and (float in types or (bool in types and types != {bool})):
         return np.array([math.nan if value is None else value for value in values], float)
     return pd.Series(values, dtype=None if values else float)
 
