@@ -81,7 +81,7 @@ def call_efel(grid: Grid, voltage, current, efeatures, settings, lists) -> dict[
     complete = efel.Settings()
     for name, value in settings.items():
         complete.set_setting(name, value)
-    lists = {"T": grid.t_list, "V": voltage.tolist(), "I": grid.interpolate(current).tolist(), **lists}
+    lists = {"T": grid.t.tolist(), "V": voltage.tolist(), "I": grid.interpolate(current).tolist(), **lists}
     with efel_session():
         _make_ready()
         cppcore.Clear()

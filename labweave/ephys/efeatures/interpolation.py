@@ -32,11 +32,6 @@ class Grid:
         """Distances of the samples in ms, one more for the last."""
         return np.append(np.diff(self.samples), 1.0)
 
-    @cached_property
-    def t_list(self) -> list[float]:
-        """The grid as eFEL takes it."""
-        return self.t.tolist()
-
     def interpolate(self, values) -> np.ndarray:
         """Values (n_samples,) on the grid, float64, shape (n_points,)."""
         values = np.asarray(values, dtype=np.float64)

@@ -41,11 +41,6 @@ class Header(NamedTuple):
     is_fortran: bool
     offset: int
 
-    @property
-    def n_bytes(self) -> int:
-        """Size of the array's values."""
-        return self.dtype.itemsize * math.prod(self.shape)
-
 
 def open_array(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a file for reading; FileMissing when it is not there."""
@@ -126,7 +121,7 @@ def read_npy(
         size = os.fstat(file.fileno()).st_size
         if header.dtype.hasobject:
             return _read_objects(file, path, header, size, trust_pickles, max_object_bytes)
-        n_bytes = header.n_bytes
+        n_bytes = header.dtype.itemsize * math.prod(header.shape)
         if size - header.offset < n_bytes:
             raise BadFile(
                 path, f"the file is cut off: {size - header.offset} of {n_bytes} bytes are there", _COPY_AGAIN

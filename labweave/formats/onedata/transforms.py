@@ -39,11 +39,6 @@ def _parse_part(text: str) -> Any:
     return values[0] if len(values) == 1 else slice(*values)
 
 
-def behind_transpose(index: Index) -> Index:
-    """Return the index that does before a transpose what `index` does after it."""
-    return tuple(reversed(index)) if Ellipsis in index else (Ellipsis, *reversed(index))
-
-
 def full_index(index: Index, n_axes: int) -> Index:
     """Return an index with a part for each axis; IndexError when it has more parts than that."""
     given = len(index) - (Ellipsis in index)
@@ -70,7 +65,7 @@ def split_index(transforms: Sequence[str]) -> tuple[Index | None, list[str]]:
     if index is None:
         return None, list(transforms)
     if len(before) % 2:
-        index = behind_transpose(index)
+        index = tuple(reversed(index)) if Ellipsis in index else (Ellipsis, *reversed(index))
     return index, before + left[1:]
 
 
