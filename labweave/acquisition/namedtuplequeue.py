@@ -33,7 +33,6 @@ class NamedTupleQueue:
 
     def __init__(self, *args: Any, **kwargs: Any):
         self.q: Any = Queue()
-        self._put_type: Any = None
         self._put_fields: tuple[str, ...] | None = None
         self._got_type: Any = None
 
@@ -53,14 +52,12 @@ class NamedTupleQueue:
         TypeError
             It is no named tuple.
         """
-        if type(obj) is not self._put_type:
-            fields = getattr(obj, "_fields", None)
-            if fields is None:
-                raise RefusedType(f"A row is a {type(obj).__name__}. Put a named tuple, whose names become columns.")
-            if fields != self._put_fields:
-                self.q.put((None, (_HEADER, *fields)), block, timeout)
-                self._put_fields = fields
-            self._put_type = type(obj)
+        fields = getattr(obj, "_fields", None)
+        if fields is None:
+            raise RefusedType(f"A row is a {type(obj).__name__}. Put a named tuple, whose names become columns.")
+        if fields != self._put_fields:
+            self.q.put((None, (_HEADER, *fields)), block, timeout)
+            self._put_fields = fields
         self.q.put((t, tuple(obj)), block, timeout)
 
     def get(self, block=True, timeout: float | None = -1) -> tuple[dt.datetime, Any]:

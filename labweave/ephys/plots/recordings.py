@@ -61,9 +61,8 @@ def draw_recordings(cell, protocol_name: str) -> Iterator[Figure]:
     if cell.rheobase is not None:
         title += f", rheobase {cell.rheobase:.3g} nA"
     for page in range(n_pages):
-        size = (6.5, 4.6) if len(recordings) == 1 else (11.69, 1.25 + 2.34 * n_rows)
-        figure = Figure(figsize=size)
-        width, height = size
+        width, height = (6.5, 4.6) if len(recordings) == 1 else (11.69, 1.25 + 2.34 * n_rows)
+        figure = Figure(figsize=(width, height))
         grid = figure.add_gridspec(
             n_rows,
             n_columns,
