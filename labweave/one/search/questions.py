@@ -38,8 +38,6 @@ DATASETS_AND_AGGREGATES = (
     f" where {DATASET_IS_THERE}"
 )
 
-_FLAGS = [DatasetRow._fields.index(name) for name in ("is_default", "exists")]
-
 
 class Finder:
     """Questions to one lab database."""
@@ -263,11 +261,10 @@ def _at_most(limit: int | None) -> str:
 
 
 def _dataset(row: Sequence[Any]) -> DatasetRow:
-    found = list(row)
-    for place in _FLAGS:
-        if place < len(found):
-            found[place] = bool(found[place])  # MySQL and MariaDB say 1
-    return DatasetRow(*found)
+    eid, collection, name, revision, qc, is_default, *more = row
+    if more:
+        more[3] = bool(more[3])  # it exists: MySQL and MariaDB say 1
+    return DatasetRow(eid, collection, name, revision, qc, bool(is_default), *more)
 
 
 def _sorted(rows: Iterable[DatasetRow]) -> list[DatasetRow]:

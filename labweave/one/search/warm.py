@@ -25,7 +25,7 @@ from labweave.one.search.rows import SessionFilter, SessionRow
 
 MOST_SESSIONS = 1_000_000
 
-FIRST_S = 0.5
+FIRST_S = 0.2
 """How much time questions to the server take before the sessions are read for the first time."""
 
 
@@ -45,11 +45,6 @@ class _Column:
         codes = [self.codes.setdefault(value, len(self.codes)) for value in values]
         self._codes = np.array(codes, dtype=np.intp)
 
-    def all(self) -> list[Any]:
-        """Return the value of each session; equal ones are one object."""
-        values = list(self.codes)
-        return [values[code] for code in self._codes.tolist()]
-
     def among(self, given: Sequence[Any]) -> np.ndarray:
         """Return for each session whether its value is given; None never is, as in SQL."""
         is_given = np.zeros(len(self.codes), dtype=bool)
@@ -62,8 +57,8 @@ class Sessions:
     """All sessions, given in the order in which answers have them."""
 
     def __init__(self, rows: Sequence[SessionRow]):
+        self._rows = list(rows)
         self._columns = {name: _Column([row[k] for row in rows]) for k, name in enumerate(SessionRow._fields)}
-        self._rows = list(map(SessionRow, *(column.all() for column in self._columns.values())))
         self._days = np.array([row.date for row in rows], dtype="M8[D]")
 
     @cached_property
@@ -137,11 +132,10 @@ class Keeper:
 
     def sessions(self) -> Sessions | None:
         """Return the sessions if they are in memory as they are on the server, else None."""
-        if self._seen is None:
-            return self._look()
-        if not self._seen:
-            self._seen.append(self._look())
-        return self._seen[0]
+        seen = [] if self._seen is None else self._seen
+        if not seen:
+            seen.append(self._look())
+        return seen[0]
 
     @contextmanager
     def one_answer(self) -> Iterator[None]:
