@@ -224,7 +224,7 @@ def add_auto_targets(
     if not targets:
         advice = "Is the group there, and has labweave populate been run?"
         if recordings:
-            advice = "Too few of them are near a wanted protocol and amplitude. Wish for others, or for fewer."
+            advice = "Too few are near a wanted amplitude: try others, or lower min_recordings_per_amplitude."
         raise ConfigError(
             f"No automatic target fits the group {cell_group!r}. {len(recordings)} of its recordings have an amplitude "
             f"in % of the rheobase by {rheobase_method!r}. {advice}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labweave.cli.base import err, open_database, out, parse_restriction
+from labweave.cli.base import err, open_database, out, parse_restriction, print_table
 from labweave.cli.query import Format, print_frame
 from labweave.errors import ConfigError, LabweaveError
 
@@ -186,14 +186,12 @@ def _value(name: str, value: str) -> Any:
 
 def _print_bunch(bunch: Any) -> None:
     """Print the attributes of an object with their shapes and types."""
-    import pandas as pd
-
     lines = []
     for attribute, content in bunch.items():
         shape = getattr(content, "shape", (len(content),) if hasattr(content, "__len__") else ())
         kind = getattr(content, "dtype", type(content).__name__)
-        lines.append([attribute, " x ".join(map(str, shape)), str(kind)])
-    print_frame(pd.DataFrame(lines, columns=["attribute", "shape", "type"], dtype=object), Format.table)
+        lines.append((attribute, " x ".join(map(str, shape)), str(kind)))
+    print_table(("attribute", "shape", "type"), lines)
 
 
 def _print_content(content: Any, rows: int, format: Format) -> None:

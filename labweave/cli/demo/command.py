@@ -68,11 +68,8 @@ def demo(
         _say("database", f"{database.url}, prefix {database.prefix}", began)
         with _writing(folder):
             _simulate(folder / "recordings", workers)
-        if not _ingest(folder / "recordings"):
-            raise typer.Exit(1)
-        if not _populate(workers):
-            out.print(f"See: {_command(given)} errors")
-            raise typer.Exit(1)
+        _ingest(folder / "recordings")
+        _populate(workers, given)
         out.print()
         _print_cells()
         with _writing(folder):
@@ -107,8 +104,8 @@ def _simulate(folder: Path, workers: int) -> None:
     _say("simulate", f"{len(example_cells())} cells of {N_SWEEPS} sweeps in {folder}, {written} files written", began)
 
 
-def _ingest(folder: Path) -> bool:
-    """Ingest the files and add the targets; return False when a file failed."""
+def _ingest(folder: Path) -> None:
+    """Ingest the files and add the targets; end the command when a file failed."""
     from labweave import ingest
     from labweave.analysis import targets
     from labweave.schemas.session import Session
@@ -118,17 +115,16 @@ def _ingest(folder: Path) -> bool:
     for failure in report.failures:
         out.print(f"failed {failure.path}: {failure.message}")
     if report.failures:
-        return False
+        raise typer.Exit(1)
     for name, wanted in TARGETS.items():
         targets.add_target_set(name, wanted, absolute_amplitude=name == SINGLE)
     targets.add_cell_group(GROUP, (Session & {"lab": LAB}).proj(), "cells of the demo")
     counts = f"{report.new} new, {report.changed} changed, {report.unchanged} unchanged"
     _say("ingest", f"{report.seen} files: {counts}", began)
-    return True
 
 
-def _populate(workers: int) -> bool:
-    """Compute what is missing; return False when a job failed."""
+def _populate(workers: int, given: dict[str, Any]) -> None:
+    """Compute what is missing; end the command when a job failed."""
     from labweave.populate import run
 
     began = time.monotonic()
@@ -136,7 +132,9 @@ def _populate(workers: int) -> bool:
         report = run(workers=workers, progress=show)
     print_failures(report)
     _say("populate", f"{report.made} results made, {report.failed} failed", began)
-    return not report.failed
+    if report.failed:
+        out.print(f"See: {_command(given)} errors")
+        raise typer.Exit(1)
 
 
 def _print_cells() -> None:
