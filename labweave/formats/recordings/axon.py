@@ -10,7 +10,6 @@ import math
 import struct
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
-from typing import Any
 
 from labweave.errors import ConfigError, ReadError
 from labweave.formats.recordings.base import ListedSweep, RecordingFile
@@ -46,7 +45,15 @@ class AxonFile(RecordingFile):
     @contextmanager
     def opened(self):
         """Yield the file as neo has parsed it."""
-        yield _parse(self.path)
+        try:
+            from neo.rawio import AxonRawIO
+        except ImportError as error:
+            raise ConfigError(f"{self.path}: Axon files are read with neo. Run: pip install labweave[abf]") from error
+        _check_sections(self.path, file_size(self.path))
+        with parsing(self.path, "Axon binary file"):
+            file = AxonRawIO(str(self.path))
+            file.parse_header()
+        yield file
 
     def list_sweeps(self, handle) -> list[ListedSweep]:
         """List all sweeps; their protocol is the protocol file's name without folder and suffix."""
@@ -63,29 +70,19 @@ class AxonFile(RecordingFile):
         """Read the samples of each sweep by itself."""
         (voltage, v_unit), (current, i_unit) = _channels(self.metadata, self.path, handle)
         t_unit = self.metadata.get("t_unit") or "s"
+        rate_hz = float(handle.get_signal_sampling_rate(0))
+        if math.isclose(rate_hz, round(rate_hz), rel_tol=1e-6):  # a whole number but for rounding
+            rate_hz = round(rate_hz)
         for sweep in sweeps:
             samples = _samples(self.path, handle, int(sweep.name.removeprefix("sweep_")))
             yield {
                 "voltage": samples[:, voltage].copy(),
                 "current": samples[:, current].copy(),
-                "dt": _interval_s(handle) * 1e3 / to_ms(t_unit),
+                "dt": 1.0 / rate_hz * 1e3 / to_ms(t_unit),
                 "t_unit": t_unit,
                 "v_unit": v_unit,
                 "i_unit": i_unit,
             }
-
-
-def _parse(path) -> Any:
-    """The file with its header parsed."""
-    try:
-        from neo.rawio import AxonRawIO
-    except ImportError as error:
-        raise ConfigError(f"{path}: Axon files are read with neo. Run: pip install labweave[abf]") from error
-    _check_sections(path, file_size(path))
-    with parsing(path, "Axon binary file"):
-        file = AxonRawIO(str(path))
-        file.parse_header()
-    return file
 
 
 def _check_sections(path, size) -> None:
@@ -112,16 +109,9 @@ def _samples(path, file, index):
     return samples
 
 
-def _interval_s(file) -> float:
-    """Sampling interval; a rate that is a whole number but for rounding is that number."""
-    rate_hz = float(file.get_signal_sampling_rate(0))
-    whole = round(rate_hz)
-    return 1.0 / (whole if math.isclose(rate_hz, whole, rel_tol=1e-6) else rate_hz)
-
-
 def _channels(file_metadata, path, file) -> tuple[tuple[int, str], tuple[int, str]]:
     """Index and unit of the voltage and of the current."""
-    found = _names_and_units(file)
+    found = [(str(channel["name"]), str(channel["units"]).strip()) for channel in file.header["signal_channels"]]
     listed = ", ".join(f"{name} in {unit or 'no unit'}" for name, unit in found)
     if len(found) != 2:
         raise ReadError(
@@ -142,10 +132,6 @@ def _channels(file_metadata, path, file) -> tuple[tuple[int, str], tuple[int, st
         f"its units don't tell voltage from current ({listed})",
         "Give v_unit and i_unit in the metadata; the first channel is then the voltage",
     )
-
-
-def _names_and_units(file) -> list[tuple[str, str]]:
-    return [(str(channel["name"]), str(channel["units"]).strip()) for channel in file.header["signal_channels"]]
 
 
 def _protocol(file) -> str | None:

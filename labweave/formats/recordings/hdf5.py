@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -112,8 +111,13 @@ class LabweaveFile(RecordingFile):
 
     def list_sweeps(self, handle) -> list[ListedSweep]:
         """List all sweeps."""
+        import h5py
+
+        sweeps = handle.get("sweeps")
+        if not isinstance(sweeps, h5py.Group) or not all(isinstance(item, h5py.Group) for item in sweeps.values()):
+            raise ReadError(self.path, "no group of sweeps in the file", "Write the file again")
         cell = str(handle.attrs["cell"])
-        known = {name: _attributes(group) for name, group in _sweeps(self.path, handle).items()}
+        known = {name: _attributes(group) for name, group in sweeps.items()}
         return [ListedSweep(name, of.get("protocol"), cell, of.get("repetition")) for name, of in known.items()]
 
     def pick(self, handle, sweeps):
@@ -172,12 +176,7 @@ def _read_sweep(path, sweep, group, root_attributes) -> dict:
     absent = [key for key in UNIT_KEYS if key not in attributes]
     if absent:
         raise ReadError(path, f"sweep {name} has no {', '.join(absent)}", "Write the file again with units")
-    voltage = _dataset(path, name, group, "voltage")
-    current = _dataset(path, name, group, "current")
-    try:
-        samples = {"voltage": read_samples(path, voltage), "current": read_samples(path, current)}
-    except OSError as error:
-        raise ReadError(path, f"samples of sweep {name} are damaged ({error})", "Copy the file again") from error
+    samples = {key: _read_dataset(path, name, group, key) for key in ("voltage", "current")}
     if samples["voltage"].shape != samples["current"].shape:
         raise ReadError(path, f"sweep {name}: voltage and current differ in length", "Write the file again")
     metadata = {key: attributes[key] for key in METADATA_KEYS if key in attributes}
@@ -193,23 +192,16 @@ def _read_sweep(path, sweep, group, root_attributes) -> dict:
     }
 
 
-def _sweeps(path, file) -> Any:
-    """The group of sweeps, a group each."""
-    import h5py
-
-    sweeps = file.get("sweeps")
-    if not isinstance(sweeps, h5py.Group) or not all(isinstance(item, h5py.Group) for item in sweeps.values()):
-        raise ReadError(path, "no group of sweeps in the file", "Write the file again")
-    return sweeps
-
-
-def _dataset(path, name, group, key):
+def _read_dataset(path, name, group, key) -> np.ndarray:
     import h5py
 
     dataset = group.get(key)
     if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 1 or dataset.dtype.kind not in "fiu":
         raise ReadError(path, f"sweep {name} has no usable dataset {key!r}", "Write the file again")
-    return dataset
+    try:
+        return read_samples(path, dataset)
+    except OSError as error:
+        raise ReadError(path, f"samples of sweep {name} are damaged ({error})", "Copy the file again") from error
 
 
 def _attributes(node) -> dict:

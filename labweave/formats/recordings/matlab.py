@@ -34,9 +34,15 @@ class MatlabFile(RecordingFile):
 
     def list_sweeps(self, handle) -> list[ListedSweep]:
         """List all sweeps, whose protocol the file does not say."""
-        names = _currents(self.path)
+        variables = _variables(self.path)
+        currents = [name for name in variables if _is_current(name)]
+        if not currents:
+            raise ReadError(self.path, "no variable is called like Trace_1_1_1_1", "Export the traces by these names")
+        for name in currents:
+            if (pair := name[:-1] + "2") not in variables:
+                raise ReadError(self.path, f"no variable {pair}", "Each current *Trace*1 needs its voltage *Trace*2")
         _units(self.path, self.metadata)
-        return [ListedSweep(name) for name in names]
+        return [ListedSweep(name) for name in currents]
 
     def read_sweeps(self, handle, sweeps):
         """Read the variables of the sweeps."""
@@ -63,18 +69,6 @@ def _units(path, file_metadata) -> dict:
 
 def _is_current(name) -> bool:
     return "Trace" in name and name.endswith("1")
-
-
-def _currents(path) -> list[str]:
-    """Variables of the currents, each with its voltage beside it."""
-    variables = _variables(path)
-    currents = [name for name in variables if _is_current(name)]
-    if not currents:
-        raise ReadError(path, "no variable is called like Trace_1_1_1_1", "Export the traces by these names")
-    for name in currents:
-        if (pair := name[:-1] + "2") not in variables:
-            raise ReadError(path, f"no variable {pair}", "Each current *Trace*1 needs its voltage *Trace*2")
-    return currents
 
 
 def _variables(path) -> list[str]:

@@ -96,38 +96,35 @@ class NWBFile(RecordingFile):
     def read_sweeps(self, handle, sweeps):
         """Read the samples of each sweep by itself."""
         file, layout = handle
-        read = (self._read_sweep(file, layout, sweep) for sweep in sweeps)
-        return [sweep for sweep in read if sweep is not None]
-
-    def _read_sweep(self, file, layout, sweep) -> dict | None:
-        """Samples and units of one sweep; None for one that ends before ``toff``."""
-        voltage_series, current_series = file[sweep.voltage], file[sweep.current]
-        v_unit = self._unit(voltage_series, "v_unit")
-        i_unit = self._unit(current_series, "i_unit")
-        v_scale, i_scale = _scale(voltage_series), _scale(current_series)
-        if layout is TRT and (v_unit, i_unit, v_scale[0], i_scale[0]) == ("volts", "volts", 1e-12, 1e-3):
-            v_scale, i_scale, i_unit = i_scale, v_scale, "amperes"
-        voltage, current = _samples(self.path, voltage_series, v_scale), _samples(self.path, current_series, i_scale)
-        dt_s = _interval_s(self.path, voltage_series, self.metadata)
-        if layout is VU:
-            voltage, current = _settle_vu(voltage_series, current_series, voltage, current, i_unit, dt_s)
-            if float(self.metadata.get("toff") or 0.0) > len(voltage) * dt_s * 1e3:
-                return None
-        if len(voltage) != len(current) or len(voltage) == 0:
-            fault = f"{sweep.name} has {len(voltage)} voltage and {len(current)} current samples"
-            raise ReadError(self.path, fault, "Check the file")
-        t_unit = self.metadata.get("t_unit") or "seconds"
-        return {
-            "voltage": voltage,
-            "current": current,
-            "dt": dt_s * 1e3 / to_ms(t_unit),
-            "t_unit": t_unit,
-            "v_unit": v_unit,
-            "i_unit": i_unit,
-            "id": sweep.name,
-            "protocol": sweep.protocol,
-            "repetition": sweep.repetition,
-        }
+        for sweep in sweeps:
+            voltage_series, current_series = file[sweep.voltage], file[sweep.current]
+            v_unit = self._unit(voltage_series, "v_unit")
+            i_unit = self._unit(current_series, "i_unit")
+            v_scale, i_scale = _scale(voltage_series), _scale(current_series)
+            if layout is TRT and (v_unit, i_unit, v_scale[0], i_scale[0]) == ("volts", "volts", 1e-12, 1e-3):
+                v_scale, i_scale, i_unit = i_scale, v_scale, "amperes"
+            voltage = _samples(self.path, voltage_series, v_scale)
+            current = _samples(self.path, current_series, i_scale)
+            dt_s = _interval_s(self.path, voltage_series, self.metadata)
+            if layout is VU:
+                voltage, current = _settle_vu(voltage_series, current_series, voltage, current, i_unit, dt_s)
+                if float(self.metadata.get("toff") or 0.0) > len(voltage) * dt_s * 1e3:
+                    continue
+            if len(voltage) != len(current) or len(voltage) == 0:
+                fault = f"{sweep.name} has {len(voltage)} voltage and {len(current)} current samples"
+                raise ReadError(self.path, fault, "Check the file")
+            t_unit = self.metadata.get("t_unit") or "seconds"
+            yield {
+                "voltage": voltage,
+                "current": current,
+                "dt": dt_s * 1e3 / to_ms(t_unit),
+                "t_unit": t_unit,
+                "v_unit": v_unit,
+                "i_unit": i_unit,
+                "id": sweep.name,
+                "protocol": sweep.protocol,
+                "repetition": sweep.repetition,
+            }
 
     def _unit(self, series, key) -> str:
         return need(self.metadata, key, text(series["data"], "unit"), self.path, f"the series {series.name}")
@@ -179,7 +176,7 @@ def inspect_nwb(filepath, protocol_names=None, repetition=None, v_file=None) -> 
             sweeps = list(layout.sweeps(file))
             protocols = list(dict.fromkeys(str(sweep.protocol) for sweep in sweeps))
             known = {key: value for key in _INSPECTED if (value := text(file, key)) is not None}
-            traces = nwb.read_sweeps((file, layout), nwb.pick((file, layout), sweeps))
+            traces = list(nwb.read_sweeps((file, layout), nwb.pick((file, layout), sweeps)))
     except ReadError as error:
         raise NWBInspectionError(error.path, error.found, error.advice) from error
     if not traces:

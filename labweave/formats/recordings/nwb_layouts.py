@@ -93,10 +93,6 @@ def _groups(parent) -> list[tuple[str, Any]]:
     return [(name, item) for name, item in parent.items() if hasattr(item, "items")] if hasattr(parent, "items") else []
 
 
-def _is_bbp(file) -> bool:
-    return "data_organization" in file
-
-
 def _bbp_sweeps(file) -> Iterator[NWBSweep]:
     """All sweeps of one protocol after the other."""
     cells = _groups(file["data_organization"])
@@ -119,20 +115,13 @@ def _bbp_pair(file, trace) -> tuple[str, str] | None:
     return None
 
 
-def _vu_responses(file) -> str:
-    return OLD_RESPONSES if "timeseries" in file.get(RESPONSES, ()) else RESPONSES
-
-
 def _vu_pairs(file) -> Iterator[tuple[str, str, str]]:
     """Name, voltage and current of each pair."""
+    responses = OLD_RESPONSES if "timeseries" in file.get(RESPONSES, ()) else RESPONSES
     for name in _names(file, STIMULI):
-        response = f"{_vu_responses(file)}/{name.replace('DA', 'AD')}"
+        response = f"{responses}/{name.replace('DA', 'AD')}"
         if "DA" in name and _has(file, response):
             yield name, response, f"{STIMULI}/{name}"
-
-
-def _is_vu(file) -> bool:
-    return any(True for _ in _vu_pairs(file))
 
 
 def _vu_sweeps(file) -> Iterator[NWBSweep]:
@@ -144,20 +133,12 @@ def _vu_sweeps(file) -> Iterator[NWBSweep]:
                 yield NWBSweep(name, protocol, voltage=voltage, current=current)
 
 
-def _is_aibs(file) -> bool:
-    return OLD_RESPONSES in file
-
-
 def _aibs_sweeps(file) -> Iterator[NWBSweep]:
     for name in _names(file, OLD_RESPONSES):
         voltage, current = f"{OLD_RESPONSES}/{name}", f"{STIMULI}/{name}"
         protocol = text(file[voltage], "aibs_stimulus_name")
         if protocol is not None and _has(file, current):
             yield NWBSweep(name, protocol, voltage=voltage, current=current)
-
-
-def _is_trt(file) -> bool:
-    return next(iter(file.get(RESPONSES, ())), "").startswith("index_")
 
 
 def _trt_sweeps(file) -> Iterator[NWBSweep]:
@@ -253,10 +234,10 @@ def _scala_repetitions(file, names, table) -> dict[str, int]:
     return {name: values[row] for name, row in rows.items() if row < len(values)}
 
 
-BBP = Layout("BBPNWBReader", _is_bbp, _bbp_sweeps)
-VU = Layout("VUNWBReader", _is_vu, _vu_sweeps)
-AIBS = Layout("AIBSNWBReader", _is_aibs, _aibs_sweeps)
-TRT = Layout("TRTNWBReader", _is_trt, _trt_sweeps)
+BBP = Layout("BBPNWBReader", lambda file: "data_organization" in file, _bbp_sweeps)
+VU = Layout("VUNWBReader", lambda file: any(_vu_pairs(file)), _vu_sweeps)
+AIBS = Layout("AIBSNWBReader", lambda file: OLD_RESPONSES in file, _aibs_sweeps)
+TRT = Layout("TRTNWBReader", lambda file: next(iter(file.get(RESPONSES, ())), "").startswith("index_"), _trt_sweeps)
 SCALA = Layout("ScalaNWBReader", lambda file: True, _scala_sweeps)
 
 
