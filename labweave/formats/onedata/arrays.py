@@ -1,4 +1,4 @@
-"""Array files, dense (.npy) and sparse (.npz): read without unpickling, mapping or swelling unasked, written whole."""
+"""Array files, dense (.npy) and sparse (.npz): read without unpickling, mapping or swelling unasked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ import scipy
 from labweave.errors import FileMissing, ReadError
 from labweave.formats.onedata.errors import BadFile, UnsafeFile
 from labweave.formats.onedata.objects import load_objects
-from labweave.formats.writing import whole_file
 
 MAX_HEADER_BYTES = 1 << 16
 MAX_VARIABLE_BYTES = 64 << 10
@@ -224,9 +223,3 @@ def to_dense(array: scipy.sparse.csc_array, path: str | os.PathLike[str]) -> np.
     if n_bytes > MAX_BYTES:
         raise BadFile(path, f"a dense form of {n_bytes} bytes", "Load it with keep_sparse=True.")
     return array.toarray()
-
-
-def write_sparse(path: str | os.PathLike[str], array: scipy.sparse.csc_array) -> None:
-    """Write a sparse array, compressed, whole or not at all."""
-    with whole_file(path) as half_made, half_made.open("wb") as file:
-        scipy.sparse.save_npz(file, array)

@@ -55,29 +55,24 @@ def describe(path: str | Path) -> OneFile:
     """Say what is in the file of a variable; FileMissing when it is not there."""
     path = Path(path)
     try:
-        return _describe_sparse(path) if path.suffix == ".npz" else _describe_array(path)
+        if path.suffix == ".npz":
+            sparse, digest = read_sparse(path), hashlib.sha256()
+            for part in (sparse.data, sparse.indices, sparse.indptr):
+                digest.update(np.ascontiguousarray(part).data)
+            shape = list(np.shape(sparse))
+            return OneFile("sparse", shape, dtype_text(sparse.dtype), digest.hexdigest(), n_stored=sparse.nnz)
+        array = read_npy(path, mmap=True)
+        if not array.dtype.hasobject:
+            return OneFile("array", list(array.shape), dtype_text(array.dtype), content_sha256(array))
+        if LoadingRecipe.is_recipe(array):
+            return OneFile("recipe", recipe=plain_recipe(array.item(), path.name))
     except FileMissing:
         raise
-    except (UnsafeFile, RecipeRefused) as error:
-        return OneFile("unsafe", problem=_reason(error))
+    except RecipeRefused as error:
+        return OneFile("unsafe", problem=str(error))
     except ReadError as error:
-        return OneFile("unreadable", problem=_reason(error))
-
-
-def _describe_sparse(path: Path) -> OneFile:
-    array = read_sparse(path)
-    digest = hashlib.sha256()
-    for part in (array.data, array.indices, array.indptr):
-        digest.update(np.ascontiguousarray(part).data)
-    return OneFile("sparse", list(np.shape(array)), dtype_text(array.dtype), digest.hexdigest(), n_stored=array.nnz)
-
-
-def _describe_array(path: Path) -> OneFile:
-    array = read_npy(path, mmap=True)
-    if not array.dtype.hasobject:
-        return OneFile("array", list(array.shape), dtype_text(array.dtype), content_sha256(array))
-    if LoadingRecipe.is_recipe(array):
-        return OneFile("recipe", recipe=plain_recipe(array.item(), path.name))
+        kind = "unsafe" if isinstance(error, UnsafeFile) else "unreadable"
+        return OneFile(kind, problem=f"{error.found}. {error.advice}")
     try:
         value = plain_json(array.tolist())
     except (ValueError, TypeError):
@@ -99,7 +94,3 @@ def content_sha256(array: np.ndarray) -> str:
     for start in range(0, len(array), rows):
         digest.update(array[start : start + rows].tobytes())
     return digest.hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    return f"{error.found}. {error.advice}" if isinstance(error, ReadError) else str(error)

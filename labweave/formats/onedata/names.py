@@ -15,15 +15,6 @@ FOLDERS = ("oneData", "onedata", "OneData")
 _DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})")
 
 
-def one_filename(*names: str) -> str:
-    """Return the file name of a variable: its names joined by dots, with ``.npy``."""
-    if not names:
-        raise ValueError("A variable needs a name, for example 'mpci', 'roiActivityF'.")
-    name = ".".join(names)
-    check_part(name, "name of a variable")
-    return f"{name}.npy"
-
-
 def check_part(name: str, what: str) -> str:
     """Return a name, unless it can't be that of a file in the very folder where it is looked for: then a ValueError."""
     if not name or name in (".", "..") or any(character in name for character in "/\\\0") or name != name.strip():

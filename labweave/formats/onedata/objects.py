@@ -12,7 +12,7 @@ import io
 import math
 import pickle
 import re
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -42,18 +42,16 @@ class _Dtype:
         order, subarray, names, fields = state[1:5]
         if subarray is not None or (self.dtype == _OBJECT and names is not None):
             raise _Refused("a dtype with arrays in it")
-        if names is not None:
-            self.dtype = self._structured(names, fields)
-        elif order in ("<", ">"):
-            self.dtype = self.dtype.newbyteorder(order)
-
-    def _structured(self, names: Any, fields: Any) -> np.dtype:
+        if names is None:
+            if order in ("<", ">"):
+                self.dtype = self.dtype.newbyteorder(order)
+            return
         try:
             parts = [fields[name] for name in names]
             types, offsets = [part[0].dtype for part in parts], [int(part[1]) for part in parts]
             if _OBJECT in types:
                 raise _Refused("objects in a structured dtype")
-            return np.dtype(
+            self.dtype = np.dtype(
                 {"names": list(names), "formats": types, "offsets": offsets, "itemsize": self.dtype.itemsize}
             )
         except (AttributeError, KeyError, IndexError, TypeError, ValueError):
@@ -64,7 +62,7 @@ class _Array:
     """Stands for an array until its shape, dtype and content are known."""
 
     value: np.ndarray | None = None
-    items: list[Any] | None = None
+    order: Literal["C", "F"] = "C"
 
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], _Dtype):
@@ -74,17 +72,16 @@ class _Array:
         if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:
             raise _Refused("an array with a damaged shape")
         count = math.prod(shape)
-        order = "F" if fortran else "C"
+        self.order = "F" if fortran else "C"
         if dtype == _OBJECT:
             if not isinstance(content, list) or len(content) != count:
                 raise _Refused("an array whose content does not fit its shape")
-            self.items = content
-            self.value = np.empty(count, object).reshape(shape, order=order)
+            self.value = np.fromiter(content, object, count).reshape(shape, order=self.order)
             return
         content = content.encode("latin1") if isinstance(content, str) else content
         if not isinstance(content, bytes) or len(content) != count * dtype.itemsize:
             raise _Refused("an array whose content does not fit its shape")
-        self.value = np.ndarray(shape, dtype, bytearray(content), order=order)
+        self.value = np.ndarray(shape, dtype, bytearray(content), order=self.order)
 
 
 def _NDARRAY(*arguments: Any) -> Any:
@@ -174,7 +171,12 @@ class _Builder:
         if self.left < 0 or depth > MAX_DEPTH:
             raise _Refused("values that are nested in each other without end")
         if isinstance(value, _Array):
-            return self._array(value, depth)
+            if value.value is None:
+                raise _Refused("a damaged array")
+            if value.value.dtype != _OBJECT:
+                return value.value
+            items = (self.build(item, depth + 1) for item in value.value.ravel(value.order))
+            return np.fromiter(items, object, value.value.size).reshape(value.value.shape, order=value.order)
         if isinstance(value, dict):
             return {self.build(key, depth + 1): self.build(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list):
@@ -184,13 +186,3 @@ class _Builder:
         if value is None or isinstance(value, (str, bytes, bool, int, float, complex, np.generic)):
             return value
         raise _Refused(f"a value of type {type(value).__name__.lstrip('_')}")
-
-    def _array(self, stored: _Array, depth: int) -> np.ndarray:
-        if stored.value is None:
-            raise _Refused("a damaged array")
-        if stored.items is None:
-            return stored.value
-        items = (self.build(item, depth + 1) for item in stored.items)
-        array = np.fromiter(items, object, len(stored.items))
-        order = "F" if stored.value.flags.f_contiguous and not stored.value.flags.c_contiguous else "C"
-        return array.reshape(stored.value.shape, order=order)

@@ -16,7 +16,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _loaders: dict[str, Callable[..., Any]] = {}
 _transforms: dict[str, Callable[..., Any]] = {}
-_lazy: set[str] = set()
 
 
 def register_loader(name: str, *, lazy: bool = False) -> Callable[[Function], Function]:
@@ -54,10 +53,9 @@ def register_loader(name: str, *, lazy: bool = False) -> Callable[[Function], Fu
     """
 
     def register(function: Function) -> Function:
-        _add(_loaders, "loader", name, function)
         if lazy:
-            _lazy.add(name)
-        return function
+            vars(function)["lazy"] = True  # which `SessionData.follow` looks for
+        return _add(_loaders, "loader", name, function)
 
     return register
 
@@ -103,11 +101,6 @@ def transforms() -> dict[str, Callable[..., Any]]:
     """Return every transform by name."""
     _load_packages()
     return dict(_transforms)
-
-
-def is_lazy(name: str) -> bool:
-    """Say whether a loader can read a part only."""
-    return name in _lazy
 
 
 def _add(table: dict[str, Callable[..., Any]], what: str, name: str, function: Function) -> Function:

@@ -16,7 +16,7 @@ import numpy as np
 import scipy
 
 from labweave.errors import FileMissing, LabweaveError
-from labweave.formats.onedata.arrays import MAX_VARIABLE_BYTES, read_npy, read_sparse, to_dense, write_sparse
+from labweave.formats.onedata.arrays import MAX_VARIABLE_BYTES, read_npy, read_sparse, to_dense
 from labweave.formats.onedata.cache import DENSE, ArrayCache, frozen, shared
 from labweave.formats.onedata.errors import (
     NotSaved,
@@ -25,7 +25,7 @@ from labweave.formats.onedata.errors import (
     UnknownLoader,
     UnknownTransform,
 )
-from labweave.formats.onedata.names import FOLDERS, format_date, one_filename, saved_files
+from labweave.formats.onedata.names import FOLDERS, check_part, format_date, saved_files
 from labweave.formats.onedata.recipe import LoadingRecipe, entered, note_source, plain_recipe
 from labweave.formats.onedata.transforms import split_call, split_index
 from labweave.formats.writing import whole_file
@@ -154,7 +154,9 @@ class SessionData(ABC):
 
     def get_one_filename(self, *names: str) -> str:
         """Return the file name of a variable: its names joined by dots, with ``.npy``."""
-        return one_filename(*names)
+        if not names:
+            raise ValueError("A variable needs a name, for example 'mpci', 'roiActivityF'.")
+        return f"{check_part('.'.join(names), 'name of a variable')}.npy"
 
     def get_saved_one(self) -> list[Path]:
         """Return the files of saved variables: ``.npy``, then ``.npz``, each by name."""
@@ -200,45 +202,38 @@ class SessionData(ABC):
         ['mpci.roiActivityF.npy', 'mpci.roiMask.npz']
         """
         file_name = self.get_one_filename(*names)
-        if _is_recipe_object(data):
-            recipe = plain_recipe(data.to_dict(), file_name)
+        is_recipe = hasattr(data, "to_dict") and getattr(data, "RECIPE_MARKER", None) == LoadingRecipe.RECIPE_MARKER
+        if is_recipe:
             array = np.empty((), object)
-            array[()] = recipe.to_dict()
-            with whole_file(self.one_path / file_name) as half_made, half_made.open("wb") as file:
-                np.save(file, array, allow_pickle=True)
-                if file.tell() > MAX_VARIABLE_BYTES:
-                    raise RecipeRefused(
-                        f"{file_name}: the recipe takes {file.tell()} bytes, the limit is {MAX_VARIABLE_BYTES}. "
-                        "Save its arguments as arrays."
-                    )
-            self.one_cache.drop(file_name)
-            self.one_recipes.pop(file_name, None)
+            array[()] = plain_recipe(data.to_dict(), file_name).to_dict()
         elif sparse:
             file_name = _sparse_name(file_name)
-            if convert and scipy.sparse.issparse(data):
-                data = scipy.sparse.csc_array(data)
-            if type(data) is not scipy.sparse.csc_array:
+            array = scipy.sparse.csc_array(data) if convert and scipy.sparse.issparse(data) else data
+            if type(array) is not scipy.sparse.csc_array:
                 raise ValueError(
                     f"{file_name}: sparse data must be a scipy.sparse.csc_array, this is a {type(data).__name__}. "
                     "Other sparse arrays are converted with convert=True."
                 )
-            write_sparse(self.one_path / file_name, data)
-            self.one_cache.drop(file_name)
         else:
-            self._save_array(data, file_name)
-
-    def _save_array(self, data: Any, file_name: str) -> None:
-        array = np.asarray(data)
-        if array.dtype.hasobject:
-            raise ValueError(
-                f"{file_name}: a {type(data).__name__} is no array of numbers or text. Save its arrays one by one, "
-                "sparse ones with sparse=True; small values go into a JSON file."
-            )
+            array = np.asarray(data)
+            if array.dtype.hasobject:
+                raise ValueError(
+                    f"{file_name}: a {type(data).__name__} is no array of numbers or text. Save its arrays one by one, "
+                    "sparse ones with sparse=True; small values go into a JSON file."
+                )
         with whole_file(self.one_path / file_name) as half_made, half_made.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
+            if isinstance(array, scipy.sparse.csc_array):
+                scipy.sparse.save_npz(file, array)
+            else:
+                np.save(file, array, allow_pickle=is_recipe)
+            if is_recipe and file.tell() > MAX_VARIABLE_BYTES:
+                raise RecipeRefused(
+                    f"{file_name}: the recipe takes {file.tell()} bytes, the limit is {MAX_VARIABLE_BYTES}. "
+                    "Save its arguments as arrays."
+                )
         self.one_cache.drop(file_name)
         self.one_recipes.pop(file_name, None)
-        if array.nbytes <= self.one_cache.max_bytes:
+        if isinstance(array, np.ndarray) and not is_recipe and array.nbytes <= self.one_cache.max_bytes:
             self.one_cache[file_name] = frozen(array.copy())
 
     def loadone(
@@ -460,10 +455,6 @@ def _find(
             f"Register it: labweave.formats.onedata.register_{what}."
         )
     return functions[name]
-
-
-def _is_recipe_object(data: Any) -> bool:
-    return hasattr(data, "to_dict") and getattr(data, "RECIPE_MARKER", None) == LoadingRecipe.RECIPE_MARKER
 
 
 def _sparse_name(file_name: str) -> str:

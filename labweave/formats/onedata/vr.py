@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -148,12 +147,7 @@ class OneDataSession(SessionData):
     @property
     def recipe_loaders(self) -> Mapping[str, Callable[..., Any]]:
         """The registered loaders, for this session."""
-        return {name: self._bind(name, function) for name, function in registry.loaders().items()}
-
-    def _bind(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        loader = functools.partial(function, self)
-        vars(loader)["lazy"] = registry.is_lazy(name)
-        return loader
+        return {name: MethodType(function, self) for name, function in registry.loaders().items()}
 
     @property
     def recipe_transforms(self) -> Mapping[str, Callable[..., Any]]:
