@@ -12,8 +12,9 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, wraps
+from inspect import signature
 from os import PathLike
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from labweave.formats.alf.path import alf_path
 from labweave.one.search import matching
 from labweave.one.search.rows import DatasetRow, SessionRow
 from labweave.one.search.tables import Tables, open_tables
+from labweave.settings import load_settings
 
 if TYPE_CHECKING:
     from labweave.one.files.cache import Files
@@ -47,17 +49,16 @@ class At(NamedTuple):
 
 
 class Core:
-    """What both front ends are made of; the parameters are those of `labweave.one.files.cache.Files`."""
+    """What both front ends are made of, for the cache folder and the data server of the settings."""
 
-    def __init__(
-        self,
-        cache_dir: str | PathLike[str],
-        *,
-        offline: bool = False,
-        login: DataLogin | None = None,
-        silent: bool = False,
-    ):
-        self.cache_dir, self.offline, self.login, self.silent = cache_dir, offline, login, silent
+    def __init__(self, cache_dir: str | PathLike[str] | None, *, offline: bool = False, silent: bool = False):
+        settings = load_settings().one
+        self.cache_dir, self.offline, self.silent = cache_dir or settings.cache_dir, offline, silent
+        self.login: DataLogin | None = None
+        if settings.data_user:
+            from labweave.one.files.sources import DataLogin
+
+            self.login = DataLogin(settings.data_url, settings.data_user, settings.data_password.get_secret_value())
         try:
             labweave.database.current()
         except ConfigError:
@@ -172,6 +173,11 @@ class Core:
         found = self.tables.sessions_of(eids)
         return [found[eid] for eid in eids if eid in found]
 
+    def details(self, row: SessionRow, base_url: str) -> dict[str, Any]:
+        """Return what searches show of a session, with its address on Alyx and its path below the cache folder."""
+        path = None if row.folder is None else str(Path(self.cache_dir, row.folder))
+        return {**row.details(), "url": f"{base_url}/sessions/{row.eid}", "local_path": path}
+
     # -- lists ------------------------------------------------------------------------------
 
     def datasets(self, eid: str) -> list[DatasetRow]:
@@ -230,10 +236,8 @@ class Core:
         if is_path:
             return self._by_path(rows, str(dataset), wildcards)
         found = matching.find(rows, name, collection, wildcards=wildcards)
-        plain = isinstance(name, str) and isinstance(dataset, str) and not matching.has_magic(dataset)
-        if not found and plain and wildcards:
-            fits = matching.any_namespace(name).match
-            found = [row for row in matching.find(rows, None, collection, wildcards=wildcards) if fits(row.rel_path)]
+        if not found and wildcards and isinstance(dataset, str) and not re.search(r"[*?\[]", dataset):
+            found = matching.find_in_any_namespace(rows, name, collection)
         if not found and substring and isinstance(dataset, str):
             found = find_anywhere(rows, dataset, collection)
         if not found:
@@ -270,7 +274,7 @@ class Core:
         chosen = matching.last_before(found, revision or matching.default_revision(), strict=False)
         if not chosen:
             raise ALFObjectNotFound(f'Object "{obj}" not found.')
-        if len(objects := sorted({object_of(row) for row in chosen})) > 1:
+        if len(objects := sorted({row.object for row in chosen})) > 1:
             raise ALFMultipleObjectsFound(", ".join(f'"{each}"' for each in objects))
         matching.only_collection(chosen)
         return chosen
@@ -336,12 +340,6 @@ def _choose(place: At, rows: list[SessionRow]) -> str | None:
 # --- names
 
 
-def object_of(row: DatasetRow) -> str:
-    """Return the ALF object of a dataset, "" for a name that is none of ALF."""
-    parts = names.parse_name(row.name)
-    return (parts.object if parts else None) or ""
-
-
 def find_anywhere(rows: Iterable[DatasetRow], name: str, collection: Any = None) -> list[DatasetRow]:
     """Return datasets with a name, and collection, that hold a text; ``*`` stands for anything, as in the seed."""
     try:
@@ -365,5 +363,22 @@ def id_argument(method: Callable) -> Callable:
                 )
             args = (kwargs.pop(word),)
         return method(self, *args, **kwargs)
+
+    return wrapper
+
+
+def of_several(method: Callable) -> Callable:
+    """Let a method of a list take one thing as well, and return what it finds for that."""
+    form = signature(method)
+    first = list(form.parameters)[1]
+
+    @wraps(method)
+    def wrapper(*args, **kwargs):
+        bound = form.bind(*args, **kwargs)
+        given = bound.arguments[first]
+        is_several = isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping, PathLike))
+        bound.arguments[first] = list(given) if is_several else [given]
+        found = method(*bound.args, **bound.kwargs)
+        return found if is_several else found[0]
 
     return wrapper

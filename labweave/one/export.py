@@ -96,7 +96,6 @@ def export_tables(
         }
         types, rows = {"id": "string", **TABLE_COLUMNS}, [row.details() for row in sessions]
         columns = {name: [row[name] for row in rows] for name in types}
-        columns["projects"] = [",".join(row.projects) for row in sessions]
         _write(parts["sessions"], ["id"], types, [columns], metadata)
         pages = (_dataset_columns(tables, some) for some in in_parts(eids, SESSIONS_AT_ONCE))
         n_datasets = _write(parts["datasets"], ["eid", "id"], _dataset_schema(), pages, metadata)

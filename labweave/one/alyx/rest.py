@@ -133,15 +133,14 @@ class Client:
     ----------
     parameters : Parameters
         Addresses, folders and logins; no server is asked but the file server, for downloads.
-    files : Files, optional
-        What downloads; made from the parameters without.
+    files : Files
+        What downloads.
     silent : bool
         Print nothing.
     """
 
-    def __init__(self, parameters: Parameters, files: Files | None = None, *, silent: bool = True):
-        self._par, self.silent = parameters, silent
-        self._files = files or Files(parameters.CACHE_DIR, silent=silent)
+    def __init__(self, parameters: Parameters, files: Files, *, silent: bool = True):
+        self._par, self._files, self.silent = parameters, files, silent
         self.base_url, self.user = parameters.ALYX_URL, parameters.ALYX_LOGIN
         self.is_logged_in, self.cache_mode, self.default_expiry = True, None, None
 

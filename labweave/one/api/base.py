@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property, wraps
-from inspect import signature
+from collections.abc import Sequence
+from functools import cached_property
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from labweave.formats.alf.bunch import AlfBunch
 from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.one.core import Core, is_uuid_text
-from labweave.one.files.recipes import contents_of
+from labweave.one.files.recipes import contents_of, load_objects
 from labweave.one.search.frames import datasets_frame
 from labweave.one.search.rows import TABLE_COLUMNS, DatasetRow, SessionRow
 
@@ -40,21 +38,13 @@ class ApiBase:
         silent: bool = False,
         trust_pickles: bool = False,
     ):
-        from labweave.settings import load_settings
-
         if mode not in ("local", "remote"):
             raise ValueError(f'Mode "{mode}" is not recognised; it is local or remote.')
-        settings = load_settings().one
         self.mode, self.wildcards, self.silent, self.trust_pickles = mode, wildcards, silent, trust_pickles
         self.uuid_filenames, self.record_loaded = False, False
         self._tables_dir = tables_dir
         self._loaded: dict[UUID, UUID | None] = {}
-        login = None
-        if settings.data_user:
-            from labweave.one.files.sources import DataLogin
-
-            login = DataLogin.of(settings)
-        self._core = Core(cache_dir or settings.cache_dir, login=login, silent=silent)
+        self._core = Core(cache_dir, silent=silent)
 
     def __repr__(self) -> str:
         return f"One ({'off' if self.offline else 'on'}line, {self.cache_dir})"
@@ -111,6 +101,12 @@ class ApiBase:
             return found[row.id]
         raise ALFObjectNotFound(f"{row.path}: no file is here or can be downloaded.")
 
+    def _load_objects(
+        self, rows: Sequence[DatasetRow], what: str, download_only: bool, check_hash: bool, **options: Any
+    ) -> Any:
+        options |= {"wildcards": self.wildcards, "trust_pickles": self.trust_pickles}
+        return load_objects(rows, self._fetch(rows, check_hash), what, download_only=download_only, **options)
+
     def _fetch(self, rows: Sequence[DatasetRow], check_hash: bool) -> list[Any]:
         paths = self._core.fetch(rows, offline=self.offline, check_hash=check_hash, keep_uuid=bool(self.uuid_filenames))
         if self.record_loaded:
@@ -122,34 +118,12 @@ class ApiBase:
         return paths
 
     def _details(self, row: SessionRow) -> AlfBunch:
-        return AlfBunch(
-            row.details(),
-            projects=",".join(row.projects),
-            url=f"{self.alyx.base_url}/sessions/{row.eid}",
-            local_path=None if row.folder is None else str(Path(self.cache_dir, row.folder)),
-        )
+        return AlfBunch(self._core.details(row, self.alyx.base_url))
 
     def _table_row(self, row: SessionRow) -> dict[str, Any]:
         """Return what ONE's cache tables have of a session, besides its id."""
-        shown = self._details(row)
+        shown = row.details()
         return {name: shown[name] for name in TABLE_COLUMNS}
-
-
-def of_several(method: Callable) -> Callable:
-    """Let a method of a list take one thing as well, and return what it finds for that."""
-    form = signature(method)
-    first = list(form.parameters)[1]
-
-    @wraps(method)
-    def wrapper(*args, **kwargs):
-        bound = form.bind(*args, **kwargs)
-        given = bound.arguments[first]
-        is_several = isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping, PathLike))
-        bound.arguments[first] = list(given) if is_several else [given]
-        found = method(*bound.args, **bound.kwargs)
-        return found if is_several else found[0]
-
-    return wrapper
 
 
 def as_uuid(found: Any) -> Any:

@@ -9,8 +9,8 @@ from labweave.formats.alf.bunch import AlfBunch
 from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.formats.alf.names import is_session_path, is_uuid_string, parse_session, without_session
 from labweave.one.api import references
-from labweave.one.api.base import ApiBase, as_uuid, of_several, uuid_text
-from labweave.one.core import id_argument
+from labweave.one.api.base import ApiBase, as_uuid, uuid_text
+from labweave.one.core import id_argument, of_several
 from labweave.one.search.frames import datasets_frame
 from labweave.one.search.rows import DatasetRow, SessionFilter, SessionRow
 

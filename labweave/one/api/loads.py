@@ -12,8 +12,8 @@ from labweave.formats.alf.bunch import AlfBunch
 from labweave.formats.alf.exceptions import ALFError, ALFObjectNotFound, ALFWarning
 from labweave.formats.alf.names import split_rel_path
 from labweave.one.api.base import ApiBase
-from labweave.one.core import id_argument, object_of
-from labweave.one.files.recipes import contents_of, files_and_contents, load_rows
+from labweave.one.core import id_argument
+from labweave.one.files.recipes import contents_of
 from labweave.one.search import matching
 from labweave.one.search.frames import datasets_frame
 from labweave.one.search.matching import Texts
@@ -80,10 +80,8 @@ class Loads(ApiBase):
         """
         rows = self._core.datasets(self._eid(eid))
         chosen = self._core.choose_object(rows, obj, collection, revision, wildcards=self.wildcards, **parts)
-        fetched = self._fetch(chosen, check_hash)
-        paths, contents = files_and_contents(chosen, fetched, f'object "{obj}"', read=not download_only)
-        options = {"wildcards": self.wildcards, "trust_pickles": self.trust_pickles, "short_keys": short_keys}
-        return [*paths.values()] if download_only else load_rows(chosen, paths, contents, **options)
+        found = self._load_objects(chosen, f'object "{obj}"', download_only, check_hash, short_keys=short_keys)
+        return found if download_only else found[chosen[0].object]
 
     @id_argument
     def load_dataset(
@@ -266,16 +264,7 @@ class Loads(ApiBase):
         chosen = matching.last_before(found, revision or matching.default_revision())
         if not chosen:
             raise ALFObjectNotFound(f"Nothing in collection {collection!r} fits object {object!r}.")
-        fetched = self._fetch(chosen, check_hash)
-        paths, contents = files_and_contents(chosen, fetched, f"collection {collection!r}", read=not download_only)
-        if download_only:
-            return [*paths.values()]
-        objects: dict[str, list[DatasetRow]] = {}
-        for row in chosen:
-            if row.id in paths or row.id in contents:
-                objects.setdefault(object_of(row), []).append(row)
-        options = {"wildcards": self.wildcards, "trust_pickles": self.trust_pickles}
-        return AlfBunch({name: load_rows(rows, paths, contents, **options) for name, rows in objects.items()})
+        return self._load_objects(chosen, f"collection {collection!r}", download_only, check_hash)
 
 
 def _for_each(name: str, given: Any, asked: list[Any]) -> list[Any]:

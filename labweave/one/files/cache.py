@@ -26,31 +26,24 @@ from labweave.one.search.rows import DatasetRow
 log = logging.getLogger(__name__)
 
 WORKERS = 4
+"""How many download at once."""
+
 NOT_THERE = (404, 410)
 
 
 class Files:
     """Finds the files of datasets on this machine, or downloads them into the cache folder, which it makes if needed.
 
-    It opens no connection if it is `offline`. The `login` goes to its own server only. So many `workers` download at
-    once. Progress shows on terminals, unless `silent`.
+    It opens no connection if it is `offline`. The `login` goes to its own server only. Progress shows on terminals,
+    unless `silent`.
     """
 
     def __init__(
-        self,
-        cache_dir: str | os.PathLike[str],
-        *,
-        offline: bool = False,
-        login: DataLogin | None = None,
-        workers: int = WORKERS,
-        silent: bool = False,
+        self, cache_dir: str | os.PathLike[str], *, offline=False, login: DataLogin | None = None, silent=False
     ):
-        self.cache_dir, self.offline, self.workers, self.silent = Path(cache_dir), offline, workers, silent
+        self.cache_dir, self.offline, self.silent = Path(cache_dir), offline, silent
         self._login, self._checked = login, Checked()
         self._refused: dict[tuple[str, Expected], WrongContent] = {}
-
-    def __repr__(self) -> str:
-        return f"Files({str(self.cache_dir)!r}, offline={self.offline})"
 
     def get(
         self,
@@ -152,7 +145,7 @@ class Files:
     ) -> None:
         """Download in parallel; the first error is raised when all others are done."""
         stop, down = Event(), {}
-        n_workers = max(1, min(self.workers, len(missing)))
+        n_workers = min(WORKERS, len(missing))
         total = sum(row.size or 0 for row, _ in missing.values())
         with (
             Web(self._login, n_workers) as web,

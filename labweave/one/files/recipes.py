@@ -39,29 +39,36 @@ def contents_of(rows: Iterable[DatasetRow], paths: Iterable[Any], **options: Any
     }
 
 
-def files_and_contents(
-    rows: Sequence[DatasetRow], paths: Sequence[Any], what: str, *, read: bool = True
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the files of datasets, and with `read` the contents of recipes, by id.
+def load_objects(
+    rows: Sequence[DatasetRow], paths: Sequence[Any], what: str, *, download_only: bool, **options: Any
+) -> Any:
+    """Return the objects that datasets make, by name; with `download_only`, the files of the datasets.
 
-    A warning tells of what has neither; if nothing has, that is ALFObjectNotFound.
+    A warning tells of what has neither a file nor is a recipe; if nothing has, that is ALFObjectNotFound. The `options`
+    are those of `load_object`.
     """
     files = {row.id: path for row, path in zip(rows, paths, strict=True) if path is not None}
     others = [row for row in rows if row.id not in files]
-    contents = contents_of(others, [None] * len(others)) if read else {}
+    contents = {} if download_only else contents_of(others, [None] * len(others))
     if missing := [row.rel_path for row in others if row.id not in contents]:
         warnings.warn(
-            f"Left out, as no file is here or can be downloaded: {', '.join(missing)}", ALFWarning, stacklevel=3
+            f"Left out, as no file is here or can be downloaded: {', '.join(missing)}", ALFWarning, stacklevel=5
         )
     if not files and not contents:
         raise ALFObjectNotFound(f"No file of {what} is here or can be downloaded.")
-    return files, contents
-
-
-def load_rows(rows: Sequence[DatasetRow], files: dict[str, Any], contents: dict[str, Any], **options: Any) -> AlfBunch:
-    """Return the object that datasets make, of their `files_and_contents`; `options` are those of `load_object`."""
-    return load_object(
-        [files[row.id] for row in rows if row.id in files],
-        contents={row.name: contents[row.id] for row in rows if row.id in contents},
-        **options,
+    if download_only:
+        return [*files.values()]
+    objects: dict[str, list[DatasetRow]] = {}
+    for row in rows:
+        if row.id in files or row.id in contents:
+            objects.setdefault(row.object, []).append(row)
+    return AlfBunch(
+        {
+            name: load_object(
+                [files[row.id] for row in parts if row.id in files],
+                contents={row.name: contents[row.id] for row in parts if row.id in contents},
+                **options,
+            )
+            for name, parts in objects.items()
+        }
     )

@@ -25,7 +25,6 @@ from requests.auth import HTTPBasicAuth
 
 from labweave.errors import ConfigError, PlaceError
 from labweave.one.files.folders import scheme_of
-from labweave.settings import OneSettings
 
 log = logging.getLogger(__name__)
 
@@ -120,13 +119,6 @@ class DataLogin:
 
     def __repr__(self) -> str:
         return f"DataLogin({show(self.url)!r})"
-
-    @classmethod
-    def of(cls, settings: OneSettings) -> DataLogin | None:
-        """Return the login that the settings have, None without one."""
-        if not settings.data_user:
-            return None
-        return cls(settings.data_url, settings.data_user, settings.data_password.get_secret_value())
 
     def is_for(self, url: str) -> bool:
         """Return whether an address is of this server: same scheme, host and port."""

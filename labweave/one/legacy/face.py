@@ -18,16 +18,14 @@ import labweave.database
 from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.one.alyx.rest import Client, client_of
-from labweave.one.core import Core, find_anywhere, id_argument, is_uuid_text
+from labweave.one.core import Core, find_anywhere, id_argument, is_uuid_text, of_several
 from labweave.one.files.folders import Folder, path_in_url, path_of_url, url_of
 from labweave.one.files.partial import download_raw_partial
-from labweave.one.files.recipes import contents_of, files_and_contents, load_rows, recipes_among
-from labweave.one.files.sources import DataLogin
+from labweave.one.files.recipes import contents_of, load_objects, recipes_among
 from labweave.one.legacy.info import SessionDataInfo, is_processed
 from labweave.one.legacy.settings_file import ask_settings
 from labweave.one.search import searching
 from labweave.one.search.rows import DatasetRow, SessionRow
-from labweave.settings import load_settings
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +78,7 @@ class OneAbstract(abc.ABC):
     def __init__(
         self, username=None, password=None, base_url=None, cache_dir=None, silent=None, *, trust_pickles=False
     ):
-        settings = load_settings().one
-        self._core = Core(
-            cache_dir or settings.cache_dir, offline=self._is_offline, login=DataLogin.of(settings), silent=bool(silent)
-        )
+        self._core = Core(cache_dir, offline=self._is_offline, silent=bool(silent))
         self._username, self._base_url, self.trust_pickles = username, base_url, trust_pickles
         self._client: Client | None = None
 
@@ -129,14 +124,13 @@ class OneAbstract(abc.ABC):
         """
         return self._core.to_eid(id, ignore_case=True)
 
+    @of_several
     def path_from_eid(self, eid: Any, use_cache: bool = True) -> Any:
         """Return the folder of a session below the cache folder, or of each in a list; None for an unknown one.
 
         It need not be there. `use_cache` has no effect: every answer comes from the tables.
         """
-        eids = eid if isinstance(eid, (list, tuple)) else [eid]
-        paths = self._core.session_paths([self._eid_or_none(each) or "" for each in eids])
-        return paths if eids is eid else paths[0]
+        return self._core.session_paths([self._eid_or_none(each) or "" for each in eid])
 
     def _eid_or_none(self, eid: Any) -> str | None:
         """Return an eid as text, or print that it is none and return None."""
@@ -146,14 +140,13 @@ class OneAbstract(abc.ABC):
         print(f"{eid!r} is not a valid eID/UUID string")
         return None
 
+    @of_several
     def eid_from_path(self, path_obj: Any, use_cache: bool = True) -> Any:
         """Return the eid of the session that a path belongs to, or of each in a list; None for an unknown one.
 
         The subject may be in another case. `use_cache` has no effect.
         """
-        if isinstance(path_obj, list):
-            return self._core.eids_of_paths(path_obj, ignore_case=True)
-        return self._core.eids_of_paths([path_obj], ignore_case=True)[0]
+        return self._core.eids_of_paths(path_obj, ignore_case=True)
 
     # datasets
 
@@ -166,6 +159,7 @@ class OneAbstract(abc.ABC):
 
     def _loadable(self, eid: str) -> list[DatasetRow]:
         """Return the datasets of a session that have a copy, or are recipes in the database."""
+        _one_session(eid)
         rows = self._core.datasets(eid)
         recipes = recipes_among(rows)
         return [row for row in rows if row.exists or row.id in recipes]
@@ -301,7 +295,6 @@ class _Front(OneAbstract):
         >>> one.load_dataset(one.to_eid("2019-05-07_1_ZM_1150"), "trials.choice").shape
         (100,)
         """
-        _one_session(eid)
         row = self._core.choose_dataset(self._rows(eid), dataset, collection or None, substring=True)
         paths = self._core.fetch([row])
         contents = {} if download_only else self._contents([row], paths)
@@ -337,7 +330,6 @@ class _Front(OneAbstract):
         >>> sorted(wheel)
         ['position', 'timestamps']
         """
-        _one_session(eid)
         short_keys = kwargs.pop("short_keys", False)
         parts: Any = {name: "" if value is None else value for name, value in kwargs.items()}
         folder = None if collection in (None, "", "all") else collection
@@ -349,17 +341,18 @@ class _Front(OneAbstract):
                 raise
             chosen = self._core.choose_object(find_anywhere(rows, "", folder), obj, None, **parts)
         what = f"object {obj!r} of session {eid}"
-        paths, contents = files_and_contents(chosen, self._core.fetch(chosen), what, read=not download_only)
         options = {"short_keys": short_keys, "legacy": True, "trust_pickles": self.trust_pickles}
-        return [*paths.values()] if download_only else load_rows(chosen, paths, contents, **options)
+        found = load_objects(chosen, self._core.fetch(chosen), what, download_only=download_only, **options)
+        return found if download_only else found[chosen[0].object]
 
-    def list(self, eid=None, details=False, *, id=None):
+    @id_argument
+    def list(self, eid=None, details=False):
         """Return the datasets of a session, or the types of all datasets.
 
         Parameters
         ----------
-        eid, id : whatever `to_eid` takes, optional
-            The session; without it, the names of all dataset types are returned.
+        eid : whatever `to_eid` takes, optional
+            The session, which may be given as ``id``; without it, the names of all dataset types are returned.
         details : bool, default: False
             Return Alyx's records of the datasets.
 
@@ -375,15 +368,12 @@ class _Front(OneAbstract):
         >>> [str(path) for path in one.list(one.to_eid("2019-05-07_2_ZM_1150"))][:1]
         ['alf/_ibl_trials.choice.npy']
         """
-        if eid is None and id is None:
+        if eid is None:
             return sorted(record["name"] for record in self.alyx.rest("dataset-types", "list"))
-        if eid is not None and id is not None:
-            raise TypeError("list() got the session twice.")
-        return self._list(id if eid is None else eid, details)
+        return self._list(eid, details)
 
     @parse_id
     def _list(self, eid, details):
-        _one_session(eid)
         rows = self._loadable(eid)
         if not rows and not self._core.sessions([eid]):
             log.warning("there is no session %s", eid)
@@ -437,17 +427,10 @@ class _Front(OneAbstract):
             rows = tables.sessions(wanted, limit)
         return [row.eid for row in rows], [self._details(row) for row in rows]
 
-    def _details(self, row: SessionRow, as_text: bool = True) -> dict[str, Any]:
+    def _details(self, row: SessionRow) -> dict[str, Any]:
         """Return the details of a session, with the keys of both front ends."""
-        folder = row.folder
-        path = None if folder is None else Path(self._core.cache_dir, folder)
-        return {
-            **row.details(),
-            "project": ",".join(row.projects),
-            "projects": list(row.projects),
-            "url": f"{self.alyx.base_url}/sessions/{row.eid}",
-            "local_path": str(path) if as_text and path is not None else path,
-        }
+        shown = self._core.details(row, self.alyx.base_url)
+        return {**shown, "project": shown["projects"], "projects": list(row.projects)}
 
     def get_details(self, eid, full=False):
         """Return the details of a session, or of each in a list or tuple of eids; `full` gives Alyx's record.
@@ -459,8 +442,9 @@ class _Front(OneAbstract):
         text = self._eid_or_none(eid)
         if text is None:
             return None
-        row = self._core.session(text)
-        return self.alyx.rest("sessions", "read", id=text) if full else self._details(row, as_text=False)
+        shown = self._details(self._core.session(text))
+        path = shown["local_path"]
+        return self.alyx.rest("sessions", "read", id=text) if full else {**shown, "local_path": path and Path(path)}
 
     @parse_id
     def datasets_from_type(self, eid, dataset_type, full=False):

@@ -24,7 +24,6 @@ from labweave.formats.alf.qc import QC, severity
 from labweave.one.search.rows import DatasetRow
 
 PARTS = ("namespace", "object", "attribute", "timescale", "extra", "extension")
-MAGIC = re.compile(r"[/*?\[]")
 DEFAULT_MAX_QC = "FAIL"
 
 Names = str | Mapping[str, Any] | Sequence[Any] | None
@@ -138,14 +137,10 @@ def with_extension(name: Any, wildcards: bool) -> Any:
     return f"{name}.*" if wildcards and isinstance(name, str) and name.count(".") == 1 else name
 
 
-def any_namespace(name: str) -> re.Pattern[str]:
-    """Return the expression of a name, which ends with its extension, in whatever namespace."""
-    return re.compile(rf"(?:.*/)?(?:_{PATTERNS['namespace']}_)?{_shell(name)}\Z")
-
-
-def has_magic(name: str) -> bool:
-    """Say whether a name has folders, ``*``, ``?`` or ``[`` in it."""
-    return MAGIC.search(name) is not None
+def find_in_any_namespace(rows: Iterable[DatasetRow], name: str, collection: Texts) -> list[DatasetRow]:
+    """Return the datasets that have a name, which ends with its extension, in whatever namespace."""
+    fits = re.compile(rf"(?:.*/)?(?:_{PATTERNS['namespace']}_)?{_shell(name)}\Z").match
+    return [row for row in find(rows, None, collection) if fits(row.rel_path)]
 
 
 # --- revisions

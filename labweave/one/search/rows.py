@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
-from labweave.formats.alf.names import join_rel_path
+from labweave.formats.alf.names import join_rel_path, parse_name
 
 
 class Column(NamedTuple):
@@ -88,7 +88,8 @@ class SessionRow(NamedTuple):
         """Return what searches show: the id and the columns, times as text, and 0 for a missing number."""
         shown = {name: value for name, value in self._asdict().items() if name not in ("eid", "location")}
         start = None if self.start_time is None else self.start_time.isoformat()
-        return {"id": self.eid, **shown, "number": self.number or 0, "start_time": start}
+        projects = ",".join(self.projects)
+        return {"id": self.eid, **shown, "number": self.number or 0, "start_time": start, "projects": projects}
 
 
 def _annotations(row: type) -> dict[str, Any]:
@@ -163,6 +164,12 @@ class DatasetRow(NamedTuple):
     date: Annotated[dt.date | None, "s.session_date"] = None
     number: Annotated[int | None, "s.session_number"] = None
     copies: tuple[CopyRow, ...] = ()
+
+    @property
+    def object(self) -> str:
+        """Its ALF object, "" for a name that is none of ALF."""
+        parts = parse_name(self.name)
+        return (parts.object if parts else None) or ""
 
     @property
     def rel_path(self) -> str:

@@ -15,6 +15,7 @@ from labweave import ingest
 from labweave.errors import LabweaveError
 from labweave.one.alyx.records import RECORDS
 from labweave.one.alyx.rest import Client, Parameters
+from labweave.one.files.cache import Files
 
 ORIGIN = "http://alyx.example.org"
 RECORDINGS = find_shared() / "data" / "alyx_rest" if find_shared() else None
@@ -73,7 +74,11 @@ def alyx(_tables, database_url, shared):
         patch.setenv("LABWEAVE_ALYX_PASSWORD", PASSWORD)
         with AlyxServer.of_recordings(folder) as server:
             ingest.run("alyx", server.url)
-        yield Client(Parameters(ORIGIN, None, "/nowhere", "https://data.flatiron.example"))
+        yield client(Parameters(ORIGIN, None, "/nowhere", "https://data.flatiron.example"))
+
+
+def client(parameters):
+    return Client(parameters, Files(parameters.CACHE_DIR, silent=True))
 
 
 def plain(value):
@@ -249,5 +254,5 @@ def test_nothing_can_be_written(alyx, action):
 def test_passwords_do_not_show(caplog):
     caplog.set_level(logging.DEBUG)
     parameters = Parameters(ORIGIN, "me", "/x", "https://d", ALYX_PWD="swordfish", HTTP_DATA_SERVER_PWD="shibboleth")
-    text = f"{parameters} {parameters!r} {Client(parameters)!r} {caplog.text}"
+    text = f"{parameters} {parameters!r} {client(parameters)!r} {caplog.text}"
     assert "swordfish" not in text and "shibboleth" not in text and parameters.as_dict()["ALYX_PWD"] == "swordfish"

@@ -22,13 +22,14 @@ from hypothesis import strategies as st
 
 from labweave.errors import ConfigError
 from labweave.formats.alf.exceptions import ALFWarning
+from labweave.one.core import Core
 from labweave.one.files import download as download_module
 from labweave.one.files import sources
 from labweave.one.files.cache import Files
 from labweave.one.files.folders import PathEscapes, path_of_url, url_of
 from labweave.one.files.sources import DataLogin, DownloadError, HostUnreachable, WrongContent
 from labweave.one.search.rows import CopyRow, DatasetRow
-from labweave.settings import OneSettings, load_settings
+from labweave.settings import load_settings
 
 SESSION = "cortexlab/Subjects/KS005/2019-04-11/001"
 NAME = "alf/probe00/#2024-05-06#/spikes.times.npy"
@@ -473,11 +474,10 @@ def test_secrets_in_addresses_are_not_shown(files):
 
 def test_a_login_needs_a_server():
     with pytest.raises(ConfigError, match="LABWEAVE_ONE_DATA_URL"):
-        DataLogin.of(OneSettings(data_user="me"))
-    assert DataLogin.of(OneSettings()) is None
+        DataLogin("", "me", "")
 
 
-def test_settings_come_from_the_environment(monkeypatch, tmp_path):
+def test_settings_come_from_the_environment(database, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "labweave.toml").write_text('[one]\ncache_dir = "~/data"\ndata_user = "from file"\n')
     monkeypatch.setenv("LABWEAVE_ONE_DATA_USER", "from environment")
@@ -486,7 +486,9 @@ def test_settings_come_from_the_environment(monkeypatch, tmp_path):
     one = load_settings().one
     assert one.cache_dir == one.cache_dir.home() / "data"
     assert "s3cret" not in repr(one)
-    assert DataLogin.of(one) == DataLogin("https://data.example.org", "from environment", "s3cret")
+    core = Core(None)
+    assert core.cache_dir == one.cache_dir
+    assert core.login == DataLogin("https://data.example.org", "from environment", "s3cret")
 
 
 # --- paths
@@ -602,16 +604,16 @@ def test_two_processes_download_once(server, files):
     assert (files.cache_dir / SESSION / NAME).read_bytes() == CONTENT
 
 
-def test_what_another_process_brings_meanwhile_is_not_fetched_again(server, files):
+def test_what_another_process_brings_meanwhile_is_not_fetched_again(server, files, monkeypatch):
     first, second = register(server), register(server, "alf/probe00/spikes.depths.npy")
     second_came = threading.Event()
     server.faults.append(Fault(before=second_came.wait))
-    one_at_a_time = Files(files.cache_dir, workers=1, silent=True)
-    thread = threading.Thread(target=one_at_a_time.get, args=([first, second],))
+    monkeypatch.setattr("labweave.one.files.cache.WORKERS", 1)
+    thread = threading.Thread(target=files.get, args=([first, second],))
     thread.start()
     while not server.log:
         time.sleep(0.001)
-    files.get([second])
+    Files(files.cache_dir, silent=True).get([second])
     second_came.set()
     thread.join()
     assert len(server.log) == 2
