@@ -21,7 +21,6 @@ from labweave.ephys.grouping import (
     describe_protocols,
     effective_amplitude,
     group_efeatures,
-    holding_and_threshold_currents,
     is_match,
 )
 from labweave.ephys.recording import Recording, read_recordings_of_file
@@ -54,7 +53,6 @@ from labweave.formats.recordings.notices import (
     UnknownFeature,
     UnknownProtocol,
 )
-from labweave.formats.recordings.units import to_ms, to_mv, to_na
 
 __all__ = [
     "DEFAULT_EFEL_SETTINGS",
@@ -100,7 +98,6 @@ __all__ = [
     "group_cells",
     "group_efeatures",
     "hash_of_cells",
-    "holding_and_threshold_currents",
     "is_match",
     "read_recordings_of_file",
     "read_stored_recording",
@@ -109,9 +106,6 @@ __all__ = [
     "simulate_protocol",
     "spike_times",
     "spikecount",
-    "to_ms",
-    "to_mv",
-    "to_na",
     "true_rheobase",
     "validate_efeatures",
     "value_key",

@@ -165,11 +165,6 @@ class Protocol:
         return f"{self.name}_{self.amplitude}"
 
     @property
-    def n_match(self) -> int:
-        """Number of values of all targets."""
-        return sum(target.sample_size for target in self.feature_targets)
-
-    @property
     def ecode(self) -> ECode:
         """Stimulus family."""
         return find_ecode(self.name)

@@ -87,7 +87,7 @@ class RecordingStimulus(dj.Imported):
         row = {name: getattr(sweep, name) for name in ("timing", "dt", "ton", "toff", "tend", "amp", "hypamp")}
         row |= {"ecode": sweep.ecode.name, "n_samples": len(sweep.t), "auto_threshold": sweep.auto_threshold}
         row |= {"n_spikes": sweep.spikecount, "spike_times": sweep.peak_time}
-        return ({**row, "params": {name: getattr(sweep, name) for name in sweep.export_attr}},)
+        return ({**row, "params": sweep.get_params()},)
 
     def make_insert(self, key, row):
         self.insert1({**key, **row, "params": plain_json(row["params"])})

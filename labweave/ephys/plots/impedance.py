@@ -10,15 +10,15 @@ from matplotlib.lines import Line2D
 
 from labweave.ephys.plots.common import COLORS, SPIKE, draw_labels, file_name, folder_of_cell, one_axes, write_figures
 
+SMOOTHING_HZ = 0.5  # deviation of the Gaussian that averages over frequencies
 
-def impedance(recording, smoothing_hz: float = 0.5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+
+def impedance(recording) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compute the impedance of a cell from its response to a chirp, between ton and toff.
 
     Parameters
     ----------
     recording : Recording
-    smoothing_hz : float
-        Deviation of the Gaussian that averages over frequencies.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def impedance(recording, smoothing_hz: float = 0.5) -> tuple[np.ndarray, np.ndar
         for samples in (recording.current, recording.voltage)
     )
     frequency = np.fft.rfftfreq(last - first, recording.dt / 1000)
-    width = max(smoothing_hz / frequency[1], 1.0)
+    width = max(SMOOTHING_HZ / frequency[1], 1.0)
     raw_power = np.abs(current) ** 2
     power = gaussian_filter1d(raw_power, width)
     cross = voltage * current.conj()
@@ -66,17 +66,12 @@ def draw_impedance(recording) -> Figure:
     return figure
 
 
-def plot_impedance(recording, path) -> Path:
-    """Write `draw_impedance` to a file and return its path; the suffix says the format."""
-    return write_figures([draw_impedance(recording)], Path(path))[0]
-
-
 def plot_cell_impedance(cell, output_directory, format: str = "pdf") -> list[Path]:
     """Write the impedance from each chirp to ``<cell>/impedance/<cell>_<protocol>_<i>_<name>_impedance.pdf``."""
     folder, stem = folder_of_cell(output_directory, cell)
     chirps = [recording for recording in cell.recordings if recording.ecode.name == "SineSpec"]
-    names = [f"{stem}_{file_name(chirp.protocol_name)}_{i}_{file_name(chirp.name)}" for i, chirp in enumerate(chirps)]
-    return [
-        plot_impedance(chirp, folder / "impedance" / f"{name}_impedance.{format}")
-        for chirp, name in zip(chirps, names, strict=True)
-    ]
+    paths = []
+    for index, chirp in enumerate(chirps):
+        name = f"{stem}_{file_name(chirp.protocol_name)}_{index}_{file_name(chirp.name)}_impedance.{format}"
+        paths += write_figures([draw_impedance(chirp)], folder / "impedance" / name)
+    return paths
