@@ -12,7 +12,6 @@ import math
 import pickle
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -470,8 +469,7 @@ def _mapped(work: Callable, files_metadata, map_function, compat) -> list[Cell]:
 def _map(work: Callable, items: list, map_function) -> list:
     """Results of ``work``, a few items a call; the map function may also give futures, as Dask's does."""
     chunks = [items[i : i + FILES_PER_CALL] for i in range(0, len(items), FILES_PER_CALL)]
-    with efel_session() if map_function is map else nullcontext():
-        results = list(map_function(work, chunks))
+    results = list(map_function(work, chunks))
     results = [result.result() if hasattr(result, "result") else result for result in results]
     return list(chain.from_iterable(results))
 
