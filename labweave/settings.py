@@ -141,17 +141,13 @@ def load_settings() -> Settings:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not a TOML file: {error}. Correct it or move it away.") from None
-    database = values.setdefault("database", {})
-    if not isinstance(database, dict):
-        raise ConfigError(f"{path}: 'database' must be a table. Write [database] and url = \"...\" below it.")
-    if url := os.environ.get("LABWEAVE_DATABASE_URL"):
-        database["url"] = url
-    if prefix := os.environ.get("LABWEAVE_PREFIX"):
-        database["prefix"] = prefix
-    for table, model in (("alyx", AlyxSettings), ("one", OneSettings)):
-        named = {name: os.environ.get(f"LABWEAVE_{table}_{name}".upper()) for name in model.model_fields}
-        if isinstance(values.setdefault(table, {}), dict):
-            values[table].update({name: value for name, value in named.items() if value})
+    for table, model in (("database", DatabaseSettings), ("alyx", AlyxSettings), ("one", OneSettings)):
+        if not isinstance(values.setdefault(table, {}), dict):
+            raise ConfigError(f"{path}: {table!r} must be a table. Write [{table}] and its settings below it.")
+        for name in model.model_fields:
+            variable = "LABWEAVE_PREFIX" if name == "prefix" else f"LABWEAVE_{table}_{name}".upper()
+            if value := os.environ.get(variable):
+                values[table][name] = value
     if lab := os.environ.get("LABWEAVE_LAB"):
         values["lab"] = lab
     try:

@@ -75,8 +75,6 @@ def _labweave_entry():
         # Of two useradd at once the second gives the user of the first another id.
         with (SHARED_PROGRAMS / "account.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if entry := _entry(pwd.getpwnam, ACCOUNT_NAME):
-                return entry
             reason = subprocess.run(
                 [*command, "--shell", "/usr/sbin/nologin", ACCOUNT_NAME],
                 stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,

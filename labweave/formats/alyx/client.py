@@ -241,7 +241,11 @@ class AlyxClient:
                         failure, may_pass = AlyxError(where, found, IS_IT_ALYX), not kind or "json" in kind
             if attempt == ATTEMPTS or not may_pass:
                 raise failure from None
-            self._wait(attempt, retry_after, failure)
+            seconds = random.uniform(0.5, 1) * FIRST_WAIT_SECONDS * 2 ** (attempt - 1)  # noqa: S311
+            if retry_after is not None and retry_after.strip().isdigit():
+                seconds = min(float(retry_after), MAX_WAIT_SECONDS)
+            log.info("%s: %s, attempt=%d of %d, again in %.1f s", where, failure.found, attempt, ATTEMPTS, seconds)
+            time.sleep(seconds)
         raise AssertionError("unreachable")
 
     def _send(
@@ -280,14 +284,6 @@ class AlyxClient:
         if self._token:
             request.headers["Authorization"] = f"Token {self._token}"
         return request
-
-    def _wait(self, attempt: int, retry_after: str | None, failure: AlyxError) -> None:
-        seconds = random.uniform(0.5, 1) * FIRST_WAIT_SECONDS * 2 ** (attempt - 1)  # noqa: S311
-        if retry_after is not None and retry_after.strip().isdigit():
-            seconds = min(float(retry_after), MAX_WAIT_SECONDS)
-        where, found = failure.where, failure.found
-        log.info("%s: %s, attempt=%d of %d, again in %.1f s", where, found, attempt, ATTEMPTS, seconds)
-        time.sleep(seconds)
 
 
 def _refusal(where: str, answer: requests.Response) -> AlyxError:

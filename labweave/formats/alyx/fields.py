@@ -25,10 +25,6 @@ def _name(value: Any) -> str:
     return tidy(value)
 
 
-def _name_or_none(value: Any) -> str | None:
-    return tidy(value) or None if value is not None else None
-
-
 def _object(value: Any) -> Any:
     """Return a JSON value that every backend gives back: bare text is put into an object."""
     return None if value in (None, "") else {"value": value} if isinstance(value, str) else value
@@ -48,10 +44,6 @@ def _iso(value: Any) -> str | None:
     return value.isoformat() if isinstance(value, (dt.date, dt.datetime)) else value
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
 @dataclass(frozen=True)
 class Kind:
     """How values of one kind are converted.
@@ -67,13 +59,15 @@ class Kind:
     """
 
     compared_as: str
-    to_column: Callable[[Any], Any] = _same
-    to_alyx: Callable[[Any], Any] = _same
+    to_column: Callable[[Any], Any] = lambda value: value
+    to_alyx: Callable[[Any], Any] = lambda value: value
 
 
 KINDS = {
     "name": Kind("text", _name),
-    "link": Kind("text", _name_or_none),  # the name of something that has a table of its own
+    "link": Kind(
+        "text", lambda value: None if value is None else tidy(value) or None
+    ),  # the name of something that has a table of its own
     "label": Kind("text", _as_text, lambda value: value or None),  # the name of something that has none
     "text": Kind("text", _as_text),
     "optional": Kind("text", lambda value: value or None),
@@ -84,7 +78,7 @@ KINDS = {
     "flag": Kind("bool", bool, bool),
     "date": Kind("date", lambda value: value or None, _iso),
     "time": Kind("time", lambda value: value or None, _iso),
-    "stamp": Kind("time", _same, _iso),  # by the server's clock; `records.Facts.utc` converts it
+    "stamp": Kind("time", to_alyx=_iso),  # by the server's clock; `records.Facts.utc` converts it
     "qc": Kind("qc", lambda value: value or None, lambda value: value or "NOT_SET"),
     "json": Kind("json", _object, _bare),
     "names": Kind("text"),  # a list of names, each a row of a table between the two

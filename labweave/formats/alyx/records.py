@@ -122,19 +122,15 @@ def leftover(record: Mapping[str, Any], used: frozenset[str]) -> dict[str, Any] 
     for name in _unused(tuple(record), used):
         value = record[name]
         if value is not None and value != "":
-            rest[name] = _in_order(name, value)
+            is_list = name not in FREE_FIELDS and isinstance(value, list)
+            is_names = is_list and all(isinstance(item, str) for item in value)
+            rest[name] = sorted(value) if is_names else value  # the server sends names in any order
     return rest or None
 
 
 @functools.lru_cache(maxsize=200)
 def _unused(fields: tuple[str, ...], used: frozenset[str]) -> tuple[str, ...]:
     return tuple(name for name in fields if name not in used)
-
-
-def _in_order(name: str, value: Any) -> Any:
-    """Return a list of names sorted: the server sends them in any order."""
-    is_names = name not in FREE_FIELDS and isinstance(value, list) and all(isinstance(item, str) for item in value)
-    return sorted(value) if is_names else value
 
 
 def complete_repository(record: Mapping[str, Any], _: Facts, mapped: Mapped) -> None:
@@ -212,20 +208,17 @@ def complete_trajectory(record: Mapping[str, Any], _: Facts, mapped: Mapped) -> 
 
 
 def complete_dataset(record: Mapping[str, Any], _: Facts, mapped: Mapped) -> None:
-    """Say whose a dataset without a session is."""
+    """Say whose a dataset without a session is: its files lie in ``aggregates/<relation>/<identifier>``."""
     row = mapped.row
-    mapped.links["dataset.AggregateDataset"] = [] if row["eid"] else _aggregate(record, row["dataset_id"])
-
-
-def _aggregate(record: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    """Return whose a dataset without a session is: its files lie in ``aggregates/<relation>/<identifier>``."""
-    for file in record.get("file_records") or ():
+    owners = mapped.links["dataset.AggregateDataset"] = []
+    for file in () if row["eid"] else record.get("file_records") or ():
         root, *folders = str(file.get("relative_path") or "").split("/")[:-1]
         folders = [name for name in folders if not (name.startswith("#") and name.endswith("#"))]
         if root == "aggregates" and len(folders) > 1:
             relation, identifier = tidy(folders[0])[:64], tidy("/".join(folders[1:]))[:255]
-            return [{"dataset_id": key, "aggregate_relation": relation, "aggregate_identifier": identifier}]
-    return []
+            owner = {"aggregate_relation": relation, "aggregate_identifier": identifier}
+            owners.append({"dataset_id": row["dataset_id"], **owner})
+            return
 
 
 COMPLETE: dict[str, Callable[[Mapping[str, Any], Facts, Mapped], None]] = {

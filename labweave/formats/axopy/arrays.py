@@ -25,6 +25,7 @@ FORMAT = ("earliest", "v110")  # that of the older programs which read these fil
 _MAX_AXES = 32
 _MAX_TYPE_BYTES = 2**16 - 8
 _DAMAGED = (OSError, RuntimeError, KeyError, TypeError, ValueError)
+_decode_type = lru_cache(maxsize=64)(h5t.decode)
 
 
 class MissingDataset(ReadError, TypeError):
@@ -125,7 +126,11 @@ class ArrayFile:
     def read(self, dataset: str) -> np.ndarray:
         """Return a whole dataset, shape and dtype as it was written, if file and journal agree on it."""
         try:
-            journaled = self._from_journal(dataset) if dataset in self._journaled() else None
+            journaled = None
+            if self.journal is not None and dataset in self._journaled():
+                array = self.journal.read(self._array, dataset)
+                dtype = _decode_type(array.type).dtype
+                journaled = _plain(np.frombuffer(bytearray(array.content), dtype).reshape(array.shape))
             if journaled is not None and dataset not in self._stored:
                 return journaled
             values = self._from_file(dataset)
@@ -151,12 +156,6 @@ class ArrayFile:
 
     def _journaled(self) -> KeysView[str]:
         return ({} if self.journal is None else self.journal.arrays.get(self._array, {})).keys()
-
-    def _from_journal(self, dataset: str) -> np.ndarray:
-        assert self.journal is not None
-        array = self.journal.read(self._array, dataset)
-        dtype = _decode_type(array.type).dtype
-        return _plain(np.frombuffer(bytearray(array.content), dtype).reshape(array.shape))
 
     def _from_file(self, dataset: str) -> np.ndarray:
         opened = self._open(dataset)
@@ -318,11 +317,6 @@ def _plain(values: np.ndarray) -> np.ndarray:
 
 def _are_same(one: np.ndarray, other: np.ndarray) -> bool:
     return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
-
-
-@lru_cache(maxsize=64)
-def _decode_type(encoded: bytes) -> Any:
-    return h5t.decode(encoded)
 
 
 @lru_cache(maxsize=64)

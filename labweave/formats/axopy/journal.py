@@ -31,6 +31,7 @@ NAME = "journal.labweave"  # not hidden, so that a copy of the folder has it
 _MARK = b"LWTR"
 _HEAD = struct.Struct("<4sIQ")
 _INDEX_LENGTH = struct.Struct("<I")
+_type_of = lru_cache(maxsize=64)(bytes.fromhex)  # all trials share the bytes of a type
 _GROWS_BY = 2**18  # syncing a file that keeps its length takes 1.3 ms, one that has grown 3.1 ms
 
 
@@ -149,7 +150,11 @@ class Journal:
         self._ends: dict[int, bytes] = {}  # heads of the first and of the last record, by position
         position = 0
         if known is not None and self._begins_with(known):
-            position = self._continue(known)
+            self.start, self._ends, self._digest = known.start, known._ends, known._digest.copy()
+            self.texts, self.arrays, position = known.texts, known.arrays, known._position
+            if self._content_at(position):  # more will be added, and not to the other's
+                self.texts = list(self.texts)
+                self.arrays = {name: dict(places) for name, places in self.arrays.items()}
         while not self.damage:
             position = self._read_from(position)
             if self.damage or (position and not self._has_record_behind(position)):
@@ -204,15 +209,6 @@ class Journal:
         return not known.damage and all(
             self._content_at(position) and self._head_at(position) == head for position, head in known._ends.items()
         )
-
-    def _continue(self, known: Journal) -> int:
-        """Take what another journal has read; return where it ended."""
-        self.start, self._ends, self._digest = known.start, known._ends, known._digest.copy()
-        self.texts, self.arrays = known.texts, known.arrays
-        if self._content_at(known._position):  # more will be added, and not to the other's
-            self.texts = list(self.texts)
-            self.arrays = {name: dict(places) for name, places in self.arrays.items()}
-        return known._position
 
     def _head_at(self, position: int) -> bytes:
         self._file.seek(position)
@@ -275,12 +271,6 @@ def journal_state(folder: Any) -> str | None:
         return None
     with journal:
         return journal.state if journal.texts or journal.damage else None
-
-
-@lru_cache(maxsize=64)
-def _type_of(text: str) -> bytes:
-    """Return the bytes of a type; all trials share them."""
-    return bytes.fromhex(text)
 
 
 def _encode(index: dict[str, Any], content: bytes) -> bytes:

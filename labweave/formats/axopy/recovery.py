@@ -97,8 +97,12 @@ def complete(folder: Path, journal: Journal, target: Path, is_closed: bool) -> l
     table = read_table(folder, journal)
     if found := table.damage or "; ".join(table.problems):
         errors.append(ReadError(folder / TABLE, found, "Restore it and its latest journal, then run recover again."))
-    elif table.columns and _write_table(target / TABLE, table.to_bytes(is_closed and not errors)) and journal.texts:
-        completed.append(TABLE)
+    elif table.columns:
+        path, content = target / TABLE, table.to_bytes(is_closed and not errors)
+        if not path.exists() or path.read_bytes() != content:
+            with whole_file(path, durable=True) as new:
+                new.write_bytes(content)
+            completed += [TABLE] if journal.texts else []
     if errors:
         raise ReadError(folder, " ".join(map(str, errors)), "The journal keeps the trials of these files.")
     return completed
@@ -125,11 +129,3 @@ def _with_progress(datasets: Iterable[Any], name: str, n_datasets: int) -> Itera
             end = "\n" if n_done == n_datasets else ""
             terminal.write(f"\r{name}: {n_done:,} of {n_datasets:,} trials{end}")
             terminal.flush()
-
-
-def _write_table(path: Path, content: bytes) -> bool:
-    if path.exists() and path.read_bytes() == content:
-        return False
-    with whole_file(path, durable=True) as new:
-        new.write_bytes(content)
-    return True

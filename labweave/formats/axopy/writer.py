@@ -206,7 +206,12 @@ class TaskWriter:
         line_of([*texts, *texts.values()])  # raises an error for what can't be stored
         self.trials.check_unused()
         for name in arrays.keys() - self._arrays:
-            self._check_array(name)
+            path = self._folder / f"{name}{SUFFIX}"
+            if path.exists():  # and another program may have filled it
+                with ArrayFile(self._folder, path.name) as file:
+                    if (rows := file.rows()) and rows[-1] >= self.trials.n_rows:
+                        raise StorageError(f"{path} has a dataset {rows[-1]} already. Write to another name or file.")
+            self._arrays.add(name)
         if not self._journal:
             self._begin(texts)
         self._journal[0].add(self.trials.n_rows, texts, arrays)
@@ -238,15 +243,6 @@ class TaskWriter:
             raise SourceError(f"{self._folder} is not there. Make the task with Storage.create_task.")
         with whole_file(self._folder / f"{check_name(name, 'pickle name')}.pkl", durable=True) as new:
             new.write_bytes(content)
-
-    def _check_array(self, name: str) -> None:
-        """Refuse an array whose file another program has filled."""
-        path = self._folder / f"{name}{SUFFIX}"
-        if path.exists():
-            with ArrayFile(self._folder, path.name) as file:
-                if (rows := file.rows()) and rows[-1] >= self.trials.n_rows:
-                    raise StorageError(f"{path} has a dataset {rows[-1]} already. Write to another name or file.")
-        self._arrays.add(name)
 
     def _begin(self, texts: Mapping[str, str]) -> None:
         """Begin a journal. The table, which says by its open end that there is one, is made before any trial counts."""

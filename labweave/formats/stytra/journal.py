@@ -134,20 +134,16 @@ def read_journal(path: str | Path) -> list[JournalTable]:
         at += _RECORD.size + length
         try:
             if letter == b"H":
-                tables.append((_header(bytes(content)), []))
+                header = json.loads(bytes(content))
+                if not all(isinstance(name, str) for name in [*header["fields"], header["name"], header["t0"] or ""]):
+                    raise ValueError("names that are no text")
+                tables.append((header, []))
             elif letter == b"D":
                 header, parts = tables[-1]
                 parts.append(_columns(content, len(header["fields"])))
         except (ValueError, KeyError, IndexError, TypeError, struct.error, RecursionError) as error:
             raise ReadError(path, f"the record before byte {at} is damaged ({error})", "Copy the file again.") from None
     return [_table(header, parts) for header, parts in tables]
-
-
-def _header(content: bytes) -> dict[str, Any]:
-    header = json.loads(content)
-    if not all(isinstance(name, str) for name in [*header["fields"], header["name"], header["t0"] or ""]):
-        raise ValueError("names that are no text")
-    return header
 
 
 def _columns(content: memoryview, n_fields: int) -> list[np.ndarray]:

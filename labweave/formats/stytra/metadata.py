@@ -94,10 +94,8 @@ class Metadata:
 
     def declared(self, log_name: str) -> str:
         """Return the file name that it gives of a log, without folders; empty without one."""
-        part = "stimulus" if log_name == "stimulus" else "tracking"
-        places = (self.content.get(part), self.content.get("behavior" if part == "tracking" else part))
-        for place in places:
-            name = _mapping(place).get(f"{log_name}_log")
+        for part in ("stimulus",) if log_name == "stimulus" else ("tracking", "behavior"):
+            name = _mapping(self.content.get(part)).get(f"{log_name}_log")
             if isinstance(name, str) and name:
                 return base_name(name)
         return ""
