@@ -18,7 +18,6 @@ from labweave.database.writes import Changed, record_changes, set_values, write_
 from labweave.errors import RowError
 from labweave.formats.alyx import Resource
 from labweave.formats.alyx.records import Mapped, row_key
-from labweave.formats.hashing import NO_HASH
 from labweave.ingest.alyx.tables import SourceRecord
 from labweave.ingest.results import delete_results, results_of
 from labweave.schemas.ingestion import Failure
@@ -79,7 +78,9 @@ class Mirror:
             except RowError:  # rare: only now is it worth finding out which records can't be stored
                 self.counts = counts
         batch = self._without_orphans(batch)
-        self._fit(batch)
+        for sent, mapped in batch.values():
+            for label, values in mapped.rows:
+                _fit(sent, values, _limits(label))
         batch = self._without_misfits(batch)
         if self.resource.identity:
             batch = self._rename(batch)
@@ -104,14 +105,6 @@ class Mirror:
                 self._unlink(label, linked[label], batch)
             self._upsert(label, [values for items in linked[label].values() for values in items])
 
-    def _fit(self, batch: Batch) -> None:
-        """Cut what is too long for its attribute; the row's json keeps it whole."""
-        labels = {label for _, mapped in batch.values() for label, _ in mapped.rows}
-        limits = {label: _limits(self.connection, label) for label in labels}
-        for record, mapped in batch.values():
-            for label, values in mapped.rows:
-                _fit(record, values, limits[label])
-
     def _upsert(
         self, label: str, rows: list[dict[str, Any]], record: bool = True, filled: Filled | None = None
     ) -> UpsertCounts:
@@ -132,7 +125,7 @@ class Mirror:
             for value in _missing("session.Session", ["eid"], eids):
                 self.postponed[eids[value]] = f"session.Session {value[0]}"
         for label, found in rows.items():
-            for parent, names in _parents(self.connection, label):
+            for parent, names in _parents()[label]:
                 wanted: dict[Key, list[str]] = {}
                 for key, values in found:
                     value = tuple(values.get(child) for child in names)
@@ -174,8 +167,8 @@ class Mirror:
             if before == wanted:
                 continue
             if wanted in taken and occupant != uuid:
-                if occupant is not None and self._is_known(occupant):
-                    spare = _spare_key(wanted, occupant)
+                if occupant is not None and SourceRecord & {"resource": self.resource.name, "record_id": occupant}:
+                    spare = (*wanted[:-1], f"{str(wanted[-1])[:240]} ({occupant[:8]})")
                     self._move(table, names, wanted, spare)
                     taken.pop(wanted)
                     keys[occupant], taken[spare] = spare, occupant
@@ -190,9 +183,6 @@ class Mirror:
                 taken.pop(before, None)
             keys[uuid], taken[wanted] = wanted, uuid
         return {key: item for key, item in batch.items() if key not in self.refused}
-
-    def _is_known(self, record_id: str) -> bool:
-        return bool(SourceRecord & {"resource": self.resource.name, "record_id": record_id})
 
     def _move(self, table: Any, names: Sequence[str], before: Key, after: Key) -> None:
         """Change a key; the foreign keys carry it along."""
@@ -218,17 +208,6 @@ class Mirror:
         if removed:
             record_changes(self.connection, table, removed, self.run)
             self.counts[label] += UpsertCounts(updated=len(removed))
-
-    def remember(self, source: str, digests: Mapping[str, str], known: set[str]) -> None:
-        """Keep the hashes of written records; `Change` does not keep old ones."""
-        common = {"source": source, "resource": self.resource.name, "vanished_in": None}
-        rows = [{**common, "record_id": key, "record_sha256": digest} for key, digest in digests.items()]
-        write_rows(SourceRecord, rows, update=not known.isdisjoint(digests), record=False)
-
-    def mark_unwritten(self, source: str, ids: Sequence[str]) -> None:
-        """Note records that could not be written, so that every sync tries them again."""
-        common = {"source": source, "resource": self.resource.name, "record_sha256": NO_HASH}
-        write_rows(SourceRecord, [{**common, "record_id": key} for key in ids], update=["record_sha256"], record=False)
 
 
 def record_failures(run: str, name: str, reasons: Mapping[str, str]) -> None:
@@ -270,26 +249,17 @@ def _own_row(resource: Resource, mapped: Mapped) -> dict[str, Any]:
     return next((values for label, values in reversed(mapped.rows) if label == resource.table), {})
 
 
-def _spare_key(key: Key, uuid: str) -> Key:
-    """Return the key under which a row makes room for another one of its name."""
-    return (*key[:-1], f"{str(key[-1])[:240]} ({uuid[:8]})")
-
-
 def _rows_with(table: Any, names: Sequence[str], values: Iterable[Key]) -> list[dict[str, Any]]:
     """Return the rows in which some attributes have one of some values."""
     keys = [dict(zip(names, value, strict=True)) for value in values]
     return [row for part in in_parts(keys) for row in (table & part).to_dicts()]
 
 
-def _parents(connection: LabConnection, label: str) -> list[tuple[str, dict[str, str]]]:
-    """Return the tables that one hangs on, with its attributes -> theirs."""
-    return _all_parents(connection.prefix, id(connection))[label]
-
-
-@functools.lru_cache(maxsize=2)
-def _all_parents(prefix: str, connection_id: int) -> dict[str, list[tuple[str, dict[str, str]]]]:
+@functools.cache
+def _parents() -> dict[str, list[tuple[str, dict[str, str]]]]:
+    """Return table -> the tables that it hangs on, with its attributes -> theirs; the same in every database."""
     labels = {cls().full_table_name: label for label, cls in tables().items()}
-    next(iter(tables().values()))().connection.dependencies.load()
+    SourceRecord().connection.dependencies.load()
     return {
         label: [
             (labels[parent], dict(link["attr_map"]))
@@ -307,10 +277,11 @@ def _missing(parent: str, names: list[str], values: Iterable[Key]) -> set[Key]:
     return wanted - {tuple(row[name] for name in names) for row in rows}
 
 
-def _limits(connection: LabConnection, label: str) -> dict[str, int]:
-    """Return the widths of the attributes that hold free text."""
+@functools.cache
+def _limits(label: str) -> dict[str, int]:
+    """Return the widths of the attributes of a table that hold free text; the same in every database."""
     table = tables()[label]()
-    linked = {child for _, names in _parents(connection, label) for child in names}
+    linked = {child for _, names in _parents()[label] for child in names}
     limits = {}
     for name, attribute in table.heading.attributes.items():
         width = re.match(r"(?:varchar|character varying)\((\d+)\)", attribute.original_type or attribute.type)
@@ -320,6 +291,7 @@ def _limits(connection: LabConnection, label: str) -> dict[str, int]:
 
 
 def _fit(record: Mapping[str, Any], values: dict[str, Any], limits: Mapping[str, int]) -> None:
+    """Cut what is too long for its attribute; the row's json keeps it whole."""
     cut: dict[str, Any] = {}
     for name, value in values.items():
         if type(value) is str and len(value) > (limit := limits.get(name, len(value))):

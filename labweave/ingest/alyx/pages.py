@@ -8,7 +8,7 @@ from typing import Any
 
 from labweave.database.connection import LabConnection
 from labweave.database.reads import rows_among, rows_between
-from labweave.database.writes import set_values
+from labweave.database.writes import set_values, write_rows
 from labweave.formats.alyx import RESOURCES, Resource
 from labweave.formats.alyx.records import Facts, Mapped, Postponed
 from labweave.formats.hashing import NO_HASH
@@ -81,12 +81,17 @@ def write(
     first = mapped.keys() & compared.new.keys() if name == "session-details" else set()
     done = mirror.write({key: item for key, item in mapped.items() if key in first}, record=False)
     done |= mirror.write({key: item for key, item in mapped.items() if key not in first})
-    mirror.remember(source, {key: compared.digests[key] for key in done}, known=set(compared.changed))
+    # `Change` does not keep old hashes; by NO_HASH every sync tries a record again.
+    own = {"source": source, "resource": name}
+    rows = [{**own, "record_id": key, "record_sha256": compared.digests[key], "vanished_in": None} for key in done]
+    write_rows(SourceRecord, rows, update=not done.isdisjoint(compared.changed), record=False)
+    unwritten = sorted(mirror.postponed.keys() | mirror.refused.keys())
+    rows = [{**own, "record_id": key, "record_sha256": NO_HASH} for key in unwritten]
+    write_rows(SourceRecord, rows, update=["record_sha256"], record=False)
     if name == "sessions" and done:
         # Read and write their details again, whatever they say.
         details = {"source": source, "resource": "session-details"}
         set_values(SourceRecord, {"record_sha256": NO_HASH}, details, "record_id", sorted(done))
-    mirror.mark_unwritten(source, sorted(mirror.postponed.keys() | mirror.refused.keys()))
     for (low, _), found in pulled.broken:
         mirror.refused[f"{id_text(low)}..."] = _advice(resource, found)
     record_failures(run, name, mirror.refused)

@@ -263,11 +263,12 @@ def due_details(client: AlyxClient, choice: Choice) -> set[str]:
     since = choice.stamp_before("session-details")
     if since is None:
         return eids
-    due = eids & unread_details(choice.source)
-    due |= eids & set(_eids(client, {**common, **_since(choice, "session-details", since)}))
+    due = unread_details(choice.source).union(
+        _eids(client, {**common, **_since(choice, "session-details", since)}), _moved(client)
+    )
     if has_unstamped("session-details"):
-        due |= eids & set(_eids(client, {**common, "unstamped": True}))
-    return due | (eids & set(_moved(client)))
+        due.update(_eids(client, {**common, "unstamped": True}))
+    return due & eids
 
 
 def unread_details(source: str) -> set[str]:

@@ -29,6 +29,7 @@ from labweave.ingest.alyx.plan import (
     ROWS_PER_PART,
     STAGES,
     STAMPED,
+    Choice,
     Part,
     differing_files,
     differing_ranges,
@@ -95,7 +96,7 @@ def sync(url: str, source: str, labs: tuple[str, ...], options: Any, progress: P
     row = {"source": source, "adapter": "alyx", "location": url, "source_lab": ",".join(labs)[:64]}
     upsert(Source, [{**row, "options": {"time_zone": options.time_zone}}])
     run = _unfinished(source, asked) or _begin(source, asked)
-    return _Sync(client, run, source, asked, options.allow_vanished, progress).run_all()
+    return _Sync(client, run, make_choice(source, asked), options, progress).run_all()
 
 
 def _asked(labs: tuple[str, ...], options: Any) -> dict[str, Any]:
@@ -167,19 +168,10 @@ def _drop_parts(run: str) -> None:
 class _Sync:
     """One run."""
 
-    def __init__(
-        self,
-        client: AlyxClient,
-        run: str,
-        source: str,
-        asked: dict[str, Any],
-        allow_vanished: bool,
-        progress: Progress,
-    ):
-        self.connection, self.client, self.run, self.source = current().connection, client, run, source
-        self.allow_vanished, self.progress, self.workers = allow_vanished, progress, asked["workers"]
+    def __init__(self, client: AlyxClient, run: str, choice: Choice, options: Any, progress: Progress):
+        self.connection, self.client, self.run, self.source = current().connection, client, run, choice.source
+        self.choice, self.options, self.progress = choice, options, progress
         self.left_out: dict[str, int] = {}
-        self.choice = make_choice(source, asked)
 
     def run_all(self) -> SyncReport:
         """Do what is not done yet, and return what came of it."""
@@ -236,7 +228,7 @@ class _Sync:
         n_parts = len(parts)
         if not n_parts:
             return
-        workers = 1 if stage == IN_ORDER else max(1, min(self.workers, n_parts // PARTS_PER_WORKER))
+        workers = 1 if stage == IN_ORDER else max(1, min(self.options.workers, n_parts // PARTS_PER_WORKER))
         report = populate.run(
             ["alyx.SyncPage"],
             {"run": self.run},
@@ -357,7 +349,7 @@ class _Sync:
             known = len(present_records(self.source, name))
             if len(ids) >= VANISHED_AT_LEAST and len(ids) > VANISHED_SHARE * known:
                 questions.append(f"{len(ids)} of {known} {name}")
-        if questions and not self.allow_vanished:
+        if questions and not self.options.allow_vanished:
             raise SourceError(
                 f"{self.client.url} no longer has {', '.join(questions)}. Nothing was marked. Did somebody delete "
                 f"them, or may this login no longer see them? If it is right: labweave ingest alyx {self.client.url} "

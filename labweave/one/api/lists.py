@@ -110,16 +110,13 @@ class Lists(ApiBase):
         from labweave.one.alyx.filters import filter_names
 
         terms = (*filter_names("insertions"), "dataset", "laboratory", "number")
-        given = {"project" if word == "projects" else searching.complete(word, terms): v for word, v in filters.items()}
+        names = {"laboratory": "lab", "number": "experiment_number"}
+        completed = {searching.complete(word, terms): value for word, value in filters.items()}
+        given = {names.get(term, term): value for term, value in completed.items() if term != "limit"}
         if not isinstance(given.get("dataset", ""), str):
             raise TypeError('"dataset" must be a text; use "datasets" for several.')
-        if "laboratory" in given:
-            given["lab"] = given.pop("laboratory")
-        if "number" in given:
-            given["experiment_number"] = given.pop("number")
         if "session" in given:
             given["session"] = str(self._eid(given["session"]))
-        given.pop("limit", None)
         records = self.alyx.rest("insertions", "list", **given)
         pids = [UUID(record["id"]) for record in records]
         return (pids, records) if details else pids
