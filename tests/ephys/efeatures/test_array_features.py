@@ -98,8 +98,6 @@ def test_values_are_those_of_efel(given_trace, step, strict):
         {"spike_skipf": 1.5},
         {"offset": 20.0},
         {"offset": 20},
-        {"sahp_start": 2.5},
-        {"initial_perc": 0.5},
         {"AP_phaseslope_range": 5},
         {"decay_start_after_stim": 5.0, "decay_end_after_stim": 40.0},
         {"decay_start_after_stim": 20.0},
@@ -182,7 +180,7 @@ def test_a_value_from_behind_the_vector_is_left_to_efel():
     grid = efel_grid(t, 0.1)
     found = array_efeatures(grid, grid.interpolate(voltage), list(FEATURES), {"Threshold": -50.0}, 100.0, 155.0)
     assert [len(found[name]) for name in ("AP_begin_time", "AP_end_indices")] == [2, 1]
-    assert set(FEATURES) - set(found) == {"AP_fall_indices", "AP_duration_half_width", "AP_duration_half_width_change"}
+    assert set(FEATURES) - set(found) == {"AP_fall_indices", "AP_duration_half_width"}
 
 
 def test_a_setting_of_the_wrong_type_is_refused():

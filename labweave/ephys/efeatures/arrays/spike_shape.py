@@ -178,21 +178,6 @@ def _first_true(flags: np.ndarray, begin: int) -> int:
     return begin + (int(flags.argmax()) if flags.any() else len(flags))
 
 
-def ap_begin_width(trace: Trace) -> np.ndarray:
-    """Time until the voltage is back at the onset's."""
-    minima, begins = trace.ahps[trace.ahps > trace.ton], trace.begins
-    if not len(begins) or len(begins) < len(minima):
-        return NOTHING
-    begins = begins[: len(minima)]
-    if (begins >= minima).any():
-        raise OnlyEfelKnows
-    downs = [
-        _first_true(trace.v[begin + 1 : minimum] <= trace.v[begin], begin + 1)
-        for begin, minimum in zip(begins.tolist(), minima.tolist(), strict=True)
-    ]
-    return trace.t[np.array(downs, dtype=np.intp)] - trace.t[begins]
-
-
 def fast_ahp(trace: Trace) -> np.ndarray:
     """Onset above the minimum behind the spike, all but the last."""
     begins, minima = trace.begins[:-1], trace.ahps
@@ -215,24 +200,6 @@ def ahp_time_from_peak(trace: Trace) -> np.ndarray:
     return trace.t[minima] - trace.t[peaks]
 
 
-def slow_ahps(trace: Trace) -> np.ndarray:
-    """Lowest points some ms behind each spike, first and last spike left out."""
-    peaks = trace.peaks[1:]
-    if len(peaks) < 2:
-        return NOWHERE
-    ends = peaks[1:]
-    firsts = np.clip(np.searchsorted(trace.t, trace.t[peaks[:-1]] + trace.settings.sahp_start), peaks[:-1], ends)
-    return np.array(
-        [first + trace.v[first:end].argmin() if first < end else end for first, end in zip(firsts, ends, strict=True)]
-    )
-
-
-def ahp_slow_time(trace: Trace) -> np.ndarray:
-    """Time of the slow minimum as part of the interval."""
-    times = trace.peak_time[1:]
-    return (trace.t[slow_ahps(trace)] - times[:-1]) / np.diff(times) if len(times) > 1 else NOTHING
-
-
 def depolarized_base(trace: Trace) -> np.ndarray:
     """Mean voltage from the end of a spike to the onset of the next."""
     begins, ends = _paired(trace.begins, trace.ends)
@@ -252,11 +219,6 @@ def above_base(trace: Trace, voltages: np.ndarray) -> np.ndarray:
     return voltages - trace.base if len(trace.base) else NOTHING
 
 
-def change(values: np.ndarray) -> np.ndarray:
-    """Change from the first value, as part of it."""
-    return (values[1:] - values[:1]) / values[:1] if len(values) else NOTHING
-
-
 def differences(values: np.ndarray) -> np.ndarray:
     """Change from each value to the next."""
     return values[1:] - values[:-1]
@@ -274,9 +236,6 @@ FEATURES: dict[str, Callable[[Trace], np.ndarray | None]] = {
     "AP_begin_voltage": lambda trace: trace.v[trace.begins],
     "AP1_begin_voltage": lambda trace: trace.v[trace.begins[:1]],
     "AP2_begin_voltage": lambda trace: trace.v[trace.begins[1:2]],
-    "AP_begin_width": ap_begin_width,
-    "AP1_begin_width": lambda trace: ap_begin_width(trace)[:1],
-    "AP2_begin_width": lambda trace: ap_begin_width(trace)[1:2],
     "AP_end_indices": lambda trace: trace.ends,
     "AP_rise_indices": ap_rise_indices,
     "AP_fall_indices": ap_fall_indices,
@@ -286,19 +245,14 @@ FEATURES: dict[str, Callable[[Trace], np.ndarray | None]] = {
     "APlast_amp": lambda trace: ap_amplitude(trace)[-1:],
     "AP2_AP1_diff": lambda trace: differences(ap_amplitude(trace)[:2]),
     "AP_amplitude_diff": lambda trace: differences(ap_amplitude(trace)),
-    "AP_amplitude_change": lambda trace: change(ap_amplitude(trace)),
     "AP_amplitude_from_voltagebase": lambda trace: above_base(trace, trace.peak_voltage),
     "AP_width": ap_width,
     "AP_duration": ap_duration,
-    "AP_duration_change": lambda trace: change(ap_duration(trace)),
     "AP_duration_half_width": ap_duration_half_width,
-    "AP_duration_half_width_change": lambda trace: change(ap_duration_half_width(trace)),
     "AP_rise_time": ap_rise_time,
     "AP_fall_time": ap_fall_time,
     "AP_rise_rate": ap_rise_rate,
-    "AP_rise_rate_change": lambda trace: change(ap_rise_rate(trace)),
     "AP_fall_rate": ap_fall_rate,
-    "AP_fall_rate_change": lambda trace: change(ap_fall_rate(trace)),
     "AP_peak_upstroke": ap_peak_upstroke,
     "AP_peak_downstroke": ap_peak_downstroke,
     "AP_phaseslope": ap_phaseslope,
@@ -315,11 +269,7 @@ FEATURES: dict[str, Callable[[Trace], np.ndarray | None]] = {
     "AHP1_depth_from_peak": lambda trace: ahp_depth_from_peak(trace)[:1],
     "AHP2_depth_from_peak": lambda trace: ahp_depth_from_peak(trace)[1:2],
     "AHP_time_from_peak": ahp_time_from_peak,
-    "AHP_depth_abs_slow": lambda trace: trace.v[slow_ahps(trace)],
-    "AHP_depth_slow": lambda trace: above_base(trace, trace.v[slow_ahps(trace)]),
-    "AHP_slow_time": ahp_slow_time,
     "fast_AHP": fast_ahp,
-    "fast_AHP_change": lambda trace: change(fast_ahp(trace)),
     "depolarized_base": depolarized_base,
     "min_voltage_between_spikes": min_voltage_between_spikes,
 }

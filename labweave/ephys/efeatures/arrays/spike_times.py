@@ -52,10 +52,10 @@ def isi_cv(trace: Trace) -> np.ndarray:
     return np.array([np.std(isi, ddof=1) / np.mean(isi)]) if len(isi) > 1 else NOTHING
 
 
-def isi_slope(trace: Trace, x_of: Callable) -> np.ndarray:
-    """Slope of the logarithms of the intervals over their number."""
+def isi_log_slope(trace: Trace) -> np.ndarray:
+    """Slope of the logarithms of the intervals over that of their number."""
     isi = trace.isi_of_interest
-    x = x_of(np.arange(1, len(isi) + 1))
+    x = np.log(np.arange(1, len(isi) + 1))
     if not x.any():
         return NOTHING
     try:
@@ -69,15 +69,6 @@ def isi_values(trace: Trace) -> np.ndarray | None:
     return trace.isi_of_interest if len(trace.isi) else None
 
 
-def number_initial_spikes(trace: Trace) -> np.ndarray:
-    """Spikes in the first part of the stimulus."""
-    fraction = trace.settings.initial_perc
-    if not len(trace.peaks) or not 0 <= fraction < 1:
-        return NOTHING
-    limits = [trace.start, trace.start + (trace.stop - trace.start) * fraction]
-    return np.diff(np.searchsorted(trace.peak_time, limits))
-
-
 FEATURES: dict[str, Callable[[Trace], np.ndarray | None]] = {
     "peak_indices": lambda trace: trace.peaks,
     "peak_time": lambda trace: trace.peak_time,
@@ -85,7 +76,6 @@ FEATURES: dict[str, Callable[[Trace], np.ndarray | None]] = {
     "Spikecount": lambda trace: np.array([len(trace.peaks)]),
     "spike_count_stimint": lambda trace: np.array([trace.is_in_stimulus.sum()]),
     "Spikecount_stimint": lambda trace: np.array([trace.is_in_stimulus.sum()]),
-    "number_initial_spikes": number_initial_spikes,
     "mean_frequency": mean_frequency,
     "time_to_first_spike": lambda trace: trace.peak_time[:1] - trace.start,
     "time_to_second_spike": lambda trace: trace.peak_time[1:2] - trace.start,
@@ -96,8 +86,7 @@ FEATURES: dict[str, Callable[[Trace], np.ndarray | None]] = {
     "ISIs": lambda trace: trace.isi,
     "ISI_values": isi_values,
     "ISI_CV": isi_cv,
-    "ISI_log_slope": lambda trace: isi_slope(trace, np.log),
-    "ISI_semilog_slope": lambda trace: isi_slope(trace, np.asarray),
+    "ISI_log_slope": isi_log_slope,
     "inv_ISI_values": lambda trace: 1000.0 / trace.isi,
     "inv_first_ISI": lambda trace: 1000.0 / trace.isi[:1],
     "inv_second_ISI": lambda trace: 1000.0 / trace.isi[1:2],

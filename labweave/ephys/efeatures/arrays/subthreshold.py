@@ -26,14 +26,6 @@ def voltage_deflection_begin(trace: Trace) -> np.ndarray:
     return np.array([trace.mean(first, last) - trace.mean(0, trace.ton)])
 
 
-def steady_state_voltage(trace: Trace) -> np.ndarray:
-    """Mean behind the stimulus, added from the end as eFEL does."""
-    begin = int(np.searchsorted(trace.t, trace.stop, side="right"))
-    if begin == 0:
-        raise OnlyEfelKnows
-    return np.array([total(trace.v[begin:][::-1]) / np.float64(trace.n_points - begin)])
-
-
 def voltage_after_stim(trace: Trace) -> np.ndarray:
     """Mean of the middle half of what follows the stimulus."""
     rest = trace.t[-1] - trace.stop
@@ -92,7 +84,6 @@ def _time_constant(trace: Trace, begin: int, end: int, reference: float) -> np.n
 FEATURES: dict[str, Callable[[Trace], np.ndarray | None]] = {
     "voltage_base": lambda trace: trace.base,
     "steady_state_voltage_stimend": lambda trace: trace.plateau,
-    "steady_state_voltage": steady_state_voltage,
     "voltage_after_stim": voltage_after_stim,
     "minimum_voltage": lambda trace: trace.minimum,
     "maximum_voltage": lambda trace: trace.maximum,
