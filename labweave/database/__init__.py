@@ -15,14 +15,14 @@ from labweave.database.connection import LabConnection, TransientError
 from labweave.database.migrations import MIGRATIONS, SCHEMA_VERSION, Migration
 from labweave.database.url import DatabaseUrl, parse_url
 from labweave.database.writes import UpsertCounts, upsert
-from labweave.errors import AccessDenied, ConfigError, SchemaError, VersionError
+from labweave.errors import AccessDenied, ConfigError, VersionError
 from labweave.settings import check_prefix, load_settings
 from labweave.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Database", "TransientError", "UpsertCounts", "check_names", "connect", "current", "restore", "upsert"]
+__all__ = ["Database", "TransientError", "UpsertCounts", "connect", "current", "restore", "upsert"]
 
 log = logging.getLogger(__name__)
 
@@ -331,17 +331,3 @@ def current() -> Database:
     if _open is None:
         raise ConfigError("No database is open in this process. Call labweave.connect() first.")
     return _open
-
-
-def check_names(table: Any, names: Sequence[str]) -> None:
-    """Refuse names that a table does not have; DataJoint would leave them out and match everything.
-
-    Raises
-    ------
-    SchemaError
-        Names the unknown ones and those that exist.
-    """
-    known = list(table.heading.names)
-    if unknown := [name for name in names if name not in known]:
-        label = getattr(table, "class_name", None) or "the query"
-        raise SchemaError(f"{label} has no attribute {', '.join(unknown)}. It has: {', '.join(known)}.")

@@ -28,7 +28,7 @@ from datajoint.errors import DataJointError, LostConnectionError
 from datajoint.settings import _create_config
 
 from labweave.database.derived import update_derived
-from labweave.database.errors import TransientError
+from labweave.database.dialect import TransientError
 from labweave.database.url import DatabaseUrl
 from labweave.embedded.server import EmbeddedServer
 from labweave.errors import AccessDenied, ConfigError, LabweaveError, ServerUnavailable

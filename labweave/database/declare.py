@@ -195,15 +195,8 @@ class Register:
 
     def set_version(self, version: int, labweave_version: str) -> None:
         """Record that the database is at `version`."""
-
-        def write():
-            self.connection.query(f"delete from {self._version} where id = 1")
-            self.connection.query(
-                f"insert into {self._version} (id, schema_version, labweave_version) values (1, %s, %s)",
-                (version, labweave_version),
-            )
-
-        self.connection.run_transaction(write)
+        new = {"schema_version": version, "labweave_version": labweave_version}
+        self._replace(self._version, {"id": 1}, new)
 
     def declared(self) -> dict[tuple[str, str], str]:
         """Return (schema, table) -> sha256 of the definition it was declared with."""
@@ -212,11 +205,16 @@ class Register:
 
     def set_declared(self, schema: str, table: str, sha256: str) -> None:
         """Record that a table has been declared whole."""
+        key = {"schema_name": schema, "table_name": table}
+        self._replace(self._declared, key, {"definition_sha256": sha256})
+
+    def _replace(self, table: str, key: dict[str, Any], new: dict[str, Any]) -> None:
+        row, conditions = {**key, **new}, " and ".join(f"{name} = %s" for name in key)
 
         def write():
-            where = (schema, table)
-            self.connection.query(f"delete from {self._declared} where schema_name = %s and table_name = %s", where)
-            self.connection.query(f"insert into {self._declared} values (%s, %s, %s)", (*where, sha256))
+            self.connection.query(f"delete from {table} where {conditions}", tuple(key.values()))
+            marks = ", ".join(["%s"] * len(row))
+            self.connection.query(f"insert into {table} ({', '.join(row)}) values ({marks})", tuple(row.values()))
 
         self.connection.run_transaction(write)
 

@@ -13,8 +13,13 @@ from typing import Any, TypeVar
 
 from labweave.database.batches import Batch
 from labweave.database.url import DatabaseUrl
+from labweave.errors import DatabaseError
 
 Result = TypeVar("Result")
+
+
+class TransientError(DatabaseError):
+    """A deadlock, lock time-out or serialization failure: the transaction may pass when tried again."""
 
 
 class Dialect(ABC):

@@ -15,8 +15,7 @@ from datajoint.errors import AccessError, DataJointError, DuplicateError
 from pymysql.constants.SERVER_STATUS import SERVER_STATUS_AUTOCOMMIT, SERVER_STATUS_IN_TRANS
 
 from labweave.database.batches import Batch, Changed
-from labweave.database.dialect import Dialect, columns_to_name
-from labweave.database.errors import TransientError
+from labweave.database.dialect import Dialect, TransientError, columns_to_name
 from labweave.database.reads import in_parts
 from labweave.database.values import Column
 from labweave.errors import AccessDenied, DatabaseError, LabweaveError, RowError

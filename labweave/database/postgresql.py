@@ -19,8 +19,7 @@ from datajoint.errors import DataJointError, DuplicateError, IntegrityError, Los
 from datajoint.table import FreeTable
 
 from labweave.database.batches import Batch, Changed
-from labweave.database.dialect import Dialect, columns_to_name
-from labweave.database.errors import TransientError
+from labweave.database.dialect import Dialect, TransientError, columns_to_name
 from labweave.errors import DatabaseError, RowError
 
 TRANSIENT = {"40001", "40P01", "55P03"}

@@ -328,15 +328,6 @@ def test_a_wrong_query_is_a_readable_error(database):
     assert "nope" in str(caught.value)
 
 
-def test_unknown_names_in_a_restriction_are_refused(database):
-    from labweave.database import check_names
-    from labweave.errors import SchemaError
-
-    check_names(lab.Lab(), ["lab"])
-    with pytest.raises(SchemaError, match=r"no attribute lba.*lab, institution"):
-        check_names(lab.Lab(), ["lba"])
-
-
 def test_transient_errors_are_database_errors():
     assert issubclass(TransientError, DatabaseError) and issubclass(VersionError, DatabaseError)
 

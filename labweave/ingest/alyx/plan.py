@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,6 @@ from labweave.ingest.alyx.pull import (
     ask,
     ask_once,
     django,
-    id_text,
     in_range,
     part_key,
     present_records,
@@ -321,15 +320,8 @@ def _moved_among(client: AlyxClient, names: list[str], known: Mapping[str, set[s
 
 def differing_ranges(client: AlyxClient, source: str, name: str, absent: set[str]) -> Iterator[Part]:
     """Yield the ranges in which the server counts more or fewer records than are known, to be listed whole."""
-    resource = RESOURCES[name]
-    own = present_records(source, name)
-
-    def count_here(low: int, high: int) -> int:
-        first, last = id_text(low), id_text(high) if high < LAST_ID else "g"
-        return len(own & in_range("record_id", low, high)) - sum(first <= key < last for key in absent)
-
-    for part in _narrow(client, resource, {}, count_here):
-        yield name, {"range": span(*part), "complete": True}
+    for part in _narrow(client, name, {}, present_records(source, name), "record_id", absent):
+        yield name, {"range": part, "complete": True}
 
 
 def differing_files(client: AlyxClient, source: str, absent: set[str], absent_repositories: set[str]) -> Iterator[Part]:
@@ -345,14 +337,10 @@ def differing_files(client: AlyxClient, source: str, absent: set[str], absent_re
     yield from differing_ranges(client, source, "files", absent)
     existing = {"filters": [["exists", "True"]]}
     own = FileRecord & {"present": True} & "file_vanished is null"
-
-    def count_here(low: int, high: int) -> int:
-        return len(own & in_range("file_record_id", low, high))
-
     middle = random.randrange(1, LAST_ID)  # noqa: S311
     for half in ((0, middle), (middle, LAST_ID)):
-        for part in _narrow(client, RESOURCES["files"], existing, count_here, half):
-            yield "files", {"range": span(*part), "complete": True}
+        for part in _narrow(client, "files", existing, own, "file_record_id", within=half):
+            yield "files", {"range": part, "complete": True}
 
 
 def _has_gone_repository(source: str, absent: set[str]) -> bool:
@@ -374,27 +362,30 @@ def differing_tags(client: AlyxClient, source: str) -> Iterator[Part]:
             continue
         scope = {"tag": [row["tag_uuid"], row["tag"]]}
         own = (DatasetTag & {"tag": row["tag"]}) * (Dataset & "dataset_vanished is null").proj()
-
-        def count_here(low: int, high: int, own: Any = own) -> int:
-            return len(own & in_range("dataset_id", low, high))
-
-        for part in _narrow(client, RESOURCES["datasets"], scope, count_here):
-            yield "datasets", {**scope, "range": span(*part)}
+        for part in _narrow(client, "datasets", scope, own, "dataset_id"):
+            yield "datasets", {**scope, "range": part}
 
 
 def _narrow(
-    client: AlyxClient, resource: Resource, scope: dict[str, Any], count_here: Any, part: tuple[int, int] = (0, LAST_ID)
-) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of one answer in which the server's count differs from the known one."""
-    there = client.count(resource.path, django(resource, {**scope, "range": span(*part)}))
-    here = count_here(*part)
+    client: AlyxClient,
+    name: str,
+    scope: dict[str, Any],
+    own: Any,
+    id_column: str,
+    absent: Collection[str] = (),
+    within: tuple[int, int] = (0, LAST_ID),
+) -> Iterator[list[str]]:
+    """Yield the ranges of one answer in which the server does not count as many as rows are known and not absent."""
+    first, last = part = span(*within)
+    there = client.count(RESOURCES[name].path, django(RESOURCES[name], {**scope, "range": part}))
+    here = len(own & in_range(id_column, *within)) - sum(first <= key < (last or "g") for key in absent)
     if there == here:
         return
     if max(there, here) <= ROWS_PER_PART:
         yield part
         return
-    low, high = part
+    low, high = within
     n = min(16, -(-max(there, here) // ROWS_PER_PART) + 1)
     for index in range(n):
         step = (low + (high - low) * index // n, low + (high - low) * (index + 1) // n)
-        yield from _narrow(client, resource, scope, count_here, step)
+        yield from _narrow(client, name, scope, own, id_column, absent, step)

@@ -22,7 +22,7 @@ from labweave.one.core import Core, find_anywhere, id_argument, is_uuid_text, of
 from labweave.one.files.folders import Folder, path_in_url, path_of_url, url_of
 from labweave.one.files.partial import download_raw_partial
 from labweave.one.files.recipes import contents_of, load_objects, recipes_among
-from labweave.one.legacy.info import SessionDataInfo, is_processed
+from labweave.one.legacy.info import SessionDataInfo, is_meant
 from labweave.one.legacy.settings_file import ask_settings
 from labweave.one.search import searching
 from labweave.one.search.rows import DatasetRow, SessionRow
@@ -166,11 +166,7 @@ class OneAbstract(abc.ABC):
 
     def _load(self, eid: str, types: Sequence[str], *, download_only: bool, keep_uuid: bool, **options: Any):
         """Return the datasets of one session and their contents; `options` are those of `Files.get`."""
-        rows = self._rows(eid)
-        if not types:
-            rows = [row for row in rows if is_processed(row.collection)]
-        elif list(types) != ["__all__"]:
-            rows = [row for row in rows if row.type in types]
+        rows = [row for row in self._rows(eid) if is_meant(types, row.type, row.collection)]
         rows.sort(key=lambda row: (row.collection, row.revision, row.name))
         rows = self._core.with_copies(rows)
         paths = self._core.files.get(rows, keep_uuid=keep_uuid, **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -73,16 +73,11 @@ class SessionDataInfo:
         that have an address.
         """
         types = list(dataset_types or ())
-        if not types:
-            chosen = [dset for dset in dsets if is_processed(path_in_url(dset["data_url"] or ""))]
-        elif types == ["__all__"]:
-            chosen = [dset for dset in dsets if dset["data_url"]]
-        else:
-            chosen = [dset for dset in dsets if dset["dataset_type"] in types]
         same = ("dataset_type", "hash", "file_size")
         return SessionDataInfo.from_records(
             {"dataset_id": dset["id"], "eid": eid, "url": dset["data_url"], **{name: dset[name] for name in same}}
-            for dset in chosen
+            for dset in dsets
+            if is_meant(types, dset["dataset_type"], path_in_url(dset["data_url"] or "") or None)
         )
 
     @staticmethod
@@ -109,10 +104,12 @@ class SessionDataInfo:
         )
 
 
-def is_processed(path: str) -> bool:
-    """Say whether a path has a folder ``alf`` and no ``raw_ephys_data``: so the seed chose what to load."""
-    folders = PurePosixPath(path).parts
-    return "alf" in folders and "raw_ephys_data" not in folders
+def is_meant(types: Sequence[str], dataset_type: str, path: str | None) -> bool:
+    """Say whether a dataset is one to load; without types, those are below a folder ``alf``, not ``raw_ephys_data``."""
+    if types and types != ["__all__"]:
+        return dataset_type in types
+    folders = PurePosixPath(path or "").parts
+    return path is not None if types else "alf" in folders and "raw_ephys_data" not in folders
 
 
 def _path_of(row: Mapping[str, Any], root: str | Path) -> Path:

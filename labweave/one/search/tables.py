@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import Any, TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -12,7 +13,20 @@ import labweave.database
 from labweave.database import Database
 from labweave.one.search import warm
 from labweave.one.search.questions import Finder
-from labweave.one.search.rows import SessionFilter, SessionRow
+from labweave.one.search.rows import SessionFilter
+
+Question = TypeVar("Question", bound=Callable)
+
+
+def _from_memory(question: Question) -> Question:
+    """Let the sessions in memory answer a question to the server, where they can."""
+
+    @wraps(question)
+    def answer(self, asked, *limit):
+        with self._memory_for(asked) as memory:
+            return getattr(memory, question.__name__)(asked, *limit) if memory else question(self, asked, *limit)
+
+    return answer  # pyright: ignore[reportReturnType]
 
 
 class Tables(Finder):
@@ -22,35 +36,20 @@ class Tables(Finder):
         super().__init__(database.connection)
         self.keeper = warm.Keeper(database.connection)
 
-    def eids(self, wanted: SessionFilter, limit: int | None = None) -> list[str]:
-        """Return the ids of sessions, newest first."""
-        with self._memory_for(wanted) as memory:
-            return memory.eids(wanted, limit) if memory else super().eids(wanted, limit)
+    eids = _from_memory(Finder.eids)
+    sessions = _from_memory(Finder.sessions)
+    sessions_at = _from_memory(Finder.sessions_at)
+    names = _from_memory(Finder.names)
 
     def uuids(self, wanted: SessionFilter) -> list[UUID]:
         """Return the ids of sessions, newest first."""
         with self._memory_for(wanted) as memory:
             return memory.uuids(wanted) if memory else [UUID(eid) for eid in super().eids(wanted)]
 
-    def sessions(self, wanted: SessionFilter, limit: int | None = None) -> list[SessionRow]:
-        """Return sessions, newest first."""
-        with self._memory_for(wanted) as memory:
-            return memory.sessions(wanted, limit) if memory else super().sessions(wanted, limit)
-
-    def sessions_at(self, places: Iterable[tuple[str, dt.date, int]]) -> list[SessionRow]:
-        """Return the sessions of a subject on a day with a number, for any number of those."""
-        with self._memory_for(SessionFilter()) as memory:
-            return memory.sessions_at(places) if memory else super().sessions_at(places)
-
-    def names(self, column: str) -> list[str]:
-        """Return the distinct values of a column of sessions, in no order."""
-        with self._memory_for(SessionFilter()) as memory:
-            return memory.names(column) if memory else super().names(column)
-
     @contextmanager
-    def _memory_for(self, wanted: SessionFilter) -> Iterator[warm.Sessions | None]:
+    def _memory_for(self, asked: Any) -> Iterator[warm.Sessions | None]:
         """Give the sessions in memory, or None for the server, whose time counts for having them in memory soon."""
-        if not warm.covers(wanted):
+        if isinstance(asked, SessionFilter) and not warm.covers(asked):
             yield None
         elif (memory := self.keeper.sessions()) is not None:
             yield memory
