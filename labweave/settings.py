@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, field_validator
 
 from labweave.errors import ConfigError
 
@@ -21,10 +22,8 @@ FILE_NAME = "labweave.toml"
 DEFAULT_PREFIX = "labweave_"
 
 
-class DatabaseSettings(BaseModel):
+class DatabaseSettings(BaseModel, extra="forbid"):
     """The ``[database]`` table of labweave.toml."""
-
-    model_config = ConfigDict(extra="forbid")
 
     url: SecretStr = SecretStr("embedded:")
     prefix: str = DEFAULT_PREFIX
@@ -38,13 +37,11 @@ class DatabaseSettings(BaseModel):
             raise ValueError(str(error)) from None
 
 
-class AlyxSettings(BaseModel):
+class AlyxSettings(BaseModel, extra="forbid"):
     """The ``[alyx]`` table of labweave.toml: the login of an Alyx server.
 
     With a `url`, the login is for that server alone.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     url: str = ""
     user: str = ""
@@ -52,26 +49,21 @@ class AlyxSettings(BaseModel):
     token: SecretStr = SecretStr("")
 
 
-class OneSettings(BaseModel):
+class OneSettings(BaseModel, extra="forbid"):
     """The ``[one]`` table of labweave.toml: where downloads go, and the login of the data server.
 
     The login is for the server of `data_url` alone.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
-    cache_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("labweave") / "one")
+    cache_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
+        default_factory=lambda: platformdirs.user_data_path("labweave") / "one"
+    )
     data_url: str = ""
     data_user: str = ""
     data_password: SecretStr = SecretStr("")
 
-    @field_validator("cache_dir")
-    @classmethod
-    def _home_is_meant(cls, value: Path) -> Path:
-        return value.expanduser()
 
-
-class Settings(BaseModel):
+class Settings(BaseModel, extra="forbid"):
     """All settings. Environment variables win over labweave.toml.
 
     Attributes
@@ -88,8 +80,6 @@ class Settings(BaseModel):
         The lab that rows belong to when a command names none; ``LABWEAVE_LAB`` or ``lab``.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     database: DatabaseSettings = DatabaseSettings()
     alyx: AlyxSettings = AlyxSettings()
     one: OneSettings = Field(default_factory=OneSettings)
@@ -98,12 +88,7 @@ class Settings(BaseModel):
 
 def check_prefix(prefix: str) -> str:
     """Return `prefix` if it can begin a schema name on every backend, else raise ConfigError."""
-    if (
-        not prefix.isascii()
-        or not prefix.replace("_", "a").isalnum()
-        or prefix != prefix.lower()
-        or prefix[0].isdigit()
-    ):
+    if not re.fullmatch("[a-z_][a-z0-9_]*", prefix):
         raise ConfigError(
             f"Prefix {prefix!r} can't begin a schema name. Use lower-case letters, digits and _, "
             "and begin with a letter, for example smithlab_."

@@ -167,13 +167,16 @@ class EmbeddedServer:
         ServerUnavailable
             The server doesn't start; the message has the last lines of its log.
         """
+        import multiprocessing.util
+
         with _mutex, self._one_at_a_time():
             address = self._ensure_running()
             if self.data_dir not in _registrations:
-                lock = self._lock(USERS_FILE)
+                lock = Lock(self.data_dir / USERS_FILE)
                 lock.take(shared=True, timeout_s=5)
                 _registrations[self.data_dir] = _Registration(lock)
-                _leave_when_a_worker_ends()
+                if multiprocessing.parent_process() is not None:  # a worker runs its own finalizers instead of atexit
+                    multiprocessing.util.Finalize(None, _leave_all, exitpriority=0)
             _registrations[self.data_dir].servers.add(self)
             return address
 
@@ -194,7 +197,7 @@ class EmbeddedServer:
             return
         with self._one_at_a_time():
             lock.close()
-            with contextlib.closing(self._lock(USERS_FILE)) as others:
+            with contextlib.closing(Lock(self.data_dir / USERS_FILE)) as others:
                 is_last = others.take()
             if is_last and not self._stays():
                 self._shut_down()
@@ -286,7 +289,7 @@ class EmbeddedServer:
         """Hold the lock under which the server is made, started and stopped."""
         try:
             self._prepare_folder()
-            with contextlib.closing(self._lock(LOCK_FILE)) as lock:
+            with contextlib.closing(Lock(self.data_dir / LOCK_FILE)) as lock:
                 if not lock.take(timeout_s=2 * START_TIMEOUT_S):
                     raise ServerUnavailable(
                         f"Another process has been starting or stopping the database in {self.data_dir} for "
@@ -297,9 +300,6 @@ class EmbeddedServer:
             raise ServerUnavailable(
                 f"Can't run the embedded database in {self.data_dir}: {error}. Correct that and try again."
             ) from error
-
-    def _lock(self, name: str) -> Lock:
-        return Lock(self.data_dir / name)
 
     def _stays(self) -> bool:
         return (self.data_dir / STAY_FILE).exists()
@@ -312,7 +312,7 @@ class EmbeddedServer:
         All of them inherit the lock on server.lock. A server started by hand (``pg_ctl``)
         doesn't have it and is known by its process id.
         """
-        with contextlib.closing(self._lock(SERVER_FILE)) as lock:
+        with contextlib.closing(Lock(self.data_dir / SERVER_FILE)) as lock:
             if not lock.take(shared=True):
                 return True
         found = read_pid_file(self.cluster)
@@ -352,7 +352,7 @@ class EmbeddedServer:
         """Launch the server; nothing of an earlier one lives."""
         account = server_account(self.data_dir)
         folder = programs(account)
-        with contextlib.closing(self._lock(SERVER_FILE)) as lock:
+        with contextlib.closing(Lock(self.data_dir / SERVER_FILE)) as lock:
             lock.take(timeout_s=5)
             if not self.cluster.exists():
                 self._make_cluster(folder, account, lock)
@@ -540,14 +540,6 @@ def _leave_all() -> None:
                 log.warning("could not leave the embedded database: %s", error)
 
 
-def _leave_when_a_worker_ends() -> None:
-    """Leave also when a multiprocessing worker ends: it runs its own finalizers instead of atexit."""
-    import multiprocessing.util
-
-    if multiprocessing.parent_process() is not None:
-        multiprocessing.util.Finalize(None, _leave_all, exitpriority=0)
-
-
 def _forget_parent() -> None:
     """In a forked child: close its copies of the parent's locks, which the parent keeps, and leave all servers."""
     global _mutex
@@ -574,5 +566,5 @@ def _folder_size(folder: Path) -> int:
     return total
 
 
-def _last_lines(text: str, n_lines: int = 8) -> str:
-    return "\n".join(f"  {line}" for line in text.strip().splitlines()[-n_lines:])
+def _last_lines(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.strip().splitlines()[-8:])

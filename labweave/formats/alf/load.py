@@ -167,7 +167,13 @@ def load_object(
     if isinstance(alfpath, (str, PurePath)):
         files = object_files(alfpath, object, wildcards=wildcards, **parts)
     else:
-        files = _given_files([*alfpath, *contents], object, wildcards, parts)
+        files, wanted = [], parts if object is None else {"object": object, **parts}
+        for path in map(Path, [*alfpath, *contents]):
+            if not is_valid(path.name):
+                raise ALFInvalid(f"{path.name!r} is no ALF name.")
+            files += [(path.parent, name, each) for name, each in choose([path.name], wildcards, **wanted)]
+        if not files:
+            raise ALFObjectNotFound("No files are given, or none fits.", terse=True)
     if len(objects := {each.object for *_, each in files}) > 1:
         raise ALFMultipleObjectsFound(f"Files of several objects are given: {', '.join(sorted(map(str, objects)))}.")
     folders = {folder for folder, name, _ in files if name not in contents}
@@ -259,21 +265,6 @@ def times_of_samples(timestamps: np.ndarray, n_samples: int) -> np.ndarray:
 
 
 # --- objects
-
-
-def _given_files(
-    paths: Iterable[str | PurePath], object: Any, wildcards: bool, parts: dict[str, Any]
-) -> list[tuple[Path, str, Parts]]:
-    """Return folder, name and parts of the files in a list that fit."""
-    files = []
-    wanted = parts if object is None else {"object": object, **parts}
-    for path in map(Path, paths):
-        if not is_valid(path.name):
-            raise ALFInvalid(f"{path.name!r} is no ALF name.")
-        files += [(path.parent, name, each) for name, each in choose([path.name], wildcards, **wanted)]
-    if not files:
-        raise ALFObjectNotFound("No files are given, or none fits.", terse=True)
-    return files
 
 
 def _is_metadata(parts: Parts) -> bool:

@@ -142,31 +142,3 @@ def roi_positions(session: SessionData, mode: Literal["weightedmean", "median"] 
                 x, y = (np.sum(axis * roi["lam"]) / np.sum(roi["lam"]) for axis in pixels)
             rows.append((x, y, plane))
     return np.array(rows, float).reshape(-1, 3)
-
-
-def roi_planes(session: SessionData) -> np.ndarray:
-    """Return the number of the plane of each ROI, as uint8."""
-    ids = plane_ids(session)
-    if hasattr(session.values, "roiPerPlane"):
-        counts = [int(n) for n in session.values.roiPerPlane]
-    else:
-        counts = [len(stat) for stat in load_s2p(session, "stat", concatenate=False)]
-    return np.repeat(np.array(ids, np.uint8), counts)
-
-
-def corrected_traces(
-    fluorescence: np.ndarray, neuropil: np.ndarray, coefficient: float, mean_adjusted: bool = True
-) -> np.ndarray:
-    """Return fluorescence without the neuropil's.
-
-    Parameters
-    ----------
-    fluorescence, neuropil : ndarray, shape (ROIs, frames)
-    coefficient : float
-        Share of the neuropil that is taken off; 0 is none.
-    mean_adjusted : bool, default: True
-        Take off only how the neuropil differs from its mean over time.
-    """
-    if mean_adjusted:
-        neuropil = neuropil - np.mean(neuropil, axis=1, keepdims=True)
-    return fluorescence - coefficient * neuropil

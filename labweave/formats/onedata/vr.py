@@ -176,8 +176,12 @@ class OneDataSession(SessionData):
         return suite2p.roi_positions(self, mode)
 
     def get_plane_idx(self) -> np.ndarray:
-        """Return the plane of each ROI."""
-        return suite2p.roi_planes(self)
+        """Return the number of the plane of each ROI, as uint8."""
+        if hasattr(self.values, "roiPerPlane"):
+            counts = [int(n) for n in self.values.roiPerPlane]
+        else:
+            counts = [len(stat) for stat in self.load_s2p("stat", concatenate=False)]
+        return np.repeat(np.array(suite2p.plane_ids(self), np.uint8), counts)
 
     def loadfcorr(self, mean_adjusted: bool = True, try_from_one: bool = True) -> np.ndarray:
         """Return fluorescence without the neuropil's, (ROIs, frames).
@@ -191,9 +195,9 @@ class OneDataSession(SessionData):
         """
         saved = {f"{SPIKES[kind][0]}.npy" for kind in ("raw", "neuropil")}
         if try_from_one and saved <= set(self.print_saved_one(include_extension=True)):
-            traces = [self.loadone(SPIKES[kind][0]).T for kind in ("raw", "neuropil")]
+            fluorescence, neuropil = (self.loadone(SPIKES[kind][0]).T for kind in ("raw", "neuropil"))
         else:
-            traces = [self.load_s2p(name) for name in ("F", "Fneu")]
+            fluorescence, neuropil = (self.load_s2p(name) for name in ("F", "Fneu"))
         coefficient = self.neuropil_coefficient
         if coefficient is None:
             if "neuropilCoefficient" not in self.opts:
@@ -202,7 +206,9 @@ class OneDataSession(SessionData):
                     "Give neuropil_coefficient."
                 )
             coefficient = self.opts["neuropilCoefficient"]
-        return suite2p.corrected_traces(traces[0], traces[1], coefficient, mean_adjusted)
+        if mean_adjusted:
+            neuropil = neuropil - np.mean(neuropil, axis=1, keepdims=True)
+        return fluorescence - coefficient * neuropil
 
     @property
     def spks(self) -> np.ndarray:

@@ -133,7 +133,30 @@ class LabweaveFile(RecordingFile):
     def read_sweeps(self, handle, sweeps):
         """Read the samples of each sweep by itself."""
         for sweep in sweeps:
-            yield _read_sweep(self.path, sweep, handle["sweeps"][sweep.name], handle.attrs)
+            name = sweep.name
+            group = handle["sweeps"][name]
+            attributes = _attributes(group)
+            absent = [key for key in UNIT_KEYS if key not in attributes]
+            if absent:
+                raise ReadError(
+                    self.path, f"sweep {name} has no {', '.join(absent)}", "Write the file again with units"
+                )
+            samples = {key: _read_dataset(self.path, name, group, key) for key in ("voltage", "current")}
+            if samples["voltage"].shape != samples["current"].shape:
+                raise ReadError(
+                    self.path, f"sweep {name}: voltage and current differ in length", "Write the file again"
+                )
+            metadata = {key: attributes[key] for key in METADATA_KEYS if key in attributes}
+            if "ljp" in handle.attrs:
+                metadata.setdefault("ljp", float(handle.attrs["ljp"]))
+            yield {
+                **samples,
+                **{key: attributes[key] for key in UNIT_KEYS},
+                "id": name,
+                "protocol": sweep.protocol,
+                "repetition": sweep.repetition,
+                "metadata": metadata,
+            }
 
 
 def _prepare(sweeps, protocol) -> list[tuple[str, dict, dict]]:
@@ -168,28 +191,6 @@ def _samples(name, key, values) -> np.ndarray:
     if samples.ndim != 1 or samples.size == 0:
         raise ValueError(f"sweep {name}: {key} must be one dimension of samples, not shape {samples.shape}")
     return samples
-
-
-def _read_sweep(path, sweep, group, root_attributes) -> dict:
-    name = sweep.name
-    attributes = _attributes(group)
-    absent = [key for key in UNIT_KEYS if key not in attributes]
-    if absent:
-        raise ReadError(path, f"sweep {name} has no {', '.join(absent)}", "Write the file again with units")
-    samples = {key: _read_dataset(path, name, group, key) for key in ("voltage", "current")}
-    if samples["voltage"].shape != samples["current"].shape:
-        raise ReadError(path, f"sweep {name}: voltage and current differ in length", "Write the file again")
-    metadata = {key: attributes[key] for key in METADATA_KEYS if key in attributes}
-    if "ljp" in root_attributes:
-        metadata.setdefault("ljp", float(root_attributes["ljp"]))
-    return {
-        **samples,
-        **{key: attributes[key] for key in UNIT_KEYS},
-        "id": name,
-        "protocol": sweep.protocol,
-        "repetition": sweep.repetition,
-        "metadata": metadata,
-    }
 
 
 def _read_dataset(path, name, group, key) -> np.ndarray:
