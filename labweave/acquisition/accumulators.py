@@ -489,13 +489,12 @@ class DynamicLog(DataFrameAccumulator):
 
     def __init__(self, stimuli, **kwargs):
         super().__init__(**kwargs)
-        self._names: tuple[str, ...] = ()
         self.update_stimuli(stimuli)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """``t`` and the parameters of the stimuli."""
-        return ("t", *self._names)
+        return ("t", *self._dynamic_type._fields)
 
     def update_list(self, time, data):
         """Add a row.
@@ -516,7 +515,7 @@ class DynamicLog(DataFrameAccumulator):
             name for stimulus in stimuli for name in getattr(stimulus, "dynamic_parameter_names", None) or ()
         )
         row_type = row_type_of(names)
-        self._names = self._fields_of(row_type)
+        self._fields_of(row_type)  # refuses a parameter t
         self._dynamic_type = row_type
         self.reset()
 

@@ -20,28 +20,22 @@ code which catches those catches these.
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from contextlib import suppress
 from typing import Any
 
 from labweave.errors import LabweaveError
 
-_peer: Any
-try:
-    from one.alf import exceptions as _peer
-except ImportError:
-    _peer = SimpleNamespace(
-        ALFError=Exception,
-        ALFObjectNotFound=Exception,
-        ALFMultipleObjectsFound=Exception,
-        ALFMultipleCollectionsFound=Exception,
-        ALFMultipleRevisionsFound=Exception,
-        AlyxSubjectNotFound=Exception,
-        ALFInvalid=ValueError,
-        ALFWarning=Warning,
-    )
+_one: Any = None
+with suppress(ImportError):
+    from one.alf import exceptions as _one
 
 
-class ALFError(LabweaveError, _peer.ALFError):
+def _peer(name: str, otherwise: type = Exception) -> Any:
+    """Return ONE-api's class of this name."""
+    return getattr(_one, name, otherwise)
+
+
+class ALFError(LabweaveError, _peer("ALFError")):
     """Root of the ALF errors.
 
     Parameters
@@ -63,7 +57,7 @@ class ALFError(LabweaveError, _peer.ALFError):
         return self.message if self.terse else " ".join(filter(None, (self.message, self.explanation)))
 
 
-class ALFObjectNotFound(ALFError, _peer.ALFObjectNotFound):
+class ALFObjectNotFound(ALFError, _peer("ALFObjectNotFound")):
     """No dataset or object fits the question."""
 
     explanation = "The name without its namespace is the object: that of _ibl_trials.intervals.npy is trials."
@@ -75,7 +69,7 @@ class ReferenceNotFound(ALFObjectNotFound, AssertionError):
     explanation = ""
 
 
-class ALFMultipleObjectsFound(ALFError, _peer.ALFMultipleObjectsFound):
+class ALFMultipleObjectsFound(ALFError, _peer("ALFMultipleObjectsFound")):
     """Datasets of several objects, or several datasets, fit where one is expected."""
 
     explanation = "Give the whole name, or the object, namespace or attribute of the one that is meant."
@@ -87,25 +81,25 @@ class ALFAmbiguousAttributes(ALFMultipleObjectsFound, AssertionError):
     explanation = "Give the namespace, timescale, extra parts or extension of the ones that are meant."
 
 
-class ALFMultipleCollectionsFound(ALFError, _peer.ALFMultipleCollectionsFound):
+class ALFMultipleCollectionsFound(ALFError, _peer("ALFMultipleCollectionsFound")):
     """The datasets that fit lie in several collections."""
 
     explanation = "Give the collection: the folders between the session and the file, such as alf/probe01."
 
 
-class ALFMultipleRevisionsFound(ALFError, _peer.ALFMultipleRevisionsFound):
+class ALFMultipleRevisionsFound(ALFError, _peer("ALFMultipleRevisionsFound")):
     """Several revisions fit, and none or more than one is the default."""
 
     explanation = "Give the revision."
 
 
-class AlyxSubjectNotFound(ALFError, _peer.AlyxSubjectNotFound):
+class AlyxSubjectNotFound(ALFError, _peer("AlyxSubjectNotFound")):
     """The subject is not in the database."""
 
     explanation = "The subject is not in the database."
 
 
-class ALFInvalid(ALFError, _peer.ALFInvalid):
+class ALFInvalid(ALFError, _peer("ALFInvalid", ValueError)):
     """A name or path does not follow ALF."""
 
     explanation = (
@@ -123,5 +117,5 @@ class ALFKeysDiffer(ALFError, NotImplementedError):
     """Bunches with different attributes can't be joined."""
 
 
-class ALFWarning(_peer.ALFWarning):
+class ALFWarning(_peer("ALFWarning", Warning)):
     """The data that were loaded may not be the data that were meant."""

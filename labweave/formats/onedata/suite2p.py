@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -78,10 +77,14 @@ def load_s2p(session: SessionData, name: str, concatenate: bool = True, index: I
     if not planes:
         raise SourceNotAvailable(f"{session.data_path}: there is no plane in the folder suite2p.")
     paths = [session.source_path(f"suite2p/{plane}/{name}.npy") for plane in planes]
-    arrays = [_read(session, path, name, index is not None) for path in paths]
+    options: Any = {"trust_pickles": session.trust_pickles, "max_object_bytes": MAX_OBJECT_BYTES}
+    arrays = [read_npy(path, mmap=index is not None, **options) for path in paths]
     if name == "ops":
         return [array.item() for array in arrays]
     if name in FRAMEWISE:
+        for path, array in zip(paths, arrays, strict=True):
+            if array.ndim != 2:
+                raise RecipeRefused(f"{path}: found an array of {array.ndim} axes, expected (ROIs, frames).")
         n_frames = getattr(session.values, "numFrames", None)
         n_frames = min(array.shape[1] for array in arrays) if n_frames is None else int(n_frames)
         arrays = [array[:, :n_frames] for array in arrays]
@@ -107,13 +110,6 @@ def _take(arrays: Sequence[np.ndarray], index: Index) -> np.ndarray:
     ]
     joined = np.concatenate(parts[::-1] if len(wanted) and wanted[0] > wanted[-1] else parts)
     return np.asarray(joined[tuple(slice(None) if isinstance(part, slice) else 0 for part in index)])
-
-
-def _read(session: SessionData, path: Path, name: str, mmap: bool) -> np.ndarray:
-    array = read_npy(path, mmap=mmap, trust_pickles=session.trust_pickles, max_object_bytes=MAX_OBJECT_BYTES)
-    if name in FRAMEWISE and array.ndim != 2:
-        raise RecipeRefused(f"{path}: found an array of {array.ndim} axes, expected (ROIs, frames).")
-    return array
 
 
 def roi_positions(session: SessionData, mode: Literal["weightedmean", "median"] = "weightedmean") -> np.ndarray:
