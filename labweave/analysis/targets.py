@@ -58,7 +58,7 @@ def add_feature_set(
     ephys.validate_efeatures(efeatures, settings)
     key = {"feature_set": name}
     connection = current().connection
-    group = _efel_settings(settings)
+    group = _settings_name(settings)
     if efeature.FeatureSet & key:
         found = (
             (efeature.FeatureSet & key).fetch1("efel_settings"),
@@ -69,6 +69,7 @@ def add_feature_set(
 
     def write() -> None:
         upsert(recording.Protocol, [{"protocol": protocol} for protocol in protocols], update=False)
+        upsert(efeature.EFelSettings, [{"efel_settings": group, "settings": settings}], update=False)
         upsert(efeature.FeatureSet, [{**key, "efel_settings": group, "purpose": description}])
         upsert(efeature.FeatureSet.Feature, [{**key, "efeature": item} for item in efeatures])
         upsert(efeature.FeatureSet.ForProtocol, [{**key, "protocol": protocol} for protocol in protocols])
@@ -317,9 +318,10 @@ def add_rheobase_method(
         "protocols": list(dict.fromkeys(names)),
     }
     current()
-    known = (rheobase.RheobaseMethod & {"rheobase_method": name}).to_dicts()
-    if known:
-        return _same("rheobase method", name, _method_contents(known[0]) == _method_contents(row))
+    if known := (rheobase.RheobaseMethod & {"rheobase_method": name}).to_dicts():
+        is_same = set(known[0]["protocols"]) == set(names)
+        is_same = is_same and all(known[0][column] == row[column] for column in ("strategy", "strategy_settings"))
+        return _same("rheobase method", name, is_same)
     upsert(rheobase.RheobaseMethod, [row])
     return name
 
@@ -331,21 +333,11 @@ def _same(what: str, name: str, is_same: bool) -> str:
     return name
 
 
-def _method_contents(row: Mapping[str, Any]) -> tuple[str, dict[str, Any], set[str]]:
-    return row["strategy"], row["strategy_settings"], set(row["protocols"])
-
-
 def _parse(name: str, index: int, target: Mapping[str, Any]) -> Target:
     try:
         return Target.from_dict(dict(target))
     except ValueError as error:
         raise ConfigError(f"Target {index} of {name!r} can't be used: {error}") from None
-
-
-def _efel_settings(settings: Mapping[str, Any]) -> str:
-    name = _settings_name(settings)
-    upsert(efeature.EFelSettings, [{"efel_settings": name, "settings": dict(settings)}], update=False)
-    return name
 
 
 def _settings_name(settings: Mapping[str, Any]) -> str:

@@ -21,7 +21,6 @@ from labweave.ephys.grouping import (
     describe_protocols,
     effective_amplitude,
     group_efeatures,
-    is_match,
 )
 from labweave.ephys.recording import Recording, read_recordings_of_file
 from labweave.ephys.rheobase import DEFAULT_RHEOBASE_PROTOCOLS, STRATEGIES, RheobaseResult, find_rheobase
@@ -97,7 +96,6 @@ __all__ = [
     "group_cells",
     "group_efeatures",
     "hash_of_cells",
-    "is_match",
     "read_recordings_of_file",
     "read_stored_recording",
     "settings_key",

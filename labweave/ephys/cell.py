@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labweave.ephys.efeatures.compute import compute_efeatures, efeature_mean
-from labweave.ephys.recording import Recording, read_recordings_of_file
+from labweave.ephys.recording import Recording
 from labweave.ephys.targets import settings_key
 
 
@@ -19,10 +19,9 @@ class Cell:
 
     Examples
     --------
-    >>> from labweave.ephys import Cell
-    >>> cell = Cell("sim01")
-    >>> cell.read_recordings([{"filepath": "labweave-demo/recordings/sim01.h5"}], "IDrest")
-    >>> cell
+    >>> from labweave.ephys import Cell, read_recordings_of_file
+    >>> recordings = read_recordings_of_file("IDrest", {"filepath": "labweave-demo/recordings/sim01.h5"})
+    >>> Cell("sim01", recordings)
     <Cell sim01: 6 recordings, rheobase None nA>
     """
 
@@ -33,15 +32,6 @@ class Cell:
 
     def __repr__(self):
         return f"<Cell {self.name}: {len(self.recordings)} recordings, rheobase {self.rheobase} nA>"
-
-    def read_recordings(self, protocol_data, protocol_name, recording_reader=None, efel_settings=None) -> None:
-        """Read files of one protocol, and add their recordings.
-
-        ``protocol_data`` is a list of ``file_metadata``; the other arguments are those of
-        `labweave.ephys.extract.read_recordings`.
-        """
-        for file_metadata in protocol_data:
-            self.recordings += read_recordings_of_file(protocol_name, file_metadata, recording_reader, efel_settings)
 
     def compute_relative_amp(self) -> None:
         """Set the amplitudes of all recordings in % of the rheobase."""

@@ -216,11 +216,6 @@ def effective_amplitude(recording, absolute: bool = False) -> float | None:
     return recording.get_params().get(name)
 
 
-def is_match(recording, target, absolute: bool = False) -> bool:
-    """Say whether a recording's amplitude is nearer to the target's than the tolerance (never at tolerance 0)."""
-    return _is_near(effective_amplitude(recording, absolute), target)
-
-
 def group_efeatures(
     cells,
     targets,

@@ -15,6 +15,7 @@ import numpy as np
 E_NA, E_K = 45.0, -90.0  # mV
 _GRID = np.arange(-150.0, 100.0, 0.05)  # mV, where the gates are tabulated
 SPIKE_MV = -20.0
+DT_MS = 0.05
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def example_cells(n_cells: int = 6) -> list[CellModel]:
     ]
 
 
-def simulate(cell: CellModel, current_pa, dt_ms: float = 0.05) -> np.ndarray:
+def simulate(cell: CellModel, current_pa, dt_ms: float = DT_MS) -> np.ndarray:
     """Simulate the membrane potential of a cell for given currents, all sweeps at once.
 
     Parameters
@@ -118,8 +119,7 @@ def simulate_protocol(
     protocol: StepProtocol | str,
     *,
     amplitudes_pa=None,
-    holding_pa: float = 0.0,
-    dt_ms: float = 0.05,
+    dt_ms: float = DT_MS,
     voltage_noise_mv: float = 0.1,
     current_noise_pa: float = 1.0,
     seed: int = 0,
@@ -133,7 +133,8 @@ def simulate_protocol(
         Or a name of `PROTOCOLS`.
     amplitudes_pa : array_like, optional
         They replace those of the protocol.
-    holding_pa, dt_ms : float
+    dt_ms : float
+        As in `simulate`.
     voltage_noise_mv, current_noise_pa : float
         Standard deviation of the amplifier's white noise, which is added after the simulation.
     seed : int
@@ -157,7 +158,7 @@ def simulate_protocol(
     if isinstance(protocol, str):
         protocol = PROTOCOLS[protocol]
     amplitudes = np.asarray(protocol.amplitudes_pa if amplitudes_pa is None else amplitudes_pa, dtype=np.float64)
-    current = _step_currents(protocol, amplitudes, holding_pa, dt_ms)
+    current = _step_currents(protocol, amplitudes, dt_ms)
     random = np.random.default_rng(seed)
     voltage = simulate(cell, current, dt_ms) + random.normal(0.0, voltage_noise_mv, current.shape)
     current = current + random.normal(0.0, current_noise_pa, current.shape)
@@ -176,40 +177,32 @@ def simulate_protocol(
     ]
 
 
-def true_rheobase(
-    cell: CellModel,
-    duration_ms: float,
-    *,
-    highest_pa: float = 1000.0,
-    dt_ms: float = 0.05,
-    holding_pa: float = 0.0,
-) -> float:
-    """Find the smallest step above holding that makes the noiseless cell fire: pA, at most 1 above the exact value.
+def true_rheobase(cell: CellModel, duration_ms: float, *, highest_pa: float = 1000.0) -> float:
+    """Find the smallest step that makes the noiseless cell fire: pA, at most 1 above the exact value.
 
     The step lasts ``duration_ms``; ValueError if not even ``highest_pa`` makes the cell fire. Each round divides the
     interval into 32 parts and simulates them together.
     """
     protocol = StepProtocol("search", 5.0, 5.0 + duration_ms, 6.0 + duration_ms, ())
     low, high = 0.0, highest_pa
-    if not _fires(cell, protocol, np.array([high]), holding_pa, dt_ms)[0]:
+    if not _fires(cell, protocol, np.array([high]))[0]:
         raise ValueError(f"{cell.name} does not fire at {highest_pa:g} pA within {duration_ms:g} ms")
     while high - low > 1.0:
         amplitudes = np.linspace(low, high, 33)[1:]
-        first = int(np.argmax(_fires(cell, protocol, amplitudes, holding_pa, dt_ms)))
+        first = int(np.argmax(_fires(cell, protocol, amplitudes)))
         low, high = (low if first == 0 else float(amplitudes[first - 1])), float(amplitudes[first])
     return high
 
 
-def _step_currents(protocol: StepProtocol, amplitudes, holding_pa: float, dt_ms: float) -> np.ndarray:
-    n_samples = round(protocol.tend_ms / dt_ms)
-    current = np.full((len(amplitudes), n_samples), float(holding_pa))
+def _step_currents(protocol: StepProtocol, amplitudes, dt_ms: float) -> np.ndarray:
+    current = np.zeros((len(amplitudes), round(protocol.tend_ms / dt_ms)))
     current[:, round(protocol.ton_ms / dt_ms) : round(protocol.toff_ms / dt_ms)] += np.reshape(amplitudes, (-1, 1))
     return current
 
 
-def _fires(cell, protocol, amplitudes, holding_pa, dt_ms) -> np.ndarray:
-    voltage = simulate(cell, _step_currents(protocol, amplitudes, holding_pa, dt_ms), dt_ms)
-    window = slice(round(protocol.ton_ms / dt_ms), round(protocol.toff_ms / dt_ms))
+def _fires(cell, protocol, amplitudes) -> np.ndarray:
+    voltage = simulate(cell, _step_currents(protocol, amplitudes, DT_MS))
+    window = slice(round(protocol.ton_ms / DT_MS), round(protocol.toff_ms / DT_MS))
     return np.asarray(voltage[:, window].max(axis=1) > SPIKE_MV)
 
 

@@ -30,8 +30,8 @@ class Target:
     Examples
     --------
     >>> from labweave.ephys import Target
-    >>> Target("AP_amplitude", "IDrest", amplitude=150, tolerance=10).stimulus_name
-    'IDrest_150'
+    >>> Target("AP_amplitude", "IDrest", amplitude=150, tolerance=10).efeature_name
+    'AP_amplitude'
     """
 
     efeature: str
@@ -61,11 +61,6 @@ class Target:
             wrong = f"{', '.join(missing)} missing" if missing else f"{', '.join(unknown)} unknown"
             raise ValueError(f"target {target}: {wrong}. A target has {', '.join(needed)}.")
         return cls(**given)
-
-    @property
-    def stimulus_name(self) -> str:
-        """Key of the stimulus in the results."""
-        return f"{self.protocol}_{self.amplitude}"
 
 
 def complete_settings(efel_settings: dict | None, target: Target) -> dict:

@@ -1,6 +1,7 @@
 """Rheobase: the smallest current that makes a cell spike, by named strategies."""
 
 import warnings
+from collections import Counter
 
 import datajoint as dj
 
@@ -53,9 +54,9 @@ class Rheobase(dj.Computed):
 
     def make(self, key):
         method = (RheobaseMethod & key).fetch1()
-        cell, protocols = {name: key[name] for name in Cell.primary_key}, _protocols(method)
+        cell = {name: key[name] for name in Cell.primary_key}
         rows = (RecordingStimulus & cell).to_dicts(order_by="protocol, recording")
-        sweeps = [row for row in rows if row["protocol"] in protocols]
+        sweeps = [row for row in rows if row["protocol"] in method["protocols"]]
         settings = dict(method["strategy_settings"])
         efel_settings, compat = settings.pop("efel_settings", None), settings.pop("compat", None)
         with warnings.catch_warnings():
@@ -78,23 +79,15 @@ class Rheobase(dj.Computed):
     @classmethod
     def stale(cls):
         """Return the keys of rows whose number of sweeps has changed since they were made."""
-        counts = {}
-        for row in RecordingStimulus().proj().to_dicts():
-            place = (row["eid"], row["cell"], row["protocol"])
-            counts[place] = counts.get(place, 0) + 1
-        protocols = {row["rheobase_method"]: _protocols(row) for row in RheobaseMethod().to_dicts()}
+        sweeps = RecordingStimulus().proj().to_dicts()
+        counts = Counter((row["eid"], row["cell"], row["protocol"]) for row in sweeps)
+        protocols = {row["rheobase_method"]: set(row["protocols"]) for row in RheobaseMethod().to_dicts()}
         return [
             {name: row[name] for name in ("eid", "cell", "rheobase_method")}
             for row in cls().to_dicts()
             if row["n_recordings"]
-            != sum(counts.get((row["eid"], row["cell"], name), 0) for name in protocols[row["rheobase_method"]])
+            != sum(counts[row["eid"], row["cell"], name] for name in protocols[row["rheobase_method"]])
         ]
-
-
-def _protocols(method):
-    """Return the names of a method's protocols; plain text is one name."""
-    protocols = method["protocols"]
-    return {protocols} if isinstance(protocols, str) else set(protocols)
 
 
 def _count_spikes(sweep, efel_settings):

@@ -71,7 +71,7 @@ def test_the_rheobase_of_written_sweeps_is_the_true_one(tmp_path):
     steps = np.arange(true - 20.0, true + 20.0, 5.0)
     path = write_recordings(
         tmp_path / "cell.h5",
-        ephys.simulate_protocol(CELL, "IDrest", amplitudes_pa=steps, holding_pa=0.0),
+        ephys.simulate_protocol(CELL, "IDrest", amplitudes_pa=steps),
         cell=CELL.name,
     )
     recordings = ephys.read_recordings_of_file("IDrest", {"filepath": path}, efel_settings=ephys.DEFAULT_EFEL_SETTINGS)

@@ -39,10 +39,10 @@ def draw_recordings(cell, protocol_name: str) -> Iterator[Figure]:
 
     Examples
     --------
-    >>> from labweave.ephys import Cell
+    >>> from labweave.ephys import Cell, read_recordings_of_file
     >>> from labweave.ephys.plots import draw_recordings
-    >>> cell = Cell("sim01")
-    >>> cell.read_recordings([{"filepath": "labweave-demo/recordings/sim01.h5"}], "IDrest")
+    >>> recordings = read_recordings_of_file("IDrest", {"filepath": "labweave-demo/recordings/sim01.h5"})
+    >>> cell = Cell("sim01", recordings)
     >>> for figure in draw_recordings(cell, "IDrest"):
     ...     figure.savefig("sim01_IDrest.png")
     """
@@ -109,10 +109,10 @@ def draw_firing_rates(cell) -> Figure:
 
     Examples
     --------
-    >>> from labweave.ephys import Cell
+    >>> from labweave.ephys import Cell, read_recordings_of_file
     >>> from labweave.ephys.plots import draw_firing_rates
-    >>> cell = Cell("sim01")
-    >>> cell.read_recordings([{"filepath": "labweave-demo/recordings/sim01.h5"}], "IDrest")
+    >>> recordings = read_recordings_of_file("IDrest", {"filepath": "labweave-demo/recordings/sim01.h5"})
+    >>> cell = Cell("sim01", recordings)
     >>> draw_firing_rates(cell).savefig("firing_rates.png")
     """
     figure, axes = one_axes()
