@@ -11,6 +11,7 @@ import numpy as np
 import scipy
 
 from labweave.errors import FileMissing, ReadError
+from labweave.formats.hdf5 import dataset_inside
 from labweave.formats.onedata import suite2p
 from labweave.formats.onedata.arrays import MAX_OBJECT_BYTES, open_npz, read_npy, read_sparse, to_dense
 from labweave.formats.onedata.errors import NotSaved, RecipeRefused
@@ -77,7 +78,12 @@ def load_hdf5(session: OneDataSession, file: str, dataset: str, index: Index | N
     path = session.source_path(file)
     try:
         with h5py.File(path, "r", locking=False) as opened:
-            found = _inside(opened, dataset, path)
+            try:
+                found = dataset_inside(opened, dataset)
+            except LookupError as error:
+                raise ReadError(path, str(error), "Correct `dataset` of the recipe.") from None
+            except ValueError as error:
+                raise RecipeRefused(f"{path}: {error}. Name the dataset that has the data.") from None
             if h5py.check_string_dtype(found.dtype) is not None:
                 values = np.array(found.asstr()[()], dtype=str)
                 return values if index is None else values[full_index(index, values.ndim)]
@@ -93,23 +99,6 @@ def load_hdf5(session: OneDataSession, file: str, dataset: str, index: Index | N
         if isinstance(error, ReadError):
             raise
         raise ReadError(path, f"{dataset} can't be read ({error})", "Is it a complete HDF5 file?") from None
-
-
-def _inside(opened: h5py.File, dataset: str, path: Any) -> h5py.Dataset:
-    """Return a dataset whose data is in the file itself."""
-    place: Any = opened
-    for part in dataset.strip("/").split("/"):
-        link = place.get(part, getlink=True) if isinstance(place, h5py.Group) else None
-        if link is None:
-            raise ReadError(path, f"there is no dataset {dataset}", "Correct `dataset` of the recipe.")
-        if not isinstance(link, h5py.HardLink):
-            raise RecipeRefused(f"{path}: {dataset} is a link. Name the dataset that it leads to.")
-        place = place[part]
-    if not isinstance(place, h5py.Dataset):
-        raise ReadError(path, f"{dataset} is no dataset", "Correct `dataset` of the recipe.")
-    if place.is_virtual or place.external:
-        raise RecipeRefused(f"{path}: the data of {dataset} is in other files. Name these.")
-    return place
 
 
 @register_loader("session", lazy=True)

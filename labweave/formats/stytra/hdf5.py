@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 
 from labweave.errors import ReadError
+from labweave.formats.hdf5 import dataset_inside
 
 _GROUP = "data"
 _BLOSC = {32001, 32026}
 _CHUNK_BYTES = 1 << 18
-_DAMAGED = (OSError, RuntimeError, KeyError, TypeError, ValueError, MemoryError)
+_DAMAGED = (OSError, RuntimeError, LookupError, TypeError, ValueError, MemoryError)
 
 
 def read_table(path: Path) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
@@ -48,17 +49,14 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
 
 
 def _read(file: h5py.File, path: Path) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
-    group = _member(file, _GROUP)
-    if not isinstance(group, h5py.Group):
-        raise ValueError("/data is no group")
     size = path.stat().st_size
-    names = _names(group, "axis0", size)
-    n_rows = int(_dataset(group, "axis1").shape[0])
+    names = _names(file, f"{_GROUP}/axis0", size)
+    n_rows = int(dataset_inside(file, f"{_GROUP}/axis1").shape[0])
     columns: dict[str, Any] = {}
     refused: dict[str, str] = {}
-    for block in range(int(np.asarray(group.attrs["nblocks"]))):
-        items = _names(group, f"block{block}_items", size)
-        dataset = _dataset(group, f"block{block}_values")
+    for block in range(int(np.asarray(file[_GROUP].attrs["nblocks"]))):
+        items = _names(file, f"{_GROUP}/block{block}_items", size)
+        dataset = dataset_inside(file, f"{_GROUP}/block{block}_values")
         if dataset.dtype.hasobject or dataset.ndim != 2:
             refused |= dict.fromkeys(items, "its values are pickled, which could run any code; save the log as csv")
             continue
@@ -72,25 +70,6 @@ def _read(file: h5py.File, path: Path) -> tuple[pd.DataFrame, list[str], dict[st
     return pd.DataFrame({name: columns[name] for name in names if name in columns}), names, refused
 
 
-def _member(group: Any, name: str) -> Any:
-    """Return a member that lies in this file; links are not followed."""
-    link = group.get(name, getlink=True)
-    if link is None:
-        raise KeyError(f"{group.name.rstrip('/')}/{name} is missing")
-    if not isinstance(link, h5py.HardLink):
-        raise ValueError(f"{name} is a link")
-    return group[name]
-
-
-def _dataset(group: h5py.Group, name: str) -> Any:
-    dataset = _member(group, name)
-    if not isinstance(dataset, h5py.Dataset):
-        raise ValueError(f"{name} is no dataset")
-    if dataset.is_virtual or dataset.external:
-        raise ValueError(f"{name} takes its data from other files")
-    return dataset
-
-
 def _values(dataset: Any, file_size: int) -> np.ndarray:
     """Return all values; more than the file can hold is refused."""
     plist = dataset.id.get_create_plist()
@@ -102,8 +81,8 @@ def _values(dataset: Any, file_size: int) -> np.ndarray:
     return dataset[()]
 
 
-def _names(group: h5py.Group, name: str, file_size: int) -> list[str]:
-    values = _values(_dataset(group, name), file_size)
+def _names(file: h5py.File, name: str, file_size: int) -> list[str]:
+    values = _values(dataset_inside(file, name), file_size)
     if values.dtype.kind != "S":
         raise ValueError(f"{name} holds no names")
     return [value.decode("utf-8") for value in values.tolist()]
