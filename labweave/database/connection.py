@@ -10,6 +10,7 @@ PostgreSQL 15 to 18, MySQL 9.7 and MariaDB 10.11.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 import importlib
 import itertools
@@ -79,20 +80,18 @@ class LabConnection(Connection):
 
     def connect(self) -> None:
         """Open the session, or open it again; start the embedded server if it is not running."""
-        url = self.url
+        at = self.url
         if self.server is not None:
-            address = self.server.acquire()
-            host, port, user, dbname, tls = address.host, address.port, address.user, address.dbname, "off"
-        else:
-            host, port, user, dbname, tls = url.host, url.port, url.user, url.dbname, url.tls
-        self.conn_info = {"host": host, "port": port, "user": user, "passwd": url.password, "database_name": dbname}
+            at = dataclasses.replace(at, **vars(self.server.acquire()), tls="off")
+        login = {"host": at.host, "port": at.port, "user": at.user, "passwd": at.password}
+        self.conn_info = {**login, "database_name": at.dbname}
         try:
             with _without_hints():
-                self._conn = self.adapter.open(url, host, port, user, dbname, tls)
+                self._conn = self.adapter.open(at)
         except LabweaveError:
             raise
         except Exception as error:  # whatever the driver raises
-            raise _connect_error(url, error) from None
+            raise _connect_error(self.url, error) from None
         self._is_closed = False
 
     @property

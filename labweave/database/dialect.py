@@ -34,6 +34,8 @@ class Dialect(ABC):
         Statement that makes the next transaction read what others have committed; empty where that is the default.
     row_lock : str
         What follows ``for`` in a select that keeps others from writing its rows, and their children's links to them.
+    nulls_last : str
+        What follows ``desc`` so that missing values come last; empty where that is the default.
     mark_settles_s : float
         How much older than a statement its write mark must be; see `LabConnection.write_mark`.
     """
@@ -42,6 +44,7 @@ class Dialect(ABC):
     batch: type[Batch]
     before_transaction = ""
     row_lock = "update"
+    nulls_last = ""
     mark_settles_s = 0.0
 
     def of_version(self, version: str) -> Dialect:
@@ -49,7 +52,7 @@ class Dialect(ABC):
         return self
 
     @abstractmethod
-    def open(self, url: DatabaseUrl, host: str, port: int, user: str, dbname: str | None, tls: str) -> Any:
+    def open(self, url: DatabaseUrl) -> Any:
         """Open a session of the driver."""
 
     @abstractmethod
@@ -87,10 +90,6 @@ class Dialect(ABC):
     @abstractmethod
     def session_ids(self, connection: Any) -> set[int]:
         """Return the ids of the sessions that this user may see."""
-
-    @abstractmethod
-    def descending(self, column: str) -> str:
-        """Return what sorts by a column, largest value first and missing ones last."""
 
     def break_off(self, connection: Any) -> None:  # noqa: B027
         """Make the session usable after a signal interrupted a statement, if need be by opening a new one."""

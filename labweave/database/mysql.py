@@ -50,20 +50,22 @@ class Adapter(Dialect, MySQLAdapter):
     collation = "utf8mb4_0900_bin"
     before_transaction = "set transaction isolation level read committed"
     lock_of_join = "for update of t"
+    json_value = "cast({} as json)"  # text as a value of a JSON column
+    json_differs = "not ({0} <=> {1})"  # a JSON column holds something else than a value
 
     def of_version(self, version):
         return MariaDB() if "mariadb" in version.lower() else self
 
-    def open(self, url, host, port, user, dbname, tls):
-        login = {"host": host, "port": port, "user": user, "password": url.password, "charset": "utf8mb4"}
-        if tls == "off":
+    def open(self, url):
+        login = {"host": url.host, "port": url.port, "user": url.user, "password": url.password, "charset": "utf8mb4"}
+        if url.tls == "off":
             return self.connect(**login, use_tls=False)
-        if tls == "verify":
+        if url.tls == "verify":
             return self.connect(**login, use_tls={"check_hostname": True, "verify_mode": "required"})
         try:
             return self.connect(**login, use_tls={"check_hostname": False, "verify_mode": "none"})
         except Exception as error:  # the driver's own class for it differs between versions
-            if tls == "required" or "SSL" not in str(error):
+            if url.tls == "required" or "SSL" not in str(error):
                 raise
             return self.connect(**login, use_tls=False)
 
@@ -91,9 +93,6 @@ class Adapter(Dialect, MySQLAdapter):
     # InnoDB writes its log a moment before other sessions see the commit.
     mark_settles_s = 0.5
     _log_position: str | None = None
-
-    def descending(self, column: str) -> str:
-        return f"{column} desc"
 
     def write_mark(self, connection) -> str | None:
         """Return the position of InnoDB's log, which every commit moves."""
@@ -198,14 +197,6 @@ class Adapter(Dialect, MySQLAdapter):
         with contextlib.suppress(Exception):
             connection._conn._force_close()
 
-    def json_value(self, text: str) -> str:
-        """Return text as a value of a JSON column."""
-        return f"cast({text} as json)"
-
-    def json_differs(self, old: str, new: str) -> str:
-        """Return the condition that a JSON column holds something else than a value."""
-        return f"not ({old} <=> {new})"
-
     def translate_error(self, error, query=""):
         translated = super().translate_error(error, query)
         if isinstance(translated, DataJointError) or not isinstance(error, pymysql.Error):
@@ -254,16 +245,12 @@ class MariaDB(Adapter):
     product = "mariadb"
     collation = "utf8mb4_nopad_bin"
     lock_of_join = "for update"
+    json_value = "{}"
+    json_differs = "not ({0} <=> {1} or coalesce(json_equals({0}, {1}), 0))"
     process_lists = ("information_schema.processlist",)
 
     def complete_declaration(self, connection, table):
         """Leave the indexes as they are: MariaDB checks a foreign key by any of them."""
-
-    def json_value(self, text):
-        return text
-
-    def json_differs(self, old, new):
-        return f"not ({old} <=> {new} or coalesce(json_equals({old}, {new}), 0))"
 
 
 BATCH_BYTES = 8 * 2**20
@@ -298,12 +285,12 @@ class MySQLBatch(Batch):
         if column.kind == "bytes":
             # MariaDB 10.11 loses the bytes of a bare unhex(column) when it sorts.
             return f"unhex(concat({name}, ''))"
-        return self.connection.adapter.json_value(name) if column.kind == "json" else name
+        return self.connection.adapter.json_value.format(name) if column.kind == "json" else name
 
     def _differs(self, column: Column) -> str:
         old, new = f"t.{self.q[column.name]}", self._value(column)
         if column.kind == "json":
-            return self.connection.adapter.json_differs(old, new)
+            return self.connection.adapter.json_differs.format(old, new)
         if column.kind == "bytes":
             return f"not (hex({old}) <=> s.{self.q[column.name]})"
         if column.kind in {"date", "datetime"}:

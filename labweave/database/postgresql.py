@@ -31,10 +31,12 @@ class Adapter(Dialect, PostgreSQLAdapter):
 
     product = "postgresql"
     row_lock = "no key update"
+    nulls_last = " nulls last"
 
-    def open(self, url, host, port, user, dbname, tls):
-        mode = {"preferred": "prefer", "required": "require", "verify": "verify-full", "off": "disable"}[tls]
-        return self.connect(host=host, port=port, user=user, password=url.password, dbname=dbname, sslmode=mode)
+    def open(self, url):
+        mode = {"preferred": "prefer", "required": "require", "verify": "verify-full", "off": "disable"}[url.tls]
+        login = {"host": url.host, "port": url.port, "user": url.user, "password": url.password}
+        return self.connect(**login, dbname=url.dbname, sslmode=mode)
 
     def connect(self, host, port, user, password, **kwargs):
         connection = super().connect(host, port, user, password, **kwargs)
@@ -52,9 +54,6 @@ class Adapter(Dialect, PostgreSQLAdapter):
                 "set jit = off"
             )
         return connection
-
-    def descending(self, column: str) -> str:
-        return f"{column} desc nulls last"
 
     def write_mark(self, connection) -> str | None:
         """Return which transactions are visible, exactly."""

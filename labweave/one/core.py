@@ -7,7 +7,6 @@ Ids are texts of lower-case UUIDs here; a front end turns them into what its use
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,8 +30,6 @@ from labweave.settings import load_settings
 if TYPE_CHECKING:
     from labweave.one.files.cache import Files
     from labweave.one.files.sources import DataLogin
-
-log = logging.getLogger(__name__)
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _REFERENCE = re.compile(r"(\d{4}-\d{2}-\d{2})_(\d{1,3})_(\w.*)")
@@ -183,30 +180,6 @@ class Core:
     def datasets(self, eid: str) -> list[DatasetRow]:
         """Return all datasets of a session, by collection, file name and revision; none for an unknown one."""
         return self.tables.datasets([eid])
-
-    def list_datasets(
-        self,
-        eid: str,
-        filename: matching.Names = None,
-        collection: matching.Texts = None,
-        revision: matching.Texts = None,
-        *,
-        first: int | None = None,
-        max_qc: Any = matching.DEFAULT_MAX_QC,
-        **options: Any,
-    ) -> list[DatasetRow]:
-        """Return the datasets of a session that fit, see `matching.find`; with `first`, only so many attributes."""
-        rows = self.tables.datasets_of(eid, first) if first else self.tables.datasets([eid])
-        found = matching.find(rows, filename, collection, revision, max_qc=max_qc, **options)
-        if not found and filename and max_qc == matching.DEFAULT_MAX_QC:
-            bad = [row for row in rows if row.qc == "CRITICAL"]
-            wildcards = options.get("wildcards", True)
-            if left_out := matching.find(bad, filename, collection, wildcards=wildcards, max_qc="CRITICAL"):
-                log.warning(
-                    "session %s: %d dataset(s) left out for their quality control (%s: %s); qc='CRITICAL' lists them",
-                    eid, len(left_out), left_out[0].rel_path, left_out[0].qc,
-                )  # fmt: skip
-        return found
 
     # -- choosing what to load --------------------------------------------------------------
 

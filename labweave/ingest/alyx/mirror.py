@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from labweave.database import UpsertCounts, upsert
@@ -222,8 +222,8 @@ def record_failures(run: str, name: str, reasons: Mapping[str, str]) -> None:
     )
 
 
-def keys_of(resource: Resource, ids: Sequence[str]) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
-    """Yield the tables that hold records of a resource, and the keys of their rows."""
+def mark_vanished(resource: Resource, ids: Sequence[str], run: str) -> None:
+    """Say of the rows of some records, in every table that holds them, that this run no longer found them."""
     labels = [resource.table, "subject.SubjectNote"] if resource.name == "notes" else [resource.table]
     for label in labels:
         table = tables()[label]
@@ -232,8 +232,8 @@ def keys_of(resource: Resource, ids: Sequence[str]) -> Iterator[tuple[Any, list[
             chosen = [(resource.identity,), [(item,) for item in ids]]
         else:
             chosen = [tuple(names), [row_key(resource.name, item) for item in ids]]
-        rows = _rows_with(table, *chosen)
-        yield table, [{name: row[name] for name in names} for row in rows]
+        rows = [{**{name: row[name] for name in names}, resource.mark: run} for row in _rows_with(table, *chosen)]
+        write_rows(table, rows, update=[resource.mark], run=run)
 
 
 def _by_table(batch: Batch) -> dict[str, list[tuple[str, dict[str, Any]]]]:

@@ -21,7 +21,7 @@ from labweave.database.reads import in_parts
 from labweave.database.writes import set_values, write_rows
 from labweave.errors import SourceError
 from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
-from labweave.ingest.alyx.mirror import keys_of, record_failures
+from labweave.ingest.alyx.mirror import mark_vanished, record_failures
 from labweave.ingest.alyx.pages import compare
 from labweave.ingest.alyx.plan import (
     DETAILS_PER_PART,
@@ -369,9 +369,7 @@ class _Sync:
         names = (resource.name, "session-details") if resource.name == "sessions" else (resource.name,)
 
         def work(part: list[str]) -> None:
-            for table, keys in keys_of(resource, part):
-                rows = [{**key, resource.mark: self.run} for key in keys]
-                write_rows(table, rows, update=[resource.mark], run=self.run)
+            mark_vanished(resource, part, self.run)
             for name in names:
                 own = {"source": self.source, "resource": name}
                 set_values(SourceRecord, {"vanished_in": self.run}, own, "record_id", part)

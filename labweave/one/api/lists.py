@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from os import PathLike
@@ -14,6 +15,8 @@ from labweave.one.search import matching, searching
 from labweave.one.search.frames import datasets_frame
 from labweave.one.search.matching import Names, Texts
 from labweave.one.search.rows import IN_FRAMES, LISTED, DatasetRow, SessionFilter
+
+log = logging.getLogger(__name__)
 
 
 class Lists(ApiBase):
@@ -240,17 +243,24 @@ class Lists(ApiBase):
         Without `once` they have what frames show; with it only what lists need, and of all sessions those of the same
         path come once.
         """
-        if eid is not None:
-            if (text := self._eid(eid, or_none=True)) is None:
-                return []
-            options = {"wildcards": self.wildcards, "first": LISTED if once else IN_FRAMES, **qc}
-            return self._core.list_datasets(text, filename, collection, revision, **options)
-        tables = self._core.tables
-        if once:
+        tables, usual = self._core.tables, qc.get("max_qc", matching.DEFAULT_MAX_QC) == matching.DEFAULT_MAX_QC
+        if eid is None and once:
             rows, qc = sorted(tables.paths(matching.outcomes(**qc)), key=lambda row: row.rel_path), {}
-        else:
+        elif eid is None:
             rows = tables.datasets(tables.eids(SessionFilter()))
-        return matching.find(rows, filename, collection, revision, wildcards=self.wildcards, **qc)
+        elif (text := self._eid(eid, or_none=True)) is None:
+            return []
+        else:
+            rows = tables.datasets_of(text, LISTED if once else IN_FRAMES)
+        found = matching.find(rows, filename, collection, revision, wildcards=self.wildcards, **qc)
+        if eid is not None and not found and filename and usual:
+            bad = [row for row in rows if row.qc == "CRITICAL"]
+            if left_out := matching.find(bad, filename, collection, wildcards=self.wildcards, max_qc="CRITICAL"):
+                log.warning(
+                    "session %s: %d dataset(s) left out for their quality control (%s: %s); qc='CRITICAL' lists them",
+                    left_out[0].eid, len(left_out), left_out[0].rel_path, left_out[0].qc,
+                )  # fmt: skip
+        return found
 
     @id_argument
     def get_details(self, eid: Any, full: bool = False, query_type: str | None = None) -> Any:

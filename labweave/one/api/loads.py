@@ -257,7 +257,7 @@ class Loads(ApiBase):
         """
         matching.check_parts(parts)
         text = self._eid(eid)
-        rows = self._core.list_datasets(text, None, collection, wildcards=self.wildcards)
+        rows = matching.find(self._core.datasets(text), None, collection, wildcards=self.wildcards)
         if not rows:
             raise ALFError(f"Collection {collection!r} not found in session {text}.")
         found = matching.find(rows, {"object": object, **parts}, wildcards=self.wildcards)

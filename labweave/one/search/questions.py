@@ -223,7 +223,7 @@ class Finder:
     def _newest_first(self) -> str:
         """Order by the clock of the lab, then as ONE-api sorts; missing values come last."""
         columns = ("session_date", "start_time", "subject", "session_number")
-        return " order by " + ", ".join(self._connection.adapter.descending(f"s.{name}") for name in columns)
+        return " order by " + ", ".join(f"s.{name} desc{self._connection.adapter.nulls_last}" for name in columns)
 
     def _where(self, wanted: SessionFilter) -> tuple[str, list[Any]]:
         """Return the condition of a filter, and the values in it in their order."""
