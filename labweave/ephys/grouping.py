@@ -147,7 +147,6 @@ class Protocol:
     """
 
     def __init__(self, name, amplitude, tolerance, feature_targets=None, global_rheobase=None, mode="mean"):
-        check_mode(mode)
         self.name = name
         self.amplitude = amplitude
         self.tolerance = tolerance
@@ -169,12 +168,12 @@ class Protocol:
         """Stimulus family."""
         return find_ecode(self.name)
 
-    def append(self, recording, feature_targets=None, by_name=False) -> None:
-        """Add a recording, and its values to the targets that it matches (default: all).
+    def append(self, recording, feature_targets, by_name=False) -> None:
+        """Add a recording, and its values to the targets that it matches.
 
         Values are found by feature and settings, then by name; with ``by_name`` only by name, as BluePyEfe does.
         """
-        for target in self.feature_targets if feature_targets is None else feature_targets:
+        for target in feature_targets:
             value = None if by_name else recording.efeature_values.get(target.key)
             if value is None:
                 value = recording.efeatures.get(target.efeature_name)
@@ -292,7 +291,9 @@ def group_efeatures(
             if recording.protocol_name != protocol.name:
                 continue
             amplitude = effective_amplitude(recording, absolute_amplitude)
-            matching = [target for target in feature_targets if _is_near(amplitude, target)]
+            if amplitude is None:
+                continue
+            matching = [target for target in feature_targets if abs(target.amplitude - amplitude) < target.tolerance]
             if matching:
                 protocol.append(recording, matching, by_name=compat is not None)
         if not protocol.recordings:
@@ -378,10 +379,6 @@ def holding_and_threshold_currents(cells, default_std_value: float = 1e-3, absol
         "all_holding_current": holding,
         "all_threshold_current": threshold,
     }
-
-
-def _is_near(amplitude: float | None, target) -> bool:
-    return amplitude is not None and abs(target.amplitude - amplitude) < target.tolerance
 
 
 def _reduce(values: list[Any], mode: str):

@@ -7,7 +7,7 @@ made of the names of cells, protocols and efeatures, see `file_name`.
 """
 
 from labweave.ephys.plots.common import decimate, file_name
-from labweave.ephys.plots.efeatures import draw_efeature, draw_legend, plot_all_efeatures, plot_efeature
+from labweave.ephys.plots.efeatures import draw_efeature, draw_legend, plot_all_efeatures
 from labweave.ephys.plots.impedance import draw_impedance, impedance, plot_cell_impedance
 from labweave.ephys.plots.recordings import (
     draw_firing_rates,
@@ -28,6 +28,5 @@ __all__ = [
     "plot_all_efeatures",
     "plot_cell_impedance",
     "plot_cell_recordings",
-    "plot_efeature",
     "plot_firing_rates",
 ]

@@ -104,11 +104,6 @@ def draw_legend(cells: Sequence[Any]) -> Figure:
     return figure
 
 
-def plot_efeature(cells: Sequence[Any], protocol_name: str, efeature: str, path, **options) -> Path:
-    """Write `draw_efeature`, with its options, to a file and return its path; the suffix says the format."""
-    return write_figures([draw_efeature(cells, protocol_name, efeature, **options)], Path(path))[0]
-
-
 def plot_all_efeatures(
     cells: Sequence[Any], protocols: Iterable[Any], output_directory, *, absolute_amplitude: bool = False
 ) -> list[Path]:
@@ -139,7 +134,7 @@ def plot_all_efeatures(
     for cell in cells:
         folder, stem = folder_of_cell(output_directory, cell)
         groups.append(([cell], folder, f"{stem}_"))
-    paths = []
+    paths: list[Path] = []
     for (protocol_name, efeature), targets in wanted.items():
         unit = _efel_unit(targets[0].efel_feature_name)
         name = f"{file_name(protocol_name)}_{file_name(efeature)}_amp"
@@ -147,17 +142,16 @@ def plot_all_efeatures(
             for relative in (False, True):
                 if not any(len(_points(cell, protocol_name, efeature, relative)) for cell in members):
                     continue
-                path = plot_efeature(
+                figure = draw_efeature(
                     members,
                     protocol_name,
                     efeature,
-                    folder / f"{prefix}{name}{'_rel' if relative else ''}.pdf",
                     relative=relative,
                     targets=_error_bars(targets, _factor(members, protocol_name, absolute_amplitude, relative)),
                     unit=unit,
                     show_legend=len(members) <= CELLS_IN_A_LEGEND,
                 )
-                paths.append(path)
+                paths += write_figures([figure], folder / f"{prefix}{name}{'_rel' if relative else ''}.pdf")
     return paths + write_figures([draw_legend(cells)], Path(output_directory) / "legend.pdf") if paths else []
 
 

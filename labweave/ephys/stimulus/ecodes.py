@@ -255,7 +255,16 @@ _AMP = "amp hypamp dt amp_rel hypamp_rel"
 _AMP2 = "amp amp2 hypamp dt amp_rel amp2_rel hypamp_rel"
 _STEP = "delay=ton amp thresh_perc=amp_rel duration=toff-ton totduration=tend"
 _TWO_STEPS = "delay=ton tmid toff amp amp2 thresh_perc={} duration=toff-ton totduration=tend"
-_TRIANGLES = "delay=ton t1 t2 t3 t4 toff amp thresh_perc=amp_rel duration=toff-ton totduration=tend"
+_TRIANGLES = (
+    generation.generate_triangles,
+    f"ton t1 t2 t3 t4 toff tend {_AMP}",
+    "delay=ton t1 t2 t3 t4 toff amp thresh_perc=amp_rel duration=toff-ton totduration=tend",
+)
+_WAVEFORM = (
+    generation.generate_waveform,
+    "ton toff tend amp hypamp dt waveform amp_rel hypamp_rel",
+    f"{_STEP} dt waveform",
+)
 
 # The first word that a protocol's name contains decides, so the order matters: RampStep is a Step.
 ECODES: dict[str, ECode] = {
@@ -305,17 +314,13 @@ ECODES: dict[str, ECode] = {
         "NegCheops",
         "negcheops",
         partial(measure_triangles, np.min, ton=1750.0, t1=8416.0, t2=10416.0, t3=13748.0, t4=15748.0, toff=17970.0),
-        generation.generate_triangles,
-        f"ton t1 t2 t3 t4 toff tend {_AMP}",
-        _TRIANGLES,
+        *_TRIANGLES,
     ),
     **_family(
         "PosCheops",
         "poscheops",
         partial(measure_triangles, np.max, ton=250.0, t1=8250.0, t2=10250.0, t3=14250.0, t4=16250.0, toff=18916.0),
-        generation.generate_triangles,
-        f"ton t1 t2 t3 t4 toff tend {_AMP}",
-        _TRIANGLES,
+        *_TRIANGLES,
     ),
     **_family(
         "SpikeRec",
@@ -334,22 +339,8 @@ ECODES: dict[str, ECode] = {
         f"ton toff tend {_AMP} {' '.join(_CHIRP)}",
         f"{_STEP} {' '.join(_CHIRP)}",
     ),
-    **_family(
-        "PinkNoise",
-        "pinknoise",
-        partial(measure_waveform, attrgetter("smooth")),
-        generation.generate_waveform,
-        "ton toff tend amp hypamp dt waveform amp_rel hypamp_rel",
-        f"{_STEP} dt waveform",
-    ),
-    **_family(
-        "CapCheck",
-        "capcheck",
-        partial(measure_waveform, attrgetter("samples")),
-        generation.generate_waveform,
-        "ton toff tend amp hypamp dt waveform amp_rel hypamp_rel",
-        f"{_STEP} dt waveform",
-    ),
+    **_family("PinkNoise", "pinknoise", partial(measure_waveform, attrgetter("smooth")), *_WAVEFORM),
+    **_family("CapCheck", "capcheck", partial(measure_waveform, attrgetter("samples")), *_WAVEFORM),
 }
 FAMILIES = {ecode.name: ecode for ecode in ECODES.values()}
 
