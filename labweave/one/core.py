@@ -108,8 +108,8 @@ class Core:
             return self._place_of(id)
         if isinstance(id, PurePath) or (isinstance(id, str) and names.parse_session(id)):
             return place_of_path(id)
-        if isinstance(id, str) and _UUID.fullmatch(id[-36:]):
-            return id[-36:].lower()
+        if isinstance(id, str) and (eid := uuid_at_end(id)):
+            return eid
         raise ValueError(
             f"Invalid experiment ID {id!r}: it is no UUID, session path, reference such as 2019-05-07_1_subject, or "
             "details of a session."
@@ -280,9 +280,9 @@ def place_of_path(path: Any) -> At | None:
     return None if session is None else _at(session.subject, session.date, session.number, session.lab)
 
 
-def is_uuid_text(text: str) -> bool:
-    """Say whether a text is that of a UUID, with dashes, in any case."""
-    return _UUID.fullmatch(text) is not None
+def uuid_at_end(text: str) -> str:
+    """Return the UUID with dashes at the end of a text, in lower case; "" without one."""
+    return text[-36:].lower() if _UUID.fullmatch(text[-36:]) else ""
 
 
 def _at(subject: Any, day: str, number: Any, lab: str | None = None, reference: str = "") -> At | None:

@@ -121,14 +121,12 @@ class Choice:
             return []
         if resource.subject_path is None:
             return None
-        found = []
-        if self.subjects:
-            found.append([f"{resource.subject_path}nickname__in", as_list(self.subjects)])
-        if self.labs:
-            found.append([f"{resource.subject_path}lab__name__in", as_list(self.labs)])
-        if self.projects and resource.session_path is not None:
-            found.append([f"{resource.session_path}projects__name__in", as_list(self.projects)])
-        return found
+        given = (
+            (resource.subject_path, "nickname", self.subjects),
+            (resource.subject_path, "lab__name", self.labs),
+            (resource.session_path, "projects__name", self.projects),
+        )
+        return [[f"{path}{name}__in", as_list(names)] for path, name, names in given if names and path is not None]
 
     def stamp_before(self, name: str) -> str | None:
         """Return the stamp from which changes of a resource are asked, or None for everything."""

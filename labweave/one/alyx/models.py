@@ -25,9 +25,21 @@ from labweave.formats.alyx import RESOURCES, Resource
 from labweave.formats.alyx.fields import KINDS, Field
 from labweave.schemas import dataset, lab, session, subject
 
-AS_TEXT = ("iexact", "contains", "icontains", "startswith", "regex")
+Comparison = Callable[[Any, Any], bool]
+
+AS_TEXT: dict[str, Comparison] = {
+    "iexact": lambda held, text: held.casefold() == text.casefold(),
+    "contains": lambda held, text: text in held,
+    "icontains": lambda held, text: text.casefold() in held.casefold(),
+    "startswith": lambda held, text: held.startswith(text),
+    "regex": lambda held, text: re.search(text, held) is not None,
+}
 """Lookups whose value is never anything but a text."""
-COMPARISONS = {"gte": ">=", "lte": "<=", "gt": ">", "lt": "<"}
+COMPARISONS: dict[str, tuple[str, Comparison]] = {
+    "gte": (">=", operator.ge), "lte": ("<=", operator.le), "gt": (">", operator.gt), "lt": ("<", operator.lt)
+}  # fmt: skip
+ORDER = {name: compare for name, (_, compare) in COMPARISONS.items()}
+TEXT_LOOKUPS = AS_TEXT | ORDER
 LOOKUPS = ("exact", "in", "isnull", *AS_TEXT, *COMPARISONS)
 
 
@@ -287,8 +299,8 @@ def _by_column(query: Any, column: Column, lookup: str, value: Any) -> Any:
     if column.kind in ("number", "time", "date") and lookup in ("exact", "in", *COMPARISONS):
         convert = {"number": _number, "time": _time, "date": _date}[column.kind]
         values = [convert(item) for item in as_list(value)] if lookup == "in" else [convert(value)]
-        operator = COMPARISONS.get(lookup, "=")
-        return query & [f"{attribute} {operator} {item}" for item in values]
+        sign = COMPARISONS[lookup][0] if lookup in COMPARISONS else "="
+        return query & [f"{attribute} {sign} {item}" for item in values]
     if lookup in ("exact", "in"):
         clean = str.lower if column.kind == "uuid" else str
         return query & [{attribute: clean(str(item))} for item in (as_list(value) if lookup == "in" else [value])]
@@ -297,19 +309,6 @@ def _by_column(query: Any, column: Column, lookup: str, value: Any) -> Any:
         re.compile(text)  # so that what is none is told also where nothing is compared with it
     held = [row[attribute] for row in (dj.U(attribute) & query).to_dicts()]
     return query & [{attribute: item} for item in held if item is not None and fits(str(item), text)]
-
-
-ORDER: dict[str, Callable[[Any, Any], bool]] = {
-    "gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le
-}  # fmt: skip
-TEXT_LOOKUPS: dict[str, Callable[[str, str], bool]] = {
-    "iexact": lambda held, text: held.casefold() == text.casefold(),
-    "contains": lambda held, text: text in held,
-    "icontains": lambda held, text: text.casefold() in held.casefold(),
-    "startswith": lambda held, text: held.startswith(text),
-    "regex": lambda held, text: re.search(text, held) is not None,
-    **ORDER,
-}
 
 
 def qc_fits(lookup: str, value: Any) -> list[str]:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from labweave.formats.alf.bunch import AlfBunch
 from labweave.formats.alf.exceptions import ALFObjectNotFound
-from labweave.one.core import Core, is_uuid_text
+from labweave.one.core import Core, uuid_at_end
 from labweave.one.files.recipes import contents_of, load_objects
 from labweave.one.search.frames import datasets_frame
 from labweave.one.search.rows import TABLE_COLUMNS, DatasetRow, SessionRow
@@ -138,6 +138,6 @@ def uuid_text(value: Any) -> str:
     text = str(value)
     if isinstance(value, UUID):
         return text
-    if isinstance(value, str) and is_uuid_text(text[-36:]) and (len(text) == 36 or "://" in text):
-        return text[-36:].lower()
+    if isinstance(value, str) and (found := uuid_at_end(text)) and (len(text) == 36 or "://" in text):
+        return found
     raise ValueError(f"{value!r} is not a valid eID/UUID string")

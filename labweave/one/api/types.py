@@ -11,7 +11,7 @@ from uuid import UUID
 from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.formats.alf.names import split_rel_path
 from labweave.one.api.base import ApiBase
-from labweave.one.core import id_argument, is_uuid_text
+from labweave.one.core import id_argument, uuid_at_end
 from labweave.one.search import matching
 from labweave.one.search.frames import datasets_frame
 from labweave.one.search.matching import Names, Texts
@@ -43,8 +43,8 @@ class Types(ApiBase):
         elif hasattr(dset, "name") and not isinstance(dset, (str, UUID, PathLike)):
             dset = dset.name[-1] if isinstance(dset.name, tuple) else dset.name
         text = str(dset)
-        if is_uuid_text(text):
-            row = self._core.tables.datasets_with([text.lower()]).get(text.lower())
+        if len(text) == 36 and (id := uuid_at_end(text)):
+            row = self._core.tables.datasets_with([id]).get(id)
             if row is not None and row.type:
                 return row.type
             raise ValueError(f"{text}: there is no such dataset, or it has no type.")
@@ -103,8 +103,7 @@ class Types(ApiBase):
         for row in self._core.tables.aggregates():
             below = re.search(r"(?:^|/)(aggregates/([^/]+)/.*)$", row.rel_path)
             if below is not None and below[2].casefold() == relation.casefold():
-                folder, version, name = split_rel_path(below[1])
-                found.append(row._replace(collection=folder, revision=version, name=name))
+                found.append(row._replace(**split_rel_path(below[1])._asdict()))
         if identifier is not None:
             found = [row for row in found if re.search(identifier, _owner(row))]
         return sorted(matching.find(found, dataset, None, revision, wildcards=True), key=lambda row: row.rel_path)

@@ -82,18 +82,14 @@ def urls_of_copy(row: DatasetRow, copy: CopyRow) -> list[str]:
     names = names_of_copy(row, copy)
     if any(part in (".", "..") for name in names for part in name.split("/")):
         raise PathEscapes(f"{names[0]!r} in repository {copy.repository} is no path below its root. Correct it.")
-    return [join_url(copy.data_url, name) for name in reversed(names)]
+    if scheme_of(copy.data_url) in ("http", "https"):
+        names = [quote(name, safe="/") for name in names]  # which keeps #revision# in the address
+    return [f"{copy.data_url.rstrip('/')}/{name.lstrip('/')}" for name in reversed(names)]
 
 
 def url_of(row: DatasetRow) -> str | None:
     """Return the address of a dataset's first copy that has one: with the UUID, and with ``#`` percent-encoded."""
     return next((urls_of_copy(row, copy)[0] for copy in row.copies if copy.data_url), None)
-
-
-def join_url(root: str, path: str) -> str:
-    """Return the address of a path below a root. For HTTP it is percent-encoded, which keeps ``#revision#`` in it."""
-    encoded = quote(path, safe="/") if scheme_of(root) in ("http", "https") else path
-    return f"{root.rstrip('/')}/{encoded.lstrip('/')}"
 
 
 def scheme_of(url: str) -> str:

@@ -40,9 +40,6 @@ FILE_BLOCK = 1 << 20
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Status codes of errors that pass."""
 
-REFUSED_SCHEMES = frozenset({"reference"})
-"""Filesystems that follow addresses inside of files."""
-
 
 class DownloadError(PlaceError):
     """A file can't be fetched: where, what happened, and what to do about it.
@@ -308,7 +305,7 @@ def make_source(web: Web, url: str) -> Source:
     scheme = scheme_of(url)
     if scheme in ("http", "https"):
         return HttpSource(web, url.replace("#", "%23"))  # of a #revision#, which is no fragment
-    if not scheme or "::" in url or scheme in REFUSED_SCHEMES:
+    if not scheme or "::" in url or scheme == "reference":  # which follows addresses inside of files
         raise DownloadError(show(url), "no address that can be read", "Correct data_url of the repository.")
     return FilesystemSource(url)
 

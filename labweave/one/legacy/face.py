@@ -18,7 +18,7 @@ import labweave.database
 from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFObjectNotFound
 from labweave.one.alyx.rest import Client, client_of
-from labweave.one.core import Core, find_anywhere, id_argument, is_uuid_text, of_several
+from labweave.one.core import Core, find_anywhere, id_argument, of_several, uuid_at_end
 from labweave.one.files.folders import Folder, path_in_url, path_of_url, url_of
 from labweave.one.files.partial import download_raw_partial
 from labweave.one.files.recipes import contents_of, load_objects, recipes_among
@@ -135,8 +135,8 @@ class OneAbstract(abc.ABC):
     def _eid_or_none(self, eid: Any) -> str | None:
         """Return an eid as text, or print that it is none and return None."""
         text = str(eid) if isinstance(eid, (str, UUID)) else ""
-        if is_uuid_text(text[-36:]) and (len(text) == 36 or "/" in text):
-            return text[-36:].lower()
+        if (found := uuid_at_end(text)) and (len(text) == 36 or "/" in text):
+            return found
         print(f"{eid!r} is not a valid eID/UUID string")
         return None
 
@@ -607,12 +607,9 @@ class FileGone(ALFObjectNotFound, FileNotFoundError):
     explanation = ""
 
 
-def _id_of(dset: Any) -> str | None:
-    """Return the dataset id in a record, address or id."""
+def _id_of(dset: Any) -> str:
+    """Return the dataset id in a record, address or id; "" without one."""
     if isinstance(dset, Mapping):
         dset = dset.get("id") or dset.get("url") or dset.get("data_url") or ""
     text = str(dset).rstrip("/")
-    if is_uuid_text(text[-36:]):
-        return text[-36:].lower()
-    name = PurePosixPath(path_in_url(text)).stem
-    return name[-36:].lower() if is_uuid_text(name[-36:]) else None
+    return uuid_at_end(text) or uuid_at_end(PurePosixPath(path_in_url(text)).stem)

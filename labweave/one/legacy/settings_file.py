@@ -53,7 +53,6 @@ def write_table(path: Path, values: dict[str, str]) -> None:
         kept.pop()
     # A TOML text in double quotes is written as in JSON.
     table = ["[one]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
-    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as target:
         target.touch(mode=0o600)
         target.chmod(0o600)
