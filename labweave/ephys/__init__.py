@@ -13,7 +13,7 @@ from labweave.ephys.efeatures.compute import (
     validate_efeatures,
 )
 from labweave.ephys.efeatures.efel_core import DEFAULT_EFEL_SETTINGS
-from labweave.ephys.efeatures.spikes import auto_threshold, spike_times, spikecount
+from labweave.ephys.efeatures.spikes import auto_threshold, spike_times
 from labweave.ephys.grouping import (
     EFeatureTarget,
     Protocol,
@@ -102,7 +102,6 @@ __all__ = [
     "simulate",
     "simulate_protocol",
     "spike_times",
-    "spikecount",
     "true_rheobase",
     "validate_efeatures",
     "value_key",

@@ -82,8 +82,3 @@ def spike_times(t_ms, voltage_mv, ton_ms, toff_ms, threshold_mv=None, efel_setti
 def interp_step(efel_settings) -> float:
     """Return the interval of eFEL's grid in ms."""
     return float(efel_settings.get("interp_step", EFEL_INTERP_STEP))
-
-
-def spikecount(t_ms, voltage_mv, ton_ms, toff_ms, threshold_mv=None, efel_settings=None) -> int:
-    """Count the spikes of one sweep, 0 when it is silent; parameters as in `spike_times`."""
-    return len(spike_times(t_ms, voltage_mv, ton_ms, toff_ms, threshold_mv, efel_settings))

@@ -9,7 +9,7 @@ least-squares fit of levels does. If neither agrees the fit counts, provided it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -212,7 +212,8 @@ def find_away(sweep: Sweep, level: float, threshold: float, first: int, last: in
 def fit_sweep(sweep: Sweep, n_changes: int, first: int = 0, stop: int | None = None) -> Levels:
     """Fit levels to the samples from first up to stop; changes are samples of the sweep."""
     samples = sweep.samples[first:stop]
-    return fit_levels(samples, n_changes, sweep.in_samples(MARGIN_MS), sweep.in_samples(PRECISION_MS)).shifted(first)
+    fit = fit_levels(samples, n_changes, sweep.in_samples(MARGIN_MS), sweep.in_samples(PRECISION_MS))
+    return replace(fit, changes=tuple(change + first for change in fit.changes))
 
 
 def agree(sweep: Sweep, found: tuple[int, ...], other: tuple[int, ...]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,10 +20,6 @@ class Levels:
     levels: np.ndarray  # mean current of each, in nA, shape (n_changes + 1,)
     certain: bool  # noise, hum and drift can't have made any of the changes
     precise: bool  # nor moved one by much more than the precision asked for
-
-    def shifted(self, n_samples: int) -> Levels:
-        """Return the same with changes later by some samples."""
-        return replace(self, changes=tuple(change + n_samples for change in self.changes))
 
     def alike(self, one: int, other: int) -> bool:
         """Say whether two levels differ by less than half of what separates them from the level in between."""
