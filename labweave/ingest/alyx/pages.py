@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +16,6 @@ from labweave.ingest.alyx.mirror import Mirror, record_failures
 from labweave.ingest.alyx.pull import LAST_ID, Pulled, id_text, subjects_of, zone_of
 from labweave.ingest.alyx.tables import SourceRecord
 from labweave.schemas.session import Procedure
-
-
-def known_records(source: str, name: str, scope: Mapping[str, Any], ids: Iterable[str]) -> dict[str, tuple[str, bool]]:
-    """Return id -> hash and whether it has vanished, of the known ones of some records, or of a whole range."""
-    own, wanted = {"source": source, "resource": name}, ("record_id", "record_sha256", "vanished_in")
-    if scope.get("complete"):
-        low, high = scope.get("range", ("", ""))
-        rows = rows_between(SourceRecord, "record_id", low, high, wanted, own)
-    else:
-        rows = rows_among(SourceRecord, "record_id", ids, wanted, own)
-    return {key: (digest, vanished is not None) for key, digest, vanished in rows}
 
 
 @dataclass
@@ -44,7 +33,13 @@ def compare(source: str, name: str, scope: Mapping[str, Any], pulled: Pulled) ->
     """Compare the records of a part with those that were written last."""
     resource = RESOURCES[name]
     records = {resource.record_id(record): record for record in pulled.records}
-    known = known_records(source, name, scope, records)
+    own, wanted = {"source": source, "resource": name}, ("record_id", "record_sha256", "vanished_in")
+    if scope.get("complete"):
+        low, high = scope.get("range", ("", ""))
+        rows = rows_between(SourceRecord, "record_id", low, high, wanted, own)
+    else:
+        rows = rows_among(SourceRecord, "record_id", records, wanted, own)
+    known = {key: (digest, vanished is not None) for key, digest, vanished in rows}
     digests = {key: resource.digest(record) for key, record in records.items()}
     new = {key: record for key, record in records.items() if key not in known}
     changed = {key: record for key, record in records.items() if key in known and known[key] != (digests[key], False)}

@@ -13,6 +13,7 @@ import datajoint as dj
 
 from labweave.database.reads import in_parts
 from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
+from labweave.formats.alyx.client import PAGE_ROWS
 from labweave.formats.hashing import NO_HASH
 from labweave.ingest.alyx.mirror import tables
 from labweave.ingest.alyx.pull import (
@@ -22,9 +23,9 @@ from labweave.ingest.alyx.pull import (
     Pulled,
     as_list,
     ask,
-    ask_once,
     django,
     in_range,
+    is_complete,
     part_key,
     present_records,
     span,
@@ -239,15 +240,15 @@ def _known_stamps(choice: Choice, name: str, since: str) -> list[str]:
 def _changed(client: AlyxClient, resource: Resource, scope: dict[str, Any]) -> Iterator[Part]:
     """Yield the ranges of what changed; when one answer holds all of it, that is the only part."""
     try:
-        records, count = ask_once(client, resource, scope)
+        page = client.page(resource.path, {**django(resource, scope), "limit": str(PAGE_ROWS)})
     except AlyxError:  # pulling the ranges shows where it fails
         yield from _ranges(client, resource, {name: value for name, value in scope.items() if name != "known"})
         return
-    if records is None:
-        yield from _ranges(client, resource, scope, count=count)
-    elif records:
+    if not is_complete(resource, page):
+        yield from _ranges(client, resource, scope, count=page.count)
+    elif page.rows:
         part = {**scope, "range": span(0, LAST_ID)}
-        PLANNED[part_key(client, resource.name, part)] = Pulled(records)
+        PLANNED[part_key(client, resource.name, part)] = Pulled(page.rows)
         yield resource.name, part
 
 

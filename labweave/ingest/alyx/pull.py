@@ -156,12 +156,6 @@ def ask(client: AlyxClient, name: str, scope: Mapping[str, Any]) -> Pulled:
     return pulled
 
 
-def ask_once(client: AlyxClient, resource: Resource, scope: Mapping[str, Any]) -> tuple[Records | None, int]:
-    """Return all records of a scope, or None when one answer does not hold them, and how many the server counts."""
-    page = client.page(resource.path, {**django(resource, scope), "limit": str(PAGE_ROWS)})
-    return (page.rows if _is_complete(resource, page) else None), page.count
-
-
 def _pull(
     client: AlyxClient, resource: Resource, scope: Mapping[str, Any], pulled: Pulled, more: tuple = ()
 ) -> Iterator[dict[str, Any]]:
@@ -202,7 +196,7 @@ def pull_range(
             break
         if not page.is_last:
             break
-        if _is_complete(resource, page):
+        if is_complete(resource, page):
             yield from page.rows
             return
         if attempt == 2:
@@ -216,7 +210,8 @@ def pull_range(
         yield from pull_range(client, resource, {**scope, "range": part}, pulled, more)
 
 
-def _is_complete(resource: Resource, page: Page) -> bool:
+def is_complete(resource: Resource, page: Page) -> bool:
+    """Say whether one answer holds every record that the server counts."""
     return page.is_last and len(page.rows) == page.count == _n_distinct(resource, page)
 
 

@@ -180,8 +180,10 @@ class _Sync:
                 self._pull()
             if self.choice.is_whole:
                 self._mark_vanished()
-                with contextlib.suppress(_Stopped):
-                    self._pull_tags()
+                if not self.choice.full and not self._missing_parts():
+                    with contextlib.suppress(_Stopped):
+                        self._stage("tags", lambda: differing_tags(self.client, self.source))
+                        self._late("later")
             report = self._report()
             if not report.failed_parts:
                 self._set_cursors()
@@ -208,11 +210,6 @@ class _Sync:
     def _plan(self, names: Iterable[str]) -> Iterator[Part]:
         for name in names:
             yield from plan_resource(self.client, self.choice, name)
-
-    def _pull_tags(self) -> None:
-        if not self.choice.full and not self._missing_parts():
-            self._stage("tags", lambda: differing_tags(self.client, self.source))
-            self._late("later")
 
     def _missing_parts(self) -> set[str]:
         """Return the resources that have parts which are not in."""
@@ -356,14 +353,11 @@ class _Sync:
                 "--allow-vanished"
             )
         for name, ids in absent.items():
-            self._mark(RESOURCES[name], sorted(ids - self._still_there(RESOURCES[name], ids)))
-
-    def _still_there(self, resource: Resource, ids: set[str]) -> set[str]:
-        """Return the records that the server still has when it is asked for them by id."""
-        if resource.ranged != "id":
-            return set()
-        pulled = pull(self.client, self.source, resource.name, {"ids": sorted(ids)})
-        return ids if pulled.broken else {resource.record_id(record) for record in pulled.records}
+            resource = RESOURCES[name]
+            if resource.ranged == "id":  # the server may still have some when it is asked for them
+                pulled = pull(self.client, self.source, name, {"ids": sorted(ids)})
+                ids = set() if pulled.broken else ids - set(map(resource.record_id, pulled.records))
+            self._mark(resource, sorted(ids))
 
     def _mark(self, resource: Resource, ids: list[str]) -> None:
         names = (resource.name, "session-details") if resource.name == "sessions" else (resource.name,)

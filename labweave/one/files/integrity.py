@@ -55,7 +55,11 @@ class Checked:
             return found
         known, fault = self._faults.get((str(path), expected), (None, ""))
         if known != state:
-            fault = expected.fault(size, _hash_of(path, expected))
+            if (digest := expected.digest()) is not None:
+                with path.open("rb") as file:
+                    while block := file.read(BLOCK):
+                        digest.update(block)
+            fault = expected.fault(size, digest.hexdigest() if digest else "")
             self._faults[str(path), expected] = state, fault
         return fault
 
@@ -76,13 +80,3 @@ def state_of(path: Path) -> State | None:
 def _state(path: Path) -> State:
     stat = path.stat()
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
-
-
-def _hash_of(path: Path, expected: Expected) -> str:
-    digest = expected.digest()
-    if digest is None:
-        return ""
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
