@@ -41,7 +41,7 @@ class Column:
         Any value that is not missing -> None, int, float, str, bytes, date or datetime;
         raises ValueError with what was found.
     nullable, has_default, in_key : bool
-    need_no_change : callable
+    need_no_change : callable or None
         List of values without None -> whether `convert` would return every one of them as it is,
         found faster than by converting them.
     """
@@ -53,12 +53,13 @@ class Column:
     nullable: bool
     has_default: bool
     in_key: bool
-    need_no_change: Callable[[list[Any]], bool]
+    need_no_change: Callable[[list[Any]], bool] | None
 
     def convert_all(self, values: list[Any]) -> list[Any]:
         """Return `values` as they are sent, None for what is missing."""
         given = [value for value in values if value is not None]
-        if (not given or self.need_no_change(given)) and (self.nullable or len(given) == len(values)):
+        is_sent_as_is = not given or (self.need_no_change and self.need_no_change(given))
+        if is_sent_as_is and (self.nullable or len(given) == len(values)):
             return values
         convert = self.convert
         converted, sent = [], dict[int, Any]()
@@ -91,7 +92,7 @@ def _make_column(attribute: Attribute, context: Mapping[str, Any]) -> Column:
     base = re.split(r"[ (]", sql_type)[0]
     declared = (attribute.original_type or sql_type).lower()
     length = int(match[1]) if (match := re.search(r"\((\d+)", declared)) else None
-    as_is: Callable[[list[Any]], bool] = _never
+    as_is: Callable[[list[Any]], bool] | None = None
     if attribute.codec:
         kind, convert = _codec_converter(attribute, context)
     elif attribute.json:
@@ -114,17 +115,13 @@ def _make_column(attribute: Attribute, context: Mapping[str, Any]) -> Column:
         kind, convert = "date", _to_date
     elif base in {"datetime", "timestamp"}:
         digits = length or (6 if base == "timestamp" else 0)
-        kind, convert, as_is = "datetime", _datetime_converter(digits), _are_naive if digits == 6 else _never
+        kind, convert, as_is = "datetime", _datetime_converter(digits), _are_naive if digits == 6 else None
     else:
         words = re.findall(r"'((?:[^']|'')*)'", attribute.original_type or sql_type) if "enum" in sql_type else None
         width = None if words else length
         kind, convert, as_is = "text", _text_converter(width, words), _texts_as_is(width, words)
     has_default = attribute.default is not None
     return Column(attribute.name, kind, sql_type, convert, attribute.nullable, has_default, attribute.in_key, as_is)
-
-
-def _never(_: list[Any]) -> bool:
-    return False
 
 
 def _texts_as_is(length: int | None, words: list[str] | None) -> Callable[[list[Any]], bool]:

@@ -161,14 +161,9 @@ class Core:
 
     def session(self, eid: str) -> SessionRow:
         """Return one session with its projects, or raise ALFObjectNotFound."""
-        if rows := self.sessions([eid]):
-            return rows[0]
+        if row := self.tables.sessions_of([eid]).get(eid):
+            return row
         raise ALFObjectNotFound(f"There is no session {eid}.")
-
-    def sessions(self, eids: Sequence[str]) -> list[SessionRow]:
-        """Return the sessions among these, with their projects, in this order."""
-        found = self.tables.sessions_of(eids)
-        return [found[eid] for eid in eids if eid in found]
 
     def details(self, row: SessionRow, base_url: str) -> dict[str, Any]:
         """Return what searches show of a session, with its address on Alyx and its path below the cache folder."""

@@ -371,7 +371,7 @@ class _Front(OneAbstract):
     @parse_id
     def _list(self, eid, details):
         rows = self._loadable(eid)
-        if not rows and not self._core.sessions([eid]):
+        if not rows and eid not in self._core.tables.sessions_of([eid]):
             log.warning("there is no session %s", eid)
         return self._records(rows) if details else sorted(Path(row.collection, row.name) for row in rows)
 
