@@ -148,13 +148,11 @@ class Journal:
         self.damage = ""
         self._digest = hashlib.sha256()
         self._ends: dict[int, bytes] = {}  # heads of the first and of the last record, by position
-        position = 0
+        position, self._borrows = 0, False
         if known is not None and self._begins_with(known):
             self.start, self._ends, self._digest = known.start, known._ends, known._digest.copy()
             self.texts, self.arrays, position = known.texts, known.arrays, known._position
-            if self._content_at(position):  # more will be added, and not to the other's
-                self.texts = list(self.texts)
-                self.arrays = {name: dict(places) for name, places in self.arrays.items()}
+            self._borrows = True
         while not self.damage:
             position = self._read_from(position)
             if self.damage or (position and not self._has_record_behind(position)):
@@ -234,6 +232,9 @@ class Journal:
             return
         if index["trial"] != self.start.n_trials + len(self.texts):
             raise ValueError(f"trial {index['trial']} is out of order")
+        if self._borrows:  # what is added is not added to the other journal's
+            self.texts, self._borrows = list(self.texts), False
+            self.arrays = {name: dict(places) for name, places in self.arrays.items()}
         for name, kind, shape, n_bytes in index["arrays"]:
             place = _Place(_type_of(kind), tuple(map(int, shape)), position, at, int(n_bytes))
             self.arrays.setdefault(check_name(name, "array name"), {})[str(int(index["trial"]))] = place

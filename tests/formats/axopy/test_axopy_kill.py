@@ -457,3 +457,22 @@ def test_records_that_come_while_a_journal_is_read_are_no_damage(tmp_path, monke
         assert (journal.damage, len(journal.texts)) == ("", 3)
     writer.close()
     assert check_trials(tmp_path, 3) == 3
+
+
+def test_records_that_come_while_a_journal_is_read_are_not_those_of_the_one_before(tmp_path, monkeypatch):
+    writer = TaskWriter(tmp_path)
+    writer.write(one(0))
+    read, later = Journal._read_from, [one(1)]
+
+    def read_later(self, position):
+        while later:
+            writer.write(later.pop())
+        return read(self, position)
+
+    with open_journal(tmp_path) as known:
+        monkeypatch.setattr(Journal, "_read_from", read_later)
+        with open_journal(tmp_path, known) as journal, open_journal(tmp_path, known) as again:
+            assert (len(known.texts), len(known.arrays["full"])) == (1, 1)
+            assert len(journal.texts) == len(again.texts) == 2
+            assert not again.damage
+    writer.close()
