@@ -147,6 +147,7 @@ class Protocol:
     """
 
     def __init__(self, name, amplitude, tolerance, feature_targets=None, global_rheobase=None, mode="mean"):
+        check_mode(mode)
         self.name = name
         self.amplitude = amplitude
         self.tolerance = tolerance
@@ -164,16 +165,21 @@ class Protocol:
         return f"{self.name}_{self.amplitude}"
 
     @property
+    def n_match(self) -> int:
+        """Number of values of all targets."""
+        return sum(target.sample_size for target in self.feature_targets)
+
+    @property
     def ecode(self) -> ECode:
         """Stimulus family."""
         return find_ecode(self.name)
 
-    def append(self, recording, feature_targets, by_name=False) -> None:
-        """Add a recording, and its values to the targets that it matches.
+    def append(self, recording, feature_targets=None, by_name=False) -> None:
+        """Add a recording, and its values to the targets that it matches (default: all).
 
         Values are found by feature and settings, then by name; with ``by_name`` only by name, as BluePyEfe does.
         """
-        for target in feature_targets:
+        for target in self.feature_targets if feature_targets is None else feature_targets:
             value = None if by_name else recording.efeature_values.get(target.key)
             if value is None:
                 value = recording.efeatures.get(target.efeature_name)

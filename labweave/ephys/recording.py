@@ -76,6 +76,7 @@ class Recording:
         self.id = sweep.get("id")
         self.name = Path(self.files[-1]).stem if self.id is None and self.files else str(self.id or "")
         self.repetition = sweep.get("repetition")
+        self.location = None
 
         known = {key: _known(key, metadata, sweep, self.name) for key in _NEEDED}
         current_factor = to_na(known["i_unit"])
@@ -129,6 +130,16 @@ class Recording:
         for computed_when_asked_for in ("peak_time", "auto_threshold"):
             getattr(self, computed_when_asked_for)
         self.t = self.voltage = self.current = None
+
+    @property
+    def time(self) -> np.ndarray:
+        """The same as ``t``."""
+        return self.t
+
+    @property
+    def export_attr(self) -> tuple[str, ...]:
+        """Names of the parameters that describe the stimulus."""
+        return self.ecode.export
 
     def get_params(self) -> dict:
         """Return the stimulus in ms, nA and % of rheobase (None before `compute_relative_amp`)."""

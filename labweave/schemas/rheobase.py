@@ -56,7 +56,7 @@ class Rheobase(dj.Computed):
         method = (RheobaseMethod & key).fetch1()
         cell = {name: key[name] for name in Cell.primary_key}
         rows = (RecordingStimulus & cell).to_dicts(order_by="protocol, recording")
-        sweeps = [row for row in rows if row["protocol"] in method["protocols"]]
+        sweeps = [row for row in rows if row["protocol"] in _protocols(method)]
         settings = dict(method["strategy_settings"])
         efel_settings, compat = settings.pop("efel_settings", None), settings.pop("compat", None)
         with warnings.catch_warnings():
@@ -81,13 +81,19 @@ class Rheobase(dj.Computed):
         """Return the keys of rows whose number of sweeps has changed since they were made."""
         sweeps = RecordingStimulus().proj().to_dicts()
         counts = Counter((row["eid"], row["cell"], row["protocol"]) for row in sweeps)
-        protocols = {row["rheobase_method"]: set(row["protocols"]) for row in RheobaseMethod().to_dicts()}
+        protocols = {row["rheobase_method"]: _protocols(row) for row in RheobaseMethod().to_dicts()}
         return [
             {name: row[name] for name in ("eid", "cell", "rheobase_method")}
             for row in cls().to_dicts()
             if row["n_recordings"]
             != sum(counts[row["eid"], row["cell"], name] for name in protocols[row["rheobase_method"]])
         ]
+
+
+def _protocols(method):
+    """Return the names of a method's protocols; plain text is one name, not its letters."""
+    protocols = method["protocols"]
+    return {protocols} if isinstance(protocols, str) else set(protocols)
 
 
 def _count_spikes(sweep, efel_settings):
