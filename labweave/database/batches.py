@@ -15,7 +15,7 @@ from labweave.database.values import Column
 
 
 class Changed(NamedTuple):
-    """One row whose stored values differ: its key, the old and the new values."""
+    """One row whose stored values differ: its key, the old and the new values; none for a row that was deleted."""
 
     key: dict[str, Any]
     old: dict[str, Any]

@@ -115,8 +115,21 @@ def _add_presence(connection: LabConnection) -> None:
     declare.redeclared(connection, {"Dataset", "FileRecord", "Session"})
 
 
+def _add_vanished_recordings(connection: LabConnection) -> None:
+    add_column(
+        connection,
+        "recording.recording",
+        "recording_vanished",
+        sql_type="char(36)",
+        original_type="char(36)",
+        comment="run that no longer found its files",
+    )
+    declare.redeclared(connection, {"Recording"})
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, "datasets say whether a copy of them is there; wider indexes for searches and lists", _add_presence),
+    Migration(3, "units know the rows they gave; recordings say when their files are gone", _add_vanished_recordings),
 )
 """Every step since version 1, in order."""
 

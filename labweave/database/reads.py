@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from datajoint.table import FreeTable
@@ -116,3 +116,28 @@ def rows_in_order(
         if len(rows) < page:
             return
         after = [rows[-1][0]]
+
+
+def missing_keys(table: Any, keys: Collection[tuple]) -> set[tuple]:
+    """Return those of some primary keys that no row of a table has.
+
+    Parameters
+    ----------
+    table : DataJoint table class or instance
+    keys : collection of tuple
+        Of numbers and text.
+    """
+    table = table() if isinstance(table, type) else table
+    names = table.primary_key
+    if len(names) == 1:  # counting spares fetching what is nearly always all there
+        part: list[tuple]
+        quoted = table.connection.adapter.quote_identifier(names[0])
+        suspect: list[tuple] = []
+        for part in in_parts(list(keys)):
+            values = tuple([key[0] for key in part])
+            query = f"select count(*) from {table.full_table_name} where {among(quoted, values)}"
+            if table.connection.query(query, values).fetchone()[0] != len(part):
+                suspect += part
+        keys = suspect
+    there = {tuple(map(str, key)) for key in rows_among(table, names[0], {key[0] for key in keys}, names)}
+    return {key for key in keys if tuple(map(str, key)) not in there}

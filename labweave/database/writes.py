@@ -246,7 +246,10 @@ def record_changes(connection: LabConnection, table: Any, changed: list[Changed]
     label = table_label(table)
     for part in in_parts(changed):
         rows = [
-            (str(uuid.uuid4()), label, to_json(item.key), to_json(item.old), to_json(item.new), run, now)
+            (
+                *(str(uuid.uuid4()), label, to_json(item.key), to_json(item.old)),
+                *(to_json(item.new) if item.new else None, run, now),
+            )
             for item in part
         ]
         marks = ", ".join(["(%s, %s, %s, %s, %s, %s, %s)"] * len(rows))

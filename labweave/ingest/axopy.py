@@ -44,6 +44,7 @@ class AxopyAdapter(Adapter):
     summary = SUMMARIES["axopy"]
     options_model = AxopyOptions
     joint_results_of: ClassVar = task.TaskRun
+    vanished_marks: ClassVar = {task.Trial: "trial_vanished"}
     results_computed_from: ClassVar = {
         task.Trial: ("trial_attributes", "trial_text", "block", "block_trial", "trial_vanished"),
         task.TrialArray: ("trial_array",),

@@ -49,10 +49,22 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row for one table; an adapter yields parents before children."""
+    """One row for one table; an adapter yields parents before children.
+
+    Attributes
+    ----------
+    table : DataJoint table class
+    values : mapping
+    eid : str, optional
+        The session that the row is of, where its values don't say it.
+    is_given : bool, default: True
+        False for a change in a row that stays another's.
+    """
 
     table: type
     values: Mapping[str, Any]
+    eid: str | None = None
+    is_given: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,8 @@ class Adapter:
     joint_results_of : table class or None
         A table whose results are computed from many such rows together, as a cell's rheobase from all its
         recordings: they are deleted, too, when one of the rows below is new or changed.
+    vanished_marks : dict
+        Table -> the attribute that says of its rows that their files are gone.
     batch_rows : int
         Units are written together until they have so many rows; 0 writes each by itself. With
         more, `read` does not see the rows of the units just before.
@@ -113,6 +127,7 @@ class Adapter:
     options_model: ClassVar[type[Options]] = Options
     results_computed_from: ClassVar[Mapping[type, tuple[str, ...]]] = {}
     joint_results_of: ClassVar[type | None] = None
+    vanished_marks: ClassVar[Mapping[type, str]] = {}
     batch_rows: ClassVar[int] = 0
     source: str
     run: str
@@ -153,9 +168,19 @@ class Adapter:
         """Return the sha256 of a file that is new or was touched; `NO_HASH` leaves it for a later run."""
         return sha256_of_file(path)
 
-    def vanished_rows(self, paths: Sequence[str]) -> Iterator[Row]:
-        """Yield what changes in the rows of files that are gone; by default they stay as they are."""
-        return iter(())
+    def vanished_rows(self, paths: Sequence[str], given: Mapping[type, list[dict[str, Any]]]) -> Iterator[Row]:
+        """Yield what changes in the rows of units whose files are gone: they stay, marked.
+
+        Parameters
+        ----------
+        paths : sequence of str
+            The files.
+        given : mapping
+            Table -> keys of the rows that these units gave, and no other unit.
+        """
+        for table, attribute in self.vanished_marks.items():
+            mark = True if table().heading[attribute].original_type == "bool" else self.run or "dry run"
+            yield from (Row(table, {**key, attribute: mark}) for key in given.get(table, []))
 
     def notes(self) -> list[str]:
         """Return what a person should know at the end of a run, for example what was left out."""

@@ -74,6 +74,7 @@ class EphysAdapter(Adapter):
     options_model = EphysOptions
     results_computed_from: ClassVar = {recording.Recording: ("content_sha256",)}
     joint_results_of: ClassVar = recording.Cell
+    vanished_marks: ClassVar = {recording.Recording: "recording_vanished"}
 
     def __init__(self, location: Path, lab: str, options: EphysOptions):
         super().__init__(location, lab, options)
@@ -294,6 +295,7 @@ class EphysAdapter(Adapter):
             "sweep": sweep,
             "metadata": metadata,
             "content_sha256": hashlib.sha256(content.encode()).hexdigest(),
+            "recording_vanished": None,
         }
 
 

@@ -33,7 +33,7 @@ import os
 import platform
 import traceback
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ from labweave.database.writes import Changed, write_rows
 from labweave.errors import ConfigError, LabweaveError, ServerUnavailable, SourceError
 from labweave.formats.hashing import NO_HASH
 from labweave.ingest.base import Adapter, Refused, Row, Service, Unit
+from labweave.ingest.given import GivenRows, keys_of
 from labweave.ingest.registry import find_adapter
 from labweave.ingest.report import IngestFailure, IngestReport
 from labweave.ingest.results import delete_results, results_of
@@ -64,6 +65,9 @@ A `Service` puts the name of what it counts before them."""
 
 WINDOW_FILES = 20_000
 """How many files, with what is known of them, are in memory at once."""
+
+UNITS_AT_ONCE = 100
+"""How many units are marked as vanished in one transaction."""
 
 
 class _DryRun(Exception):
@@ -200,6 +204,11 @@ class _Ingest:
         self.known: dict[str, dict[str, Any]] = {}
         self.shown: dict[str, set[tuple]] = {}
         self.waiting: list[_Pending] = []
+        self.given = GivenRows(connection, source)
+        self.lost: set[str] = set()
+        self.seen: set[str] = set()
+        self.done: set[str] = set()
+        self.failed: set[str] = set()
 
     def run(self, windows: Iterable[tuple[list[Unit], bool]], progress: Progress) -> IngestReport:
         report = self.report
@@ -211,12 +220,14 @@ class _Ingest:
                 total = found if is_last else None
                 progress(report.seen, report.failed, total)
                 self.known = self._known_files(units)
+                self.given.load([unit.path for unit in units if _is_storable(unit.path)])
+                self.lost = self.given.units_with_lost_rows()
                 for unit in units:
                     self._ingest(unit)
                     progress(report.seen - len(self.waiting), report.failed, total)
                 self._write_waiting()
                 progress(report.seen, report.failed, total)
-            self._mark_vanished()
+            self._settle_unseen()
         except BaseException as error:
             self._finish("failed", f"{type(error).__name__}: {error}")
             raise
@@ -284,13 +295,17 @@ class _Ingest:
     def _ingest(self, unit: Unit) -> None:
         """Look at one unit, and write it whole or not at all: now, or together with the next ones."""
         self.report.seen += 1
+        self.seen.add(unit.path)
         if unit.in_parts or not unit.files:  # it is written alone: we must know whether it changed anything
             self._write_waiting()
         try:
             files = self._look(unit)
             if self._is_unchanged(unit, files):
-                self.report.unchanged += 1
-                return
+                if unit.path not in self.lost and (unit.in_parts or self.given.knows(unit.path)):
+                    self.report.unchanged += 1
+                    self.done.add(unit.path)
+                    return
+                self.report.restored += unit.path in self.lost
             is_new = not any(path in self.known for path in unit.files)
             if unit.in_parts:
                 self._write_parts(unit, files, is_new)
@@ -344,6 +359,7 @@ class _Ingest:
                 continue
             written += rows
             for pending in group:
+                self.done.add(pending.unit.path)
                 if not pending.unit.files and not wrote:  # without a hash, only the writing shows it
                     self.report.rows = before[0]
                     self.report.unchanged += 1
@@ -370,6 +386,7 @@ class _Ingest:
             return
         if not self.dry_run:
             self.connection.run_transaction(lambda: self._put_files(unit, files))
+        self.done.add(unit.path)
         self._count(is_new)
 
     def _look(self, unit: Unit) -> dict[str, dict[str, Any]]:
@@ -413,12 +430,13 @@ class _Ingest:
 
     def _facts_sha256(self, unit: Unit) -> str:
         """Return a hash of all but the files that decides what is read: options, and what discovery found."""
-        facts = repr((sorted(self.options.items()), unit.path, unit.content))
+        facts = repr((sorted(self.options.items()), unit.path, unit.files, unit.content))
         return hashlib.sha256(facts.encode("utf-8", "backslashreplace")).hexdigest()
 
     def _put_files(self, unit: Unit, files: Mapping[str, Mapping[str, Any]]) -> None:
         """Record files as they are now; delete and insert, so that `Change` does not keep their old state."""
         (SourceFile & [{"source": self.source, "path": path} for path in files]).delete_quick()
+        facts_sha256 = self._facts_sha256(unit)
         rows = [
             {
                 "source": self.source,
@@ -426,7 +444,7 @@ class _Ingest:
                 "unit": unit.path,
                 **file,
                 "adapter_version": self.adapter.version,
-                "options_sha256": self._facts_sha256(unit),
+                "options_sha256": facts_sha256,
                 "file_status": "ingested",
                 "run": self.report.run,
             }
@@ -446,34 +464,45 @@ class _Ingest:
             if "source" in table().heading.names:  # no adapter needs to say it
                 tables[table] = [{**row, "source": self.source} for row in values]
         filled = fill_derived(tables)
+        keys = {pending.unit.path: keys_of(pending.rows) for pending in group}
+        older = {p.unit.path for p in group if not p.is_new and not self.given.knows(p.unit.path)}
 
-        def work() -> tuple[dict[str, UpsertCounts], dict[str, int]]:
+        def work() -> tuple[dict[str, UpsertCounts], dict[str, int], dict[str, list[dict[str, Any]]]]:
             counts, changed = {}, {}
             if self.dry_run:
                 upsert(Source, [self._source_row()], update=False)
+            own = self.given.claim(keys, older)
             for table, values in tables.items():
                 again = self._shown_before(table, values) if self.dry_run else 0
                 count, changed[table] = write_rows(table, values, run=self.report.run or None, filled=filled)
                 counts[table_label(table)] = count + UpsertCounts(-again, 0, again)
-            outdated = self._delete_outdated(tables, counts, changed)
+            outdated: dict[str, int] = {}
+            removed = self.given.take_out(own, self.report.run, outdated)
+            self._delete_outdated(tables, counts, changed, removed, outdated)
             if self.dry_run:
-                raise _DryRun(counts, outdated)
+                raise _DryRun(counts, outdated, removed)
+            self.given.keep(own)
             for pending in group:
                 if pending.files:
                     self._put_files(pending.unit, pending.files)
-            return counts, outdated
+            return counts, outdated, removed
 
         try:
-            counts, outdated = self.connection.run_transaction(work)
+            counts, outdated, removed = self.connection.run_transaction(work)
         except _DryRun as shown:
-            counts, outdated = shown.args
+            counts, outdated, removed = shown.args
             for table, values in tables.items():
                 self.shown.setdefault(table_label(table), set()).update(_keys(table, values))
         for table, count in counts.items():
             self.report.rows[table] = self.report.rows.get(table, UpsertCounts()) + count
+        self._count_deleted(outdated, removed)
+        return any(count.inserted or count.updated for count in counts.values()) or bool(removed)
+
+    def _count_deleted(self, outdated: Mapping[str, int], removed: Mapping[str, list[dict[str, Any]]]) -> None:
         for table, count in outdated.items():
             self.report.outdated[table] = self.report.outdated.get(table, 0) + count
-        return any(count.inserted or count.updated for count in counts.values())
+        for table, gone in removed.items():
+            self.report.removed[table] = self.report.removed.get(table, 0) + len(gone)
 
     def _shown_before(self, table: type, rows: list[Mapping[str, Any]]) -> int:
         """Return how many of these rows the dry run has already counted as new, with an earlier unit."""
@@ -488,24 +517,30 @@ class _Ingest:
         tables: Mapping[type, list[Mapping[str, Any]]],
         counts: Mapping[str, UpsertCounts],
         changed: Mapping[type, list[Changed]],
-    ) -> dict[str, int]:
-        """Delete results made from rows that changed, so that populate makes them again."""
-        deleted: dict[str, int] = {}
+        removed: Mapping[str, list[dict[str, Any]]],
+        deleted: dict[str, int],
+    ) -> None:
+        """Delete results made from rows that changed or are new or gone, so that populate makes them again."""
         direct: set[str] = set()
+        joint = self.adapter.joint_results_of
+        joint_keys: list[dict[str, Any]] = []
         for table, attributes in self.adapter.results_computed_from.items():
+            label = table_label(table)
             rows = [row for row in changed.get(table, []) if not row.new.keys().isdisjoint(attributes)]
-            if table in tables and (rows or counts[table_label(table)].inserted):
+            gone = removed.get(label, [])
+            if gone or (table in tables and (rows or counts[label].inserted)):
                 results = results_of(table)
                 direct.update(result.full_table_name for result in results)
                 delete_results(results, [row.key for row in rows], deleted)
-        joint = self.adapter.joint_results_of
-        if joint is not None and direct and joint in tables:
+            if joint is not None:
+                joint_keys += [{name: key[name] for name in joint().primary_key} for key in gone]
+        if joint is not None and direct:
             names = joint().primary_key
-            keys = [{name: row[name] for name in names} for row in tables[joint]]
-            delete_results([r for r in results_of(joint) if r.full_table_name not in direct], keys, deleted)
-        return deleted
+            joint_keys += [{name: row[name] for name in names} for row in tables.get(joint, [])]
+            delete_results([r for r in results_of(joint) if r.full_table_name not in direct], joint_keys, deleted)
 
     def _fail(self, unit: Unit, error: Exception) -> None:
+        self.failed.update((unit.path, *unit.files))
         expected = isinstance(error, LabweaveError)
         text = str(error) if expected else f"{type(error).__name__}: {error}. This is not expected: please report it."
         self.report.failed += 1
@@ -526,30 +561,74 @@ class _Ingest:
         }
         upsert(Failure, [row])
 
-    def _mark_vanished(self) -> None:
-        """Mark files of earlier runs that are gone; what came from them stays, marked where the adapter says so."""
+    def _settle_unseen(self) -> None:
+        """Find what became of earlier runs' files and units that were not met now.
+
+        Rows of a unit whose files are gone stay, marked: its disk may be away. A unit that the source no longer has
+        although its files are there, such as a cell that was taken out of a mapping, takes its rows along.
+        """
         names = functools.lru_cache(maxsize=64)(_names_in)
-        gone: list[str] = []
-        fixed = {"source": self.source, "file_status": "ingested"}
-        for (path,) in rows_in_order(SourceFile, "path", ["path"], fixed):
+        gone: dict[str, str] = {}
+        here: dict[str, list[str]] = {}
+        away: set[str] = set()
+        hidden: set[str] = set()
+        wanted = ["path", "unit", "file_status"]
+        for path, unit, status in rows_in_order(SourceFile, "path", wanted, {"source": self.source}):
             folder, _, name = path.rpartition("/")
             there = names(self.adapter.root / folder)
-            if there is not None and name not in there:
-                gone.append(path)
-        self.report.vanished = gone
-        if self.dry_run:
-            return
-        for part in in_parts(gone):
-            self.connection.run_transaction(lambda part=part: self._mark(part))
+            if there is None:
+                hidden.add(unit)
+            elif name in there:
+                here.setdefault(unit, []).append(path)
+            else:
+                away.add(unit)
+                if status == "ingested":
+                    gone[path] = unit
+        vanished = set(gone.values()) - self.seen - here.keys()
+        self.report.vanished = [path for path, unit in gone.items() if unit in vanished]
+        for part in in_parts(sorted(vanished), UNITS_AT_ONCE):
+            self._mark_vanished(part, [path for path, unit in gone.items() if unit in part])
+        for unit in sorted(self.given.units() - self.seen - (away - here.keys()) - hidden):
+            if self.failed.isdisjoint(here.get(unit, ())):
+                self._withdraw(unit)
+        left = [path for path, unit in gone.items() if unit in self.done]
+        for part in in_parts([] if self.dry_run else left):
+            (SourceFile & {"source": self.source} & [{"path": path} for path in part]).delete_quick()
 
-    def _mark(self, gone: list[str]) -> None:
-        self._write([], list(self.adapter.vanished_rows(gone)))
-        upsert(
-            SourceFile,
-            [{"source": self.source, "path": path, "file_status": "vanished"} for path in gone],
-            update=["file_status"],
-            run=self.report.run,
-        )
+    def _mark_vanished(self, units: Sequence[str], paths: list[str]) -> None:
+        """Mark the rows of units whose files are gone, and the files."""
+        rows = list(self.adapter.vanished_rows(paths, self.given.only_of(units)))
+        if self.dry_run:
+            self._write([], rows)
+            return
+
+        def work() -> None:
+            self._write([], rows)
+            mark = [{"source": self.source, "path": path, "file_status": "vanished"} for path in paths]
+            upsert(SourceFile, mark, update=["file_status"], run=self.report.run)
+
+        self.connection.run_transaction(work)
+
+    def _withdraw(self, unit: str) -> None:
+        """Take out the rows of a unit that the source no longer has."""
+        self.given.load([unit])
+
+        def work() -> tuple[dict[str, int], dict[str, list[dict[str, Any]]]]:
+            outdated: dict[str, int] = {}
+            removed = self.given.take_out({unit: {}}, self.report.run, outdated)
+            self._delete_outdated({}, {}, {}, removed, outdated)
+            if self.dry_run:
+                raise _DryRun(outdated, removed)
+            self.given.drop([unit])
+            (SourceFile & {"source": self.source, "unit": unit}).delete_quick()
+            return outdated, removed
+
+        try:
+            self._count_deleted(*self.connection.run_transaction(work))
+        except _DryRun as shown:
+            self._count_deleted(*shown.args)
+        except SourceError as error:
+            self._fail(Unit(unit, ()), error)
 
 
 @dataclass

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,9 +32,9 @@ from labweave.ingest.alf.rows import (
 )
 from labweave.ingest.base import Options, Row, Unit, inside, make_uuid
 from labweave.ingest.registry import SUMMARIES
-from labweave.ingest.sessions import find_session, new_session
+from labweave.ingest.sessions import find_session, session_rows
 from labweave.ingest.trials import run_rows
-from labweave.schemas import dataset, onedata, session
+from labweave.schemas import dataset, onedata, session, task
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class OneDataAdapter(DatasetAdapter):
     options_model = OneDataOptions
     batch_rows = 5000
     joint_results_of: ClassVar = onedata.OneSession
+    vanished_marks: ClassVar = {onedata.OneData: "one_vanished", task.Trial: "trial_vanished"}
     results_computed_from: ClassVar = {
         onedata.OneSession: ("one_folder", "one_values", "one_trusts_pickles"),
         onedata.Recipe: ("loader_type", "source_arg", "transforms", "kwargs"),
@@ -155,7 +156,7 @@ class OneDataAdapter(DatasetAdapter):
             number = None
             eid = make_uuid(f"onedata/{self.lab}/{subject}/{names.date}/{tidy(names.session_id)}")
             is_known = bool(session.Session & {"eid": eid})
-        rows = [] if is_known else list(new_session(self.subjects, self.lab, subject, date, number, eid))
+        rows = list(session_rows(self.subjects, self.lab, subject, date, number, eid, is_known=is_known))
         path = folder.relative_to(self.root).as_posix()
         others = {self._folders.setdefault(eid, path)}  # of units that are not written yet
         if is_known:
@@ -206,17 +207,6 @@ class OneDataAdapter(DatasetAdapter):
         plan = plan_datasets(eid, files, stored, elsewhere, self.kinds)
         yield from self.repository.rows(self.lab)
         yield from dataset_rows(plan, stored, self.repository, self.kinds)
-
-    def vanished_rows(self, paths: Sequence[str]) -> Iterator[Row]:
-        """Mark variables whose files are gone, and their datasets when there is no other copy."""
-        eids = {row["one_folder"]: row["eid"] for row in (onedata.OneSession & {"source": self.source}).to_dicts()}
-        for path in paths:
-            pure = PurePosixPath(path)
-            eid = eids.get(pure.parent.parent.as_posix())
-            key = {"eid": eid, "one_name": pure.stem, "one_form": pure.suffix[1:]}
-            if eid is not None and pure.suffix in (".npy", ".npz") and onedata.OneData & key:
-                yield Row(onedata.OneData, {**key, "one_vanished": True})
-        yield from self.vanished_files(paths)
 
 
 def _recipe_values(recipe: formats.LoadingRecipe) -> dict[str, Any]:

@@ -32,6 +32,10 @@ class IngestReport:
         Table -> `UpsertCounts`.
     outdated : dict
         Computed table -> rows deleted, because what they were made from changed.
+    removed : dict
+        Table -> rows taken out, because their unit no longer gives them; ``ingestion.Change`` has them.
+    restored : int
+        Unchanged units of which rows were lost in the database; they were read again.
     vanished : list of str
         Files that were there in an earlier run; their rows are marked, not deleted.
     failures : list of IngestFailure
@@ -59,6 +63,8 @@ class IngestReport:
     failed: int = 0
     rows: dict[str, UpsertCounts] = field(default_factory=dict)
     outdated: dict[str, int] = field(default_factory=dict)
+    removed: dict[str, int] = field(default_factory=dict)
+    restored: int = 0
     vanished: list[str] = field(default_factory=list)
     failures: list[IngestFailure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -78,6 +84,8 @@ class IngestReport:
             "failed": self.failed,
             "rows": {table: counts._asdict() for table, counts in self.rows.items()},
             "outdated": self.outdated,
+            "removed": self.removed,
+            "restored": self.restored,
             "vanished": len(self.vanished),
         }
 
@@ -95,6 +103,12 @@ class IngestReport:
             ]
         for table, count in self.outdated.items():
             lines.append(f"  {table}: {count} results out of date, {'would be ' * self.dry_run}made again")
+        if self.removed:
+            listed = ", ".join(f"{count} of {table}" for table, count in self.removed.items())
+            lines.append(f"  rows no longer in the source, {'would be ' * self.dry_run}taken out: {listed}")
+        if self.restored:
+            were = "would be" if self.dry_run else "were"
+            lines.append(f"  {self.restored} units had lost rows and {were} read again")
         if self.vanished:
             shown = ", ".join(self.vanished[:3]) + (", ..." if len(self.vanished) > 3 else "")
             lines.append(f"  {len(self.vanished)} files are no longer there: {shown}. Their rows stay, marked.")

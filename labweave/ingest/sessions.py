@@ -98,10 +98,21 @@ def find_session(lab: str, name: str, date: dt.date, number: int) -> tuple[str, 
     return made, bool(session.Session & {"eid": made})  # also when its subject was renamed since
 
 
-def new_session(
-    subjects: Subjects, lab: str, name: str, date: dt.date, number: int | None, eid: str, **more: Any
+def session_rows(
+    subjects: Subjects,
+    lab: str,
+    name: str,
+    date: dt.date,
+    number: int | None,
+    eid: str,
+    *,
+    is_known: bool = False,
+    **more: Any,
 ) -> Iterator[Row]:
-    """Yield the rows of a session that no other source has brought."""
-    identity = {"eid": eid, "lab": lab, "subject": name, "session_date": date, "session_number": number}
+    """Yield the rows of a session and its subject; of one whose subject has another name now, no more than its id."""
+    if is_known and not session.Session & {"eid": eid, "lab": lab, "subject": name}:
+        yield Row(session.Session, {"eid": eid})
+        return
     yield from subjects.rows(lab, name)
+    identity = {"eid": eid, "lab": lab, "subject": name, "session_date": date, "session_number": number}
     yield Row(session.Session, {**identity, **more})

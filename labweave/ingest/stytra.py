@@ -48,6 +48,7 @@ class StytraAdapter(Adapter):
     summary = SUMMARIES["stytra"]
     options_model = StytraOptions
     joint_results_of: ClassVar = task.TaskRun
+    vanished_marks: ClassVar = {task.Trial: "trial_vanished"}
     results_computed_from: ClassVar = {
         task.Trial: ("trial_attributes", "trial_start", "trial_stop"),
         task.EventLog: ("log_file",),

@@ -10,7 +10,7 @@ from labweave.schemas import task
 
 
 def run_rows(key: Mapping[str, str], run: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
-    """Yield a task, a run of it and its trials; trials of an earlier ingest that are gone are marked.
+    """Yield a task, a run of it and its trials.
 
     Parameters
     ----------
@@ -25,6 +25,3 @@ def run_rows(key: Mapping[str, str], run: Mapping[str, Any], trials: Sequence[Ma
     yield Row(task.TaskRun, {**key, **run, "n_run_trials": len(trials)})
     for trial, values in enumerate(trials):
         yield Row(task.Trial, {**key, "trial": trial, "trial_vanished": False, **values})
-    gone = task.Trial & key & f"trial >= {len(trials)}" & {"trial_vanished": False}
-    for trial in gone.to_arrays("trial").tolist():
-        yield Row(task.Trial, {**key, "trial": trial, "trial_vanished": True})

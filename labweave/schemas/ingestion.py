@@ -55,6 +55,31 @@ class SourceFile(dj.Manual):
 
 
 @schema
+class Given(dj.Manual):
+    definition = """
+    # the rows that a unit gave in one session, so that what it no longer gives can be taken out
+    -> Source
+    unit            : varchar(512)      # as in SourceFile
+    eid             : char(36)          # the session; empty for a unit without one
+    ---
+    given_keys      : bytes             # their primary keys by table, packed
+    index (eid)
+    """
+
+
+@schema
+class Shared(dj.Manual):
+    definition = """
+    # one row of no session that units gave, such as a subject; a row that a person made is not among them
+    shared_sha256   : char(32)          # first half of the hash of table and key
+    ---
+    table_name      : varchar(96)       # schema and table
+    row_key         : json              # its primary key
+    n_units         : int32             # how many units give it
+    """
+
+
+@schema
 class Change(dj.Manual):
     definition = """
     # one row that was overwritten or deleted, with what it held before

@@ -47,6 +47,7 @@ class Recording(dj.Manual):
     sweep=''            : varchar(128)      # name of the sweep in a file that holds several
     metadata            : json              # units, timings (ms), amplitudes: what the reader is told
     content_sha256      : char(64)          # of files, sweep and metadata together
+    recording_vanished=null : char(36)      # run that no longer found its files
     """
 
 

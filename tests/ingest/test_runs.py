@@ -284,10 +284,12 @@ def test_a_vanished_file_is_marked_and_its_rows_stay(database, tmp_path):
         "cell1.h5": "vanished",
     }
     assert names_of(recording.RecordingStimulus()) == ["cell0", "cell1"]
+    assert names_of(recording.Recording & {"recording_vanished": report.run}) == ["cell1"]
     assert ingest.run("ephys", tmp_path, **OPTIONS).vanished == []
     os.rename(kept, tmp_path / "cell1.h5")
     back = ingest.run("ephys", tmp_path, **OPTIONS)
-    assert back.rows["recording.Recording"] == UpsertCounts(0, 0, N_SWEEPS) and back.outdated == {}
+    assert back.rows["recording.Recording"] == UpsertCounts(0, N_SWEEPS, 0) and back.outdated == {}
+    assert set(recording.Recording().to_arrays("recording_vanished")) == {None}
     assert names_of(ingestion.SourceFile(), "file_status") == ["ingested"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -31,7 +31,7 @@ from labweave.ingest.alf.tree import SessionFolder, find_datasets, find_session_
 from labweave.ingest.alf.trials import trial_rows
 from labweave.ingest.base import Options, Refused, Row, Unit
 from labweave.ingest.registry import SUMMARIES
-from labweave.ingest.sessions import check_lab, find_session, new_session
+from labweave.ingest.sessions import check_lab, find_session, session_rows
 from labweave.schemas import task
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class AlfAdapter(DatasetAdapter):
     options_model = AlfOptions
     batch_rows = 5000
     joint_results_of: ClassVar = task.TaskRun
+    vanished_marks: ClassVar = {task.Trial: "trial_vanished"}
     results_computed_from: ClassVar = {task.Trial: ("trial_attributes", "trial_start", "trial_stop", "trial_vanished")}
 
     def __init__(self, location: Path, lab: str, options: Any):
@@ -114,18 +115,19 @@ class AlfAdapter(DatasetAdapter):
         date = dt.date.fromisoformat(folder.date)
         eid, is_known = find_session(lab, name, date, folder.number)
         stored = stored_datasets([eid]) if is_known else []
-        if not is_known:
-            yield from new_session(self.subjects, lab, name, date, folder.number, eid)
+        yield from session_rows(self.subjects, lab, name, date, folder.number, eid, is_known=is_known)
         yield from self.repository.rows(lab)
-        plan = self._plan(eid, folder, unit, sha256, stored)
+        plan, gone = self._plan(eid, folder, unit, sha256, stored)
         yield from dataset_rows(plan, stored, self.repository, self.kinds)
+        yield from self.gone_rows(gone)  # they stay where another source gives them, too
         if self.options.trials:
             below, trust_pickles = self._below(folder.path), self.options.trust_pickles
             yield from trial_rows(eid, self.repository.root, below, plan, stored, self.source, trust_pickles)
 
     def _plan(
         self, eid: str, folder: SessionFolder, unit: Unit, sha256: Mapping[str, str], stored: list[Stored]
-    ) -> Plan:
+    ) -> tuple[Plan, list[str]]:
+        """Return the plan of a session's datasets, and the records of files that are no longer in its folder."""
         below = folder.path.relative_to(self.repository.root).as_posix()
         known = {one.place: one for one in stored}
         found = []
@@ -146,12 +148,13 @@ class AlfAdapter(DatasetAdapter):
         missing = {one.dataset_id for one in stored} - {
             known[file.place].dataset_id for file in found if file.place in known
         }
-        live_elsewhere = {
-            dataset_id
-            for dataset_id, _, repository, path in present_copies(missing)
-            if repository != self.repository.name or not path.startswith(f"{below}/")
-        }
-        return plan_datasets(eid, found, stored, live_elsewhere, self.kinds)
+        live_elsewhere, gone = set[str](), list[str]()
+        for dataset_id, record_id, repository, path in present_copies(missing):
+            if repository == self.repository.name and path.startswith(f"{below}/"):
+                gone.append(record_id)
+            else:
+                live_elsewhere.add(dataset_id)
+        return plan_datasets(eid, found, stored, live_elsewhere, self.kinds), gone
 
     def hash_file(self, path: Path) -> str:
         """Return the sha256 of a file, or leave it to a later run."""
@@ -161,12 +164,6 @@ class AlfAdapter(DatasetAdapter):
         """Yield the rows of the cache tables."""
         assert self._tables is not None
         yield from self._tables.read(self, self._leave_out)
-
-    def vanished_rows(self, paths: Sequence[str]) -> Iterator[Row]:
-        """Mark the records of files that are gone, and datasets of this adapter that have no other copy."""
-        repository = self.repository
-        below = "" if self.root == repository.root else f"{self.root.relative_to(repository.root).as_posix()}/"
-        return self.vanished_files(f"{below}{path}" for path in paths)
 
     def notes(self) -> list[str]:
         """Say which files were left out, and why."""

@@ -132,6 +132,25 @@ class DatasetAdapter(Adapter):
         """Formats and types, as the tables have them at the start."""
         return Kinds.read()
 
+    def vanished_rows(self, paths: Sequence[str], given: Mapping[type, list[dict[str, Any]]]) -> Iterator[Row]:
+        """Mark rows, the records of files, and datasets without another copy."""
+        yield from super().vanished_rows(paths, given)
+        root = self.repository.root
+        below = "" if self.root == root else f"{self.root.relative_to(root).as_posix()}/"
+        yield from self.gone_rows([self.repository.record_id(f"{below}{path}") for path in paths])
+
+    def gone_rows(self, ids: Iterable[str]) -> Iterator[Row]:
+        """Mark records of files that are gone, and datasets that no server follows when they have no other copy."""
+        records = dict(rows_among(dataset.FileRecord, "file_record_id", ids, ("file_record_id", "dataset_id")))
+        for record_id in records:
+            gone = {"present": False, "file_vanished": self.run or None}
+            yield Row(dataset.FileRecord, {"file_record_id": record_id, **gone}, is_given=False)
+        live = {one for one, record_id, *_ in present_copies(set(records.values())) if record_id not in records}
+        for one in map(Stored._make, rows_among(dataset.Dataset, "dataset_id", set(records.values()) - live, STORED)):
+            if one.stamp is None and one.vanished is None:
+                gone = {"dataset_vanished": self.run or None, "is_default": False}
+                yield Row(dataset.Dataset, {"dataset_id": one.dataset_id, **gone}, is_given=False)
+
     def hash_file(self, path: Path) -> str:
         """Return the sha256 of a file, and keep its md5 for `md5_of`: ONE compares it."""
         sha256, self._md5[str(path)] = sha256_and_md5_of_file(path)
@@ -143,19 +162,6 @@ class DatasetAdapter(Adapter):
             return md5
         return None if known and known.hash else sha256_and_md5_of_file(path)[1]
 
-    def vanished_files(self, paths: Iterable[str]) -> Iterator[Row]:
-        """Mark the records of files that are gone, by path below the repository, and datasets without another copy."""
-        ids = [self.repository.record_id(path) for path in paths]
-        records = dict(rows_among(dataset.FileRecord, "file_record_id", ids, ("file_record_id", "dataset_id")))
-        run = self.run or None
-        for record_id in records:
-            yield Row(dataset.FileRecord, {"file_record_id": record_id, "present": False, "file_vanished": run})
-        live = {one for one, record_id, *_ in present_copies(set(records.values())) if record_id not in records}
-        for row in rows_among(dataset.Dataset, "dataset_id", set(records.values()) - live, STORED):
-            one = Stored._make(row)
-            if one.stamp is None and one.vanished is None:
-                values = {"dataset_vanished": run, "is_default": False}
-                yield Row(dataset.Dataset, {"dataset_id": one.dataset_id, **values})
 
 
 def make_dataset_id(eid: str, place: RelativePath) -> str:
@@ -219,6 +225,7 @@ class Kinds:
 class Plan(NamedTuple):
     """What is to be written of a session's datasets."""
 
+    eid: str
     files: list[tuple[Found, str, dict[str, Any]]]
     """Each file, the id of its dataset, and the row of that; empty where another source knows it better."""
     defaults: dict[str, bool]
@@ -289,7 +296,7 @@ def plan_datasets(
     changed = {
         one.dataset_id: one.dataset_id in chosen for one in made_here if one.is_default != (one.dataset_id in chosen)
     }
-    return Plan(files, changed)
+    return Plan(eid, files, changed)
 
 
 def _choose_defaults(
@@ -336,7 +343,7 @@ def dataset_rows(plan: Plan, stored: Iterable[Stored], repository: Repository, k
             written.add(dataset_id)
             yield Row(dataset.Dataset, values)
     for dataset_id, is_default in plan.defaults.items():
-        yield Row(dataset.Dataset, {"dataset_id": dataset_id, "is_default": is_default})
+        yield Row(dataset.Dataset, {"dataset_id": dataset_id, "is_default": is_default}, is_given=False)
     registered = {one.dataset_id: one for one in stored}
     for file, dataset_id, values in plan.files:
         record: dict[str, Any] = {
@@ -349,7 +356,7 @@ def dataset_rows(plan: Plan, stored: Iterable[Stored], repository: Repository, k
         }
         if not values and file.md5:
             record["file_json"] = {"mismatch_hash": True} if _differs(file, registered[dataset_id]) else None
-        yield Row(dataset.FileRecord, record)
+        yield Row(dataset.FileRecord, record, plan.eid)
 
 
 def _differs(file: Found, registered: Stored) -> bool:

@@ -37,7 +37,7 @@ from labweave.ingest.alf.rows import (
     stored_datasets,
 )
 from labweave.ingest.base import Refused, Row
-from labweave.ingest.sessions import new_session
+from labweave.ingest.sessions import session_rows
 from labweave.schemas import dataset, session
 from labweave.schemas import lab as lab_schema
 
@@ -393,7 +393,7 @@ class _Parts:
         if known is not None and known.eid != given:  # another source has brought it
             yield Row(session.Session, {"eid": eid, **more})
         else:
-            yield from new_session(self.subjects, *found[:4], eid, **more)
+            yield from session_rows(self.subjects, *found[:4], eid, **more)
         for project in found.projects:
             yield Row(lab_schema.Project, {"project": project})
             yield Row(session.SessionProject, {"eid": eid, "project": project})

@@ -1,0 +1,409 @@
+"""The rows that units gave: kept by their keys, so that what a unit no longer gives is taken out again.
+
+A row belongs to every unit that gives it, and goes with the last of them. A row that was there before any unit gave it
+is a person's, or a server's: no unit owns it.
+
+Most rows are of one session. Their keys are kept by unit and session (``ingestion.Given``): by the session, the few
+units are found that may give the same row. Rows of no session, such as a subject or a protocol, are given by very many
+units; how many is counted (``ingestion.Shared``).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import zlib
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from datajoint.errors import DuplicateError, IntegrityError
+from datajoint.table import FreeTable
+
+from labweave.database import upsert
+from labweave.database.batches import Changed, shown
+from labweave.database.connection import LabConnection, TransientError
+from labweave.database.declare import schema_modules, short_name, table_classes
+from labweave.database.reads import among, in_parts, missing_keys, rows_among, table_label
+from labweave.database.values import make_columns
+from labweave.database.writes import record_changes, write_rows
+from labweave.errors import SourceError
+from labweave.ingest.base import Row
+from labweave.ingest.results import delete_results, results_of
+from labweave.schemas.ingestion import Given, Shared
+from labweave.schemas.session import Session
+
+Keys = dict[str, dict[str, set[tuple]]]
+"""Session -> table -> primary keys; "" stands for rows of no session."""
+
+KEYS_PER_DELETE = 200
+
+
+def keys_of(rows: Iterable[Row]) -> Keys:
+    """Return the keys of some rows, by session and table."""
+    keys: Keys = {}
+    for row in rows:
+        if not row.is_given:
+            continue
+        values = row.values
+        tables = keys.setdefault(row.eid or values.get("eid") or "", {})
+        key = tuple([_plain(values[name]) for name in row.table.primary_key])
+        tables.setdefault(_name(row.table), set()).add(key)
+    return keys
+
+
+def join(listed: Iterable[Keys]) -> Keys:
+    """Return the keys that are among any of several."""
+    joined: Keys = {}
+    for keys in listed:
+        for eid, tables in keys.items():
+            for name, own in tables.items():
+                joined.setdefault(eid, {}).setdefault(name, set()).update(own)
+    return joined
+
+
+def without(keys: Keys, others: Keys) -> Keys:
+    """Return the keys that are not among others."""
+    left: Keys = {}
+    for eid, tables in keys.items():
+        theirs = others.get(eid, {})
+        for name, own in tables.items():
+            if kept := own - theirs.get(name, set()):
+                left.setdefault(eid, {})[name] = kept
+    return left
+
+
+class GivenRows:
+    """What the units of one source gave.
+
+    Parameters
+    ----------
+    connection : LabConnection
+    source : str
+    """
+
+    def __init__(self, connection: LabConnection, source: str):
+        self.connection, self.source = connection, source
+        self._stored: dict[str, Keys] = {}
+
+    def load(self, units: Sequence[str]) -> None:
+        """Read what some units gave in earlier runs, and forget the units of before."""
+        rows = rows_among(Given, "unit", units, ("unit", "eid", "given_keys"), {"source": self.source})
+        self._stored = {}
+        for unit, eid, packed in rows:
+            keys = _unpack(eid, packed)
+            self._stored[unit] = join([self._stored[unit], keys]) if unit in self._stored else keys
+
+    def knows(self, unit: str) -> bool:
+        """Say whether it is known what a unit gave."""
+        return unit in self._stored
+
+    def units_with_lost_rows(self) -> set[str]:
+        """Return the units that gave rows which are no longer there."""
+        owners: dict[str, dict[tuple, list[str]]] = {}
+        for unit, keys in self._stored.items():
+            for name, own in _by_table(keys).items():
+                by_key = owners.setdefault(name, {})
+                for key in own:
+                    by_key.setdefault(key, []).append(unit)
+        return {
+            unit
+            for name, by_key in owners.items()
+            for key in missing_keys(self._table(name), by_key)
+            for unit in by_key[key]
+        }
+
+    def units(self) -> set[str]:
+        """Return all units of the source that gave rows."""
+        return set((Given & {"source": self.source}).to_arrays("unit").tolist())
+
+    def only_of(self, units: Sequence[str]) -> dict[type, list[dict[str, Any]]]:
+        """Return table -> keys of the rows in sessions that these units gave, and no others."""
+        self.load(units)
+        keys = join(self._stored.values())
+        alone = without(keys, self._given(keys, but=set(units)))
+        return {
+            type(table): [dict(zip(table.primary_key, key, strict=True)) for key in own]
+            for name, own in _by_table({eid: tables for eid, tables in alone.items() if eid}).items()
+            if (table := self._table(name)) is not None
+        }
+
+    # --- in the transaction that writes the rows
+
+    def claim(self, units: Mapping[str, Keys], older: Container[str] = ()) -> dict[str, Keys]:
+        """Return which of the rows that units give now are their own; called before the rows are written.
+
+        Parameters
+        ----------
+        units : mapping
+            Unit -> keys of its rows.
+        older : container of str
+            Units that were written before labweave kept keys: what is there is theirs.
+        """
+        fresh = {unit: without(keys, self._stored.get(unit, {})) for unit, keys in units.items()}
+        foreign = self._foreign(join(keys for unit, keys in fresh.items() if unit not in older))
+        self._count([without(keys, foreign) for keys in fresh.values()], +1)
+        return {unit: without(keys, foreign) for unit, keys in units.items()}
+
+    def take_out(self, own: Mapping[str, Keys], run: str, results: dict[str, int]) -> dict[str, list[dict[str, Any]]]:
+        """Delete the rows that units gave before and no unit gives now, with what was computed from them.
+
+        Parameters
+        ----------
+        own : mapping
+            Unit -> keys of its own rows now.
+        run : str
+            For ``ingestion.Change``.
+        results : dict
+            Table -> number of results deleted; is added to.
+
+        Returns
+        -------
+        dict
+            Table -> keys of the deleted rows.
+
+        Raises
+        ------
+        SourceError
+            A row that no unit gave hangs on one of them.
+        """
+        lost = [without(self._stored.get(unit, {}), keys) for unit, keys in own.items()]
+        unused = self._count(lost, -1)
+        gone = without(join(lost), join(own.values()))
+        gone.pop("", None)
+        if gone:
+            gone = without(gone, self._given(gone, but=own))
+        deleted = self._delete(_by_table(gone), run, results)
+        return deleted | self._delete(unused, run, results, may_stay=True)
+
+    def keep(self, own: Mapping[str, Keys]) -> None:
+        """Store what units give now."""
+        changed = {unit: keys for unit, keys in own.items() if self._stored.get(unit) != keys}
+        self.drop([unit for unit in changed if unit in self._stored])
+        upsert(
+            Given,
+            [
+                {"source": self.source, "unit": unit, "eid": eid, "given_keys": packed}
+                for unit, keys in changed.items()
+                for eid, packed in _pack(keys)
+            ],
+        )
+
+    def drop(self, units: Sequence[str]) -> None:
+        """Keep nothing of some units any more."""
+        for part in in_parts(units):
+            (Given & {"source": self.source} & [{"unit": unit} for unit in part]).delete_quick()
+
+    def _foreign(self, fresh: Keys) -> Keys:
+        """Return those of the keys that are there already, and that no unit gave."""
+        there = {eid for (eid,) in rows_among(Session, "eid", [eid for eid in fresh if eid], ["eid"])}
+        fresh = {eid: tables for eid, tables in fresh.items() if not eid or eid in there}
+        missing = {name: missing_keys(self._table(name), keys) for name, keys in _by_table(fresh).items()}
+        present = without(fresh, dict.fromkeys(fresh, missing))
+        # Only now, after the look at the rows: what another process gives meanwhile is then no one else's.
+        counts = self._counts(_shared(present))
+        given = self._given(present)
+        for name, key in _shared(present):
+            if _digest(name, key) in counts:
+                given.setdefault("", {}).setdefault(name, set()).add(key)
+        return without(present, given)
+
+    def _given(self, sessions: Iterable[str], but: Container[str] = ()) -> Keys:
+        """Return what units gave in some sessions, some units of this source left out."""
+        rows = rows_among(Given, "eid", [eid for eid in sessions if eid], ("source", "unit", "eid", "given_keys"))
+        others = (row for row in rows if row[0] != self.source or row[1] not in but)
+        keys = join(_unpack(eid, packed) for _, _, eid, packed in others)
+        return {eid: tables for eid, tables in keys.items() if eid}
+
+    def _counts(self, shared: Iterable[tuple[str, tuple]], lock: str = "") -> dict[str, int]:
+        """Return how many units give each row of no session, by digest."""
+        counts: dict[str, int] = {}
+        for part in in_parts(sorted(_digest(name, key) for name, key in shared)):
+            query = f"select shared_sha256, n_units from {Shared.full_table_name} where {among('shared_sha256', part)}"
+            counts.update(self.connection.query(f"{query} order by shared_sha256 {lock}", tuple(part)).fetchall())
+        return counts
+
+    def _count(self, listed: Iterable[Keys], sign: int) -> dict[str, set[tuple]]:
+        """Count rows of no session as given by more units, or by fewer; return those that no unit gives any more."""
+        change = Counter(item for keys in listed for item in _shared(keys))
+        counts = self._counts(change, lock=f"for {self.connection.adapter.row_lock}")
+        rows, unused = [], dict[str, set[tuple]]()
+        for (name, key), n_units in change.items():
+            digest = _digest(name, key)
+            left = counts.get(digest, 0) + sign * n_units
+            if left > 0:
+                rows.append({"shared_sha256": digest, "table_name": name, "row_key": list(key), "n_units": left})
+            elif digest in counts:
+                (Shared & {"shared_sha256": digest}).delete_quick()
+                unused.setdefault(name, set()).add(key)
+        try:
+            write_rows(Shared, rows, record=False)
+        except DuplicateError as error:
+            raise TransientError(f"another process gives a row for the first time, too: {error}") from None
+        return unused
+
+    def _delete(
+        self, tables: Mapping[str, set[tuple]], run: str, results: dict[str, int], *, may_stay: bool = False
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Delete rows and what was computed from them, children first, and return the keys of those deleted.
+
+        A row that others hang on is an error; with `may_stay`, it stays.
+        """
+        deleted: dict[str, list[dict[str, Any]]] = {}
+        for name in sorted(tables, key=lambda name: _order().get(name, len(_order())), reverse=True):
+            table = self._table(name)
+            keys = [dict(zip(table.primary_key, key, strict=True)) for key in sorted(tables[name], key=str)]
+            delete_results(results_of(type(table)), keys, results)
+            for part in in_parts(keys, 1 if may_stay else KEYS_PER_DELETE):
+                gone = self._delete_part(table, part, run, may_stay)
+                if gone:
+                    deleted.setdefault(table_label(table), []).extend(gone)
+        return deleted
+
+    def _delete_part(self, table: Any, keys: list[dict[str, Any]], run: str, may_stay: bool) -> list[dict[str, Any]]:
+        doomed = table & keys
+        rows = self.connection.query(
+            f"select * from {table.full_table_name}{doomed.where_clause()}", as_dict=True
+        ).fetchall()
+        if not rows:
+            return []
+        try:
+            with self.connection.savepoint(IntegrityError):
+                doomed.delete_quick()
+        except IntegrityError as error:
+            if may_stay:
+                return []
+            raise SourceError(_what_hangs_on(table, keys) or f"{table_label(table)}: {error}") from None
+        columns = make_columns(table)
+        changed = []
+        for row in rows:
+            values = {name: shown(columns[name], value) for name, value in row.items()}
+            key = {name: values.pop(name) for name in table.primary_key}
+            changed.append(Changed(key, values, {}))
+        record_changes(self.connection, table, changed, run or None)
+        if decides := getattr(table, "decides", None):
+            self.connection.update_derived(type(table), {row[decides["key"]] for row in rows})
+        return [item.key for item in changed]
+
+    def _table(self, name: str) -> Any:
+        """Return a table by the name that `_name` gives it."""
+        if name in (tables := _tables()):
+            return tables[name]()
+        schema, _, table_name = name.rpartition(".")
+        return FreeTable(self.connection, self.connection.adapter.make_full_table_name(schema, table_name))
+
+
+def _what_hangs_on(table: Any, keys: list[dict[str, Any]]) -> str:
+    """Return the message for the first row that hangs on one of some rows; empty when there is none."""
+    for child in table.children(as_objects=True):
+        for key in keys:
+            hanging = (child & {name: value for name, value in key.items() if name in child.primary_key}).keys(limit=1)
+            if hanging and key.items() & hanging[0].items():
+                return (
+                    f"{table_label(table)} {_in_words(key)} is no longer in the source, but the row "
+                    f"{_in_words(hanging[0])} of {table_label(child)} hangs on it. "
+                    "Delete that row, or hang it on another one; then ingest again."
+                )
+    return ""
+
+
+def _in_words(key: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in key.items())
+
+
+# --- names of tables
+
+
+@functools.cache
+def _tables() -> dict[str, Any]:
+    """Return labweave's tables by name, those that others refer to first."""
+    return {
+        f"{short_name(module)}.{cls.table_name}": cls for module in schema_modules() for cls in table_classes(module)
+    }
+
+
+@functools.cache
+def _names() -> dict[Any, str]:
+    return {cls: name for name, cls in _tables().items()}
+
+
+def _name(table: Any) -> str:
+    """Return how the kept keys call a table: labweave's own without the prefix of the schemas, a lab's as it is."""
+    return _names().get(table) or f"{table.database}.{table.table_name}"
+
+
+@functools.cache
+def _order() -> dict[str, int]:
+    return {name: at for at, name in enumerate(_tables())}
+
+
+# --- keys as bytes
+
+
+def _pack(keys: Keys) -> Iterator[tuple[str, bytes]]:
+    """Yield each session with its keys as few bytes; the rows of no session are beside those of the first one.
+
+    All keys of a session have its id in common, which is left out; UUIDs stand one behind the other.
+    """
+    eids = [eid for eid in keys if eid] or [""]
+    for eid in eids:
+        content: dict[str, Any] = {name: _packed(name, own) for name, own in sorted(keys.get(eid, {}).items())}
+        if eid and eid == eids[0]:
+            content[""] = {name: _packed(name, own) for name, own in sorted(keys.get("", {}).items())}
+        text = json.dumps(content, separators=(",", ":"), default=str)
+        yield eid, zlib.compress(text.encode(), 9)
+
+
+def _packed(name: str, keys: set[tuple]) -> list[list[Any]] | str:
+    names = _tables()[name].primary_key if name in _tables() else ()
+    at = names.index("eid") if "eid" in names else None
+    values = sorted(([*key] if at is None else [*key[:at], *key[at + 1 :]] for key in keys), key=str)
+    if any(len(value) != 1 for value in values):
+        return values
+    digits = "".join(str(value).replace("-", "") for (value,) in values)
+    return digits if [[uuid] for uuid in _uuids(digits)] == values else values
+
+
+def _unpack(eid: str, packed: bytes) -> Keys:
+    content = json.loads(zlib.decompress(packed))
+    shared = content.pop("", {})
+    keys = {eid: {name: _keys(name, values, eid) for name, values in content.items()}}
+    if shared:
+        keys[""] = {name: _keys(name, values, eid) for name, values in shared.items()}
+    return keys
+
+
+def _keys(name: str, values: list[list[Any]] | str, eid: str) -> set[tuple]:
+    if isinstance(values, str):
+        values = [[uuid] for uuid in _uuids(values)]
+    names = _tables()[name].primary_key if name in _tables() else ()
+    if "eid" not in names:
+        return set(map(tuple, values))
+    at = names.index("eid")
+    return {(*value[:at], eid, *value[at:]) for value in values}
+
+
+def _uuids(digits: str) -> list[str]:
+    listed = (digits[at : at + 32] for at in range(0, len(digits), 32))
+    return [f"{one[:8]}-{one[8:12]}-{one[12:16]}-{one[16:20]}-{one[20:]}" for one in listed]
+
+
+# --- sets of keys
+
+
+def _shared(keys: Keys) -> Iterator[tuple[str, tuple]]:
+    """Yield table and key of the rows of no session."""
+    return ((name, key) for name, own in keys.get("", {}).items() for key in own)
+
+
+def _digest(name: str, key: tuple) -> str:
+    return hashlib.sha256(json.dumps([name, *key]).encode()).hexdigest()[:32]
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (str, int)) else str(value)
+
+
+def _by_table(keys: Keys) -> dict[str, set[tuple]]:
+    return join({"": tables} for tables in keys.values()).get("", {})
