@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from labweave.ingest.base import Adapter, Row, Service, Unit, make_uuid
+    from labweave.ingest.forgetting import forget
     from labweave.ingest.loading import run
     from labweave.ingest.registry import adapters, find_adapter
     from labweave.ingest.report import IngestReport
     from labweave.ingest.sessions import Subjects
 
 _MODULES = {"IngestReport": "report", "Subjects": "sessions", "adapters": "registry", "find_adapter": "registry"}
-_MODULES |= {"run": "loading"}
+_MODULES |= {"run": "loading", "forget": "forgetting"}
 
 __all__ = [
     "Adapter",
@@ -24,6 +25,7 @@ __all__ = [
     "Unit",
     "adapters",
     "find_adapter",
+    "forget",
     "make_uuid",
     "run",
 ]

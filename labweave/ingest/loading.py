@@ -13,11 +13,12 @@ The way of a unit, from its files to the report:
 5. `_write` puts the rows into their tables with `database.writes.write_rows`, in one transaction with the unit's rows
    of ``SourceFile``: all or nothing. Small units wait (`_write_waiting`) and are written together, until they have the
    adapter's `batch_rows`; if one of them can't be written, each is tried by itself.
-6. `_delete_outdated` deletes the results of rows that changed, in the same transaction (`results`), so that populate
-   makes them again. It asks the adapter: `results_computed_from`, `joint_results_of`.
+6. In the same transaction, `given` takes out the rows that the units gave before and do not give now, and
+   `results.delete_outdated` deletes the results of rows that changed, so that populate makes them again. It asks the
+   adapter: `results_computed_from`, `joint_results_of`.
 7. An error on the way makes the unit a row in ``ingestion.Failure`` (`_fail`), and the next unit comes.
-8. `_mark_vanished` looks for files of earlier runs that are gone, and asks the adapter's `vanished_rows` what that
-   changes. The `IngestReport` has counted all of it; `_finish` keeps it in ``ingestion.Run``.
+8. `_settle_unseen` looks for files and units of earlier runs that are gone, and asks the adapter's `vanished_rows`
+   what that changes. The `IngestReport` has counted all of it; `_finish` keeps it in ``ingestion.Run``.
 
 A dry run does the same, and rolls each transaction back.
 """
@@ -47,14 +48,15 @@ from labweave.database.connection import LabConnection
 from labweave.database.declare import every_table
 from labweave.database.derived import fill_derived
 from labweave.database.reads import in_parts, rows_among, rows_in_order, table_label
-from labweave.database.writes import Changed, write_rows
+from labweave.database.writes import write_rows
 from labweave.errors import ConfigError, LabweaveError, ServerUnavailable, SourceError
 from labweave.formats.hashing import NO_HASH
 from labweave.ingest.base import Adapter, Refused, Row, Service, Unit
+from labweave.ingest.forgetting import forgotten_units, withdraw
 from labweave.ingest.given import GivenRows, keys_of
 from labweave.ingest.registry import find_adapter
 from labweave.ingest.report import IngestFailure, IngestReport
-from labweave.ingest.results import delete_results, results_of
+from labweave.ingest.results import delete_outdated
 from labweave.schemas.ingestion import Failure, Run, Source, SourceFile
 from labweave.version import __version__
 
@@ -209,6 +211,7 @@ class _Ingest:
         self.seen: set[str] = set()
         self.done: set[str] = set()
         self.failed: set[str] = set()
+        self.forgotten = forgotten_units(source)
 
     def run(self, windows: Iterable[tuple[list[Unit], bool]], progress: Progress) -> IngestReport:
         report = self.report
@@ -296,6 +299,9 @@ class _Ingest:
         """Look at one unit, and write it whole or not at all: now, or together with the next ones."""
         self.report.seen += 1
         self.seen.add(unit.path)
+        if not self.forgotten.isdisjoint((unit.path, "")):
+            self.report.forgotten += 1
+            return
         if unit.in_parts or not unit.files:  # it is written alone: we must know whether it changed anything
             self._write_waiting()
         try:
@@ -478,7 +484,7 @@ class _Ingest:
                 counts[table_label(table)] = count + UpsertCounts(-again, 0, again)
             outdated: dict[str, int] = {}
             removed = self.given.take_out(own, self.report.run, outdated)
-            self._delete_outdated(tables, counts, changed, removed, outdated)
+            delete_outdated(self.adapter, tables, counts, changed, removed, outdated)
             if self.dry_run:
                 raise _DryRun(counts, outdated, removed)
             self.given.keep(own)
@@ -511,33 +517,6 @@ class _Ingest:
             dict(zip(names, key, strict=True)) for key in _keys(table, rows) & self.shown.get(table_label(table), set())
         ]
         return len(again) - len(table & again) if again else 0
-
-    def _delete_outdated(
-        self,
-        tables: Mapping[type, list[Mapping[str, Any]]],
-        counts: Mapping[str, UpsertCounts],
-        changed: Mapping[type, list[Changed]],
-        removed: Mapping[str, list[dict[str, Any]]],
-        deleted: dict[str, int],
-    ) -> None:
-        """Delete results made from rows that changed or are new or gone, so that populate makes them again."""
-        direct: set[str] = set()
-        joint = self.adapter.joint_results_of
-        joint_keys: list[dict[str, Any]] = []
-        for table, attributes in self.adapter.results_computed_from.items():
-            label = table_label(table)
-            rows = [row for row in changed.get(table, []) if not row.new.keys().isdisjoint(attributes)]
-            gone = removed.get(label, [])
-            if gone or (table in tables and (rows or counts[label].inserted)):
-                results = results_of(table)
-                direct.update(result.full_table_name for result in results)
-                delete_results(results, [row.key for row in rows], deleted)
-            if joint is not None:
-                joint_keys += [{name: key[name] for name in joint().primary_key} for key in gone]
-        if joint is not None and direct:
-            names = joint().primary_key
-            joint_keys += [{name: row[name] for name in names} for row in tables.get(joint, [])]
-            delete_results([r for r in results_of(joint) if r.full_table_name not in direct], joint_keys, deleted)
 
     def _fail(self, unit: Unit, error: Exception) -> None:
         self.failed.update((unit.path, *unit.files))
@@ -590,7 +569,10 @@ class _Ingest:
             self._mark_vanished(part, [path for path, unit in gone.items() if unit in part])
         for unit in sorted(self.given.units() - self.seen - (away - here.keys()) - hidden):
             if self.failed.isdisjoint(here.get(unit, ())):
-                self._withdraw(unit)
+                try:
+                    self._count_deleted(*withdraw(self.given, self.adapter, unit, self.report.run, self.dry_run))
+                except SourceError as error:
+                    self._fail(Unit(unit, ()), error)
         left = [path for path, unit in gone.items() if unit in self.done]
         for part in in_parts([] if self.dry_run else left):
             (SourceFile & {"source": self.source} & [{"path": path} for path in part]).delete_quick()
@@ -608,27 +590,6 @@ class _Ingest:
             upsert(SourceFile, mark, update=["file_status"], run=self.report.run)
 
         self.connection.run_transaction(work)
-
-    def _withdraw(self, unit: str) -> None:
-        """Take out the rows of a unit that the source no longer has."""
-        self.given.load([unit])
-
-        def work() -> tuple[dict[str, int], dict[str, list[dict[str, Any]]]]:
-            outdated: dict[str, int] = {}
-            removed = self.given.take_out({unit: {}}, self.report.run, outdated)
-            self._delete_outdated({}, {}, {}, removed, outdated)
-            if self.dry_run:
-                raise _DryRun(outdated, removed)
-            self.given.drop([unit])
-            (SourceFile & {"source": self.source, "unit": unit}).delete_quick()
-            return outdated, removed
-
-        try:
-            self._count_deleted(*self.connection.run_transaction(work))
-        except _DryRun as shown:
-            self._count_deleted(*shown.args)
-        except SourceError as error:
-            self._fail(Unit(unit, ()), error)
 
 
 @dataclass

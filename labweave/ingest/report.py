@@ -36,6 +36,8 @@ class IngestReport:
         Table -> rows taken out, because their unit no longer gives them; ``ingestion.Change`` has them.
     restored : int
         Unchanged units of which rows were lost in the database; they were read again.
+    forgotten : int
+        Units left out, because they are not wanted (`labweave.ingest.forget`).
     vanished : list of str
         Files that were there in an earlier run; their rows are marked, not deleted.
     failures : list of IngestFailure
@@ -65,6 +67,7 @@ class IngestReport:
     outdated: dict[str, int] = field(default_factory=dict)
     removed: dict[str, int] = field(default_factory=dict)
     restored: int = 0
+    forgotten: int = 0
     vanished: list[str] = field(default_factory=list)
     failures: list[IngestFailure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -109,6 +112,8 @@ class IngestReport:
         if self.restored:
             were = "would be" if self.dry_run else "were"
             lines.append(f"  {self.restored} units had lost rows and {were} read again")
+        if self.forgotten:
+            lines.append(f"  {self.forgotten} units are forgotten and were left out")
         if self.vanished:
             shown = ", ".join(self.vanished[:3]) + (", ..." if len(self.vanished) > 3 else "")
             lines.append(f"  {len(self.vanished)} files are no longer there: {shown}. Their rows stay, marked.")

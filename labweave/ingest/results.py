@@ -8,8 +8,11 @@ from typing import Any
 
 from datajoint.table import FreeTable
 
+from labweave.database import UpsertCounts
+from labweave.database.batches import Changed
 from labweave.database.declare import every_table, is_computed
 from labweave.database.reads import in_parts, table_label
+from labweave.ingest.base import Adapter
 
 KEYS_PER_QUERY = 500
 
@@ -51,3 +54,47 @@ def delete_results(results: Sequence[Any], keys: Sequence[Mapping[str, Any]], de
                 continue
             jobs = result.jobs & [{name: key[name] for name in shared & set(result.primary_key)} for key in part]
             (jobs & {"status": "error"}).delete_quick()
+
+
+def delete_outdated(
+    adapter: Adapter | type[Adapter],
+    tables: Mapping[type, Sequence[Mapping[str, Any]]],
+    counts: Mapping[str, UpsertCounts],
+    changed: Mapping[type, Sequence[Changed]],
+    removed: Mapping[str, Sequence[Mapping[str, Any]]],
+    deleted: dict[str, int],
+) -> None:
+    """Delete results made from rows that changed, came or went, so that populate makes them again.
+
+    Parameters
+    ----------
+    adapter : Adapter
+        Says which attributes results are computed from.
+    tables : mapping
+        Table -> rows written.
+    counts : mapping
+        Table's label -> how many of them were new or changed.
+    changed : mapping
+        Table -> rows that changed.
+    removed : mapping
+        Table's label -> keys of rows that were taken out, with what was made from each alone.
+    deleted : dict
+        Table's label -> number of results deleted; is added to.
+    """
+    joint = adapter.joint_results_of
+    of_one: set[str] = set()
+    joint_keys: list[dict[str, Any]] = []
+    for table, attributes in adapter.results_computed_from.items():
+        label = table_label(table)
+        rows = [row for row in changed.get(table, []) if not row.new.keys().isdisjoint(attributes)]
+        gone = removed.get(label, [])
+        if gone or (table in tables and (rows or counts[label].inserted)):
+            results = results_of(table)
+            of_one.update(result.full_table_name for result in results)
+            delete_results(results, [row.key for row in rows], deleted)
+        if joint is not None:
+            joint_keys += [{name: key[name] for name in joint().primary_key} for key in gone]
+    if joint is not None and of_one:
+        names = joint().primary_key
+        joint_keys += [{name: row[name] for name in names} for row in tables.get(joint, [])]
+        delete_results([r for r in results_of(joint) if r.full_table_name not in of_one], joint_keys, deleted)

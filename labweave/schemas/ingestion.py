@@ -80,6 +80,15 @@ class Shared(dj.Manual):
 
 
 @schema
+class Forgotten(dj.Manual):
+    definition = """
+    # one unit that is not wanted: later runs leave it out
+    -> Source
+    unit            : varchar(512)      # as in SourceFile; empty for all of the source
+    """
+
+
+@schema
 class Change(dj.Manual):
     definition = """
     # one row that was overwritten or deleted, with what it held before

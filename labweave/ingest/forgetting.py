@@ -1,0 +1,158 @@
+"""Sources and units that are not wanted: their rows are taken out, and later runs leave them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from labweave.database import current, upsert
+from labweave.errors import ConfigError
+from labweave.ingest.base import Adapter, Service
+from labweave.ingest.given import GivenRows
+from labweave.ingest.registry import find_adapter
+from labweave.ingest.results import delete_outdated
+from labweave.schemas.ingestion import Failure, Forgotten, Run, Source, SourceFile
+
+
+class _DryRun(Exception):
+    """Rolls back what was deleted, once it is counted."""
+
+
+@dataclass
+class ForgetReport:
+    """What `forget` did, or would do.
+
+    Attributes
+    ----------
+    source : str
+    units : list of str
+        Those that had rows, or that are wanted again.
+    removed : dict
+        Table -> rows taken out; ``ingestion.Change`` has them.
+    outdated : dict
+        Computed table -> results deleted, because what they were made from is gone.
+    undo, dry_run : bool
+    """
+
+    source: str
+    units: list[str] = field(default_factory=list)
+    removed: dict[str, int] = field(default_factory=dict)
+    outdated: dict[str, int] = field(default_factory=dict)
+    undo: bool = False
+    dry_run: bool = False
+
+    def __str__(self) -> str:
+        would = "would be " * self.dry_run
+        if self.undo:
+            return f"{self.source}: {len(self.units)} {would}wanted again; the next ingest brings their rows"
+        lines = [f"{self.source}: {len(self.units)} units {would}forgotten"]
+        lines += [f"  {table}: {count} rows {would}taken out" for table, count in self.removed.items()]
+        lines += [f"  {table}: {count} results {would}deleted" for table, count in self.outdated.items()]
+        return "\n".join(lines)
+
+
+def forget(source: str, units: Sequence[str] = (), *, undo: bool = False, dry_run: bool = False) -> ForgetReport:
+    """Take out the rows of a source or of some of its units, and leave them out of later runs.
+
+    Parameters
+    ----------
+    source : str
+        Name of the source, as ``labweave sources`` lists it.
+    units : sequence of str, optional
+        As ``labweave sources NAME`` lists them; without any, the whole source.
+    undo : bool, default: False
+        Want them again: the next ingest brings their rows back.
+    dry_run : bool, default: False
+        Change nothing; the report says what would go.
+
+    Returns
+    -------
+    ForgetReport
+
+    Raises
+    ------
+    ConfigError
+        No source or unit is called so, or it is an Alyx server, whose records a sync would bring back.
+    SourceError
+        A row that no source gave hangs on one of the rows; the units before it are forgotten.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from labweave import ingest
+    >>> from labweave.formats.recordings import write_recordings
+    >>> sweep = {"voltage": np.full(500, -70.0), "current": np.zeros(500), "protocol": "IDrest"}
+    >>> units = {"dt": 0.1, "t_unit": "ms", "v_unit": "mV", "i_unit": "pA"}
+    >>> path = write_recordings("day1/c1.h5", [sweep | units], cell="c1", subject="m12", session_date="2026-01-02")
+    >>> source = ingest.run("ephys", "day1", lab="mylab").source
+    >>> ingest.forget(source, ["c1.h5"]).removed["recording.Recording"]
+    1
+    >>> ingest.run("ephys", "day1", lab="mylab").forgotten
+    1
+    >>> report = ingest.forget(source, ["c1.h5"], undo=True)
+    >>> ingest.run("ephys", "day1", lab="mylab").new
+    1
+    """
+    connection = current().connection
+    found = (Source & {"source": source}).to_dicts()
+    if not found:
+        raise ConfigError(f"No source is called {source!r}. See: labweave sources")
+    adapter = find_adapter(found[0]["adapter"])
+    if issubclass(adapter, Service):
+        raise ConfigError(f"{source} is a server: its next sync would bring the rows back. Delete the records there.")
+    given = GivenRows(connection, source)
+    fixed = {"source": source}
+    known = given.units() | set((SourceFile & fixed).to_arrays("unit").tolist())
+    failed = set((Failure * Run & fixed).to_arrays("path").tolist())
+    forgotten = forgotten_units(source)
+    if unknown := sorted(set(units) - known - failed - forgotten):
+        raise ConfigError(f"{source} has no unit {unknown[0]!r}. See: labweave sources {source}")
+    report = ForgetReport(source, undo=undo, dry_run=dry_run)
+    if undo:
+        report.units = sorted(forgotten & set(units or forgotten))
+        if not dry_run:
+            (Forgotten & fixed & [{"unit": unit} for unit in report.units]).delete_quick()
+        return report
+    report.units = sorted(units or known)
+    if not dry_run:
+        upsert(Forgotten, [{**fixed, "unit": unit} for unit in units or [""]])
+    for unit in report.units:
+        outdated, removed = withdraw(given, adapter, unit, "", dry_run)
+        for total, counts in ((report.outdated, outdated), (report.removed, {t: len(k) for t, k in removed.items()})):
+            for table, count in counts.items():
+                total[table] = total.get(table, 0) + count
+    return report
+
+
+def forgotten_units(source: str) -> set[str]:
+    """Return the units of a source that are not wanted; "" stands for all."""
+    return set((Forgotten & {"source": source}).to_arrays("unit").tolist())
+
+
+def withdraw(
+    given: GivenRows, adapter: Adapter | type[Adapter], unit: str, run: str, dry_run: bool
+) -> tuple[dict[str, int], dict[str, list[dict[str, Any]]]]:
+    """Take out all that a unit gave, and return the results and the rows that went with it, by table.
+
+    Raises
+    ------
+    SourceError
+        A row that no unit gave hangs on one of them.
+    """
+    given.load([unit])
+
+    def work() -> tuple[dict[str, int], dict[str, list[dict[str, Any]]]]:
+        outdated: dict[str, int] = {}
+        removed = given.take_out({unit: {}}, run, outdated)
+        delete_outdated(adapter, {}, {}, {}, removed, outdated)
+        if dry_run:
+            raise _DryRun(outdated, removed)
+        given.drop([unit])
+        (SourceFile & {"source": given.source, "unit": unit}).delete_quick()
+        return outdated, removed
+
+    try:
+        return given.connection.run_transaction(work)
+    except _DryRun as shown:
+        return shown.args[0], shown.args[1]
