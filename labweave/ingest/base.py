@@ -59,12 +59,15 @@ class Row:
         The session that the row is of, where its values don't say it.
     is_given : bool, default: True
         False for a change in a row that stays another's.
+    clears : tuple of str
+        Attributes of a row that units share, such as a subject's species: empty again when no unit gives them.
     """
 
     table: type
     values: Mapping[str, Any]
     eid: str | None = None
     is_given: bool = True
+    clears: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

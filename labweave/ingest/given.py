@@ -48,8 +48,10 @@ def keys_of(rows: Iterable[Row]) -> Keys:
             continue
         values = row.values
         tables = keys.setdefault(row.eid or values.get("eid") or "", {})
-        key = tuple([_plain(values[name]) for name in row.table.primary_key])
-        tables.setdefault(_name(row.table), set()).add(key)
+        key, name = tuple([_plain(values[name]) for name in row.table.primary_key]), _name(row.table)
+        tables.setdefault(name, set()).add(key)
+        for attribute in row.clears:
+            tables.setdefault(f"{name}:{attribute}", set()).add(key)
     return keys
 
 
@@ -86,6 +88,7 @@ class GivenRows:
     def __init__(self, connection: LabConnection, source: str):
         self.connection, self.source = connection, source
         self._stored: dict[str, Keys] = {}
+        self._results: dict[str, list[Any]] = {}
 
     def load(self, units: Sequence[str]) -> None:
         """Read what some units gave in earlier runs, and forget the units of before."""
@@ -104,7 +107,7 @@ class GivenRows:
         owners: dict[str, dict[tuple, list[str]]] = {}
         for unit, keys in self._stored.items():
             for name, own in _by_table(keys).items():
-                by_key = owners.setdefault(name, {})
+                by_key = owners.setdefault(name.partition(":")[0], {})
                 for key in own:
                     by_key.setdefault(key, []).append(unit)
         return {
@@ -199,7 +202,7 @@ class GivenRows:
         """Return those of the keys that are there already, and that no unit gave."""
         there = {eid for (eid,) in rows_among(Session, "eid", [eid for eid in fresh if eid], ["eid"])}
         fresh = {eid: tables for eid, tables in fresh.items() if not eid or eid in there}
-        missing = {name: missing_keys(self._table(name), keys) for name, keys in _by_table(fresh).items()}
+        missing = {name: self._missing(name, keys) for name, keys in _by_table(fresh).items()}
         present = without(fresh, dict.fromkeys(fresh, missing))
         # Only now, after the look at the rows: what another process gives meanwhile is then no one else's.
         counts = self._counts(_shared(present))
@@ -208,6 +211,15 @@ class GivenRows:
             if _digest(name, key) in counts:
                 given.setdefault("", {}).setdefault(name, set()).add(key)
         return without(present, given)
+
+    def _missing(self, name: str, keys: set[tuple]) -> set[tuple]:
+        """Return those of the keys that no row has, or none in which the attribute behind ``:`` has a value."""
+        table, _, attribute = name.partition(":")
+        missing = missing_keys(self._table(table), keys)
+        if not attribute:
+            return missing
+        empty = (self._table(table) & f"{attribute} is null").keys()
+        return missing | {tuple(row.values()) for row in empty}
 
     def _given(self, sessions: Iterable[str], but: Container[str] = ()) -> Keys:
         """Return what units gave in some sessions, some units of this source left out."""
@@ -252,12 +264,18 @@ class GivenRows:
         """
         deleted: dict[str, list[dict[str, Any]]] = {}
         for name in sorted(tables, key=lambda name: _order().get(name, len(_order())), reverse=True):
-            table = self._table(name)
+            plain, _, attribute = name.partition(":")
+            table = self._table(plain)
             keys = [dict(zip(table.primary_key, key, strict=True)) for key in sorted(tables[name], key=str)]
-            delete_results(results_of(type(table)), keys, results)
+            if attribute:
+                there = (table & keys).keys()
+                write_rows(table, [{**key, attribute: None} for key in there], run=run or None)
+                continue
+            if name not in self._results:
+                self._results[name] = results_of(table)
+            delete_results(self._results[name], keys, results)
             for part in in_parts(keys, 1 if may_stay else KEYS_PER_DELETE):
-                gone = self._delete_part(table, part, run, may_stay)
-                if gone:
+                if gone := self._delete_part(table, part, run, may_stay):
                     deleted.setdefault(table_label(table), []).extend(gone)
         return deleted
 

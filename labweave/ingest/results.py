@@ -17,9 +17,9 @@ from labweave.ingest.base import Adapter
 KEYS_PER_QUERY = 500
 
 
-def results_of(table: type) -> list[Any]:
+def results_of(table: Any) -> list[Any]:
     """Return the computed tables that depend on one by foreign keys, in any schema that is in use, parents first."""
-    instance = table()
+    instance = table() if isinstance(table, type) else table
     connection = instance.connection
     connection.dependencies.load()
     own = {cls.full_table_name: cls for cls in every_table() if is_computed(cls)}

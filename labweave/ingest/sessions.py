@@ -58,9 +58,10 @@ class Subjects:
                 "Write them alike, or say --allow-case when they are two."
             )
         yield Row(lab_schema.Lab, {"lab": lab})
+        clears = tuple(attribute for attribute in ("species", "sex") if values.get(attribute))
         if name not in self._stored[lab]:
             values["subject_uuid"] = make_subject_uuid(lab, name)
-        yield Row(subject.Subject, {"lab": lab, "subject": name, **values})
+        yield Row(subject.Subject, {"lab": lab, "subject": name, **values}, clears=clears)
 
     def settle(self, written: Iterable[Row]) -> None:
         """Keep the names whose rows were written, and forget the others that were read since the last call."""

@@ -163,7 +163,6 @@ class DatasetAdapter(Adapter):
         return None if known and known.hash else sha256_and_md5_of_file(path)[1]
 
 
-
 def make_dataset_id(eid: str, place: RelativePath) -> str:
     """Return the id of a dataset whose source has none, the same every time."""
     return make_uuid(f"dataset/{eid}/{join_rel_path(*place)}")
