@@ -48,6 +48,12 @@ def _command(name: str) -> Any:
         ("source", str | None, "Name for the source; by default one is made from the location"),
         ("dry_run", bool, "Write nothing; list what would change"),
     ]
+    if not served:
+        described += [
+            ("again", bool, "Read everything, also what has not changed; undo edits of rows"),
+            ("move", bool, "It was ingested for another lab: move its rows to this one"),
+            ("also", bool, "It was ingested for another lab: both labs keep it"),
+        ]
     for field_name, field in adapter.options_model.model_fields.items():
         shown = field.default not in (None, False, ()) and not field.is_required()
         text = (field.description or "") + (f" [{field.default}]" if shown else "")

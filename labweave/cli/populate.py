@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from labweave.cli.base import Restrict, open_database, out, parse_restriction, print_table, progress_bar
+from labweave.cli.sources import print_sources
 
 if TYPE_CHECKING:
     from labweave.populate import PopulateReport
@@ -41,23 +42,10 @@ def status() -> None:
     from labweave.database.declare import every_table
     from labweave.database.reads import table_label
     from labweave.populate import queue
-    from labweave.schemas.ingestion import Run, Source
 
     with open_database() as database:
         out.print(f"{database.url}, prefix {database.prefix}\n")
-        rows = []
-        for source in Source().to_dicts():
-            runs = (Run & {"source": source["source"]}).to_dicts(order_by="started desc", limit=1)
-            last: dict[str, Any] = runs[0] if runs else {}
-            counts = last.get("counts") or {}
-            facts = [source[name] for name in ("source", "source_lab", "location")]
-            rows.append(
-                (*facts, _minute(last.get("started")), last.get("status"), counts.get("seen"), counts.get("failed"))
-            )
-        if rows:
-            print_table(("source", "lab", "location", "last run (UTC)", "status", "units", "failed"), rows)
-        else:
-            out.print("No source yet. Try: labweave ingest ephys FOLDER --lab LAB")
+        print_sources()
         computed = {type(table): table for table in queue.computed_tables()}
         rows = []
         for cls in every_table():

@@ -120,6 +120,8 @@ class Adapter:
         more, `read` does not see the rows of the units just before.
     run : str
         Id of the run, set by it; empty for a dry run.
+    is_second_lab : bool
+        Another lab has the location, too; set by the run.
     subjects : labweave.ingest.Subjects, optional
         Of an adapter that refuses names which differ by case alone; the run tells it what was written.
     """
@@ -134,6 +136,7 @@ class Adapter:
     batch_rows: ClassVar[int] = 0
     source: str
     run: str
+    is_second_lab = False
     subjects: Any
 
     def __init__(self, location: Path, lab: str, options: Any):

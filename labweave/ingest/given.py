@@ -122,15 +122,16 @@ class GivenRows:
         return set((Given & {"source": self.source}).to_arrays("unit").tolist())
 
     def only_of(self, units: Sequence[str]) -> dict[type, list[dict[str, Any]]]:
-        """Return table -> keys of the rows in sessions that these units gave, and no others."""
+        """Return table -> keys of the rows in sessions that are there, and that no other units gave."""
         self.load(units)
         keys = join(self._stored.values())
-        alone = without(keys, self._given(keys, but=set(units)))
-        return {
-            type(table): [dict(zip(table.primary_key, key, strict=True)) for key in own]
-            for name, own in _by_table({eid: tables for eid, tables in alone.items() if eid}).items()
-            if (table := self._table(name)) is not None
-        }
+        keys.pop("", None)
+        alone = {}
+        for name, own in _by_table(without(keys, self._given(keys, but=set(units)))).items():
+            table = self._table(name)
+            there = own - missing_keys(table, own)
+            alone[type(table)] = [dict(zip(table.primary_key, key, strict=True)) for key in there]
+        return alone
 
     # --- in the transaction that writes the rows
 

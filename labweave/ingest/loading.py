@@ -83,6 +83,9 @@ def run(
     lab: str | None = None,
     source: str | None = None,
     dry_run: bool = False,
+    again: bool = False,
+    move: bool = False,
+    also: bool = False,
     progress: Progress = lambda *where: None,
     **options: Any,
 ) -> IngestReport:
@@ -102,6 +105,13 @@ def run(
     dry_run : bool, default: False
         Write nothing; the report says what would be written and which results would be
         made again.
+    again : bool, default: False
+        Read every unit, also those that have not changed: rows that were edited in the
+        database are as the source says again.
+    move : bool, default: False
+        The location was ingested for another lab: its rows become this lab's.
+    also : bool, default: False
+        The location was ingested for another lab: both keep their rows.
     progress : callable, optional
         Called with the numbers of units done, failed and in all; None while more are looked for.
     **options
@@ -116,7 +126,8 @@ def run(
     Raises
     ------
     ConfigError
-        No database is open, no lab is named, an unknown adapter or option.
+        No database is open, no lab is named, an unknown adapter or option, a location that
+        was ingested for another lab.
     SourceError
         The location does not exist or nothing in it can be read by the adapter.
 
@@ -149,13 +160,14 @@ def run(
     if not lab:
         raise ConfigError(f"Which lab do the rows of {place} belong to? Say --lab NAME, or set lab in labweave.toml.")
     reader = cls(place, lab, chosen)
+    name, reader.is_second_lab = _source_of(cls, place, lab, source, move=move, also=also)
     windows = _windows(reader.discover(), cls)
     first = next(windows, None)
     if first is None:
         raise SourceError(
             f"Nothing in {place} can be read by the adapter {cls.name}. See: labweave ingest {cls.name} --help"
         )
-    ingest = _Ingest(database.connection, reader, source or _source_name(cls, place, lab), dry_run)
+    ingest = _Ingest(database.connection, reader, name, dry_run, again)
     return ingest.run(itertools.chain([first], windows), progress)
 
 
@@ -195,14 +207,54 @@ def _source_name(cls: type[Adapter], place: Path, lab: str) -> str:
     return f"{cls.name}-{place.name}"[:55] + f"-{digest}"
 
 
+def _source_of(
+    cls: type[Adapter], place: Path, lab: str, source: str | None, *, move: bool, also: bool
+) -> tuple[str, bool]:
+    """Return the name of the source of a location, and whether another lab has the location, too.
+
+    Raises
+    ------
+    ConfigError
+        Another lab has it, and nobody said what is to be done.
+    """
+    rows = (Source & {"adapter": cls.name}).to_dicts()
+    mine = [row for row in rows if (row["location"], row["source_lab"]) == (str(place), lab)]
+    name = source or (mine[0]["source"] if mine else _source_name(cls, place, lab))
+    others = [
+        row
+        for row in rows
+        if (row["source_lab"] != lab and _overlap(Path(row["location"]), place))
+        and SourceFile & {"source": row["source"], "file_status": "ingested"}
+    ]
+    if not others or also or any((row["options"] or {}).get("also") for row in mine):
+        return name, bool(others)
+    other = others[0]
+    has = f"{other['location']} was ingested for the lab {other['source_lab']}, as the source {other['source']}."
+    if not move:
+        raise ConfigError(
+            f"{has} Say --lab {other['source_lab']} if that is right, --move if its rows belong to {lab}, "
+            "or --also if both labs have them."
+        )
+    if len(others) > 1 or other["location"] != str(place):
+        raise ConfigError(f"{has} It can be moved as a whole: give --move with that folder.")
+    return other["source"], False
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one == other or one in other.parents or other in one.parents
+
+
 class _Ingest:
     """One run of one adapter over one source."""
 
-    def __init__(self, connection: LabConnection, adapter: Adapter, source: str, dry_run: bool):
+    def __init__(self, connection: LabConnection, adapter: Adapter, source: str, dry_run: bool, again: bool):
         self.connection, self.adapter, self.source, self.dry_run = connection, adapter, source, dry_run
+        self.again = again
         adapter.source, adapter.run = source, ""
         self.report = IngestReport(source=source, dry_run=dry_run)
         self.options = {"lab": adapter.lab, **adapter.options.model_dump(mode="json", exclude_none=True)}
+        if adapter.is_second_lab:
+            self.options["also"] = True
         self.known: dict[str, dict[str, Any]] = {}
         self.shown: dict[str, set[tuple]] = {}
         self.waiting: list[_Pending] = []
@@ -306,7 +358,8 @@ class _Ingest:
             self._write_waiting()
         try:
             files = self._look(unit)
-            if self._is_unchanged(unit, files):
+            is_same = self._is_unchanged(unit, files)
+            if is_same and not self.again:
                 if unit.path not in self.lost and (unit.in_parts or self.given.knows(unit.path)):
                     self.report.unchanged += 1
                     self.done.add(unit.path)
@@ -324,7 +377,9 @@ class _Ingest:
                 self._settle([])
             self._fail(unit, error)
             return
-        self.waiting.append(_Pending(unit, files, rows, is_new))
+        if self.waiting and self.waiting[-1].is_same != is_same:
+            self._write_waiting()
+        self.waiting.append(_Pending(unit, files, rows, is_new, is_same))
         if not unit.files or sum(len(pending.rows) for pending in self.waiting) >= self.adapter.batch_rows:
             self._write_waiting()
 
@@ -364,6 +419,9 @@ class _Ingest:
                     groups += [[pending] for pending in group]
                 continue
             written += rows
+            if self.again and group[0].is_same:
+                updated = {table: count.updated for table, count in self.report.rows.items()}
+                self.report.corrected += sum(updated.values()) - sum(count.updated for count in before[0].values())
             for pending in group:
                 self.done.add(pending.unit.path)
                 if not pending.unit.files and not wrote:  # without a hash, only the writing shows it
@@ -600,6 +658,8 @@ class _Pending:
     files: Mapping[str, Mapping[str, Any]]
     rows: list[Row]
     is_new: bool
+    is_same: bool
+    """It has not changed since an earlier run."""
 
 
 def _names_in(folder: Path) -> frozenset[str] | None:

@@ -36,6 +36,8 @@ class IngestReport:
         Table -> rows taken out, because their unit no longer gives them; ``ingestion.Change`` has them.
     restored : int
         Unchanged units of which rows were lost in the database; they were read again.
+    corrected : int
+        Rows of unchanged units that somebody had edited, and that are as the source says again.
     forgotten : int
         Units left out, because they are not wanted (`labweave.ingest.forget`).
     vanished : list of str
@@ -67,6 +69,7 @@ class IngestReport:
     outdated: dict[str, int] = field(default_factory=dict)
     removed: dict[str, int] = field(default_factory=dict)
     restored: int = 0
+    corrected: int = 0
     forgotten: int = 0
     vanished: list[str] = field(default_factory=list)
     failures: list[IngestFailure] = field(default_factory=list)
@@ -109,9 +112,11 @@ class IngestReport:
         if self.removed:
             listed = ", ".join(f"{count} of {table}" for table, count in self.removed.items())
             lines.append(f"  rows no longer in the source, {'would be ' * self.dry_run}taken out: {listed}")
+        were, are = ("would be", "would be") if self.dry_run else ("were", "are")
         if self.restored:
-            were = "would be" if self.dry_run else "were"
             lines.append(f"  {self.restored} units had lost rows and {were} read again")
+        if self.corrected:
+            lines.append(f"  {self.corrected} rows were edited by hand; they {are} as the source says again")
         if self.forgotten:
             lines.append(f"  {self.forgotten} units are forgotten and were left out")
         if self.vanished:

@@ -60,7 +60,7 @@ class Given(dj.Manual):
     # the rows that a unit gave in one session, so that what it no longer gives can be taken out
     -> Source
     unit            : varchar(512)      # as in SourceFile
-    eid             : char(36)          # the session; empty for a unit without one
+    eid             : varchar(36)       # the session; empty for a unit without one
     ---
     given_keys      : bytes             # their primary keys by table, packed
     index (eid)

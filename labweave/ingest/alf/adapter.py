@@ -19,7 +19,6 @@ from labweave.ingest.alf.rows import (
     DatasetAdapter,
     Found,
     Plan,
-    Repository,
     Stored,
     dataset_rows,
     plan_datasets,
@@ -82,7 +81,7 @@ class AlfAdapter(DatasetAdapter):
                 continue
             if "repository" not in vars(self):  # the folder of labs or subjects, even if the location is inside it
                 base = folder.base
-                self.repository = Repository(base if self.location.is_relative_to(base) else self.location)
+                self.repository = self.repository_at(base if self.location.is_relative_to(base) else self.location)
             yield self._unit(folder, seen)
 
     def _unit(self, folder: SessionFolder, seen: dict[tuple[str, ...], str]) -> Unit:

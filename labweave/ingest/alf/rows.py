@@ -78,10 +78,12 @@ class Repository:
     ----------
     root : Path
         Absolute.
+    second_lab : str, optional
+        A lab that has the files besides another one: it has records of its own.
     """
 
-    def __init__(self, root: Path):
-        self.root, self.hostname = root, platform.node()[:255]
+    def __init__(self, root: Path, second_lab: str = ""):
+        self.root, self.hostname, self._own = root, platform.node()[:255], f"{second_lab}/" if second_lab else ""
         name = f"{self.hostname}:{root.as_posix()}"
         self.name = name if len(name) <= 255 else f"{name[:238]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
@@ -101,7 +103,7 @@ class Repository:
 
     def record_id(self, path: str) -> str:
         """Return the id of the record of a file, the same every time."""
-        return make_uuid(f"file/{self.name}/{path}")
+        return make_uuid(f"file/{self._own}{self.name}/{path}")
 
 
 def present_copies(ids: Iterable[str]) -> Iterator[tuple[str, str, str, str]]:
@@ -125,7 +127,11 @@ class DatasetAdapter(Adapter):
     @cached_property
     def repository(self) -> Repository:
         """The place where the files are recorded: the ingested folder, unless `discover` sets another."""
-        return Repository(self.root.resolve())
+        return self.repository_at(self.root.resolve())
+
+    def repository_at(self, root: Path) -> Repository:
+        """Return the place that the files below a folder are recorded at."""
+        return Repository(root, self.lab if self.is_second_lab else "")
 
     @cached_property
     def kinds(self) -> Kinds:
