@@ -202,8 +202,9 @@ def _windows(units: Iterator[Unit], cls: type[Adapter]) -> Iterator[tuple[list[U
         yield window, True
 
 
-def _source_name(cls: type[Adapter], place: Path, lab: str) -> str:
-    digest = hashlib.sha256(f"{cls.name}\n{place}\n{lab}".encode()).hexdigest()[:8]
+def _source_name(cls: type[Adapter], *identity: Any) -> str:
+    place = identity[0]
+    digest = hashlib.sha256("\n".join(map(str, (cls.name, *identity))).encode()).hexdigest()[:8]
     return f"{cls.name}-{place.name}"[:55] + f"-{digest}"
 
 
@@ -217,16 +218,19 @@ def _source_of(
     ConfigError
         Another lab has it, and nobody said what is to be done.
     """
-    rows = (Source & {"adapter": cls.name}).to_dicts()
-    mine = [row for row in rows if (row["location"], row["source_lab"]) == (str(place), lab)]
-    name = source or (mine[0]["source"] if mine else _source_name(cls, place, lab))
-    others = [
+    rows = [
         row
-        for row in rows
-        if (row["source_lab"] != lab and _overlap(Path(row["location"]), place))
-        and SourceFile & {"source": row["source"], "file_status": "ingested"}
+        for row in (Source & {"adapter": cls.name}).to_dicts()
+        if _overlap(Path(row["location"]), place) and SourceFile & {"source": row["source"], "file_status": "ingested"}
     ]
-    if not others or also or any((row["options"] or {}).get("also") for row in mine):
+    for row in rows:
+        if (row["location"], row["source_lab"]) == (str(place), lab) and source in (None, row["source"]):
+            return row["source"], (row["options"] or {}).get("also", False)
+    name = source or _source_name(cls, place)
+    if source is None and (Source & {"source": name}) - {"source_lab": lab}:
+        name = _source_name(cls, place, lab)
+    others = [row for row in rows if row["source_lab"] != lab]
+    if not others or also:
         return name, bool(others)
     other = others[0]
     has = f"{other['location']} was ingested for the lab {other['source_lab']}, as the source {other['source']}."
@@ -380,8 +384,9 @@ class _Ingest:
         if self.waiting and self.waiting[-1].is_same != is_same:
             self._write_waiting()
         self.waiting.append(_Pending(unit, files, rows, is_new, is_same))
-        if not unit.files or sum(len(pending.rows) for pending in self.waiting) >= self.adapter.batch_rows:
-            self._write_waiting()
+        n_rows = sum(len(pending.rows) for pending in self.waiting)
+        if not unit.files or (n_rows >= self.adapter.batch_rows and not self.dry_run):
+            self._write_waiting()  # a dry run waits, as a row may go with the last of several units
 
     def _read(self, unit: Unit, sha256: Mapping[str, str]) -> list[Row]:
         """Read a unit; one that is refused because of a unit that waits may be good when that one fails."""

@@ -7,7 +7,7 @@ import datajoint as dj
 
 from labweave import ephys
 from labweave.formats.plain import plain_json
-from labweave.schemas.recording import Cell, Protocol, RecordingStimulus, fetch_recording
+from labweave.schemas.recording import LIVE, Cell, Protocol, Recording, RecordingStimulus, fetch_recording
 from labweave.schemas.rheobase import Rheobase, RheobaseMethod
 
 schema = dj.Schema()
@@ -71,9 +71,10 @@ class RecordingEFeatures(dj.Computed):
     @property
     def key_source(self):
         """Sweeps with the sets for their protocol, and those for all protocols."""
-        every = RecordingStimulus * FeatureSet
-        for_all = (RecordingStimulus * (FeatureSet - FeatureSet.ForProtocol)).proj()
-        return every & [for_all, (RecordingStimulus.proj() * FeatureSet.ForProtocol.proj())]
+        live = RecordingStimulus & (Recording & LIVE)
+        every = live * FeatureSet
+        for_all = (live * (FeatureSet - FeatureSet.ForProtocol)).proj()
+        return every & [for_all, (live.proj() * FeatureSet.ForProtocol.proj())]
 
     def make_fetch(self, key):
         recording, location = fetch_recording(key)
@@ -246,8 +247,9 @@ class Extraction(dj.Computed):
         )
 
     @staticmethod
-    def fetch_inputs(key):
+    def fetch_inputs(key, recordings=LIVE):
         """Return the rows that an extraction is made from, as `labweave.ephys.ExtractionInputs`."""
+        recordings = Recording & recordings
         target_set = (TargetSet & {"target_set": key["target_set"]}).fetch1()
         targets = TargetSet.Target * FeatureSet * EFelSettings & {"target_set": key["target_set"]}
         targets = targets.to_dicts(order_by="target")
@@ -259,8 +261,8 @@ class Extraction(dj.Computed):
             targets,
             members,
             (Rheobase & method & members).to_dicts(),
-            (RecordingStimulus & members).to_dicts(order_by="protocol, recording"),
-            (RecordingEFeatures.Value & members & used).to_dicts(),
+            (RecordingStimulus & members & recordings).to_dicts(order_by="protocol, recording"),
+            (RecordingEFeatures.Value & members & used & recordings).to_dicts(),
         )
 
     @classmethod
@@ -269,5 +271,8 @@ class Extraction(dj.Computed):
         return [
             {name: row[name] for name in cls().primary_key}
             for row in cls().to_dicts()
-            if row["inputs_sha256"] != ephys.hash_of_cells(ephys.cells_of_rows(cls.fetch_inputs(row)))
+            if all(
+                row["inputs_sha256"] != ephys.hash_of_cells(ephys.cells_of_rows(cls.fetch_inputs(row, recordings)))
+                for recordings in (LIVE, {})  # a result stays when the files of a recording are away
+            )
         ]

@@ -51,6 +51,10 @@ class Recording(dj.Manual):
     """
 
 
+LIVE = {"recording_vanished": None}
+"""Of a recording whose files are there: others enter no new result, and old results stay."""
+
+
 def fetch_recording(key):
     """Return the row of one sweep, and the location that its files are below."""
     row = (Recording & key).fetch1()
@@ -77,6 +81,11 @@ class RecordingStimulus(dj.Imported):
     n_spikes            : int32             # in the stimulus, by labweave's default eFEL settings
     spike_times         : <blob>            # (n_spikes,), ms
     """
+
+    @property
+    def key_source(self):
+        """Recordings whose files are there."""
+        return Recording & LIVE
 
     def make_fetch(self, key):
         return fetch_recording(key)

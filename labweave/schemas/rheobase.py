@@ -6,7 +6,7 @@ from collections import Counter
 import datajoint as dj
 
 from labweave import ephys
-from labweave.schemas.recording import Cell, Recording, RecordingStimulus, fetch_recording
+from labweave.schemas.recording import LIVE, Cell, Recording, RecordingStimulus, fetch_recording
 
 schema = dj.Schema()
 
@@ -47,16 +47,16 @@ class Rheobase(dj.Computed):
     def key_source(self):
         """Cells whose sweeps have all been read, or failed to be."""
         failed = RecordingStimulus().jobs & "status in ('error', 'ignore')"
-        unread = (Recording - RecordingStimulus).restrict(dj.condition.Not(failed), semantic_check=False)
-        return (Cell & Recording) * RheobaseMethod - Cell.aggr(
+        unread = ((Recording & LIVE) - RecordingStimulus).restrict(dj.condition.Not(failed), semantic_check=False)
+        return (Cell & (Recording & LIVE)) * RheobaseMethod - Cell.aggr(
             unread, n_unread="count(recording)", exclude_nonmatching=True
         )
 
     def make(self, key):
         method = (RheobaseMethod & key).fetch1()
-        cell = {name: key[name] for name in Cell.primary_key}
-        rows = (RecordingStimulus & cell).to_dicts(order_by="protocol, recording")
-        sweeps = [row for row in rows if row["protocol"] in _protocols(method)]
+        cell, protocols = {name: key[name] for name in Cell.primary_key}, _protocols(method)
+        rows = (RecordingStimulus & cell & (Recording & LIVE)).to_dicts(order_by="protocol, recording")
+        sweeps = [row for row in rows if row["protocol"] in protocols]
         settings = dict(method["strategy_settings"])
         efel_settings, compat = settings.pop("efel_settings", None), settings.pop("compat", None)
         with warnings.catch_warnings():
@@ -78,20 +78,29 @@ class Rheobase(dj.Computed):
 
     @classmethod
     def stale(cls):
-        """Return the keys of rows whose number of sweeps has changed since they were made."""
-        sweeps = RecordingStimulus().proj().to_dicts()
-        counts = Counter((row["eid"], row["cell"], row["protocol"]) for row in sweeps)
+        """Return the keys of rows whose number of sweeps has changed since they were made.
+
+        A row stays when files of its recordings are away.
+        """
+        every, live = Counter(), Counter()
+        for row in (RecordingStimulus * Recording).proj("recording_vanished").to_dicts():
+            place = (row["eid"], row["cell"], row["protocol"])
+            every[place] += 1
+            live[place] += row["recording_vanished"] is None
         protocols = {row["rheobase_method"]: _protocols(row) for row in RheobaseMethod().to_dicts()}
+
+        def n_sweeps(row, counts):
+            return sum(counts[row["eid"], row["cell"], name] for name in protocols[row["rheobase_method"]])
+
         return [
             {name: row[name] for name in ("eid", "cell", "rheobase_method")}
             for row in cls().to_dicts()
-            if row["n_recordings"]
-            != sum(counts[row["eid"], row["cell"], name] for name in protocols[row["rheobase_method"]])
+            if row["n_recordings"] not in (n_sweeps(row, every), n_sweeps(row, live))
         ]
 
 
 def _protocols(method):
-    """Return the names of a method's protocols; plain text is one name, not its letters."""
+    """Return the names of a method's protocols; plain text is one name."""
     protocols = method["protocols"]
     return {protocols} if isinstance(protocols, str) else set(protocols)
 

@@ -41,7 +41,8 @@ def empty(database: Database) -> None:
         contents = list(getattr(table, "contents", ()))
         if len(table) != len(contents):
             table.delete_quick()
-            table.insert(contents, skip_duplicates=True)
+            if contents:
+                table.insert(contents, skip_duplicates=True)
 
 
 def rows_of_tables(database: Database) -> dict[str, list[tuple]]:

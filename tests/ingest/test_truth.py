@@ -1,0 +1,245 @@
+"""Mistakes and their correction, one by one, as a lab makes them; `test_law` tries sequences of them."""
+
+from __future__ import annotations
+
+import shutil
+
+import datajoint as dj
+import numpy as np
+import pytest
+import yaml
+from simulated import sweeps_of, write_cell
+
+from labweave import ingest, populate
+from labweave.database import upsert
+from labweave.errors import ConfigError
+from labweave.ingest import make_uuid
+from labweave.schemas import dataset, ingestion, lab, rheobase, session, subject
+from labweave.schemas.recording import Cell, Recording, RecordingStimulus
+from labweave.testing import empty, rows_of_tables
+
+RIGHT = {"lab": "testlab", "subject": "m1", "session_date": "2026-01-02"}
+
+
+def run(folder, **options):
+    return ingest.run("ephys", folder, **{**RIGHT, **options})
+
+
+def alone(database, folder, **options):
+    """Return the rows of an empty database that saw only the right command."""
+    empty(database)
+    assert run(folder, **options).failed == 0
+    return rows_of_tables(database)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of two cells with two sweeps each."""
+    for number in (0, 1):
+        (tmp_path / "lab").mkdir(exist_ok=True)
+        write_cell(tmp_path / "lab", number, sweeps=sweeps_of(number)[:2])
+    return tmp_path / "lab"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"subject": "m2"}, {"session_date": "2026-01-03"}, {"session_number": 3}, {"species": "Rattus"}]
+)
+def test_a_corrected_option_leaves_nothing_of_the_wrong_one(database, folder, wrong):
+    first = run(folder, **wrong)
+    populate.run(["RecordingStimulus"])
+    assert len(RecordingStimulus()) == 4
+    would_be = run(folder, dry_run=True)
+    report = run(folder)
+    assert report.failed == 0 and len(Recording()) == 4
+    assert would_be.removed == report.removed and would_be.outdated == report.outdated
+    if "species" not in wrong:
+        assert report.removed["recording.Recording"] == 4 and report.outdated["recording.RecordingStimulus"] == 4
+        assert len(RecordingStimulus()) == 0
+        gone = (ingestion.Change & {"table_name": "recording.Recording", "run": report.run}).to_dicts()
+        assert len(gone) == 4 and {row["new_values"] for row in gone} == {None}
+        assert gone[0]["old_values"]["source"] == first.source
+        assert "taken out: " in str(report)
+    found = rows_of_tables(database)
+    found.pop("recording.RecordingStimulus", None)  # of the same sweeps, where only the species was wrong
+    assert found == alone(database, folder)
+
+
+def test_a_person_s_row_stays_and_is_no_unit_s(database, folder):
+    upsert(lab.Lab, [{"lab": "testlab"}])
+    upsert(subject.Subject, [{"lab": "testlab", "subject": "m2", "subject_uuid": make_uuid("m2"), "sex": "F"}])
+    run(folder, subject="m2")
+    assert run(folder).removed["session.Session"] == 1
+    assert sorted(subject.Subject().to_arrays("subject").tolist()) == ["m1", "m2"]
+    assert (subject.Subject & {"subject": "m2"}).fetch1("sex") == "F"
+
+
+def test_a_sweep_taken_out_of_a_mapping_leaves_the_rheobase(database, folder):
+    mapping = {
+        "files_metadata": {"c": {"IDrest": [{"filepath": "cell0.h5"}, {"filepath": "cell1.h5"}]}},
+        "cells": {"c": {"subject": "m1", "session_date": "2026-01-02"}},
+    }
+    (folder / "metadata.yaml").write_text(yaml.safe_dump(mapping))
+    run(folder)
+    populate.run(["RecordingStimulus", "Rheobase"])
+    n_sweeps = len(Recording())
+    mapping["files_metadata"]["c"]["IDrest"].pop()
+    (folder / "metadata.yaml").write_text(yaml.safe_dump(mapping))
+    report = run(folder)
+    assert (report.changed, report.removed["recording.Recording"]) == (1, n_sweeps - 2)
+    assert report.outdated["rheobase.Rheobase"] > 0 and len(rheobase.Rheobase()) == 0
+    populate.run(["Rheobase"])
+    assert set(rheobase.Rheobase().to_arrays("n_recordings")) == {2}
+    mapping["files_metadata"]["d"] = mapping["files_metadata"].pop("c")  # another name for the cell
+    mapping["cells"]["d"] = mapping["cells"].pop("c")
+    (folder / "metadata.yaml").write_text(yaml.safe_dump(mapping))
+    run(folder)
+    assert Cell().to_arrays("cell").tolist() == ["d"]
+
+
+@pytest.mark.parametrize("how", ["datajoint", "sql", "cascade"])
+def test_rows_that_were_deleted_come_back(database, folder, how):
+    run(folder)
+    before = rows_of_tables(database)
+    if how == "datajoint":
+        (Recording & {"cell": "cell0"}).delete(prompt=False)
+    elif how == "sql":
+        (Recording & {"cell": "cell0"}).delete_quick()
+    else:
+        (subject.Subject & {"subject": "m1"}).delete(prompt=False)
+    report = run(folder)
+    n_units = 2 if how == "cascade" else 1
+    assert (report.restored, report.unchanged, report.failed) == (n_units, 2 - n_units, 0)
+    assert f"{n_units} units had lost rows and were read again" in str(report)
+    assert rows_of_tables(database) == before
+    assert run(folder).unchanged == 2
+
+
+def test_a_lab_s_own_row_is_not_deleted_and_named(database, folder):
+    run(folder, subject="m2")
+    connection = database.connection
+    schema = dj.Schema(f"{database.prefix}own", {"Cell": Cell}, connection=connection)
+
+    @schema
+    class Note(dj.Manual):
+        definition = """
+        -> Cell
+        ---
+        note : varchar(64)
+        """
+
+    try:
+        eid = session.Session().fetch1("eid")
+        Note.insert1({"eid": eid, "cell": "cell1", "note": "nice"})
+        before = rows_of_tables(database)
+        report = run(folder)
+        assert (report.failed, report.changed) == (1, 1)
+        (failure,) = report.failures
+        assert failure.path == "cell1.h5"
+        assert "own" in failure.message and "cell cell1" in failure.message and "hangs on it" in failure.message
+        assert len(Cell & {"eid": eid}) == 1 and len(before["recording.Cell"]) == 2
+        Note.delete_quick()
+        assert run(folder).failed == 0
+        found = rows_of_tables(database)
+    finally:
+        schema.drop(prompt=False)
+    assert found == alone(database, folder)
+
+
+def test_a_location_of_another_lab_is_refused_moved_or_kept_by_both(database, folder, tmp_path):
+    run(folder, lab="wronglab")
+    before = rows_of_tables(database)
+    with pytest.raises(ConfigError, match=r"ingested for the lab wronglab, as the source ephys-lab-.*--move.*--also"):
+        run(folder)
+    with pytest.raises(ConfigError, match="moved as a whole"):
+        run(folder / "cell0.h5", move=True)
+    assert rows_of_tables(database) == before
+    both = run(folder, also=True)
+    assert both.new == 2 and len(Recording()) == 8
+    assert run(folder).unchanged == run(folder, lab="wronglab").unchanged == 2
+    ingest.forget(both.source)
+    assert rows_of_tables(database) == before
+    moved = run(folder, move=True)
+    assert (moved.changed, moved.failed) == (2, 0)
+    assert run(folder).unchanged == 2
+    found = rows_of_tables(database)
+    assert found == alone(database, folder)
+
+
+def test_two_labs_have_file_records_of_their_own(database, tmp_path):
+    alf = tmp_path / "data/m1/2026-01-02/001/alf"
+    alf.mkdir(parents=True)
+    np.save(alf / "a.b.npy", np.zeros(3))
+    ingest.run("alf", tmp_path / "data", lab="one")
+    before = rows_of_tables(database)
+    second = ingest.run("alf", tmp_path / "data", lab="two", also=True)
+    assert len(dataset.FileRecord & {"present": True}) == len(dataset.Dataset & {"is_present": True}) == 2
+    for name in ("one", "two"):
+        assert ingest.run("alf", tmp_path / "data", lab=name).unchanged == 1
+    ingest.forget(second.source)
+    assert rows_of_tables(database) == before
+
+
+def test_again_undoes_edits_and_says_how_many(database, folder):
+    run(folder)
+    before = rows_of_tables(database)
+    (key,) = (Recording & {"cell": "cell0"}).keys(limit=1)
+    Recording.update1({**key, "reader": "igor"})
+    Cell.update1({name: key[name] for name in ("eid", "cell")} | {"cell_type": "basket"})
+    assert run(folder).unchanged == 2
+    shown = run(folder, again=True, dry_run=True)
+    report = run(folder, again=True)
+    assert shown.corrected == report.corrected == 2
+    assert "2 rows were edited by hand" in str(report)
+    assert rows_of_tables(database) == before
+    assert run(folder, again=True).corrected == 0
+
+
+def test_what_is_forgotten_stays_away_until_it_is_wanted(database, folder):
+    source = run(folder).source
+    both = rows_of_tables(database)
+    shutil.move(folder / "cell1.h5", folder.parent)
+    one = alone(database, folder)
+    shutil.move(folder.parent / "cell1.h5", folder)
+    run(folder)
+    shown = ingest.forget(source, ["cell1.h5"], dry_run=True)
+    assert rows_of_tables(database) == both
+    told = ingest.forget(source, ["cell1.h5"])
+    assert (told.removed, told.units) == (shown.removed, ["cell1.h5"]) and told.removed["recording.Recording"] == 2
+    assert rows_of_tables(database) == one
+    again = run(folder)
+    assert (again.seen, again.unchanged, again.forgotten) == (2, 1, 1)
+    assert rows_of_tables(database) == one
+    with pytest.raises(ConfigError, match="no unit 'nothing'"):
+        ingest.forget(source, ["nothing"])
+    ingest.forget(source)
+    assert not Recording() and run(folder).forgotten == 2 and not Recording()
+    assert len(ingest.forget(source, undo=True).units) == 2
+    assert run(folder).new == 2
+    assert rows_of_tables(database) == both
+
+
+def test_rows_of_before_units_knew_theirs_are_theirs(database, folder):
+    run(folder, subject="m2")
+    ingestion.Given.delete_quick()
+    ingestion.Shared.delete_quick()
+    assert run(folder, subject="m2").failed == 0
+    run(folder)
+    found = rows_of_tables(database)
+    assert found == alone(database, folder)
+
+
+def test_recordings_whose_files_are_away_enter_no_new_result(database, folder):
+    run(folder)
+    populate.run(["RecordingStimulus", "Rheobase"])
+    made = len(rheobase.Rheobase())
+    shutil.move(folder / "cell0.h5", folder.parent)
+    report = run(folder)
+    assert report.vanished == ["cell0.h5"] and len(Recording & {"recording_vanished": report.run}) == 2
+    assert populate.run(["Rheobase"]).made == 0 and len(rheobase.Rheobase()) == made
+    rheobase.Rheobase.delete_quick()
+    populate.run(["Rheobase"])
+    assert set(rheobase.Rheobase().to_arrays("cell")) == {"cell1"}
+    shutil.move(folder.parent / "cell0.h5", folder)
+    run(folder)
+    populate.run(["Rheobase"])
+    assert len(rheobase.Rheobase()) == made
