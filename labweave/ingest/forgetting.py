@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labweave.database import current, upsert
+from labweave.database.reads import in_parts
 from labweave.errors import ConfigError
 from labweave.ingest.base import Adapter, Service
 from labweave.ingest.given import GivenRows
 from labweave.ingest.registry import find_adapter
 from labweave.ingest.results import delete_outdated
 from labweave.schemas.ingestion import Failure, Forgotten, Run, Source, SourceFile
+
+UNITS_AT_ONCE = 100
+"""How many units go in one transaction."""
 
 
 class _DryRun(Exception):
@@ -117,8 +121,8 @@ def forget(source: str, units: Sequence[str] = (), *, undo: bool = False, dry_ru
     report.units = sorted(units or known)
     if not dry_run:
         upsert(Forgotten, [{**fixed, "unit": unit} for unit in units or [""]])
-    for unit in report.units:
-        outdated, removed = withdraw(given, adapter, unit, "", dry_run)
+    for part in in_parts(report.units, max(len(report.units), 1) if dry_run else UNITS_AT_ONCE):
+        outdated, removed = withdraw(given, adapter, part, "", dry_run)
         for total, counts in ((report.outdated, outdated), (report.removed, {t: len(k) for t, k in removed.items()})):
             for table, count in counts.items():
                 total[table] = total.get(table, 0) + count
@@ -131,25 +135,25 @@ def forgotten_units(source: str) -> set[str]:
 
 
 def withdraw(
-    given: GivenRows, adapter: Adapter | type[Adapter], unit: str, run: str, dry_run: bool
+    given: GivenRows, adapter: Adapter | type[Adapter], units: Sequence[str], run: str, dry_run: bool
 ) -> tuple[dict[str, int], dict[str, list[dict[str, Any]]]]:
-    """Take out all that a unit gave, and return the results and the rows that went with it, by table.
+    """Take out all that some units gave, and return the results and the rows that went with it, by table.
 
     Raises
     ------
     SourceError
         A row that no unit gave hangs on one of them.
     """
-    given.load([unit])
+    given.load(units)
 
     def work() -> tuple[dict[str, int], dict[str, list[dict[str, Any]]]]:
         outdated: dict[str, int] = {}
-        removed = given.take_out({unit: {}}, run, outdated)
+        removed = given.take_out({unit: {} for unit in units}, run, outdated)
         delete_outdated(adapter, {}, {}, {}, removed, outdated)
         if dry_run:
             raise _DryRun(outdated, removed)
-        given.drop([unit])
-        (SourceFile & {"source": given.source, "unit": unit}).delete_quick()
+        given.drop(units)
+        (SourceFile & {"source": given.source} & [{"unit": unit} for unit in units]).delete_quick()
         return outdated, removed
 
     try:

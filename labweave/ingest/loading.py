@@ -52,8 +52,8 @@ from labweave.database.writes import write_rows
 from labweave.errors import ConfigError, LabweaveError, ServerUnavailable, SourceError
 from labweave.formats.hashing import NO_HASH
 from labweave.ingest.base import Adapter, Refused, Row, Service, Unit
-from labweave.ingest.forgetting import forgotten_units, withdraw
-from labweave.ingest.given import GivenRows, keys_of
+from labweave.ingest.forgetting import UNITS_AT_ONCE, forgotten_units, withdraw
+from labweave.ingest.given import GivenRows, Keys, keys_of
 from labweave.ingest.registry import find_adapter
 from labweave.ingest.report import IngestFailure, IngestReport
 from labweave.ingest.results import delete_outdated
@@ -67,9 +67,6 @@ A `Service` puts the name of what it counts before them."""
 
 WINDOW_FILES = 20_000
 """How many files, with what is known of them, are in memory at once."""
-
-UNITS_AT_ONCE = 100
-"""How many units are marked as vanished in one transaction."""
 
 
 class _DryRun(Exception):
@@ -261,6 +258,7 @@ class _Ingest:
             self.options["also"] = True
         self.known: dict[str, dict[str, Any]] = {}
         self.shown: dict[str, set[tuple]] = {}
+        self.shown_own: dict[str, Keys] = {}
         self.waiting: list[_Pending] = []
         self.given = GivenRows(connection, source)
         self.lost: set[str] = set()
@@ -285,6 +283,7 @@ class _Ingest:
                     self._ingest(unit)
                     progress(report.seen - len(self.waiting), report.failed, total)
                 self._write_waiting()
+                self._show_removed()
                 progress(report.seen, report.failed, total)
             self._settle_unseen()
         except BaseException as error:
@@ -384,9 +383,8 @@ class _Ingest:
         if self.waiting and self.waiting[-1].is_same != is_same:
             self._write_waiting()
         self.waiting.append(_Pending(unit, files, rows, is_new, is_same))
-        n_rows = sum(len(pending.rows) for pending in self.waiting)
-        if not unit.files or (n_rows >= self.adapter.batch_rows and not self.dry_run):
-            self._write_waiting()  # a dry run waits, as a row may go with the last of several units
+        if not unit.files or sum(len(pending.rows) for pending in self.waiting) >= self.adapter.batch_rows:
+            self._write_waiting()
 
     def _read(self, unit: Unit, sha256: Mapping[str, str]) -> list[Row]:
         """Read a unit; one that is refused because of a unit that waits may be good when that one fails."""
@@ -549,7 +547,7 @@ class _Ingest:
             removed = self.given.take_out(own, self.report.run, outdated)
             delete_outdated(self.adapter, tables, counts, changed, removed, outdated)
             if self.dry_run:
-                raise _DryRun(counts, outdated, removed)
+                raise _DryRun(counts, outdated, own)
             self.given.keep(own)
             for pending in group:
                 if pending.files:
@@ -559,13 +557,28 @@ class _Ingest:
         try:
             counts, outdated, removed = self.connection.run_transaction(work)
         except _DryRun as shown:
-            counts, outdated, removed = shown.args
+            counts, outdated, own = shown.args
+            removed = {}
+            self.shown_own |= own
             for table, values in tables.items():
                 self.shown.setdefault(table_label(table), set()).update(_keys(table, values))
         for table, count in counts.items():
             self.report.rows[table] = self.report.rows.get(table, UpsertCounts()) + count
         self._count_deleted(outdated, removed)
         return any(count.inserted or count.updated for count in counts.values()) or bool(removed)
+
+    def _show_removed(self) -> None:
+        """Count, in a dry run, the rows that would go: one that several units gave would go with the last of them."""
+
+        def work() -> None:
+            raise _DryRun(self.given.take_out(self.shown_own, "", {}))
+
+        try:
+            if self.shown_own:
+                self.connection.run_transaction(work)
+        except _DryRun as shown:
+            self._count_deleted({}, shown.args[0])
+        self.shown_own = {}
 
     def _count_deleted(self, outdated: Mapping[str, int], removed: Mapping[str, list[dict[str, Any]]]) -> None:
         for table, count in outdated.items():
@@ -633,7 +646,7 @@ class _Ingest:
         for unit in sorted(self.given.units() - self.seen - (away - here.keys()) - hidden):
             if self.failed.isdisjoint(here.get(unit, ())):
                 try:
-                    self._count_deleted(*withdraw(self.given, self.adapter, unit, self.report.run, self.dry_run))
+                    self._count_deleted(*withdraw(self.given, self.adapter, [unit], self.report.run, self.dry_run))
                 except SourceError as error:
                     self._fail(Unit(unit, ()), error)
         left = [path for path, unit in gone.items() if unit in self.done]
