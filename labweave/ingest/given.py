@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -48,7 +49,8 @@ def keys_of(rows: Iterable[Row]) -> Keys:
             continue
         values = row.values
         tables = keys.setdefault(row.eid or values.get("eid") or "", {})
-        key, name = tuple([_plain(values[name]) for name in row.table.primary_key]), _name(row.table)
+        name, primary_key = _facts(row.table)
+        key = tuple([_plain(values[attribute]) for attribute in primary_key])
         tables.setdefault(name, set()).add(key)
         for attribute in row.clears:
             tables.setdefault(f"{name}:{attribute}", set()).add(key)
@@ -343,13 +345,13 @@ def _tables() -> dict[str, Any]:
 
 
 @functools.cache
-def _names() -> dict[Any, str]:
-    return {cls: name for name, cls in _tables().items()}
+def _facts(table: Any) -> tuple[str, tuple[str, ...]]:
+    """Return how the kept keys call a table, and its primary key.
 
-
-def _name(table: Any) -> str:
-    """Return how the kept keys call a table: labweave's own without the prefix of the schemas, a lab's as it is."""
-    return _names().get(table) or f"{table.database}.{table.table_name}"
+    labweave's own tables are called without the prefix of the schemas, a lab's as they are.
+    """
+    name = next((name for name, cls in _tables().items() if cls is table), f"{table.database}.{table.table_name}")
+    return name, tuple(table().primary_key)
 
 
 @functools.cache
@@ -363,49 +365,65 @@ def _order() -> dict[str, int]:
 def _pack(keys: Keys) -> Iterator[tuple[str, bytes]]:
     """Yield each session with its keys as few bytes; the rows of no session are beside those of the first one.
 
-    All keys of a session have its id in common, which is left out; UUIDs stand one behind the other.
+    What the keys of a session have in common, its id, is left out. UUIDs, which can't be compressed, follow the other
+    keys as they are.
     """
     eids = [eid for eid in keys if eid] or [""]
     for eid in eids:
-        content: dict[str, Any] = {name: _packed(name, own) for name, own in sorted(keys.get(eid, {}).items())}
-        if eid and eid == eids[0]:
-            content[""] = {name: _packed(name, own) for name, own in sorted(keys.get("", {}).items())}
-        text = json.dumps(content, separators=(",", ":"), default=str)
-        yield eid, zlib.compress(text.encode(), 9)
+        content: list[list[Any]] = []
+        uuids = b""
+        for group in [eid, ""] if eid and eid == eids[0] else [eid]:
+            for name, own in sorted(keys.get(group, {}).items()):
+                values = _without_eid(name, own)
+                if packed := _packed_uuids(values):
+                    uuids += packed
+                content.append([name, group == eid, len(values) if packed else values])
+        text = zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 9)
+        yield eid, len(text).to_bytes(4, "big") + text + uuids
 
 
-def _packed(name: str, keys: set[tuple]) -> list[list[Any]] | str:
-    names = _tables()[name].primary_key if name in _tables() else ()
-    at = names.index("eid") if "eid" in names else None
-    values = sorted(([*key] if at is None else [*key[:at], *key[at + 1 :]] for key in keys), key=str)
-    if any(len(value) != 1 for value in values):
-        return values
-    digits = "".join(str(value).replace("-", "") for (value,) in values)
-    return digits if [[uuid] for uuid in _uuids(digits)] == values else values
-
-
-def _unpack(eid: str, packed: bytes) -> Keys:
-    content = json.loads(zlib.decompress(packed))
-    shared = content.pop("", {})
-    keys = {eid: {name: _keys(name, values, eid) for name, values in content.items()}}
-    if shared:
-        keys[""] = {name: _keys(name, values, eid) for name, values in shared.items()}
+def _unpack(eid: str, packed: Any) -> Keys:
+    packed = bytes(packed)
+    end = 4 + int.from_bytes(packed[:4], "big")
+    content, uuids = json.loads(zlib.decompress(packed[4:end])), packed[end:]
+    keys: Keys = {eid: {}}
+    for name, is_of_session, values in content:
+        if isinstance(values, int):
+            digits, uuids = uuids[: 16 * values].hex(), uuids[16 * values :]
+            values = [[_uuid(digits[at : at + 32])] for at in range(0, 32 * values, 32)]
+        keys.setdefault(eid if is_of_session else "", {})[name] = _with_eid(name, values, eid)
     return keys
 
 
-def _keys(name: str, values: list[list[Any]] | str, eid: str) -> set[tuple]:
-    if isinstance(values, str):
-        values = [[uuid] for uuid in _uuids(values)]
-    names = _tables()[name].primary_key if name in _tables() else ()
-    if "eid" not in names:
-        return set(map(tuple, values))
-    at = names.index("eid")
-    return {(*value[:at], eid, *value[at:]) for value in values}
+def _packed_uuids(values: list[list[Any]]) -> bytes:
+    """Return keys that are UUIDs, one behind the other; nothing for other keys."""
+    digits = "".join(str(value[0]).replace("-", "") for value in values if len(value) == 1)
+    if len(digits) != 32 * len(values) or any(len(value) != 1 or not _is_uuid(value[0]) for value in values):
+        return b""
+    return bytes.fromhex(digits)
 
 
-def _uuids(digits: str) -> list[str]:
-    listed = (digits[at : at + 32] for at in range(0, len(digits), 32))
-    return [f"{one[:8]}-{one[8:12]}-{one[12:16]}-{one[16:20]}-{one[20:]}" for one in listed]
+_is_uuid = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+
+
+def _uuid(digits: str) -> str:
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _without_eid(name: str, keys: set[tuple]) -> list[list[Any]]:
+    at = _place_of_eid(name)
+    return sorted(([*key] if at is None else [*key[:at], *key[at + 1 :]] for key in keys), key=str)
+
+
+def _with_eid(name: str, values: list[list[Any]], eid: str) -> set[tuple]:
+    at = _place_of_eid(name)
+    return set(map(tuple, values)) if at is None else {(*value[:at], eid, *value[at:]) for value in values}
+
+
+@functools.cache
+def _place_of_eid(name: str) -> int | None:
+    names = _facts(_tables()[name])[1] if name in _tables() else ()
+    return names.index("eid") if "eid" in names else None
 
 
 # --- sets of keys
