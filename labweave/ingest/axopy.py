@@ -21,7 +21,7 @@ from labweave.formats.axopy.trials import TABLE, tells_more, type_column
 from labweave.formats.plain import plain_json, tidy
 from labweave.ingest.base import Adapter, Options, Row, Unit, check_case, inside, make_uuid
 from labweave.ingest.registry import SUMMARIES
-from labweave.ingest.sessions import Subjects, find_session
+from labweave.ingest.sessions import Subjects, find_session, session_rows
 from labweave.ingest.trials import run_rows
 from labweave.schemas import dataset, session, task
 
@@ -133,14 +133,14 @@ class AxopyAdapter(Adapter):
         return [child for child in folders if not child.name.startswith(".")]
 
     def _rows(self, root_name: str, subject_name: str, folder: Any, place: dict[str, str]) -> Iterator[Row]:
-        animal = {"lab": self.lab, "subject": tidy(check_name(subject_name, "subject id"))}
+        animal = tidy(check_name(subject_name, "subject id"))
         task_name = tidy(check_name(folder.name, "task id"))
-        eid = self._eid(root_name, animal["subject"])
-        yield from self.subjects.rows(self.lab, animal["subject"])
+        eid = self._eid(root_name, animal)
         if not self.options.allow_case:
             check_case(task.TaskRun, {"eid": eid}, "task", task_name)
-        day = {"session_date": self.options.session_date, "session_number": self.options.session_number}
-        yield Row(session.Session, {"eid": eid, **animal, **(day if self.options.session_date else {})})
+        date = self.options.session_date
+        number, is_known = self.options.session_number if date else None, bool(session.Session & {"eid": eid})
+        yield from session_rows(self.subjects, self.lab, animal, date, number, eid, is_known=is_known)
         key = {"eid": eid, "task": task_name}
         reader = TaskReader(folder)
         yield from self._task_rows(key, reader, folder, place)

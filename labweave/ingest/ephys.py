@@ -24,8 +24,8 @@ from labweave.formats.plain import tidy
 from labweave.formats.recordings.files import as_list
 from labweave.ingest.base import Adapter, Options, Row, Unit, check_case, inside
 from labweave.ingest.registry import SUMMARIES
-from labweave.ingest.sessions import Subjects, find_session
-from labweave.schemas import recording, session, subject
+from labweave.ingest.sessions import Subjects, find_session, session_rows
+from labweave.schemas import recording, subject
 
 MAPPING_NAMES = tuple(
     f"{stem}{suffix}" for stem in ("files_metadata", "metadata") for suffix in (".json", ".yaml", ".yml", ".csv")
@@ -235,16 +235,14 @@ class EphysAdapter(Adapter):
     def _rows(self, cell: str, known: Mapping[str, Any], sweeps: Sweeps, sha256: Mapping[str, str]) -> Iterator[Row]:
         facts = self._facts(cell, known)
         name, date, number = tidy(facts.subject), facts.session_date, facts.session_number
-        eid, _ = find_session(self.lab, name, date, number)
+        eid, is_known = find_session(self.lab, name, date, number)
         more = {key: value for key, value in (facts.model_extra or {}).items() if value not in (None, "")}
         if not self.options.allow_case:
             check_case(recording.Cell, {"eid": eid}, "cell", cell)
         if facts.species:
             yield Row(subject.Species, {"species": facts.species})
         said = {key: value for key, value in (("species", facts.species), ("sex", facts.sex)) if value}
-        yield from self.subjects.rows(self.lab, name, **said)
-        identity = {"lab": self.lab, "subject": name, "session_date": date, "session_number": number}
-        yield Row(session.Session, {"eid": eid, **identity})
+        yield from session_rows(self.subjects, self.lab, name, date, number, eid, is_known=is_known, about=said)
         about = {"cell_type": facts.cell_type or "", "ljp": facts.ljp, "cell_json": more or None}
         yield Row(recording.Cell, {"eid": eid, "cell": cell, **about})
         seen: dict[tuple[str, str], dict[str, Any]] = {}

@@ -78,6 +78,16 @@ def without(keys: Keys, others: Keys) -> Keys:
     return left
 
 
+def disown(connection: LabConnection, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Make rows of no session a server's: they stay when no unit gives them any more."""
+    name, primary_key = _facts(table)
+    if "eid" in primary_key or not Shared & {"table_name": name}:
+        return
+    digests = [_digest(name, tuple(_plain(row[attribute]) for attribute in primary_key)) for row in rows]
+    for part in in_parts(digests):
+        connection.query(f"delete from {Shared.full_table_name} where {among('shared_sha256', part)}", tuple(part))
+
+
 class GivenRows:
     """What the units of one source gave.
 
@@ -284,6 +294,8 @@ class GivenRows:
 
     def _delete_part(self, table: Any, keys: list[dict[str, Any]], run: str, may_stay: bool) -> list[dict[str, Any]]:
         doomed = table & keys
+        for stamp in (name for name in table.heading.names if name.endswith("_stamp")):
+            doomed &= f"{stamp} is null"  # a server follows the others
         rows = self.connection.query(
             f"select * from {table.full_table_name}{doomed.where_clause()}", as_dict=True
         ).fetchall()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from labweave.errors import SourceError
@@ -103,17 +104,21 @@ def session_rows(
     subjects: Subjects,
     lab: str,
     name: str,
-    date: dt.date,
+    date: dt.date | None,
     number: int | None,
     eid: str,
     *,
     is_known: bool = False,
+    about: Mapping[str, Any] = MappingProxyType({}),
     **more: Any,
 ) -> Iterator[Row]:
-    """Yield the rows of a session and its subject; of one whose subject has another name now, no more than its id."""
+    """Yield the rows of a session and its subject; of one whose subject has another name now, no more than its id.
+
+    `about` are other attributes of the subject, `more` of the session.
+    """
     if is_known and not session.Session & {"eid": eid, "lab": lab, "subject": name}:
         yield Row(session.Session, {"eid": eid})
         return
-    yield from subjects.rows(lab, name)
+    yield from subjects.rows(lab, name, **about)
     identity = {"eid": eid, "lab": lab, "subject": name, "session_date": date, "session_number": number}
     yield Row(session.Session, {**identity, **more})

@@ -12,8 +12,10 @@ from simulated import sweeps_of, write_cell
 
 from labweave import ingest, populate
 from labweave.database import upsert
+from labweave.database.writes import set_values
 from labweave.errors import ConfigError
 from labweave.ingest import make_uuid
+from labweave.ingest.given import disown
 from labweave.schemas import dataset, ingestion, lab, rheobase, session, subject
 from labweave.schemas.recording import Cell, Recording, RecordingStimulus
 from labweave.testing import empty, rows_of_tables
@@ -243,3 +245,24 @@ def test_recordings_whose_files_are_away_enter_no_new_result(database, folder):
     run(folder)
     populate.run(["Rheobase"])
     assert len(rheobase.Rheobase()) == made
+
+
+def test_what_a_server_has_too_stays(database, folder):
+    run(folder, subject="m2")
+    disown(database.connection, subject.Subject, [{"lab": "testlab", "subject": "m2"}])  # as a sync does
+    Session = session.Session
+    Session.update1({"eid": Session().fetch1("eid"), "source_stamp": "2026-01-02 10:00:00"})
+    report = run(folder)
+    assert report.failed == 0 and sorted(subject.Subject().to_arrays("subject").tolist()) == ["m1", "m2"]
+    assert len(Session()) == 2 and len(Cell()) == 2
+
+
+def test_a_subject_renamed_by_a_server_keeps_its_name(database, folder):
+    run(folder)
+    key = subject.Subject().fetch1("KEY")
+    set_values(subject.Subject, {"subject": "M-1"}, key)
+    before = rows_of_tables(database)
+    for _ in range(2):
+        report = run(folder)
+        assert report.failed == 0 and rows_of_tables(database) == before
+    assert (report.unchanged, report.restored) == (2, 0)

@@ -19,6 +19,7 @@ from labweave.errors import RowError
 from labweave.formats.alyx import Resource
 from labweave.formats.alyx.records import Mapped, row_key
 from labweave.ingest.alyx.tables import SourceRecord
+from labweave.ingest.given import disown
 from labweave.ingest.results import delete_results, results_of
 from labweave.schemas.ingestion import Failure
 
@@ -111,6 +112,7 @@ class Mirror:
         if not rows:
             return UpsertCounts()
         counts, changed = write_rows(tables()[label], rows, run=self.run, record=record, filled=filled)
+        disown(self.connection, tables()[label], rows)
         self.counts[label] += counts
         outdated = [item.key for item in changed if not item.new.keys().isdisjoint(INPUTS.get(label, ()))]
         if outdated:
