@@ -54,6 +54,24 @@ class SourceError(LabweaveError):
     """A file or location of a source that can't be used."""
 
 
+class OptionMissing(SourceError):
+    """What neither the files nor an option say, for example whose cell it is.
+
+    Parameters
+    ----------
+    message : str
+    option : str
+        The one that would say it, for example ``--subject``.
+    """
+
+    def __init__(self, message: str, option: str):
+        self.option = option
+        super().__init__(message)
+
+    def __reduce__(self):
+        return type(self), (str(self), self.option)
+
+
 class PlaceError(SourceError):
     """What is wrong at one place, a file or an address.
 

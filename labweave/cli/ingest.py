@@ -23,6 +23,11 @@ class AdapterGroup(Group):
         """Return the command of an adapter, or None if there is no such adapter."""
         return _command(cmd_name) if cmd_name in self.list_commands(ctx) else None
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command of an adapter; a name that none has is compared with theirs."""
+        self.commands = dict.fromkeys(self.list_commands(ctx))  # type: ignore[assignment]
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the list of adapters."""
         from labweave.ingest.registry import summary_of

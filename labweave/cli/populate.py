@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from labweave.cli.base import Restrict, open_database, out, parse_restriction, print_table, progress_bar
-from labweave.cli.sources import print_sources
+from labweave.cli.sources import print_failed_units, print_sources
 
 if TYPE_CHECKING:
     from labweave.populate import PopulateReport
@@ -29,12 +29,25 @@ def populate(
     from labweave.populate import run
 
     with open_database(), progress_bar() as show:
-        report = run(tables or None, parse_restriction(restrict or []) or None, workers=workers, progress=show)
+        chosen = parse_restriction(restrict or [])
+        _check_values(chosen)
+        report = run(tables or None, chosen or None, workers=workers, progress=show)
     out.print(str(report))
     print_failures(report)
     if report.failed:
         out.print(f"{report.failed} jobs failed. See: labweave errors")
         raise typer.Exit(1)
+
+
+def _check_values(restriction: dict[str, str]) -> None:
+    """Refuse a value that no row has: it is misspelt."""
+    from labweave.database.declare import every_table
+    from labweave.errors import ConfigError
+
+    for name, value in restriction.items():
+        tables = [table for table in every_table() if name in table().primary_key]
+        if tables and not any(table & {name: value} for table in tables):
+            raise ConfigError(f"No {name} is called {value!r}.")
 
 
 def status() -> None:
@@ -63,11 +76,13 @@ def errors(
     tables: Tables = None,
     traceback: Annotated[bool, typer.Option("--traceback", help="Also show each job's traceback")] = False,
 ) -> None:
-    """List the failed jobs with their reasons, the newest first."""
+    """List what could not be ingested, and the failed jobs with their reasons, the newest first."""
     from labweave import populate
 
     with open_database():
         found = populate.errors(tables or None)
+        if not tables:
+            print_failed_units()
     for error in found:
         out.print(f"{error.table} {_key(error.key)} {_minute(error.time) or ''}\n  {error.reason}")
         if traceback:

@@ -54,6 +54,20 @@ def print_sources() -> None:
         out.print("No source yet. Try: labweave ingest ephys FOLDER --lab LAB")
 
 
+def print_failed_units() -> None:
+    """Print the units that the last whole run of each source could not ingest."""
+    from labweave.schemas.ingestion import Failure, Run, Source
+
+    n_failed = 0
+    for source in Source().to_arrays("source").tolist():
+        runs = (Run & {"source": source, "status": "finished"}).keys(order_by="started desc", limit=1)
+        for row in (Failure & runs).to_dicts(order_by="path") if runs else ():
+            n_failed += 1
+            out.print(f"{source} {row['path']}\n  {row['message']}")
+    if n_failed:
+        out.print(f"{n_failed} units not ingested. When the cause is gone, ingest again\n")
+
+
 def _print_units(source: str) -> None:
     from labweave.errors import ConfigError
     from labweave.ingest.forgetting import forgotten_units

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import pickle
 import zipfile
@@ -19,7 +18,7 @@ from labweave.formats.axopy.names import check_name
 from labweave.formats.axopy.reader import TaskReader, TaskState
 from labweave.formats.axopy.trials import TABLE, tells_more, type_column
 from labweave.formats.plain import plain_json, tidy
-from labweave.ingest.base import Adapter, Options, Row, Unit, check_case, inside, make_uuid
+from labweave.ingest.base import Adapter, Day, Options, Row, Unit, check_case, inside, make_uuid
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import Subjects, find_session, session_rows
 from labweave.ingest.trials import run_rows
@@ -31,7 +30,7 @@ PICKLE = ".pkl"
 class AxopyOptions(Options):
     """What the folders don't say: no date is in them."""
 
-    session_date: dt.date | None = Field(None, description="day of the experiments, YYYY-MM-DD, for all of the root")
+    session_date: Day | None = Field(None, description="day of the experiments, YYYY-MM-DD, for all of the root")
     session_number: int = Field(1, ge=1, description="which session of that day")
     allow_case: bool = Field(False, description="take subjects that differ by case alone as different")
     trust_pickles: bool = Field(False, description="load pickles, which can run any code, and keep what JSON can hold")

@@ -6,13 +6,15 @@ failures, dry runs and the report are the work of `labweave.ingest.loading`.
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from labweave.errors import SourceError
 from labweave.formats.hashing import sha256_of_file
@@ -76,6 +78,19 @@ class Refused:
 
     path: str
     reason: str
+
+
+def _parse_day(value: Any) -> Any:
+    text = str(value).strip() if isinstance(value, (str, int)) else ""
+    if re.fullmatch(r"\d{8}", text):
+        return f"{text[:4]}-{text[4:6]}-{text[6:]}"
+    if text and not re.match(r"\d{4}-\d{2}-\d{2}", text):
+        raise ValueError("write it as YYYY-MM-DD")
+    return value
+
+
+Day = Annotated[dt.date, BeforeValidator(_parse_day)]
+"""A day as options and mappings write it: 2026-03-01 or 20260301."""
 
 
 class Options(BaseModel):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import datetime as dt
 import hashlib
 import io
 import json
@@ -18,11 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from labweave.database.values import to_json
 from labweave.ephys import EphysWarning
-from labweave.errors import ReadError, SourceError
+from labweave.errors import OptionMissing, ReadError, SourceError
 from labweave.formats import recordings
 from labweave.formats.plain import tidy
 from labweave.formats.recordings.files import as_list
-from labweave.ingest.base import Adapter, Options, Row, Unit, check_case, inside
+from labweave.ingest.base import Adapter, Day, Options, Row, Unit, check_case, inside
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import Subjects, find_session, session_rows
 from labweave.schemas import recording, subject
@@ -45,7 +44,7 @@ class EphysOptions(Options):
 
     subject: str | None = Field(None, description="animal; {cell} in it stands for the cell's name")
     species: str | None = Field(None, description="Latin name, for example Mus musculus")
-    session_date: dt.date | None = Field(None, description="day of the recordings, YYYY-MM-DD")
+    session_date: Day | None = Field(None, description="day of the recordings, YYYY-MM-DD")
     session_number: int = Field(1, ge=1, description="which session of that day")
     cell_type: str | None = Field(None, description="for example L5PC")
     allow_case: bool = Field(False, description="take names that differ by case alone as different")
@@ -58,7 +57,7 @@ class CellFacts(BaseModel):
     model_config = ConfigDict(extra="allow", coerce_numbers_to_str=True)
 
     subject: str = Field(min_length=1, max_length=64)
-    session_date: dt.date
+    session_date: Day
     session_number: int = Field(1, ge=1)
     species: str | None = None
     sex: str | None = None
@@ -269,10 +268,11 @@ class EphysAdapter(Adapter):
             problem = error.errors(include_url=False)[0]
             name = str(problem["loc"][0])
             option = f"--{name.replace('_', '-')}"
-            found = "is not known" if problem["type"] == "missing" else f"is {values.get(name)!r}: {problem['msg']}"
-            raise SourceError(
-                f"Cell {cell!r}: its {name} {found}. Give {option}, or write it into the mapping."
-            ) from None
+            advice = f"Give {option}, or write it into the mapping."
+            if problem["type"] == "missing":
+                raise OptionMissing(f"Cell {cell!r}: its {name} is not known. {advice}", option) from None
+            found = problem["msg"].removeprefix("Value error, ")
+            raise SourceError(f"Cell {cell!r}: its {name} is {values.get(name)!r}: {found}. {advice}") from None
 
     def _recording(
         self, eid: str, cell: str, protocol: str, item: Mapping[str, Any], sha256: Mapping[str, str]

@@ -173,8 +173,9 @@ def _options(cls: type[Adapter] | type[Service], options: Mapping[str, Any]) -> 
         return cls.options_model(**options)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        found = first["msg"].removeprefix("Value error, ")
         raise ConfigError(
-            f"Option {'.'.join(map(str, first['loc']))} of the adapter {cls.name}: {first['msg']}. "
+            f"Option {'.'.join(map(str, first['loc']))} of the adapter {cls.name}: {found}. "
             f"Its options: {', '.join(cls.options_model.model_fields) or 'none'}."
         ) from None
 
@@ -266,6 +267,7 @@ class _Ingest:
         self.done: set[str] = set()
         self.failed: set[str] = set()
         self.forgotten = forgotten_units(source)
+        self.missing: set[Any] = set()
 
     def run(self, windows: Iterable[tuple[list[Unit], bool]], progress: Progress) -> IngestReport:
         report = self.report
@@ -291,6 +293,12 @@ class _Ingest:
             raise
         report.notes = self.adapter.notes()
         self._finish("finished", "")
+        if report.failed == report.seen and len(self.missing) == 1 and None not in self.missing:
+            option = self.missing.pop()
+            raise ConfigError(
+                f"Nothing went in: of {report.seen} units, none says its {option.strip('-').replace('-', ' ')}. "
+                f"Give {option}, or write it into the files or their mapping."
+            )
         return report
 
     def _known_files(self, units: list[Unit]) -> dict[str, dict[str, Any]]:
@@ -596,6 +604,7 @@ class _Ingest:
 
     def _fail(self, unit: Unit, error: Exception) -> None:
         self.failed.update((unit.path, *unit.files))
+        self.missing.add(getattr(error, "option", None))
         expected = isinstance(error, LabweaveError)
         text = str(error) if expected else f"{type(error).__name__}: {error}. This is not expected: please report it."
         self.report.failed += 1

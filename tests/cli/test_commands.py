@@ -24,7 +24,7 @@ from labweave import ingest, populate
 from labweave.cli.app import app
 from labweave.database import upsert
 from labweave.database.url import parse_url
-from labweave.schemas import ingestion, recording, rheobase
+from labweave.schemas import ingestion, recording, rheobase, session
 from labweave.schemas import lab as lab_schema
 
 pytestmark = pytest.mark.slow
@@ -133,6 +133,50 @@ def test_a_failed_unit_gives_exit_code_1_and_is_named(database, labweave_command
     result = labweave_command("ingest", "ephys", "cells", *ARGUMENTS, check=1)
     assert "1 new" in result.stdout and "1 failed" in result.stdout
     assert "failed cell1.h5: " in result.stdout and "Traceback" not in result.stdout + result.stderr
+    listed = labweave_command("errors", check=0).stdout
+    assert listed.count("cell1.h5\n") == 1 and "1 units not ingested" in listed
+    labweave_command("ingest", "ephys", "cells", *ARGUMENTS, check=1)
+    assert labweave_command("errors", check=0).stdout == listed
+    write_cell(tmp_path / "cells", 1)
+    labweave_command("ingest", "ephys", "cells", *ARGUMENTS, check=0)
+    assert "not ingested" not in labweave_command("errors", check=0).stdout
+
+
+def test_sources_forget_and_what_another_lab_has(database, labweave_command, tmp_path):
+    write_cells(tmp_path / "cells", 2)
+    assert "No source yet" in labweave_command("sources", check=0).stdout
+    labweave_command("ingest", "ephys", "cells", *ARGUMENTS, check=0)
+    (name,) = ingestion.Source().to_arrays("source").tolist()
+    assert re.search(rf"{name} +{LAB} .* finished +2 +0 +-", labweave_command("sources", check=0).stdout)
+    assert re.search(r"cell0.h5 +1 +ingested", labweave_command("sources", name, check=0).stdout)
+    one_line_error(labweave_command("sources", "nothing"), "nothing", "labweave sources")
+    shown = labweave_command("forget", name, "cell0.h5", "--dry-run", check=0).stdout
+    assert f"recording.Recording: {N_SWEEPS} rows would be taken out" in shown and len(recording.Recording()) > N_SWEEPS
+    assert "rows taken out" in labweave_command("forget", name, "cell0.h5", check=0).stdout
+    assert len(recording.Recording()) == N_SWEEPS
+    assert "1 units are forgotten" in labweave_command("ingest", "ephys", "cells", *ARGUMENTS, check=0).stdout
+    assert re.search(r"cell0.h5 +0 +forgotten", labweave_command("sources", name, check=0).stdout)
+    assert re.search(rf"{name} .* 1$", labweave_command("sources", check=0).stdout, re.MULTILINE)
+    labweave_command("forget", name, "--undo", check=0)
+    labweave_command("ingest", "ephys", "cells", *ARGUMENTS, "--again", check=0)
+    assert len(recording.Recording()) == 2 * N_SWEEPS
+    other = (*ARGUMENTS, "--lab", "otherlab")
+    one_line_error(labweave_command("ingest", "ephys", "cells", *other), LAB, name, "--move", "--also")
+    labweave_command("ingest", "ephys", "cells", *other, "--move", check=0)
+    assert lab_schema.Lab().to_arrays("lab").tolist() == ["otherlab"]
+
+
+def test_one_mistake_is_one_line(database, labweave_command, tmp_path):
+    write_cells(tmp_path / "cells", 3)
+    day = ("--lab", "x", "--session-date", "20260301")
+    one_line_error(labweave_command("ingest", "ephys", "cells", *day), "of 3 units, none says its subject", "--subject")
+    labweave_command("ingest", "ephys", "cells", *day, "--subject", "m1", check=0)
+    assert {str(date) for date in session.Session().to_arrays("session_date")} == {"2026-03-01"}
+    one_line_error(
+        labweave_command("ingest", "ephys", "cells", "--lab", "x", "--session-date", "01.03.2026"), "YYYY-MM-DD"
+    )
+    result = labweave_command("ingest", "ephs", "cells")
+    assert result.returncode == 2 and "Did you mean 'ephys'?" in result.stderr
 
 
 def test_failed_jobs_are_listed_and_put_back(cells, labweave_command):
@@ -160,6 +204,7 @@ def test_populate_restricted(cells, labweave_command):
     labweave_command("populate", "-r", "subject=mouse-cell1", check=0)
     assert rheobase.Rheobase().fetch1("cell") == "cell1"
     one_line_error(labweave_command("populate", "-r", "mouse=x"), "mouse", "subject")
+    one_line_error(labweave_command("populate", "-r", "subject=nobody"), "No subject is called 'nobody'")
     one_line_error(labweave_command("populate", "Rheobasis"), "Rheobasis", "rheobase.Rheobase")
     for wrong in (("-r", "mouse"), ("--workers", "0"), ("--workers", "many")):
         result = labweave_command("populate", *wrong)
