@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -90,7 +91,12 @@ class EphysAdapter(Adapter):
             yield self._unsaid(name) or Unit(name, (name,))
             return
         folders: dict[str, list[str]] = {}
-        for path in sorted(self.root.rglob("*")):
+        hidden: list[OSError] = []
+        found = [Path(folder, name) for folder, _, names in os.walk(self.root, onerror=hidden.append) for name in names]
+        for error in hidden:
+            path = Path(error.filename).relative_to(self.root).as_posix()
+            yield Unit(path, (), f"{error.filename}: {error.strerror}. Is the folder readable?")
+        for path in sorted(found):
             relative = path.relative_to(self.root).as_posix()
             if not path.is_file() or any(part.startswith(".") for part in Path(relative).parts):
                 continue

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from pathlib import Path
 
 import datajoint as dj
 import numpy as np
@@ -266,3 +268,19 @@ def test_a_subject_renamed_by_a_server_keeps_its_name(database, folder):
         report = run(folder)
         assert report.failed == 0 and rows_of_tables(database) == before
     assert (report.unchanged, report.restored) == (2, 0)
+
+
+def test_a_folder_that_can_not_be_read_is_a_failure(database, folder, monkeypatch):
+    """Root may read every folder, so the system's answer is put in its place."""
+    (folder / "locked").mkdir()
+    scandir = os.scandir
+
+    def refuse(path="."):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    report = run(folder)
+    assert (report.new, report.failed) == (2, 1)
+    assert report.failures[0].path == "locked" and "Permission denied" in report.failures[0].message
