@@ -10,6 +10,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,6 +27,7 @@ from labweave.ingest.base import Adapter, Day, Options, Row, Unit, check_case, i
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import Subjects, find_session, session_rows
 from labweave.schemas import recording, subject
+from labweave.schemas.ingestion import Source, SourceFile
 
 MAPPING_NAMES = tuple(
     f"{stem}{suffix}" for stem in ("files_metadata", "metadata") for suffix in (".json", ".yaml", ".yml", ".csv")
@@ -49,6 +51,7 @@ class EphysOptions(Options):
     session_number: int = Field(1, ge=1, description="which session of that day")
     cell_type: str | None = Field(None, description="for example L5PC")
     allow_case: bool = Field(False, description="take names that differ by case alone as different")
+    allow_copies: bool = Field(False, description="take files with the same bytes as recordings of their own")
     mapping: str | None = Field(None, description="mapping file below the folder, where it has another name")
 
 
@@ -119,7 +122,33 @@ class EphysAdapter(Adapter):
         else:
             cells = self._read_files(unit)
         for name, facts, sweeps in cells:
+            if not self.options.allow_copies:
+                self._refuse_copies(unit, sweeps, sha256)
             yield from self._rows(tidy(name), facts, sweeps, sha256)
+
+    @cached_property
+    def _bytes(self) -> dict[str, list[tuple[str, str, Path]]]:
+        """Hash of a file that is in -> its source, its unit and where it is."""
+        known: dict[str, list[tuple[str, str, Path]]] = {}
+        rows = SourceFile.proj("unit", "sha256", "file_status") * Source.proj("adapter", "location")
+        for row in (rows & {"adapter": self.name, "file_status": "ingested"}).to_dicts():
+            place = Path(row["location"])
+            path = (place.parent if place.is_file() else place) / row["path"]
+            known.setdefault(row["sha256"], []).append((row["source"], row["unit"], path))
+        return known
+
+    def _refuse_copies(self, unit: Unit, sweeps: list[tuple[str, dict[str, Any]]], sha256: Mapping[str, str]) -> None:
+        """Refuse a file with the bytes of one that is in as another unit's and still there: a folder was copied."""
+        for path in dict.fromkeys(item.get("filepath") or item["v_file"] for _, item in sweeps):
+            known = self._bytes.setdefault(sha256[path], [])
+            for source, other, place in known:
+                mine = place == self.root / path and (source == self.source or self.is_second_lab)
+                if not mine and place.exists():
+                    raise SourceError(
+                        f"{self.root / path} has the same bytes as {place}, which is in already ({source}, {other}). "
+                        "Remove the one that is a copy, or say --allow-copies when both are recordings."
+                    )
+            known.append((self.source, unit.path, self.root / path))
 
     def _unsaid(self, relative: str) -> Unit | None:
         """Return a unit that fails, for a recording whose file does not say whose it is; None for other files."""
@@ -264,7 +293,7 @@ class EphysAdapter(Adapter):
             yield Row(recording.Recording, row)
 
     def _facts(self, cell: str, known: Mapping[str, Any]) -> CellFacts:
-        given = self.options.model_dump(exclude_none=True, exclude={"mapping", "allow_case"})
+        given = self.options.model_dump(exclude_none=True, exclude={"mapping", "allow_case", "allow_copies"})
         if "subject" in given:
             given["subject"] = given["subject"].replace("{cell}", cell)
         values = {**given, **{name: value for name, value in known.items() if value not in (None, "")}}

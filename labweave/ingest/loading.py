@@ -293,7 +293,7 @@ class _Ingest:
             raise
         report.notes = self.adapter.notes()
         self._finish("finished", "")
-        if report.failed == report.seen and len(self.missing) == 1 and None not in self.missing:
+        if report.failed == report.seen > 1 and len(self.missing) == 1 and None not in self.missing:
             option = self.missing.pop()
             raise ConfigError(
                 f"Nothing went in: of {report.seen} units, none says its {option.strip('-').replace('-', ' ')}. "

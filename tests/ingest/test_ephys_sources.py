@@ -207,7 +207,7 @@ def test_what_can_not_start_is_a_config_or_source_error(database, tmp_path):
         ingest.run("nope", tmp_path, **OPTIONS)
     with pytest.raises(
         ConfigError,
-        match="colour.*Its options: subject, species, session_date, session_number, cell_type, allow_case, mapping",
+        match="colour.*Its options: subject, species, session_date, session_number, cell_type, allow_case, allow_copies, mapping",
     ):
         ingest.run("ephys", tmp_path, colour="red", **OPTIONS)
     with pytest.raises(ConfigError, match="session_date"):

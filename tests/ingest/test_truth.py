@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -284,3 +285,17 @@ def test_a_folder_that_can_not_be_read_is_a_failure(database, folder, monkeypatc
     report = run(folder)
     assert (report.new, report.failed) == (2, 1)
     assert report.failures[0].path == "locked" and "Permission denied" in report.failures[0].message
+
+
+def test_a_copy_is_one_failure_that_names_both(database, folder):
+    run(folder)
+    before = rows_of_tables(database)
+    shutil.copy(folder / "cell0.h5", folder / "copy of cell0.h5")
+    report = run(folder)
+    assert (report.unchanged, report.failed) == (2, 1)
+    assert re.search(r"copy of cell0.h5 has the same bytes as \S+/cell0.h5, .*--allow-copies", str(report))
+    assert rows_of_tables(database) == before
+    assert run(folder / "cell0.h5").failed == 1  # the same file by another way
+    (folder / "cell0.h5").unlink()
+    assert run(folder).failed == 0  # it was moved
+    assert rows_of_tables(database) != before
