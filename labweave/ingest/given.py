@@ -22,12 +22,11 @@ from typing import Any
 from datajoint.errors import DuplicateError, IntegrityError
 from datajoint.table import FreeTable
 
-from labweave.database import upsert
 from labweave.database.batches import Changed, shown
 from labweave.database.connection import LabConnection, TransientError
 from labweave.database.declare import schema_modules, short_name, table_classes
 from labweave.database.reads import among, in_parts, missing_keys, rows_among, table_label
-from labweave.database.values import make_columns
+from labweave.database.values import make_columns, to_json
 from labweave.database.writes import record_changes, write_rows
 from labweave.errors import SourceError
 from labweave.ingest.base import Row
@@ -197,13 +196,9 @@ class GivenRows:
         """Store what units give now."""
         changed = {unit: keys for unit, keys in own.items() if self._stored.get(unit) != keys}
         self.drop([unit for unit in changed if unit in self._stored])
-        upsert(
+        self._insert(
             Given,
-            [
-                {"source": self.source, "unit": unit, "eid": eid, "given_keys": packed}
-                for unit, keys in changed.items()
-                for eid, packed in _pack(keys)
-            ],
+            [(self.source, unit, eid, packed) for unit, keys in changed.items() for eid, packed in _pack(keys)],
         )
 
     def drop(self, units: Sequence[str]) -> None:
@@ -252,21 +247,38 @@ class GivenRows:
     def _count(self, listed: Iterable[Keys], sign: int) -> dict[str, set[tuple]]:
         """Count rows of no session as given by more units, or by fewer; return those that no unit gives any more."""
         change = Counter(item for keys in listed for item in _shared(keys))
+        if not change:
+            return {}
         counts = self._counts(change, lock=f"for {self.connection.adapter.row_lock}")
-        rows, unused = [], dict[str, set[tuple]]()
-        for (name, key), n_units in change.items():
+        new, by_change, unused = [], dict[int, list[str]](), dict[str, set[tuple]]()
+        for (name, key), n_units in sorted(change.items(), key=str):
             digest = _digest(name, key)
-            left = counts.get(digest, 0) + sign * n_units
-            if left > 0:
-                rows.append({"shared_sha256": digest, "table_name": name, "row_key": list(key), "n_units": left})
-            elif digest in counts:
+            if sign < 0 and counts.get(digest, n_units + 1) <= n_units:
                 (Shared & {"shared_sha256": digest}).delete_quick()
                 unused.setdefault(name, set()).add(key)
+            elif digest in counts:
+                by_change.setdefault(sign * n_units, []).append(digest)
+            elif sign > 0:
+                new.append((digest, name, to_json(key), n_units))
+        for more, digests in by_change.items():
+            for part in in_parts(digests):
+                self.connection.query(
+                    f"update {Shared.full_table_name} set n_units = n_units + %s where {among('shared_sha256', part)}",
+                    (more, *part),
+                )
         try:
-            write_rows(Shared, rows, record=False)
+            self._insert(Shared, new)
         except DuplicateError as error:
             raise TransientError(f"another process gives a row for the first time, too: {error}") from None
         return unused
+
+    def _insert(self, table: Any, rows: Sequence[tuple]) -> None:
+        """Insert rows that are new; comparing them with what is there would take longer."""
+        names = ", ".join(map(self.connection.adapter.quote_identifier, table().heading.names))
+        for part in in_parts(rows):
+            marks = ", ".join([f"({', '.join(['%s'] * len(part[0]))})"] * len(part))
+            values = tuple(value for row in part for value in row)
+            self.connection.query(f"insert into {table.full_table_name} ({names}) values {marks}", values)
 
     def _delete(
         self, tables: Mapping[str, set[tuple]], run: str, results: dict[str, int], *, may_stay: bool = False

@@ -7,7 +7,7 @@ import pytest
 
 from labweave.database import connect, declare, migrations, upsert
 from labweave.database.connection import LabConnection
-from labweave.schemas import dataset, ingestion, session
+from labweave.schemas import dataset, ingestion, recording, session
 
 D1, D2 = ("d1" * 18, "d2" * 18)
 A, B = ("aa" * 18, "bb" * 18)
@@ -141,14 +141,18 @@ def test_an_older_database_is_upgraded(database_url, new_lab):
                 for each in columns.values():
                     query(database.connection.adapter.create_index_ddl(name, each.split(", ")))
         query(f"alter table {tables[0][0]} drop column is_present")
+        recordings = recording.Recording.full_table_name
+        query(f"alter table {recordings} drop column recording_vanished")
         register = declare.Register(database.connection)
         register.set_declared(tables[0][1], "dataset", "0" * 64)
+        register.set_declared(recording.Recording.database, "recording", "0" * 64)
         register.set_version(1, "0.1")
-        assert [step.version for step in database.upgrade()] == [2]
+        assert [step.version for step in database.upgrade()] == [2, 3]
         assert database.check() == []
         assert [set(database.connection.adapter.indexes(database.connection, *place)) for _, *place in tables] == fresh
         assert present() == [D1]
         upsert(dataset.Dataset, [{"dataset_id": RUN, "dataset_name": "a.c.npy"}])
         assert present() == [D1]
-        migrations.MIGRATIONS[0].apply(database.connection)  # once more, as after it was killed
+        for migration in migrations.MIGRATIONS:  # once more, as after it was killed
+            migration.apply(database.connection)
         assert present() == [D1] and database.upgrade() == []

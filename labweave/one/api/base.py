@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 class ApiBase:
     """Attributes of `labweave.one.api.One`, and what its methods have in common."""
 
+    uuid_filenames: bool | None = None
+
     def __init__(
         self,
         cache_dir: str | PathLike[str] | None = None,
@@ -106,7 +108,7 @@ class ApiBase:
         return load_objects(rows, self._fetch(rows, check_hash), what, download_only=download_only, **options)
 
     def _fetch(self, rows: Sequence[DatasetRow], check_hash: bool) -> list[Any]:
-        paths = self._core.fetch(rows, offline=self.offline, check_hash=check_hash, keep_uuid=self.uuid_filenames)
+        paths = self._core.fetch(rows, offline=self.offline, check_hash=check_hash, keep_uuid=bool(self.uuid_filenames))
         if self.record_loaded:
             self._loaded.update(
                 (UUID(row.id), None if row.eid is None else UUID(row.eid))
