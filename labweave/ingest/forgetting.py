@@ -144,11 +144,10 @@ def withdraw(
     SourceError
         A row that no unit gave hangs on one of them.
     """
-    given.load(units)
 
     def work() -> tuple[dict[str, int], dict[str, list[dict[str, Any]]]]:
         outdated: dict[str, int] = {}
-        removed = given.take_out({unit: {} for unit in units}, run, outdated)
+        removed = given.take_out(given.claim({unit: {} for unit in units}), run, outdated)
         delete_outdated(adapter, {}, {}, {}, removed, outdated)
         if dry_run:
             raise _DryRun(outdated, removed)

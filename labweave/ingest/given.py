@@ -40,8 +40,8 @@ Keys = dict[str, dict[str, set[tuple]]]
 KEYS_PER_DELETE = 200
 
 
-def keys_of(rows: Iterable[Row]) -> Keys:
-    """Return the keys of some rows, by session and table."""
+def keys_of(rows: Iterable[Row], source: str) -> Keys:
+    """Return the keys of some rows, by session and table; `source` is that of tables whose key has it."""
     keys: Keys = {}
     for row in rows:
         if not row.is_given:
@@ -49,7 +49,7 @@ def keys_of(rows: Iterable[Row]) -> Keys:
         values = row.values
         tables = keys.setdefault(row.eid or values.get("eid") or "", {})
         name, primary_key = _facts(row.table)
-        key = tuple([_plain(values[attribute]) for attribute in primary_key])
+        key = tuple([_plain(values.get(attribute, source)) for attribute in primary_key])
         tables.setdefault(name, set()).add(key)
         for attribute in row.clears:
             tables.setdefault(f"{name}:{attribute}", set()).add(key)
@@ -98,16 +98,25 @@ class GivenRows:
 
     def __init__(self, connection: LabConnection, source: str):
         self.connection, self.source = connection, source
+        self._lock = f"for {connection.adapter.row_lock}"
         self._stored: dict[str, Keys] = {}
         self._results: dict[str, list[Any]] = {}
 
     def load(self, units: Sequence[str]) -> None:
         """Read what some units gave in earlier runs, and forget the units of before."""
-        rows = rows_among(Given, "unit", units, ("unit", "eid", "given_keys"), {"source": self.source})
-        self._stored = {}
-        for unit, eid, packed in rows:
-            keys = _unpack(eid, packed)
-            self._stored[unit] = join([self._stored[unit], keys]) if unit in self._stored else keys
+        self._stored = self._read(units)
+
+    def _read(self, units: Sequence[str], lock: str = "") -> dict[str, Keys]:
+        found: dict[str, Keys] = {}
+        for part in in_parts(units):
+            query = (
+                f"select unit, eid, given_keys from {Given.full_table_name}"
+                f" where source = %s and {among('unit', part)} {lock}"
+            )
+            for unit, eid, packed in self.connection.query(query, (self.source, *part)).fetchall():
+                keys = unpack(eid, packed)
+                found[unit] = join([found[unit], keys]) if unit in found else keys
+        return found
 
     def knows(self, unit: str) -> bool:
         """Say whether it is known what a unit gave."""
@@ -156,7 +165,9 @@ class GivenRows:
         older : container of str
             Units that were written before labweave kept keys: what is there is theirs.
         """
-        fresh = {unit: without(keys, self._stored.get(unit, {})) for unit, keys in units.items()}
+        now = self._read(list(units), self._lock)  # another process may have written them since they were read
+        self._stored = {unit: keys for unit, keys in self._stored.items() if unit not in units} | now
+        fresh = {unit: without(keys, now.get(unit, {})) for unit, keys in units.items()}
         foreign = self._foreign(join(keys for unit, keys in fresh.items() if unit not in older))
         self._count([without(keys, foreign) for keys in fresh.values()], +1)
         return {unit: without(keys, foreign) for unit, keys in units.items()}
@@ -195,11 +206,22 @@ class GivenRows:
     def keep(self, own: Mapping[str, Keys]) -> None:
         """Store what units give now."""
         changed = {unit: keys for unit, keys in own.items() if self._stored.get(unit) != keys}
-        self.drop([unit for unit in changed if unit in self._stored])
-        self._insert(
-            Given,
-            [(self.source, unit, eid, packed) for unit, keys in changed.items() for eid, packed in _pack(keys)],
-        )
+        new = []
+        for unit, keys in changed.items():
+            gone = {eid for eid, _ in pack(self._stored[unit])} if unit in self._stored else set()
+            for eid, packed in pack(keys):
+                if eid in gone:  # it stays, so that whoever waits for it finds it
+                    gone.remove(eid)
+                    self.connection.query(
+                        f"update {Given.full_table_name} set given_keys = %s"
+                        " where source = %s and unit = %s and eid = %s",
+                        (packed, self.source, unit, eid),
+                    )
+                else:
+                    new.append((self.source, unit, eid, packed))
+            if gone:
+                (Given & [{"source": self.source, "unit": unit, "eid": eid} for eid in gone]).delete_quick()
+        self._insert(Given, new)
 
     def drop(self, units: Sequence[str]) -> None:
         """Keep nothing of some units any more."""
@@ -233,7 +255,7 @@ class GivenRows:
         """Return what units gave in some sessions, some units of this source left out."""
         rows = rows_among(Given, "eid", [eid for eid in sessions if eid], ("source", "unit", "eid", "given_keys"))
         others = (row for row in rows if row[0] != self.source or row[1] not in but)
-        keys = join(_unpack(eid, packed) for _, _, eid, packed in others)
+        keys = join(unpack(eid, packed) for _, _, eid, packed in others)
         return {eid: tables for eid, tables in keys.items() if eid}
 
     def _counts(self, shared: Iterable[tuple[str, tuple]], lock: str = "") -> dict[str, int]:
@@ -249,7 +271,7 @@ class GivenRows:
         change = Counter(item for keys in listed for item in _shared(keys))
         if not change:
             return {}
-        counts = self._counts(change, lock=f"for {self.connection.adapter.row_lock}")
+        counts = self._counts(change, self._lock)
         new, by_change, unused = [], dict[int, list[str]](), dict[str, set[tuple]]()
         for (name, key), n_units in sorted(change.items(), key=str):
             digest = _digest(name, key)
@@ -266,10 +288,7 @@ class GivenRows:
                     f"update {Shared.full_table_name} set n_units = n_units + %s where {among('shared_sha256', part)}",
                     (more, *part),
                 )
-        try:
-            self._insert(Shared, new)
-        except DuplicateError as error:
-            raise TransientError(f"another process gives a row for the first time, too: {error}") from None
+        self._insert(Shared, new)
         return unused
 
     def _insert(self, table: Any, rows: Sequence[tuple]) -> None:
@@ -278,7 +297,10 @@ class GivenRows:
         for part in in_parts(rows):
             marks = ", ".join([f"({', '.join(['%s'] * len(part[0]))})"] * len(part))
             values = tuple(value for row in part for value in row)
-            self.connection.query(f"insert into {table.full_table_name} ({names}) values {marks}", values)
+            try:
+                self.connection.query(f"insert into {table.full_table_name} ({names}) values {marks}", values)
+            except DuplicateError as error:
+                raise TransientError(f"another process gives the same rows for the first time: {error}") from None
 
     def _delete(
         self, tables: Mapping[str, set[tuple]], run: str, results: dict[str, int], *, may_stay: bool = False
@@ -386,7 +408,7 @@ def _order() -> dict[str, int]:
 # --- keys as bytes
 
 
-def _pack(keys: Keys) -> Iterator[tuple[str, bytes]]:
+def pack(keys: Keys) -> Iterator[tuple[str, bytes]]:
     """Yield each session with its keys as few bytes; the rows of no session are beside those of the first one.
 
     What the keys of a session have in common, its id, is left out. UUIDs, which can't be compressed, follow the other
@@ -406,7 +428,8 @@ def _pack(keys: Keys) -> Iterator[tuple[str, bytes]]:
         yield eid, len(text).to_bytes(4, "big") + text + uuids
 
 
-def _unpack(eid: str, packed: Any) -> Keys:
+def unpack(eid: str, packed: Any) -> Keys:
+    """Return keys as `pack` has made them bytes."""
     packed = bytes(packed)
     end = 4 + int.from_bytes(packed[:4], "big")
     content, uuids = json.loads(zlib.decompress(packed[4:end])), packed[end:]

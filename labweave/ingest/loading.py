@@ -216,18 +216,15 @@ def _source_of(
     ConfigError
         Another lab has it, and nobody said what is to be done.
     """
-    rows = [
-        row
-        for row in (Source & {"adapter": cls.name}).to_dicts()
-        if _overlap(Path(row["location"]), place) and SourceFile & {"source": row["source"], "file_status": "ingested"}
-    ]
-    for row in rows:
+    rows = [row for row in (Source & {"adapter": cls.name}).to_dicts() if _overlap(Path(row["location"]), place)]
+    with_files = [row for row in rows if SourceFile & {"source": row["source"], "file_status": "ingested"}]
+    others = [row for row in with_files if row["source_lab"] != lab]
+    for row in [*with_files, *([] if others else rows)]:
         if (row["location"], row["source_lab"]) == (str(place), lab) and source in (None, row["source"]):
             return row["source"], (row["options"] or {}).get("also", False)
     name = source or _source_name(cls, place)
     if source is None and (Source & {"source": name}) - {"source_lab": lab}:
         name = _source_name(cls, place, lab)
-    others = [row for row in rows if row["source_lab"] != lab]
     if not others or also:
         return name, bool(others)
     other = others[0]
@@ -303,7 +300,7 @@ class _Ingest:
 
     def _known_files(self, units: list[Unit]) -> dict[str, dict[str, Any]]:
         """Return what earlier runs have recorded of the files of some units."""
-        names = ("path", "size", "mtime_ns", "sha256", "adapter_version", "options_sha256", "file_status")
+        names = ("path", "unit", "size", "mtime_ns", "sha256", "adapter_version", "options_sha256", "file_status")
         paths = [path for unit in units for path in unit.files if _is_storable(path)]
         rows = rows_among(SourceFile, "path", paths, names, {"source": self.source})
         return {row[0]: dict(zip(names, row, strict=True)) for row in rows}
@@ -539,8 +536,13 @@ class _Ingest:
             if "source" in table().heading.names:  # no adapter needs to say it
                 tables[table] = [{**row, "source": self.source} for row in values]
         filled = fill_derived(tables)
-        keys = {pending.unit.path: keys_of(pending.rows) for pending in group}
-        older = {p.unit.path for p in group if not p.is_new and not self.given.knows(p.unit.path)}
+        keys = {pending.unit.path: keys_of(pending.rows, self.source) for pending in group}
+        older = {
+            unit.path
+            for unit in (pending.unit for pending in group)
+            if not self.given.knows(unit.path)
+            and any(self.known[path]["unit"] == unit.path for path in unit.files if path in self.known)
+        }
 
         def work() -> tuple[dict[str, UpsertCounts], dict[str, int], dict[str, list[dict[str, Any]]]]:
             counts, changed = {}, {}

@@ -26,7 +26,8 @@ from labweave import ingest
 from labweave.database.declare import is_computed, schema_modules, short_name, table_classes
 from labweave.database.reads import table_label
 from labweave.errors import SourceError
-from labweave.schemas.ingestion import SourceFile
+from labweave.ingest.given import unpack
+from labweave.schemas.ingestion import Given, Shared, SourceFile
 from labweave.testing import empty, rows_of_tables
 
 LAB = "testlab"
@@ -149,6 +150,21 @@ class World:
             row.delete(prompt=False)
 
 
+def check_counts() -> None:
+    """The rows of no session must be counted as often as units give them."""
+    given: dict[tuple, int] = {}
+    units: dict[tuple[str, str], set[tuple]] = {}
+    for row in Given().to_dicts():
+        keys = unpack(row["eid"], row["given_keys"]).get("", {})
+        units.setdefault((row["source"], row["unit"]), set()).update(
+            (name, *key) for name in keys for key in keys[name]
+        )
+    for keys in units.values():
+        for key in keys:
+            given[key] = given.get(key, 0) + 1
+    assert {(row["table_name"], *row["row_key"]): row["n_units"] for row in Shared().to_dicts()} == given
+
+
 class Ephys(adapters.TestEphys):
     __test__ = False
     wrong: ClassVar = [
@@ -221,6 +237,7 @@ def test_the_right_command_is_as_if_it_had_been_the_only_one(database, tmp_path,
             gone = set((SourceFile & {"source": report.source, "file_status": "vanished"}).to_arrays("unit").tolist())
             if gone:
                 ingest.forget(report.source, sorted(gone))
+        check_counts()
         found = rows_of_tables(database)
         empty(database)
         world.ingest()

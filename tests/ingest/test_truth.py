@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import datajoint as dj
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from simulated import sweeps_of, write_cell
+from test_law import check_counts
 
 from labweave import ingest, populate
 from labweave.database import upsert
@@ -299,3 +302,19 @@ def test_a_copy_is_one_failure_that_names_both(database, folder):
     (folder / "cell0.h5").unlink()
     assert run(folder).failed == 0  # it was moved
     assert rows_of_tables(database) != before
+
+
+def test_two_commands_at_once_count_each_unit_once(database, database_url, folder):
+    for number in range(2, 12):
+        shifted = [{**sweep, "voltage": sweep["voltage"] + number} for sweep in sweeps_of(0)[:2]]
+        write_cell(folder, number, sweeps=shifted)
+    for subject_name in ("m2", "m1"):
+        command = [sys.executable, "-m", "labweave", "--database", database_url, "--prefix", database.prefix]
+        command += ["ingest", "ephys", str(folder), "--lab", "testlab", "--subject", subject_name]
+        command += ["--session-date", "2026-01-02"]
+        both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in "ab"]
+        told = [process.communicate(timeout=300)[0] for process in both]
+        assert [process.returncode for process in both] == [0, 0], told
+        check_counts()
+    found = rows_of_tables(database)
+    assert found == alone(database, folder)
