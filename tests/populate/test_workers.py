@@ -312,7 +312,8 @@ def test_a_recording_that_is_ingested_anew_during_its_job_is_read_anew(blocked, 
     with ending(labweave_command.start("populate")) as process:
         pipe = until(lambda: open_if_read(path), "a process that opened the file")
         path.unlink()
-        write_cell(path.parent, 0, "c", file="s3.h5", sweeps=sweeps_of(0)[5:])
+        other = [{**sweep, "voltage": sweep["voltage"] + 1} for sweep in sweeps_of(0)[5:]]
+        write_cell(path.parent, 0, "c", file="s3.h5", sweeps=other)
         assert ingest.run("ephys", path.parent, **OPTIONS).changed == 1
         with pipe:
             pipe.write(old)
