@@ -109,9 +109,10 @@ class Database:
                 cursor.close()
             frame = pd.DataFrame.from_records(rows, columns=names, coerce_float=True)
             for index, kind in enumerate(frame.dtypes):
-                values = [row[index] for row in rows]
-                if kind == "float64" and all(value is None or isinstance(value, int) for value in values):
-                    frame.isetitem(index, pd.array(values, dtype="Int64"))  # a float would lose digits
+                values = [row[index] for row in rows] if kind == "float64" else [""]
+                if all(value is None or isinstance(value, int) for value in values):
+                    with contextlib.suppress(OverflowError):  # of an unsigned one
+                        frame.isetitem(index, pd.array(values, dtype="Int64"))  # a float would lose digits
             return frame
 
         connection.query("select 1")  # comes back here, not in the transaction, when the session was lost

@@ -12,7 +12,7 @@ from labweave.ephys.efeatures.compute import (
     efeature_mean,
     validate_efeatures,
 )
-from labweave.ephys.efeatures.efel_core import DEFAULT_EFEL_SETTINGS
+from labweave.ephys.efeatures.efel_core import DEFAULT_EFEL_SETTINGS, efel_session
 from labweave.ephys.efeatures.spikes import auto_threshold, spike_times
 from labweave.ephys.grouping import (
     EFeatureTarget,
@@ -88,6 +88,7 @@ __all__ = [
     "default_auto_targets",
     "describe_protocols",
     "efeature_mean",
+    "efel_session",
     "effective_amplitude",
     "example_cells",
     "find_ecode",

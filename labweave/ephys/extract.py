@@ -21,7 +21,14 @@ from labweave.ephys.auto_targets import choose_auto_targets, default_auto_target
 from labweave.ephys.cell import Cell, set_efeatures
 from labweave.ephys.efeatures.compute import validate_efeatures
 from labweave.ephys.efeatures.efel_core import DEFAULT_EFEL_SETTINGS, efel_session
-from labweave.ephys.grouping import check_mode, check_threshold_nvalue, describe_protocols, group_efeatures
+from labweave.ephys.grouping import (
+    EFeatureTarget,
+    Protocol,
+    check_mode,
+    check_threshold_nvalue,
+    describe_protocols,
+    group_efeatures,
+)
 from labweave.ephys.recording import Recording, read_recordings_of_file
 from labweave.ephys.rheobase import DEFAULT_RHEOBASE_PROTOCOLS, find_rheobase, validate_settings
 from labweave.ephys.stimulus.ecodes import find_ecode
@@ -31,6 +38,8 @@ from labweave.formats.recordings.notices import FeatureWarning, ReadingWarning
 from labweave.formats.writing import whole_file
 
 __all__ = [
+    "EFeatureTarget",
+    "Protocol",
     "cells_pickle_output_path",
     "compute_rheobase",
     "convert_legacy_targets",

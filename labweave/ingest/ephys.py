@@ -128,13 +128,14 @@ class EphysAdapter(Adapter):
 
     @cached_property
     def _bytes(self) -> dict[str, list[tuple[str, str, Path]]]:
-        """Hash of a file that is in -> its source, its unit and where it is."""
+        """Hash of a file that is in, and that has not changed since -> its source, its unit and where it is."""
         known: dict[str, list[tuple[str, str, Path]]] = {}
-        rows = SourceFile.proj("unit", "sha256", "file_status") * Source.proj("adapter", "location")
+        rows = SourceFile.proj("unit", "sha256", "file_status", "size", "mtime_ns") * Source.proj("adapter", "location")
         for row in (rows & {"adapter": self.name, "file_status": "ingested"}).to_dicts():
             place = Path(row["location"])
             path = (place.parent if place.is_file() else place) / row["path"]
-            known.setdefault(row["sha256"], []).append((row["source"], row["unit"], path))
+            if path.exists() and (path.stat().st_size, path.stat().st_mtime_ns) == (row["size"], row["mtime_ns"]):
+                known.setdefault(row["sha256"], []).append((row["source"], row["unit"], path))
         return known
 
     def _refuse_copies(self, unit: Unit, sweeps: list[tuple[str, dict[str, Any]]], sha256: Mapping[str, str]) -> None:
@@ -143,6 +144,11 @@ class EphysAdapter(Adapter):
             known = self._bytes.setdefault(sha256[path], [])
             for source, other, place in known:
                 mine = place == self.root / path and (source == self.source or self.is_second_lab)
+                if not mine and place == self.root / path:
+                    raise SourceError(
+                        f"{place} is in already, by the source {source}. Ingest that one's folder again, or take "
+                        f"its rows out first: labweave forget {source}"
+                    )
                 if not mine and place.exists():
                     raise SourceError(
                         f"{self.root / path} has the same bytes as {place}, which is in already ({source}, {other}). "

@@ -119,13 +119,15 @@ def forget(source: str, units: Sequence[str] = (), *, undo: bool = False, dry_ru
             (Forgotten & fixed & [{"unit": unit} for unit in report.units]).delete_quick()
         return report
     report.units = sorted(units or known)
-    if not dry_run:
-        upsert(Forgotten, [{**fixed, "unit": unit} for unit in units or [""]])
     for part in in_parts(report.units, max(len(report.units), 1) if dry_run else UNITS_AT_ONCE):
         outdated, removed = withdraw(given, adapter, part, "", dry_run)
         for total, counts in ((report.outdated, outdated), (report.removed, {t: len(k) for t, k in removed.items()})):
             for table, count in counts.items():
                 total[table] = total.get(table, 0) + count
+        if not dry_run and units:
+            upsert(Forgotten, [{**fixed, "unit": unit} for unit in part])
+    if not dry_run and not units:
+        upsert(Forgotten, [{**fixed, "unit": ""}])
     return report
 
 

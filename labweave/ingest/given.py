@@ -27,7 +27,7 @@ from labweave.database.connection import LabConnection, TransientError
 from labweave.database.declare import schema_modules, short_name, table_classes
 from labweave.database.reads import among, in_parts, missing_keys, rows_among, table_label
 from labweave.database.values import make_columns, to_json
-from labweave.database.writes import record_changes, write_rows
+from labweave.database.writes import record_changes
 from labweave.errors import SourceError
 from labweave.ingest.base import Row
 from labweave.ingest.results import delete_results, results_of
@@ -200,7 +200,9 @@ class GivenRows:
         gone.pop("", None)
         if gone:
             gone = without(gone, self._given(gone, but=own))
-        deleted = self._delete(_by_table(gone), run, results)
+        now = _by_table(join(own.values()))  # a file's record keeps its key in another session
+        gone_rows = {name: keys - now.get(name, set()) for name, keys in _by_table(gone).items()}
+        deleted = self._delete(gone_rows, run, results)
         return deleted | self._delete(unused, run, results, may_stay=True)
 
     def keep(self, own: Mapping[str, Keys]) -> None:
@@ -248,7 +250,9 @@ class GivenRows:
         missing = missing_keys(self._table(table), keys)
         if not attribute:
             return missing
-        empty = (self._table(table) & f"{attribute} is null").keys()
+        default = re.match("[\"'](.*?)[\"']", self._table(table).heading[attribute].default or "")
+        unsaid = f"{attribute} = '{default[1]}'" if default else f"{attribute} is null"
+        empty = (self._table(table) & unsaid).keys()
         return missing | {tuple(row.values()) for row in empty}
 
     def _given(self, sessions: Iterable[str], but: Container[str] = ()) -> Keys:
@@ -315,18 +319,33 @@ class GivenRows:
             table = self._table(plain)
             keys = [dict(zip(table.primary_key, key, strict=True)) for key in sorted(tables[name], key=str)]
             if attribute:
-                there = (table & keys).keys()
-                write_rows(table, [{**key, attribute: None} for key in there], run=run or None)
+                for row in (table & keys).proj(attribute).to_dicts():
+                    key = {part: row[part] for part in table.primary_key}
+                    where = (table & key).where_clause()
+                    self.connection.query(f"update {table.full_table_name} set {attribute} = default{where}")
+                    record_changes(
+                        self.connection,
+                        table,
+                        [Changed(key, {attribute: row[attribute]}, {attribute: None})],
+                        run or None,
+                    )
                 continue
             if name not in self._results:
                 self._results[name] = results_of(table)
-            delete_results(self._results[name], keys, results)
             for part in in_parts(keys, 1 if may_stay else KEYS_PER_DELETE):
-                if gone := self._delete_part(table, part, run, may_stay):
+                if gone := self._delete_part(table, part, run, results, self._results[name], may_stay):
                     deleted.setdefault(table_label(table), []).extend(gone)
         return deleted
 
-    def _delete_part(self, table: Any, keys: list[dict[str, Any]], run: str, may_stay: bool) -> list[dict[str, Any]]:
+    def _delete_part(
+        self,
+        table: Any,
+        keys: list[dict[str, Any]],
+        run: str,
+        results: dict[str, int],
+        results_of_table: list[Any],
+        may_stay: bool,
+    ) -> list[dict[str, Any]]:
         doomed = table & keys
         for stamp in (name for name in table.heading.names if name.endswith("_stamp")):
             doomed &= f"{stamp} is null"  # a server follows the others
@@ -335,9 +354,13 @@ class GivenRows:
         ).fetchall()
         if not rows:
             return []
+        with_results = dict(results)
+        there = [{name: row[name] for name in table.primary_key} for row in rows]
         try:
             with self.connection.savepoint(IntegrityError):
+                delete_results(results_of_table, there, with_results)
                 doomed.delete_quick()
+            results.update(with_results)
         except IntegrityError as error:
             if may_stay:
                 return []
@@ -363,10 +386,10 @@ class GivenRows:
 
 def _what_hangs_on(table: Any, keys: list[dict[str, Any]]) -> str:
     """Return the message for the first row that hangs on one of some rows; empty when there is none."""
-    for child in table.children(as_objects=True):
+    for child, reference in table.children(as_objects=True, foreign_key_info=True):
         for key in keys:
-            hanging = (child & {name: value for name, value in key.items() if name in child.primary_key}).keys(limit=1)
-            if hanging and key.items() & hanging[0].items():
+            own = {ours: key[theirs] for ours, theirs in reference["attr_map"].items() if theirs in key}
+            if hanging := (child & own).keys(limit=1):
                 return (
                     f"{table_label(table)} {_in_words(key)} is no longer in the source, but the row "
                     f"{_in_words(hanging[0])} of {table_label(child)} hangs on it. "

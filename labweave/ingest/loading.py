@@ -57,7 +57,7 @@ from labweave.ingest.given import GivenRows, Keys, keys_of
 from labweave.ingest.registry import find_adapter
 from labweave.ingest.report import IngestFailure, IngestReport
 from labweave.ingest.results import delete_outdated
-from labweave.schemas.ingestion import Failure, Run, Source, SourceFile
+from labweave.schemas.ingestion import Failure, Forgotten, Run, Source, SourceFile
 from labweave.version import __version__
 
 Progress = Callable[..., None]
@@ -221,12 +221,24 @@ def _source_of(
     others = [row for row in with_files if row["source_lab"] != lab]
     for row in [*with_files, *([] if others else rows)]:
         if (row["location"], row["source_lab"]) == (str(place), lab) and source in (None, row["source"]):
+            if move and others:
+                raise ConfigError(f"{place} is both labs'. To leave it to {lab}: labweave forget {others[0]['source']}")
             return row["source"], (row["options"] or {}).get("also", False)
     name = source or _source_name(cls, place)
-    if source is None and (Source & {"source": name}) - {"source_lab": lab}:
+    known = (Source & {"source": name}).to_dicts()
+    if source is None and known and known[0]["source_lab"] != lab and (Forgotten & {"source": name}):
         name = _source_name(cls, place, lab)
-    if not others or also:
-        return name, bool(others)
+    elif source is not None and known and not move:
+        other = known[0]
+        if other["adapter"] != cls.name or (other["location"] != str(place) and Path(other["location"]).exists()):
+            raise ConfigError(
+                f"The source {source} is {other['location']}, read by the adapter {other['adapter']}. "
+                "Choose another name for this one."
+            )
+    if not others:
+        return name, False
+    if also:
+        return (source or _source_name(cls, place, lab)), True
     other = others[0]
     has = f"{other['location']} was ingested for the lab {other['source_lab']}, as the source {other['source']}."
     if not move:
@@ -362,6 +374,10 @@ class _Ingest:
         if not self.forgotten.isdisjoint((unit.path, "")):
             self.report.forgotten += 1
             return
+        if not unit.files and self.given.knows(unit.path) and SourceFile & {"source": self.source, "unit": unit.path}:
+            self.report.seen -= 1
+            self.seen.discard(unit.path)  # its folder is there, and empty: `_settle_unseen` looks for its files
+            return
         if unit.in_parts or not unit.files:  # it is written alone: we must know whether it changed anything
             self._write_waiting()
         try:
@@ -474,7 +490,8 @@ class _Ingest:
                 ) from None
             known = self.known.get(path)
             same = (
-                known is not None
+                not self.again
+                and known is not None
                 and (known["size"], known["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns)
                 and known["sha256"] != NO_HASH
             )
@@ -575,6 +592,8 @@ class _Ingest:
         for table, count in counts.items():
             self.report.rows[table] = self.report.rows.get(table, UpsertCounts()) + count
         self._count_deleted(outdated, removed)
+        if (subjects := getattr(self.adapter, "subjects", None)) and "subject.Subject" in removed:
+            subjects.forget(removed["subject.Subject"])
         return any(count.inserted or count.updated for count in counts.values()) or bool(removed)
 
     def _show_removed(self) -> None:
@@ -588,6 +607,9 @@ class _Ingest:
                 self.connection.run_transaction(work)
         except _DryRun as shown:
             self._count_deleted({}, shown.args[0])
+        except SourceError as error:
+            self._record_failure("dry run", "SourceError", str(error), None)
+            self.report.failed += 1
         self.shown_own = {}
 
     def _count_deleted(self, outdated: Mapping[str, int], removed: Mapping[str, list[dict[str, Any]]]) -> None:

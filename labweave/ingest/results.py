@@ -12,6 +12,7 @@ from labweave.database import UpsertCounts
 from labweave.database.batches import Changed
 from labweave.database.declare import every_table, is_computed
 from labweave.database.reads import in_parts, table_label
+from labweave.errors import SourceError
 from labweave.ingest.base import Adapter
 
 KEYS_PER_QUERY = 500
@@ -47,6 +48,7 @@ def delete_results(results: Sequence[Any], keys: Sequence[Mapping[str, Any]], de
                 continue
             doomed: Any = result & [{name: key[name] for name in shared} for key in part]
             if count := len(doomed):
+                _refuse_manual_rows(result, doomed)
                 label = table_label(result)
                 deleted[label] = deleted.get(label, 0) + count
                 doomed.delete(transaction=False, prompt=False)
@@ -54,6 +56,24 @@ def delete_results(results: Sequence[Any], keys: Sequence[Mapping[str, Any]], de
                 continue
             jobs = result.jobs & [{name: key[name] for name in shared & set(result.primary_key)} for key in part]
             (jobs & {"status": "error"}).delete_quick()
+
+
+def _refuse_manual_rows(result: Any, doomed: Any) -> None:
+    """Refuse to delete results that a person's own rows hang on: nobody could make these again.
+
+    Raises
+    ------
+    SourceError
+        Names the row.
+    """
+    for child in result.children(as_objects=True):
+        if not _is_name_of_results(child.full_table_name) and "__" not in child.table_name.lstrip("_"):
+            for row in (child & doomed.proj()).keys(limit=1):
+                hanging = ", ".join(f"{name} {value}" for name, value in row.items())
+                raise SourceError(
+                    f"{table_label(result)} is to be made again, but the row {hanging} of {table_label(child)} hangs "
+                    "on it. Delete that row, then ingest again."
+                )
 
 
 def delete_outdated(

@@ -74,6 +74,11 @@ class Subjects:
                 del self._spelled[lab][folded]
         self._unsettled.clear()
 
+    def forget(self, keys: Iterable[Mapping[str, Any]]) -> None:
+        """Take names as unknown whose rows were deleted."""
+        for key in keys:
+            self._stored.get(key["lab"], set()).discard(key["subject"])
+
 
 def check_lab(name: str) -> None:
     """Refuse a name that can't be a lab in ALF.

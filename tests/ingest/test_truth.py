@@ -318,3 +318,86 @@ def test_two_commands_at_once_count_each_unit_once(database, database_url, folde
         check_counts()
     found = rows_of_tables(database)
     assert found == alone(database, folder)
+
+
+def test_moving_alf_folders_keeps_their_records(database, tmp_path):
+    for number in (1, 2):
+        alf = tmp_path / f"data/m1/2026-01-02/{number:03d}/alf"
+        alf.mkdir(parents=True)
+        np.save(alf / "a.b.npy", np.full(3, number))
+        np.save(alf / f"c.d.0a0a0a0a-1b1b-4c4c-8d8d-0e0e0e0e0e0{number}.npy", np.full(3, number))
+    ingest.run("alf", tmp_path / "data", lab="wronglab")
+    moved = ingest.run("alf", tmp_path / "data", lab="testlab", move=True)
+    assert moved.failed == 0
+    found = rows_of_tables(database)
+    empty(database)
+    ingest.run("alf", tmp_path / "data", lab="testlab")
+    assert found == rows_of_tables(database)
+
+
+def test_a_folder_that_was_emptied_keeps_its_rows_marked(database, tmp_path):
+    alf = tmp_path / "m1/2026-01-02/001/alf"
+    alf.mkdir(parents=True)
+    np.save(alf / "a.b.npy", np.zeros(3))
+    ingest.run("alf", tmp_path, lab="testlab")
+    (alf / "a.b.npy").unlink()
+    report = ingest.run("alf", tmp_path, lab="testlab")
+    assert report.vanished == ["m1/2026-01-02/001/alf/a.b.npy"] and report.removed == {}
+    assert len(dataset.Dataset & {"dataset_vanished": report.run}) == 1
+
+
+def test_swapped_files_are_no_copies(database, folder):
+    run(folder)
+    for old, new in (("cell0", "aside"), ("cell1", "cell0"), ("aside", "cell1")):
+        (folder / f"{old}.h5").rename(folder / f"{new}.h5")
+    report = run(folder)
+    assert (report.changed, report.failed) == (2, 0), report
+    found = rows_of_tables(database)
+    assert found == alone(database, folder)
+
+
+def test_subjects_that_were_swapped(database, folder):
+    facts = {"session_date": "2026-01-02", "sex": "F"}
+    mapping = {
+        "files_metadata": {c: {"IDrest": [{"filepath": f"{c}.h5"}]} for c in ("cell0", "cell1")},
+        "cells": {"cell0": {"subject": "m1", **facts}, "cell1": {"subject": "m2", **facts}},
+    }
+    for _ in range(2):
+        (folder / "metadata.yaml").write_text(yaml.safe_dump(mapping))
+        assert run(folder).failed == 0
+        for c, name in (("cell0", "m2"), ("cell1", "m1")):
+            mapping["cells"][c] = {"subject": name, "session_date": "2026-01-02"}  # and no sex
+    found = rows_of_tables(database)
+    assert {row["sex"] for row in subject.Subject().to_dicts()} == {"U"}
+    assert found == alone(database, folder)
+
+
+def test_results_that_a_person_s_rows_hang_on_are_not_deleted(database, folder):
+    run(folder, subject="m2")
+    populate.run(["RecordingStimulus"])
+    schema = dj.Schema(
+        f"{database.prefix}own2", {"RecordingStimulus": RecordingStimulus}, connection=database.connection
+    )
+
+    @schema
+    class Curated(dj.Manual):
+        definition = """
+        -> RecordingStimulus
+        """
+
+    try:
+        (key,) = (RecordingStimulus & {"cell": "cell0"}).keys(limit=1)
+        Curated.insert1(key)
+        report = run(folder)
+        assert (report.failed, report.changed) == (1, 1)
+        assert "Curated" in str(report) or "own2" in report.failures[0].message
+        assert len(Curated()) == 1
+    finally:
+        schema.drop(prompt=False)
+
+
+def test_a_source_s_name_is_not_taken_by_another_place(database, folder, tmp_path):
+    run(folder, source="x")
+    other = shutil.copytree(folder, tmp_path / "other")
+    with pytest.raises(ConfigError, match=r"The source x is .*lab, read by the adapter ephys"):
+        run(other, source="x")

@@ -61,7 +61,7 @@ class ArrayFile:
         self.journal = open_journal(folder, known)
         try:
             self._file = self._open_file()
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             if not self._journaled():
                 self.close()
                 raise FileMissing(self.path, "the file is gone", "Copy it again.") from None

@@ -76,7 +76,7 @@ class _Array:
         if dtype == _OBJECT:
             if not isinstance(content, list) or len(content) != count:
                 raise _Refused("an array whose content does not fit its shape")
-            self.value = np.fromiter(content, object, count).reshape(shape, order=self.order)
+            self.value = np.fromiter(content, object, count).reshape(shape)  # numpy pickles objects in C order
             return
         content = content.encode("latin1") if isinstance(content, str) else content
         if not isinstance(content, bytes) or len(content) != count * dtype.itemsize:
@@ -175,8 +175,8 @@ class _Builder:
                 raise _Refused("a damaged array")
             if value.value.dtype != _OBJECT:
                 return value.value
-            items = (self.build(item, depth + 1) for item in value.value.ravel(value.order))
-            return np.fromiter(items, object, value.value.size).reshape(value.value.shape, order=value.order)
+            items = (self.build(item, depth + 1) for item in value.value.ravel())
+            return np.fromiter(items, object, value.value.size).reshape(value.value.shape)
         if isinstance(value, dict):
             return {self.build(key, depth + 1): self.build(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list):

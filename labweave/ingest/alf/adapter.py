@@ -31,7 +31,7 @@ from labweave.ingest.alf.trials import trial_rows
 from labweave.ingest.base import Options, Refused, Row, Unit
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import check_lab, find_session, session_rows
-from labweave.schemas import task
+from labweave.schemas import dataset, task
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +116,9 @@ class AlfAdapter(DatasetAdapter):
         stored = stored_datasets([eid]) if is_known else []
         yield from session_rows(self.subjects, lab, name, date, folder.number, eid, is_known=is_known)
         yield from self.repository.rows(lab)
-        plan, gone = self._plan(eid, folder, unit, sha256, stored)
+        plan, elsewhere, gone = self._plan(eid, folder, unit, sha256, stored)
         yield from dataset_rows(plan, stored, self.repository, self.kinds)
+        yield from (Row(dataset.Dataset, {"dataset_id": one}, eid) for one in sorted(elsewhere))
         yield from self.gone_rows(gone)  # they stay where another source gives them, too
         if self.options.trials:
             below, trust_pickles = self._below(folder.path), self.options.trust_pickles
@@ -125,8 +126,8 @@ class AlfAdapter(DatasetAdapter):
 
     def _plan(
         self, eid: str, folder: SessionFolder, unit: Unit, sha256: Mapping[str, str], stored: list[Stored]
-    ) -> tuple[Plan, list[str]]:
-        """Return the plan of a session's datasets, and the records of files that are no longer in its folder."""
+    ) -> tuple[Plan, set[str], list[str]]:
+        """Return the plan of a session's datasets, those with copies elsewhere, and records of files that are gone."""
         below = folder.path.relative_to(self.repository.root).as_posix()
         known = {one.place: one for one in stored}
         found = []
@@ -153,7 +154,7 @@ class AlfAdapter(DatasetAdapter):
                 gone.append(record_id)
             else:
                 live_elsewhere.add(dataset_id)
-        return plan_datasets(eid, found, stored, live_elsewhere, self.kinds), gone
+        return plan_datasets(eid, found, stored, live_elsewhere, self.kinds), live_elsewhere, gone
 
     def hash_file(self, path: Path) -> str:
         """Return the sha256 of a file, or leave it to a later run."""

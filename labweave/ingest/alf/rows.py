@@ -344,9 +344,9 @@ def dataset_rows(plan: Plan, stored: Iterable[Stored], repository: Repository, k
         yield Row(dataset.Revision, {"revision": revision})
     written: set[str] = set()
     for _, dataset_id, values in plan.files:
-        if values and dataset_id not in written:
+        if dataset_id not in written:  # one that another source knows better is given, without a value
             written.add(dataset_id)
-            yield Row(dataset.Dataset, values)
+            yield Row(dataset.Dataset, values or {"dataset_id": dataset_id}, plan.eid)
     for dataset_id, is_default in plan.defaults.items():
         yield Row(dataset.Dataset, {"dataset_id": dataset_id, "is_default": is_default}, is_given=False)
     registered = {one.dataset_id: one for one in stored}
