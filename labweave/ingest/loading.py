@@ -10,55 +10,46 @@ The way of a unit, from its files to the report:
    `_is_unchanged` says that hashes, options and the adapter's version are those of before, the unit is done.
 4. The adapter's `read` opens the files with a reader of `labweave.formats`, and yields a `Row` (table and values) for
    each row, parents first. A unit too large for memory comes in parts, by `read_parts`.
-5. `_write` puts the rows into their tables with `database.writes.write_rows`, in one transaction with the unit's rows
-   of ``SourceFile``: all or nothing. Small units wait (`_write_waiting`) and are written together, until they have the
-   adapter's `batch_rows`; if one of them can't be written, each is tried by itself.
-6. In the same transaction, `given` takes out the rows that the units gave before and do not give now, and
-   `results.delete_outdated` deletes the results of rows that changed, so that populate makes them again. It asks the
-   adapter: `results_computed_from`, `joint_results_of`.
+5. `Writer.write` (`writing`) puts the rows into their tables with `database.writes.write_rows`, in one transaction with
+   the unit's rows of ``SourceFile``: all or nothing. Small units wait (`_write_waiting`) and are written together,
+   until they have the adapter's `batch_rows`; if one of them can't be written, each is tried by itself.
+6. In the same transaction, `given` takes out (by `removing`) the rows that the units gave before and do not give now,
+   and `results.delete_outdated` deletes the results of rows that changed, so that populate makes them again. It asks
+   the adapter: `results_computed_from`, `joint_results_of`.
 7. An error on the way makes the unit a row in ``ingestion.Failure`` (`_fail`), and the next unit comes.
 8. `_settle_unseen` looks for files and units of earlier runs that are gone, and asks the adapter's `vanished_rows`
-   what that changes. The `IngestReport` has counted all of it; `_finish` keeps it in ``ingestion.Run``.
+   what that changes. The `IngestReport` has counted all of it; `runs.finish` keeps it in ``ingestion.Run``.
 
 A dry run does the same, and rolls each transaction back.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
-import getpass
-import hashlib
 import itertools
 import os
-import platform
 import traceback
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from datajoint.errors import LostConnectionError
 from pydantic import ValidationError
 
-from labweave.database import UpsertCounts, current, upsert
+from labweave.database import current, upsert
 from labweave.database.connection import LabConnection
-from labweave.database.declare import every_table
-from labweave.database.derived import fill_derived
-from labweave.database.reads import in_parts, rows_among, rows_in_order, table_label
-from labweave.database.writes import write_rows
+from labweave.database.reads import in_parts, rows_among, rows_in_order
 from labweave.errors import ConfigError, LabweaveError, ServerUnavailable, SourceError
 from labweave.formats.hashing import NO_HASH
+from labweave.ingest import runs
 from labweave.ingest.base import Adapter, Refused, Row, Service, Unit
 from labweave.ingest.forgetting import UNITS_AT_ONCE, forgotten_units, withdraw
-from labweave.ingest.given import GivenRows, Keys, keys_of
+from labweave.ingest.given import GivenRows
+from labweave.ingest.locations import source_of
 from labweave.ingest.registry import find_adapter
 from labweave.ingest.report import IngestFailure, IngestReport
-from labweave.ingest.results import delete_outdated
-from labweave.schemas.ingestion import Failure, Forgotten, Run, Source, SourceFile
-from labweave.version import __version__
+from labweave.ingest.writing import Pending, Writer
+from labweave.schemas.ingestion import Failure, SourceFile
 
 Progress = Callable[..., None]
 """Called with three numbers: units done, failed, and in all (None while discovery goes on).
@@ -67,10 +58,6 @@ A `Service` puts the name of what it counts before them."""
 
 WINDOW_FILES = 20_000
 """How many files, with what is known of them, are in memory at once."""
-
-
-class _DryRun(Exception):
-    """Rolls a unit back after it has shown what it would write."""
 
 
 def run(
@@ -157,7 +144,7 @@ def run(
     if not lab:
         raise ConfigError(f"Which lab do the rows of {place} belong to? Say --lab NAME, or set lab in labweave.toml.")
     reader = cls(place, lab, chosen)
-    name, reader.is_second_lab = _source_of(cls, place, lab, source, move=move, also=also)
+    name, reader.is_second_lab = source_of(cls, place, lab, source, move=move, also=also)
     windows = _windows(reader.discover(), cls)
     first = next(windows, None)
     if first is None:
@@ -200,61 +187,6 @@ def _windows(units: Iterator[Unit], cls: type[Adapter]) -> Iterator[tuple[list[U
         yield window, True
 
 
-def _source_name(cls: type[Adapter], *identity: Any) -> str:
-    place = identity[0]
-    digest = hashlib.sha256("\n".join(map(str, (cls.name, *identity))).encode()).hexdigest()[:8]
-    return f"{cls.name}-{place.name}"[:55] + f"-{digest}"
-
-
-def _source_of(
-    cls: type[Adapter], place: Path, lab: str, source: str | None, *, move: bool, also: bool
-) -> tuple[str, bool]:
-    """Return the name of the source of a location, and whether another lab has the location, too.
-
-    Raises
-    ------
-    ConfigError
-        Another lab has it, and nobody said what is to be done.
-    """
-    rows = [row for row in (Source & {"adapter": cls.name}).to_dicts() if _overlap(Path(row["location"]), place)]
-    with_files = [row for row in rows if SourceFile & {"source": row["source"], "file_status": "ingested"}]
-    others = [row for row in with_files if row["source_lab"] != lab]
-    for row in [*with_files, *([] if others else rows)]:
-        if (row["location"], row["source_lab"]) == (str(place), lab) and source in (None, row["source"]):
-            if move and others:
-                raise ConfigError(f"{place} is both labs'. To leave it to {lab}: labweave forget {others[0]['source']}")
-            return row["source"], (row["options"] or {}).get("also", False)
-    name = source or _source_name(cls, place)
-    known = (Source & {"source": name}).to_dicts()
-    if source is None and known and known[0]["source_lab"] != lab and (Forgotten & {"source": name}):
-        name = _source_name(cls, place, lab)
-    elif source is not None and known and not move:
-        other = known[0]
-        if other["adapter"] != cls.name or (other["location"] != str(place) and Path(other["location"]).exists()):
-            raise ConfigError(
-                f"The source {source} is {other['location']}, read by the adapter {other['adapter']}. "
-                "Choose another name for this one."
-            )
-    if not others:
-        return name, False
-    if also:
-        return (source or _source_name(cls, place, lab)), True
-    other = others[0]
-    has = f"{other['location']} was ingested for the lab {other['source_lab']}, as the source {other['source']}."
-    if not move:
-        raise ConfigError(
-            f"{has} Say --lab {other['source_lab']} if that is right, --move if its rows belong to {lab}, "
-            "or --also if both labs have them."
-        )
-    if len(others) > 1 or other["location"] != str(place):
-        raise ConfigError(f"{has} It can be moved as a whole: give --move with that folder.")
-    return other["source"], False
-
-
-def _overlap(one: Path, other: Path) -> bool:
-    return one == other or one in other.parents or other in one.parents
-
-
 class _Ingest:
     """One run of one adapter over one source."""
 
@@ -263,14 +195,9 @@ class _Ingest:
         self.again = again
         adapter.source, adapter.run = source, ""
         self.report = IngestReport(source=source, dry_run=dry_run)
-        self.options = {"lab": adapter.lab, **adapter.options.model_dump(mode="json", exclude_none=True)}
-        if adapter.is_second_lab:
-            self.options["also"] = True
-        self.known: dict[str, dict[str, Any]] = {}
-        self.shown: dict[str, set[tuple]] = {}
-        self.shown_own: dict[str, Keys] = {}
-        self.waiting: list[_Pending] = []
         self.given = GivenRows(connection, source)
+        self.writer = Writer(connection, adapter, self.given, self.report)
+        self.waiting: list[Pending] = []
         self.lost: set[str] = set()
         self.seen: set[str] = set()
         self.done: set[str] = set()
@@ -280,14 +207,15 @@ class _Ingest:
 
     def run(self, windows: Iterable[tuple[list[Unit], bool]], progress: Progress) -> IngestReport:
         report = self.report
-        self._begin()
+        if not self.dry_run:
+            report.run = self.adapter.run = runs.begin(self.writer.source_row())
         try:
             found = 0
             for units, is_last in windows:
                 found += len(units)
                 total = found if is_last else None
                 progress(report.seen, report.failed, total)
-                self.known = self._known_files(units)
+                self.writer.known = self._known_files(units)
                 self.given.load([unit.path for unit in units if _is_storable(unit.path)])
                 self.lost = self.given.units_with_lost_rows()
                 for unit in units:
@@ -317,55 +245,9 @@ class _Ingest:
         rows = rows_among(SourceFile, "path", paths, names, {"source": self.source})
         return {row[0]: dict(zip(names, row, strict=True)) for row in rows}
 
-    def _begin(self) -> None:
-        if self.dry_run:
-            return
-        self._close_dead_runs()
-        self.report.run = self.adapter.run = str(uuid.uuid4())
-        upsert(Source, [self._source_row()], run=self.report.run)
-        row = {
-            "run": self.report.run,
-            "source": self.source,
-            "status": "running",
-            "started": dt.datetime.now(dt.timezone.utc),
-            "started_by": _user(),
-            "host": f"{_host()}:{os.getpid()}",
-            "version": __version__,
-        }
-        upsert(Run, [row])
-
-    def _source_row(self) -> dict[str, Any]:
-        return {
-            "source": self.source,
-            "adapter": self.adapter.name,
-            "location": str(self.adapter.location),
-            "source_lab": self.adapter.lab,
-            "options": self.options,
-        }
-
-    def _close_dead_runs(self) -> None:
-        """Say of earlier runs whose process is gone that they did not finish."""
-        end = {"status": "failed", "run_message": "its process ended before it was done"}
-        for row in (Run & {"source": self.source, "status": "running"}).to_dicts():
-            host, _, pid = row["host"].rpartition(":")
-            if host == _host() and not psutil.pid_exists(int(pid)):
-                Run.update1({"run": row["run"], **end})
-
     def _finish(self, status: str, message: str) -> None:
-        if self.dry_run:
-            return
-        done = {
-            "run": self.report.run,
-            "status": status,
-            "finished": dt.datetime.now(dt.timezone.utc).replace(tzinfo=None),
-            "counts": self.report.counts(),
-            "run_message": message[:2000],
-        }
-        try:
-            Run.update1(done)
-        except (LostConnectionError, ServerUnavailable):
-            if status == "finished":
-                raise
+        if not self.dry_run:
+            runs.finish(self.report, status, message)
 
     def _ingest(self, unit: Unit) -> None:
         """Look at one unit, and write it whole or not at all: now, or together with the next ones."""
@@ -389,7 +271,7 @@ class _Ingest:
                     self.done.add(unit.path)
                     return
                 self.report.restored += unit.path in self.lost
-            is_new = not any(path in self.known for path in unit.files)
+            is_new = not any(path in self.writer.known for path in unit.files)
             if unit.in_parts:
                 self._write_parts(unit, files, is_new)
                 return
@@ -403,7 +285,7 @@ class _Ingest:
             return
         if self.waiting and self.waiting[-1].is_same != is_same:
             self._write_waiting()
-        self.waiting.append(_Pending(unit, files, rows, is_new, is_same))
+        self.waiting.append(Pending(unit, files, rows, is_new, is_same))
         if not unit.files or sum(len(pending.rows) for pending in self.waiting) >= self.adapter.batch_rows:
             self._write_waiting()
 
@@ -432,7 +314,7 @@ class _Ingest:
             before = (dict(self.report.rows), dict(self.report.outdated))
             rows = [row for pending in group for row in pending.rows]
             try:
-                wrote = self._write(group, rows)
+                wrote = self.writer.write(group, rows)
             except (LostConnectionError, ServerUnavailable):
                 raise
             except Exception as error:
@@ -465,7 +347,7 @@ class _Ingest:
         for part in self.adapter.read_parts(unit):
             refused += [item for item in part if isinstance(item, Refused)]
             rows = [item for item in part if isinstance(item, Row)]
-            self._write([], rows)
+            self.writer.write([], rows)
             self._settle(rows)
         if refused:
             self.report.failed += 1
@@ -473,7 +355,7 @@ class _Ingest:
                 self._record_failure(item.path, "SourceError", item.reason, None)
             return
         if not self.dry_run:
-            self.connection.run_transaction(lambda: self._put_files(unit, files))
+            self.connection.run_transaction(lambda: self.writer.put_files(unit, files))
         self.done.add(unit.path)
         self._count(is_new)
 
@@ -488,7 +370,7 @@ class _Ingest:
                 raise SourceError(
                     f"{full}: {error.strerror or error}. Is the path right, and the file readable?"
                 ) from None
-            known = self.known.get(path)
+            known = self.writer.known.get(path)
             same = (
                 not self.again
                 and known is not None
@@ -503,128 +385,28 @@ class _Ingest:
         return files
 
     def _is_unchanged(self, unit: Unit, files: Mapping[str, Mapping[str, Any]]) -> bool:
-        facts = (self.adapter.version, self._facts_sha256(unit), "ingested")
+        facts = (self.adapter.version, self.writer.facts_sha256(unit), "ingested")
         for path, file in files.items():
-            known = self.known.get(path)
+            known = self.writer.known.get(path)
             if known is None or known["sha256"] != file["sha256"]:
                 return False
             if file["sha256"] == NO_HASH and any(known[name] != file[name] for name in ("size", "mtime_ns")):
                 return False
             if (known["adapter_version"], known["options_sha256"], known["file_status"]) != facts:
                 return False
-        touched = {path: file for path, file in files.items() if self.known[path]["mtime_ns"] != file["mtime_ns"]}
+        touched = {
+            path: file for path, file in files.items() if self.writer.known[path]["mtime_ns"] != file["mtime_ns"]
+        }
         if touched and not self.dry_run:
-            self.connection.run_transaction(lambda: self._put_files(unit, touched))
+            self.connection.run_transaction(lambda: self.writer.put_files(unit, touched))
         return bool(files)
 
-    def _facts_sha256(self, unit: Unit) -> str:
-        """Return a hash of all but the files that decides what is read: options, and what discovery found."""
-        facts = repr((sorted(self.options.items()), unit.path, unit.files, unit.content))
-        return hashlib.sha256(facts.encode("utf-8", "backslashreplace")).hexdigest()
-
-    def _put_files(self, unit: Unit, files: Mapping[str, Mapping[str, Any]]) -> None:
-        """Record files as they are now; delete and insert, so that `Change` does not keep their old state."""
-        (SourceFile & [{"source": self.source, "path": path} for path in files]).delete_quick()
-        facts_sha256 = self._facts_sha256(unit)
-        rows = [
-            {
-                "source": self.source,
-                "path": path,
-                "unit": unit.path,
-                **file,
-                "adapter_version": self.adapter.version,
-                "options_sha256": facts_sha256,
-                "file_status": "ingested",
-                "run": self.report.run,
-            }
-            for path, file in files.items()
-        ]
-        upsert(SourceFile, rows)
-
-    def _write(self, group: list[_Pending], rows: list[Row]) -> bool:
-        """Write rows and the files of the units they came from, and say whether a row was new or different."""
-        tables: dict[type, list[Mapping[str, Any]]] = {}
-        for row in rows:
-            tables.setdefault(row.table, []).append(row.values)
-        if len(group) != 1:  # of one unit the adapter gives parents first; of several they are mixed
-            order = {cls: at for at, cls in enumerate(every_table())}
-            tables = {table: tables[table] for table in sorted(tables, key=lambda table: order.get(table, len(order)))}
-        for table, values in tables.items():
-            if "source" in table().heading.names:  # no adapter needs to say it
-                tables[table] = [{**row, "source": self.source} for row in values]
-        filled = fill_derived(tables)
-        keys = {pending.unit.path: keys_of(pending.rows, self.source) for pending in group}
-        older = {
-            unit.path
-            for unit in (pending.unit for pending in group)
-            if not self.given.knows(unit.path)
-            and any(self.known[path]["unit"] == unit.path for path in unit.files if path in self.known)
-        }
-
-        def work() -> tuple[dict[str, UpsertCounts], dict[str, int], dict[str, list[dict[str, Any]]]]:
-            counts, changed = {}, {}
-            if self.dry_run:
-                upsert(Source, [self._source_row()], update=False)
-            own = self.given.claim(keys, older)
-            for table, values in tables.items():
-                again = self._shown_before(table, values) if self.dry_run else 0
-                count, changed[table] = write_rows(table, values, run=self.report.run or None, filled=filled)
-                counts[table_label(table)] = count + UpsertCounts(-again, 0, again)
-            outdated: dict[str, int] = {}
-            removed = self.given.take_out(own, self.report.run, outdated)
-            delete_outdated(self.adapter, tables, counts, changed, removed, outdated)
-            if self.dry_run:
-                raise _DryRun(counts, outdated, own)
-            self.given.keep(own)
-            for pending in group:
-                if pending.files:
-                    self._put_files(pending.unit, pending.files)
-            return counts, outdated, removed
-
-        try:
-            counts, outdated, removed = self.connection.run_transaction(work)
-        except _DryRun as shown:
-            counts, outdated, own = shown.args
-            removed = {}
-            self.shown_own |= own
-            for table, values in tables.items():
-                self.shown.setdefault(table_label(table), set()).update(_keys(table, values))
-        for table, count in counts.items():
-            self.report.rows[table] = self.report.rows.get(table, UpsertCounts()) + count
-        self._count_deleted(outdated, removed)
-        if (subjects := getattr(self.adapter, "subjects", None)) and "subject.Subject" in removed:
-            subjects.forget(removed["subject.Subject"])
-        return any(count.inserted or count.updated for count in counts.values()) or bool(removed)
-
     def _show_removed(self) -> None:
-        """Count, in a dry run, the rows that would go: one that several units gave would go with the last of them."""
-
-        def work() -> None:
-            raise _DryRun(self.given.take_out(self.shown_own, "", {}))
-
         try:
-            if self.shown_own:
-                self.connection.run_transaction(work)
-        except _DryRun as shown:
-            self._count_deleted({}, shown.args[0])
+            self.writer.show_removed()
         except SourceError as error:
             self._record_failure("dry run", "SourceError", str(error), None)
             self.report.failed += 1
-        self.shown_own = {}
-
-    def _count_deleted(self, outdated: Mapping[str, int], removed: Mapping[str, list[dict[str, Any]]]) -> None:
-        for table, count in outdated.items():
-            self.report.outdated[table] = self.report.outdated.get(table, 0) + count
-        for table, gone in removed.items():
-            self.report.removed[table] = self.report.removed.get(table, 0) + len(gone)
-
-    def _shown_before(self, table: type, rows: list[Mapping[str, Any]]) -> int:
-        """Return how many of these rows the dry run has already counted as new, with an earlier unit."""
-        names = table().primary_key
-        again = [
-            dict(zip(names, key, strict=True)) for key in _keys(table, rows) & self.shown.get(table_label(table), set())
-        ]
-        return len(again) - len(table & again) if again else 0
 
     def _fail(self, unit: Unit, error: Exception) -> None:
         self.failed.update((unit.path, *unit.files))
@@ -680,7 +462,8 @@ class _Ingest:
         for unit in sorted(self.given.units() - self.seen - (away - here.keys()) - hidden):
             if self.failed.isdisjoint(here.get(unit, ())):
                 try:
-                    self._count_deleted(*withdraw(self.given, self.adapter, [unit], self.report.run, self.dry_run))
+                    removed = withdraw(self.given, self.adapter, [unit], self.report.run, self.dry_run)
+                    self.writer.count_deleted(*removed)
                 except SourceError as error:
                     self._fail(Unit(unit, ()), error)
         left = [path for path, unit in gone.items() if unit in self.done]
@@ -691,27 +474,15 @@ class _Ingest:
         """Mark the rows of units whose files are gone, and the files."""
         rows = list(self.adapter.vanished_rows(paths, self.given.only_of(units)))
         if self.dry_run:
-            self._write([], rows)
+            self.writer.write([], rows)
             return
 
         def work() -> None:
-            self._write([], rows)
+            self.writer.write([], rows)
             mark = [{"source": self.source, "path": path, "file_status": "vanished"} for path in paths]
             upsert(SourceFile, mark, update=["file_status"], run=self.report.run)
 
         self.connection.run_transaction(work)
-
-
-@dataclass
-class _Pending:
-    """A unit that was read and is to be written."""
-
-    unit: Unit
-    files: Mapping[str, Mapping[str, Any]]
-    rows: list[Row]
-    is_new: bool
-    is_same: bool
-    """It has not changed since an earlier run."""
 
 
 def _names_in(folder: Path) -> frozenset[str] | None:
@@ -736,18 +507,3 @@ def _is_storable(text: str) -> bool:
 def _printable(text: str) -> str:
     """Return text that can be stored: bytes of a file name that are no UTF-8 are spelled out."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _keys(table: type, rows: list[Mapping[str, Any]]) -> set[tuple]:
-    return {tuple(row[name] for name in table().primary_key) for row in rows}
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()[:64]
-    except (KeyError, OSError):
-        return ""
-
-
-def _host() -> str:
-    return platform.node()[:200]

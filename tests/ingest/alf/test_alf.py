@@ -317,11 +317,11 @@ import sys, time
 import labweave
 from labweave import ingest
 from labweave.ingest.alf import AlfAdapter
-from labweave.ingest.loading import _Ingest
+from labweave.ingest.writing import Writer
 
 url, prefix, root, hangs_at = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 AlfAdapter.batch_rows = 20
-put, calls = _Ingest._put_files, []
+put, calls = Writer.put_files, []
 
 def put_files(self, unit, files):  # the last step of a transaction
     calls.append(unit)
@@ -330,7 +330,7 @@ def put_files(self, unit, files):  # the last step of a transaction
         time.sleep(600)
     put(self, unit, files)
 
-_Ingest._put_files = put_files
+Writer.put_files = put_files
 with labweave.connect(url, prefix=prefix):
     print("open", flush=True)
     print(ingest.run("alf", root, lab="smithlab").failed)

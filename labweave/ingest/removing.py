@@ -1,0 +1,120 @@
+"""Rows that are taken out, with the results that were computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from datajoint.errors import IntegrityError
+
+from labweave.database.batches import Changed, shown
+from labweave.database.connection import LabConnection
+from labweave.database.reads import in_parts, table_label
+from labweave.database.values import make_columns
+from labweave.database.writes import record_changes
+from labweave.errors import SourceError
+from labweave.ingest.keys import order_of_tables, table_called
+from labweave.ingest.results import delete_results, results_of
+
+KEYS_PER_DELETE = 200
+
+
+class Remover:
+    """Deletes rows by their kept keys.
+
+    Parameters
+    ----------
+    connection : LabConnection
+    """
+
+    def __init__(self, connection: LabConnection):
+        self.connection = connection
+        self._results: dict[str, list[Any]] = {}
+
+    def delete(
+        self, tables: Mapping[str, set[tuple]], run: str, results: dict[str, int], *, may_stay: bool = False
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Delete rows and what was computed from them, children first, and return the keys of those deleted.
+
+        A row that others hang on is an error; with `may_stay`, it stays.
+        """
+        deleted: dict[str, list[dict[str, Any]]] = {}
+        for name in sorted(tables, key=lambda name: order_of_tables().get(name, len(order_of_tables())), reverse=True):
+            plain, _, attribute = name.partition(":")
+            table = table_called(self.connection, plain)
+            keys = [dict(zip(table.primary_key, key, strict=True)) for key in sorted(tables[name], key=str)]
+            if attribute:
+                for row in (table & keys).proj(attribute).to_dicts():
+                    key = {part: row[part] for part in table.primary_key}
+                    where = (table & key).where_clause()
+                    self.connection.query(f"update {table.full_table_name} set {attribute} = default{where}")
+                    record_changes(
+                        self.connection,
+                        table,
+                        [Changed(key, {attribute: row[attribute]}, {attribute: None})],
+                        run or None,
+                    )
+                continue
+            if name not in self._results:
+                self._results[name] = results_of(table)
+            for part in in_parts(keys, 1 if may_stay else KEYS_PER_DELETE):
+                if gone := self._delete_part(table, part, run, results, self._results[name], may_stay):
+                    deleted.setdefault(table_label(table), []).extend(gone)
+        return deleted
+
+    def _delete_part(
+        self,
+        table: Any,
+        keys: list[dict[str, Any]],
+        run: str,
+        results: dict[str, int],
+        results_of_table: list[Any],
+        may_stay: bool,
+    ) -> list[dict[str, Any]]:
+        doomed = table & keys
+        for stamp in (name for name in table.heading.names if name.endswith("_stamp")):
+            doomed &= f"{stamp} is null"  # a server follows the others
+        rows = self.connection.query(
+            f"select * from {table.full_table_name}{doomed.where_clause()}", as_dict=True
+        ).fetchall()
+        if not rows:
+            return []
+        with_results = dict(results)
+        there = [{name: row[name] for name in table.primary_key} for row in rows]
+        try:
+            with self.connection.savepoint(IntegrityError):
+                delete_results(results_of_table, there, with_results)
+                doomed.delete_quick()
+            results.update(with_results)
+        except IntegrityError as error:
+            if may_stay:
+                return []
+            raise SourceError(_what_hangs_on(table, keys) or f"{table_label(table)}: {error}") from None
+        columns = make_columns(table)
+        changed = []
+        for row in rows:
+            values = {name: shown(columns[name], value) for name, value in row.items()}
+            key = {name: values.pop(name) for name in table.primary_key}
+            changed.append(Changed(key, values, {}))
+        record_changes(self.connection, table, changed, run or None)
+        if decides := getattr(table, "decides", None):
+            self.connection.update_derived(type(table), {row[decides["key"]] for row in rows})
+        return [item.key for item in changed]
+
+
+def _what_hangs_on(table: Any, keys: list[dict[str, Any]]) -> str:
+    """Return the message for the first row that hangs on one of some rows; empty when there is none."""
+    for child, reference in table.children(as_objects=True, foreign_key_info=True):
+        for key in keys:
+            own = {ours: key[theirs] for ours, theirs in reference["attr_map"].items() if theirs in key}
+            if hanging := (child & own).keys(limit=1):
+                return (
+                    f"{table_label(table)} {_in_words(key)} is no longer in the source, but the row "
+                    f"{_in_words(hanging[0])} of {table_label(child)} hangs on it. "
+                    "Delete that row, or hang it on another one; then ingest again."
+                )
+    return ""
+
+
+def _in_words(key: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in key.items())

@@ -1,0 +1,183 @@
+"""How a group of units is written: rows in, rows out, results and what is kept of the units, in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from labweave.database import UpsertCounts, upsert
+from labweave.database.connection import LabConnection
+from labweave.database.declare import every_table
+from labweave.database.derived import fill_derived
+from labweave.database.reads import table_label
+from labweave.database.writes import write_rows
+from labweave.ingest.base import Adapter, Row, Unit
+from labweave.ingest.given import GivenRows
+from labweave.ingest.keys import Keys, keys_of
+from labweave.ingest.report import IngestReport
+from labweave.ingest.results import delete_outdated
+from labweave.schemas.ingestion import Source, SourceFile
+
+
+class _DryRun(Exception):
+    """Rolls a unit back after it has shown what it would write."""
+
+
+@dataclass
+class Pending:
+    """A unit that was read and is to be written."""
+
+    unit: Unit
+    files: Mapping[str, Mapping[str, Any]]
+    rows: list[Row]
+    is_new: bool
+    is_same: bool
+    """It has not changed since an earlier run."""
+
+
+class Writer:
+    """Writes the units of one run.
+
+    Parameters
+    ----------
+    connection : LabConnection
+    adapter : Adapter
+    given : GivenRows
+        What the source's units gave.
+    report : IngestReport
+        Counts rows, results and what was taken out.
+    """
+
+    def __init__(self, connection: LabConnection, adapter: Adapter, given: GivenRows, report: IngestReport):
+        self.connection, self.adapter, self.given, self.report = connection, adapter, given, report
+        self.source, self.dry_run = report.source, report.dry_run
+        self.options = {"lab": adapter.lab, **adapter.options.model_dump(mode="json", exclude_none=True)}
+        if adapter.is_second_lab:
+            self.options["also"] = True
+        self.known: dict[str, dict[str, Any]] = {}
+        self.shown: dict[str, set[tuple]] = {}
+        self.shown_own: dict[str, Keys] = {}
+
+    def source_row(self) -> dict[str, Any]:
+        """Return the row of the source in ``ingestion.Source``."""
+        return {
+            "source": self.source,
+            "adapter": self.adapter.name,
+            "location": str(self.adapter.location),
+            "source_lab": self.adapter.lab,
+            "options": self.options,
+        }
+
+    def write(self, group: list[Pending], rows: list[Row]) -> bool:
+        """Write rows and the files of the units they came from, and say whether a row was new or different."""
+        tables: dict[type, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            tables.setdefault(row.table, []).append(row.values)
+        if len(group) != 1:  # of one unit the adapter gives parents first; of several they are mixed
+            order = {cls: at for at, cls in enumerate(every_table())}
+            tables = {table: tables[table] for table in sorted(tables, key=lambda table: order.get(table, len(order)))}
+        for table, values in tables.items():
+            if "source" in table().heading.names:  # no adapter needs to say it
+                tables[table] = [{**row, "source": self.source} for row in values]
+        filled = fill_derived(tables)
+        keys = {pending.unit.path: keys_of(pending.rows, self.source) for pending in group}
+        older = {
+            unit.path
+            for unit in (pending.unit for pending in group)
+            if not self.given.knows(unit.path)
+            and any(self.known[path]["unit"] == unit.path for path in unit.files if path in self.known)
+        }
+
+        def work() -> tuple[dict[str, UpsertCounts], dict[str, int], dict[str, list[dict[str, Any]]]]:
+            counts, changed = {}, {}
+            if self.dry_run:
+                upsert(Source, [self.source_row()], update=False)
+            own = self.given.claim(keys, older)
+            for table, values in tables.items():
+                again = self._shown_before(table, values) if self.dry_run else 0
+                count, changed[table] = write_rows(table, values, run=self.report.run or None, filled=filled)
+                counts[table_label(table)] = count + UpsertCounts(-again, 0, again)
+            outdated: dict[str, int] = {}
+            removed = self.given.take_out(own, self.report.run, outdated)
+            delete_outdated(self.adapter, tables, counts, changed, removed, outdated)
+            if self.dry_run:
+                raise _DryRun(counts, outdated, own)
+            self.given.keep(own)
+            for pending in group:
+                if pending.files:
+                    self.put_files(pending.unit, pending.files)
+            return counts, outdated, removed
+
+        try:
+            counts, outdated, removed = self.connection.run_transaction(work)
+        except _DryRun as shown:
+            counts, outdated, own = shown.args
+            removed = {}
+            self.shown_own |= own
+            for table, values in tables.items():
+                self.shown.setdefault(table_label(table), set()).update(_keys(table, values))
+        for table, count in counts.items():
+            self.report.rows[table] = self.report.rows.get(table, UpsertCounts()) + count
+        self.count_deleted(outdated, removed)
+        if (subjects := getattr(self.adapter, "subjects", None)) and "subject.Subject" in removed:
+            subjects.forget(removed["subject.Subject"])
+        return any(count.inserted or count.updated for count in counts.values()) or bool(removed)
+
+    def show_removed(self) -> None:
+        """Count, in a dry run, the rows that would go: one that several units gave would go with the last of them."""
+
+        def work() -> None:
+            raise _DryRun(self.given.take_out(self.shown_own, "", {}))
+
+        try:
+            if self.shown_own:
+                self.connection.run_transaction(work)
+        except _DryRun as shown:
+            self.count_deleted({}, shown.args[0])
+        finally:
+            self.shown_own = {}
+
+    def count_deleted(self, outdated: Mapping[str, int], removed: Mapping[str, list[dict[str, Any]]]) -> None:
+        """Add results and rows that were deleted to the report."""
+        for table, count in outdated.items():
+            self.report.outdated[table] = self.report.outdated.get(table, 0) + count
+        for table, gone in removed.items():
+            self.report.removed[table] = self.report.removed.get(table, 0) + len(gone)
+
+    def _shown_before(self, table: type, rows: list[Mapping[str, Any]]) -> int:
+        """Return how many of these rows the dry run has already counted as new, with an earlier unit."""
+        names = table().primary_key
+        again = [
+            dict(zip(names, key, strict=True)) for key in _keys(table, rows) & self.shown.get(table_label(table), set())
+        ]
+        return len(again) - len(table & again) if again else 0
+
+    def facts_sha256(self, unit: Unit) -> str:
+        """Return a hash of all but the files that decides what is read: options, and what discovery found."""
+        facts = repr((sorted(self.options.items()), unit.path, unit.files, unit.content))
+        return hashlib.sha256(facts.encode("utf-8", "backslashreplace")).hexdigest()
+
+    def put_files(self, unit: Unit, files: Mapping[str, Mapping[str, Any]]) -> None:
+        """Record files as they are now; delete and insert, so that `Change` does not keep their old state."""
+        (SourceFile & [{"source": self.source, "path": path} for path in files]).delete_quick()
+        facts_sha256 = self.facts_sha256(unit)
+        rows = [
+            {
+                "source": self.source,
+                "path": path,
+                "unit": unit.path,
+                **file,
+                "adapter_version": self.adapter.version,
+                "options_sha256": facts_sha256,
+                "file_status": "ingested",
+                "run": self.report.run,
+            }
+            for path, file in files.items()
+        ]
+        upsert(SourceFile, rows)
+
+
+def _keys(table: type, rows: list[Mapping[str, Any]]) -> set[tuple]:
+    return {tuple(row[name] for name in table().primary_key) for row in rows}
