@@ -26,6 +26,27 @@ class LabweaveError(Exception):
     """Root of everything labweave raises on purpose."""
 
 
+def text_of(error: BaseException) -> str:
+    """Return what an error says, as a person reads it.
+
+    Drivers and DataJoint put several things into one error, which Python shows as a tuple; the system leaves out what
+    it was about.
+
+    Examples
+    --------
+    >>> from labweave.errors import text_of
+    >>> text_of(RuntimeError(1045, "Access denied for user 'bob'"))
+    "Access denied for user 'bob' (error 1045)"
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+    if len(error.args) < 2 or type(error).__str__ not in (BaseException.__str__, OSError.__str__):
+        return str(error) or type(error).__name__
+    parts = dict.fromkeys(str(part).strip() for part in error.args if isinstance(part, (str, BaseException)) and part)
+    code = error.args[0] if isinstance(error.args[0], int) else None
+    return " ".join(parts) + (f" (error {code})" if code is not None else "")
+
+
 class ConfigError(LabweaveError):
     """A setting, option or URL that can't be used, or an extra that is not installed."""
 

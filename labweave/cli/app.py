@@ -10,13 +10,13 @@ import typer
 
 from labweave import __version__
 from labweave.cli import check, database, export, one, plot, populate, query, sources
-from labweave.cli.base import Group, add_commands, add_group, choose_database, err, out
+from labweave.cli.base import Group, Stopped, add_commands, add_group, choose_database, err, out
 from labweave.cli.demo.command import demo
 from labweave.cli.ingest import AdapterGroup
 from labweave.cli.init import init
-from labweave.errors import LabweaveError
+from labweave.errors import LabweaveError, text_of
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 # Typer has its own copy of click in newer versions; both have this class.
 UsageError: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
@@ -88,7 +88,7 @@ def options(
 
 def main() -> None:
     """Run the command line; an expected error is one line on stderr and exit code 2."""
-    debug = "--debug" in sys.argv
+    debug, done = "--debug" in sys.argv, ""
     try:
         code = app(prog_name="labweave", standalone_mode=False)
     except typer.Abort:
@@ -98,13 +98,17 @@ def main() -> None:
         code = 2
     except KeyboardInterrupt:
         code = INTERRUPTED
+    except Stopped as error:
+        code, done = error.code, f": {error.done}"
+    except SystemExit as error:
+        code = error.code
     except Exception as error:
         if debug or not _is_expected(error):
             raise
-        err.print(f"labweave: {' '.join(_describe(error).split())}")
+        err.print(f"labweave: {' '.join(text_of(error).split())}")
         code = 2
-    if code == INTERRUPTED:
-        err.print("stopped")
+    if code in (INTERRUPTED, TERMINATED):
+        err.print(f"stopped{done}")
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -114,9 +118,3 @@ def _is_expected(error: Exception) -> bool:
     from datajoint.errors import DataJointError  # takes a second, which ``labweave --help`` need not wait for
 
     return isinstance(error, DataJointError)
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return str(error) or type(error).__name__

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -87,13 +90,70 @@ def parse_restriction(pairs: Sequence[str]) -> dict[str, str]:
     return restriction
 
 
-@contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int, int | None], None]]:
-    """Show rate and time left on a terminal, and nothing elsewhere.
+Show = Callable[[str, int, int, "int | None"], None]
+"""Takes the name of a bar, and how many are done, failed and there in all; without a total the bar only counts."""
 
-    Gives a function of four arguments: the name of a bar, and how many jobs are done, failed and there in
-    all. Without a total the bar only counts.
+LINE_SECONDS = 60
+"""How often a long run tells how far it is where there is no terminal."""
+
+
+class Stopped(SystemExit):
+    """A command that Ctrl-C or SIGTERM ended: its exit code, and what was done.
+
+    Parameters
+    ----------
+    code : int
+    done : str
+        How far it came.
     """
+
+    def __init__(self, code: int, done: str):
+        super().__init__(code)
+        self.done = done
+
+
+@contextmanager
+def progress_bar(done: str, clock: Callable[[], float] = time.monotonic) -> Iterator[Show]:
+    """Show rate and time left on a terminal, a line a minute elsewhere, and on a stop how far it came.
+
+    Parameters
+    ----------
+    done : str
+        What has become of those that are done, as in "12 of 40 units are in".
+    clock : callable
+        Gives seconds.
+
+    Raises
+    ------
+    Stopped
+        The block was ended by Ctrl-C or SIGTERM.
+    """
+    counts: dict[str, tuple[int, int, int | None]] = {}
+    last = clock()
+    with _bars() if err.is_terminal else nullcontext(lambda *told: None) as draw:
+
+        def show(name: str, n_done: int, failed: int, total: int | None) -> None:
+            nonlocal last
+            counts[name] = (n_done, failed, total)
+            draw(name, n_done, failed, total)
+            if not err.is_terminal and clock() - last >= LINE_SECONDS:
+                last = clock()
+                err.print(f"{name}: {n_done}{f' of {total}' if total else ''}, {failed} failed")
+
+        try:
+            yield show
+        except (KeyboardInterrupt, SystemExit) as error:
+            code = 130 if isinstance(error, KeyboardInterrupt) else error.code
+            if not isinstance(code, int) or code <= 128 or not counts:
+                raise
+            n_good = sum(n_done - failed for n_done, failed, _ in counts.values())
+            totals = [total for _, _, total in counts.values()]
+            of = "" if None in totals else f" of {sum(totals)}"  # type: ignore[arg-type]
+            raise Stopped(code, f"{n_good}{of} {done}") from None
+
+
+@contextmanager
+def _bars() -> Iterator[Show]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -104,7 +164,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int, int | None], None]]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as progress:
+    with Progress(*columns, console=err, transient=True) as progress:
         bars: dict[str, Any] = {}
 
         def show(name: str, done: int, failed: int, total: int | None) -> None:
@@ -115,3 +175,16 @@ def progress_bar() -> Iterator[Callable[[str, int, int, int | None], None]]:
             progress.update(bars[name], completed=done, total=total, rate=rate)
 
         yield show
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does: what is under way is undone, and the run says how far it came."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -26,7 +26,7 @@ def recipes(
     from labweave.schemas.session import Session
 
     restriction = parse_restriction(restrict or [])
-    with open_database(), progress_bar() as show:
+    with open_database(), progress_bar("recipes are checked; the same command goes on") as show:
         queue.check_restriction(restriction)
         checks = RecipeCheck & queue.restrict(RecipeCheck(), restriction).proj()
         if again and (keys := (checks - {"recipe_state": "resolved"}).keys()):

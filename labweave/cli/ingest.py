@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
 
-from labweave.cli.base import Group, open_database, out, progress_bar
+from labweave.cli.base import Group, ended_by_sigterm, open_database, out, progress_bar
 
 
 class AdapterGroup(Group):
@@ -71,7 +72,8 @@ def _command(name: str) -> Any:
         if not served:
             lab = lab or load_settings().lab
         options = {key: value for key, value in options.items() if value is not None}
-        with open_database(), progress_bar() as show:
+        done = ("parts" if served else "units") + " are in; the same command goes on"
+        with open_database(), progress_bar(done) as show, nullcontext() if served else ended_by_sigterm():
 
             def tell(*told: Any) -> None:
                 what, done, failed, total = told if len(told) == 4 else ("ingest", *told)

@@ -133,7 +133,7 @@ def _read_sweeps(drawn: Any, rows: Sequence[dict[str, Any]]) -> list[str]:
     from labweave import ephys
 
     failures: list[str] = []
-    with progress_bar() as show, warnings.catch_warnings():
+    with progress_bar("sweeps were read") as show, warnings.catch_warnings():
         warnings.simplefilter("ignore", ephys.StimulusWarning)  # the figure says it
         for row in rows:
             try:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
+from datajoint.errors import DataJointError
+
 from labweave.database.batches import Batch
 from labweave.database.url import DatabaseUrl
-from labweave.errors import DatabaseError
+from labweave.errors import DatabaseError, text_of
 
 Result = TypeVar("Result")
 
@@ -101,3 +103,8 @@ def columns_to_name(found: Iterable[tuple[str, str]]) -> dict[str, str]:
     for name, column in found:
         columns.setdefault(name, []).append(column)
     return {", ".join(names): name for name, names in columns.items()}
+
+
+def in_one_text(error: DataJointError) -> DataJointError:
+    """Return an error with one text; DataJoint gives several, which would be printed as a tuple."""
+    return type(error)(text_of(error)) if len(error.args) > 1 else error

@@ -15,7 +15,7 @@ from datajoint.errors import AccessError, DataJointError, DuplicateError
 from pymysql.constants.SERVER_STATUS import SERVER_STATUS_AUTOCOMMIT, SERVER_STATUS_IN_TRANS
 
 from labweave.database.batches import Batch, Changed
-from labweave.database.dialect import Dialect, TransientError, columns_to_name
+from labweave.database.dialect import Dialect, TransientError, columns_to_name, in_one_text
 from labweave.database.reads import in_parts
 from labweave.database.values import Column
 from labweave.errors import AccessDenied, DatabaseError, LabweaveError, RowError
@@ -199,7 +199,9 @@ class Adapter(Dialect, MySQLAdapter):
 
     def translate_error(self, error, query=""):
         translated = super().translate_error(error, query)
-        if isinstance(translated, DataJointError) or not isinstance(error, pymysql.Error):
+        if isinstance(translated, DataJointError):
+            return in_one_text(translated)
+        if not isinstance(error, pymysql.Error):
             return translated
         code, text = error.args[0] if error.args else 0, str(error.args[-1]) if error.args else str(error)
         if code in TRANSIENT:

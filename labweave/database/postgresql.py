@@ -19,7 +19,7 @@ from datajoint.errors import DataJointError, DuplicateError, IntegrityError, Los
 from datajoint.table import FreeTable
 
 from labweave.database.batches import Batch, Changed
-from labweave.database.dialect import Dialect, TransientError, columns_to_name
+from labweave.database.dialect import Dialect, TransientError, columns_to_name, in_one_text
 from labweave.errors import DatabaseError, RowError
 
 TRANSIENT = {"40001", "40P01", "55P03"}
@@ -145,7 +145,7 @@ class Adapter(Dialect, PostgreSQLAdapter):
             return IntegrityError(text)
         translated = super().translate_error(error, query)
         if isinstance(translated, DataJointError):
-            return translated
+            return in_one_text(translated)
         if code.startswith("22") or code == "23514" or isinstance(error, psycopg2.DataError):
             return RowError(f"The database refuses a value: {text}.")
         return DatabaseError(f"{text} (PostgreSQL error {code})")

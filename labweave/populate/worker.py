@@ -16,6 +16,7 @@ from datajoint.errors import DataJointError, DuplicateError, LostConnectionError
 
 from labweave.database.connection import LabConnection, TransientError
 from labweave.database.url import DatabaseUrl
+from labweave.errors import text_of
 from labweave.populate import queue
 from labweave.populate.queue import Restriction
 
@@ -99,7 +100,7 @@ def _make(table: Any, key: dict[str, Any]) -> Outcome | None:
             with contextlib.suppress(Exception):
                 _leave(table, key)
             raise error
-        return Outcome(key, f"{type(error).__name__}: {error}")
+        return Outcome(key, f"{type(error).__name__}: {text_of(error)}")
     return None
 
 

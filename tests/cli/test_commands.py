@@ -471,7 +471,8 @@ def test_the_password_is_in_no_list_of_processes(cells, labweave_command):
     assert not any("://" in line for line in seen)
 
 
-def test_ingest_that_is_interrupted_says_so(database, labweave_command, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ingest_that_is_stopped_says_how_far_it_came(database, labweave_command, tmp_path, number):
     write_cells(tmp_path / "cells", 2)
     path = tmp_path / "cells" / "cell1.h5"
     path.unlink()
@@ -486,11 +487,12 @@ def test_ingest_that_is_interrupted_says_so(database, labweave_command, tmp_path
             assert time.monotonic() < end and process.poll() is None
             time.sleep(0.02)
         time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, err = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == 130 and err.strip() == "stopped"
+    assert process.returncode == 128 + number
+    assert err.strip() == "stopped: 1 of 2 units are in; the same command goes on"
     assert ingestion.Run().fetch1("status") == "failed"
     assert recording.Cell().fetch1("cell") == "c0"
 

@@ -175,6 +175,12 @@ def test_a_user_without_rights_is_told_what_to_ask_for(database, database_url):
             )
 
 
+def test_an_error_of_the_server_is_one_text(database):
+    with pytest.raises(dj.DataJointError) as failed:
+        database.connection.query(f"select * from {database.prefix}lab.nothing")
+    assert "nothing" in str(failed.value) and not str(failed.value).startswith("(")
+
+
 def test_a_lost_session_comes_back_with_its_settings(database):
     upsert(lab.Lab, [{"lab": "a\\b"}])
     for _ in range(2):

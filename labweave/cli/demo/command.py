@@ -99,7 +99,7 @@ def _simulate(folder: Path, workers: int) -> None:
     from labweave.ephys.simulation import example_cells
 
     began = time.monotonic()
-    with progress_bar() as show:
+    with progress_bar("files are written; the same command goes on") as show:
         written = write_missing(folder, workers=workers, progress=lambda done, total: show("simulate", done, 0, total))
     _say("simulate", f"{len(example_cells())} cells of {N_SWEEPS} sweeps in {folder}, {written} files written", began)
 
@@ -128,7 +128,7 @@ def _populate(workers: int, given: dict[str, Any]) -> None:
     from labweave.populate import run
 
     began = time.monotonic()
-    with progress_bar() as show:
+    with progress_bar("jobs are done; the same command goes on") as show:
         report = run(workers=workers, progress=show)
     print_failures(report)
     _say("populate", f"{report.made} results made, {report.failed} failed", began)
