@@ -85,7 +85,7 @@ def _parse_day(value: Any) -> Any:
     if re.fullmatch(r"\d{8}", text):
         return f"{text[:4]}-{text[4:6]}-{text[6:]}"
     if text and not re.match(r"\d{4}-\d{2}-\d{2}", text):
-        raise ValueError("write it as YYYY-MM-DD")
+        raise ValueError("write it as YYYY-MM-DD, such as 2026-03-01")
     return value
 
 

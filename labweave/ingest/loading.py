@@ -160,9 +160,11 @@ def _options(cls: type[Adapter] | type[Service], options: Mapping[str, Any]) -> 
         return cls.options_model(**options)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        found = first["msg"].removeprefix("Value error, ")
+        found, option = first["msg"].removeprefix("Value error, "), ".".join(map(str, first["loc"]))
+        if option in cls.options_model.model_fields:
+            raise ConfigError(f"Option {option} of the adapter {cls.name} is {first['input']!r}: {found}.") from None
         raise ConfigError(
-            f"Option {'.'.join(map(str, first['loc']))} of the adapter {cls.name}: {found}. "
+            f"Option {option} of the adapter {cls.name}: {found}. "
             f"Its options: {', '.join(cls.options_model.model_fields) or 'none'}."
         ) from None
 
