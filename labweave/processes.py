@@ -1,13 +1,16 @@
-"""Processes that work for this one: stopped by it, never by Ctrl-C, which reaches a whole terminal."""
+"""Processes: those that work for this one, stopped by it and never by Ctrl-C; and whether another still runs."""
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
+
+import psutil
 
 _CAN_BLOCK = hasattr(signal, "pthread_sigmask")
 
@@ -32,3 +35,15 @@ def _call(target: Callable[..., Any], *args: Any) -> None:
     if _CAN_BLOCK:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     target(*args)
+
+
+def lives(pid: int, seconds: float) -> bool:
+    """Say whether a process of this machine runs, and has run for so long; a younger one only has the same number."""
+    try:
+        process = psutil.Process(pid)
+        age = time.time() - process.create_time()
+        return process.status() != psutil.STATUS_ZOMBIE and age > seconds - 2
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True

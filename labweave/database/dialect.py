@@ -67,7 +67,10 @@ class Dialect(ABC):
 
     @abstractmethod
     def exclusive(self, connection: Any, name: str, timeout_s: int) -> AbstractContextManager[bool]:
-        """Hold a lock of this name on the server; gives False when others held it for all of the time."""
+        """Hold a lock of this name on the server; gives False when others held it for all of the time, 1 s or more.
+
+        The session holds it: when that is lost, so is the lock.
+        """
 
     @abstractmethod
     def grant_to_create(self, prefix: str, dbname: str | None) -> str:

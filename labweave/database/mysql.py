@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ LOG_POSITIONS = (
     # MySQL, with the right BACKUP_ADMIN; its Innodb_redo_log_current_lsn comes some milliseconds late.
     "select 'LSN', json_extract(storage_engines, '$.InnoDB.LSN') from performance_schema.log_status",
 )
+LOCK_NAME = 64
+"""The longest name of a lock."""
+
 REFUSED_VALUE = {1048, 1264, 1265, 1292, 1366, 1406, 3140, 3156, 3819, 3966, 4025, 4076}
 
 
@@ -120,6 +124,7 @@ class Adapter(Dialect, MySQLAdapter):
 
     @contextlib.contextmanager
     def exclusive(self, connection, name, timeout_s):
+        name = name if len(name) <= LOCK_NAME else hashlib.sha256(name.encode()).hexdigest()
         is_held = bool(connection.query("select get_lock(%s, %s)", (name, timeout_s)).fetchone()[0])
         try:
             yield is_held

@@ -78,12 +78,17 @@ class Adapter(Dialect, PostgreSQLAdapter):
     def exclusive(self, connection, name, timeout_s):
         number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
         connection.query(f"set lock_timeout = '{timeout_s}s'")
-        connection.query("select pg_advisory_lock(%s)", (number,))
+        try:
+            connection.query("select pg_advisory_lock(%s)", (number,))
+            is_held = True
+        except TransientError:
+            is_held = False
         connection.query("set lock_timeout = '20s'")
         try:
-            yield True
+            yield is_held
         finally:
-            connection.query("select pg_advisory_unlock(%s)", (number,))
+            if is_held:
+                connection.query("select pg_advisory_unlock(%s)", (number,))
 
     def create_schema_sql(self, schema_name):
         return f'create schema if not exists "{schema_name}"'

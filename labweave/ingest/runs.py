@@ -10,9 +10,9 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-import psutil
 from datajoint.errors import LostConnectionError
 
+from labweave import processes
 from labweave.database import upsert
 from labweave.errors import ServerUnavailable
 from labweave.ingest.report import IngestReport
@@ -30,8 +30,7 @@ def begin(source: Mapping[str, Any]) -> str:
         "source": source["source"],
         "status": "running",
         "started": dt.datetime.now(dt.timezone.utc),
-        "started_by": _user(),
-        "host": f"{_host()}:{os.getpid()}",
+        **this_process(),
         "version": __version__,
     }
     upsert(Run, [row])
@@ -58,16 +57,36 @@ def _close_dead_runs(source: str) -> None:
     """Say of earlier runs whose process is gone that they did not finish."""
     end = {"status": "failed", "run_message": "its process ended before it was done"}
     for row in (Run & {"source": source, "status": "running"}).to_dicts():
-        host, _, pid = row["host"].rpartition(":")
-        if host == _host() and not psutil.pid_exists(int(pid)):
+        if _has_ended(row):
             Run.update1({"run": row["run"], **end})
 
 
-def _user() -> str:
+def _has_ended(run: Mapping[str, Any]) -> bool:
+    """Say whether the process of a run is certainly gone; nothing is known of those on other machines."""
+    host, pid = process_of(run)
+    now = dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)
+    return host == _host() and not processes.lives(pid, (now - run["started"]).total_seconds())
+
+
+def this_process() -> dict[str, str]:
+    """Return what a run says of this process: on which machine it runs, with which id, and whose it is."""
     try:
-        return getpass.getuser()[:64]
+        user = getpass.getuser()[:64]
     except (KeyError, OSError):
-        return ""
+        user = ""
+    return {"host": f"{_host()}:{os.getpid()}", "started_by": user}
+
+
+def process_of(run: Mapping[str, Any]) -> tuple[str, int]:
+    """Return the machine and the id of the process that does a run."""
+    host, _, pid = run["host"].rpartition(":")
+    return host, int(pid or 0)
+
+
+def may_live(run: Mapping[str, Any]) -> bool:
+    """Say whether a process has the id of the one that does a run; nothing is known of those on other machines."""
+    host, pid = process_of(run)
+    return host != _host() or processes.lives(pid, 0)
 
 
 def _host() -> str:

@@ -8,16 +8,15 @@ bulk write instead of a statement per key) and how jobs of dead workers are foun
 from __future__ import annotations
 
 import datetime as dt
-import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import datajoint as dj
-import psutil
 from datajoint.condition import Not
 
+from labweave import processes
 from labweave.database import current, upsert
 from labweave.database.declare import every_table, is_computed
 from labweave.database.reads import in_parts, table_label
@@ -182,25 +181,11 @@ def _is_dead(
     if worker is not None and worker["started"] > reserved:
         return True
     if job["host"] == host_name():
-        return not _process_lives(job["pid"], now - job["reserved_time"])
+        return not processes.lives(job["pid"], (now - job["reserved_time"]).total_seconds())
     if worker is not None:
         return (now - worker["heartbeat"]).total_seconds() > DEAD_AFTER_SECONDS
     # MySQL may show a user no other user's sessions.
     return job["user"].partition("@")[0] == user.partition("@")[0] and job["connection_id"] not in sessions
-
-
-def _process_lives(pid: int, reserved_for: dt.timedelta) -> bool:
-    """Say whether a process of this machine still runs and is older than its reservation."""
-    if pid == os.getpid():
-        return True
-    try:
-        process = psutil.Process(pid)
-        age = dt.datetime.now().timestamp() - process.create_time()
-        return process.status() != psutil.STATUS_ZOMBIE and age > reserved_for.total_seconds() - 2
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
 
 
 def host_name() -> str:

@@ -1,5 +1,6 @@
 """What a run of ingest does the second time, to changed files, to bad ones, and with --dry-run."""
 
+import datetime as dt
 import json
 import os
 import subprocess
@@ -435,10 +436,12 @@ def test_a_run_whose_process_was_killed_is_closed_by_the_next(database, tmp_path
     ended.wait()
     row = (ingestion.Run & {"run": report.run}).fetch1()
     host = row["host"].rpartition(":")[0]
-    for number, (name, pid) in enumerate([(host, ended.pid), (host, os.getpid()), ("elsewhere", ended.pid)]):
-        ingestion.Run.insert1(
-            {**row, "run": str(number) * 36, "status": "running", "finished": None, "host": f"{name}:{pid}"}
-        )
+    now, before_this_process = row["started"], dt.datetime(2026, 1, 1)
+    cases = [(host, ended.pid, now), (host, os.getpid(), now), ("elsewhere", ended.pid, now)]
+    cases.append((host, os.getpid(), before_this_process))  # since a reboot the number is another program's
+    for number, (name, pid, started) in enumerate(cases):
+        more = {"status": "running", "started": started, "finished": None, "host": f"{name}:{pid}"}
+        ingestion.Run.insert1({**row, "run": str(number) * 36, **more})
     ingest.run("ephys", tmp_path, **OPTIONS)
     status = {row["run"][0]: row["status"] for row in ingestion.Run().to_dicts() if len(set(row["run"])) == 1}
-    assert status == {"0": "failed", "1": "running", "2": "running"}
+    assert status == {"0": "failed", "1": "running", "2": "running", "3": "failed"}

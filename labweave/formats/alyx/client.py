@@ -36,6 +36,11 @@ REQUESTS_PER_MINUTE = 480
 """Alyx takes 550 from one user."""
 
 PAGE_ROWS = 1000
+REFUSED = "the token was refused"
+NEW_TOKEN = (
+    "It was deleted, or is of another server. Set LABWEAVE_ALYX_TOKEN to a new one, or set LABWEAVE_ALYX_USER and "
+    "LABWEAVE_ALYX_PASSWORD, with which labweave logs in by itself."
+)
 IS_IT_ALYX = "Is this an Alyx server, and the address right?"
 BEYOND_END = 1_000_000_000
 """An offset beyond every list: no rows are sent, and the count is right."""
@@ -181,8 +186,7 @@ class AlyxClient:
         try:
             return self._json("GET", path, query)
         except AlyxError as error:
-            is_of_token = any(word in error.found.lower() for word in ("token", "credentials"))
-            if error.status != 403 or not is_of_token or not self._login.password:  # other refusals are about rights
+            if not error.found.startswith(REFUSED) or not self._login.password:  # other refusals are about rights
                 raise
         self._log_in()
         return self._json("GET", path, query)
@@ -299,4 +303,6 @@ def _refusal(where: str, answer: requests.Response) -> AlyxError:
         429: "Another program uses this login. Try later, or use a login of its own.",
     }.get(answer.status_code, "Look into the server's log, or try again later.")
     found = f"status {answer.status_code}" + (f", {' '.join(detail.split())[:300]}" if detail else "")
+    if answer.status_code == 403 and any(word in detail.lower() for word in ("token", "credentials")):
+        found, advice = f"{REFUSED} ({found})", NEW_TOKEN
     return AlyxError(where, found, advice, answer.status_code)

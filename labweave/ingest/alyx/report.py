@@ -30,16 +30,33 @@ class SyncReport(IngestReport):
         Parts that could not be pulled; their jobs wait for ``labweave retry``.
     left_out : dict
         Resource -> how many records were left out because the server no longer has what they belong to.
+    held_back : list of str
+        Resources of which suspiciously many records are gone, with numbers; nothing was marked there.
+    url : str
+        Address of the server.
     """
 
     resources: dict[str, ResourceCounts] = field(default_factory=dict)
     failed_parts: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
+    held_back: list[str] = field(default_factory=list)
+    url: str = ""
 
     @property
     def exit_code(self) -> int:
         """0 when everything went in, 1 when some of it did not."""
-        return 1 if self.failed or self.failed_parts else 0
+        return 1 if self.failed or self.failed_parts or self.held_back else 0
+
+    @property
+    def question(self) -> str:
+        """What a person must say, because suspiciously many records are gone; empty without a question."""
+        if not self.held_back:
+            return ""
+        return (
+            f"{self.url} no longer has {', '.join(self.held_back)}. None of them was marked; everything else is in. Did "
+            "somebody delete them, or may this login no longer see them? If it is right: "
+            f"labweave ingest alyx {self.url} --allow-vanished"
+        )
 
     def add_up(self) -> None:
         """Set the sums over all resources."""
@@ -56,6 +73,7 @@ class SyncReport(IngestReport):
             "resources": resources,
             "failed_parts": self.failed_parts,
             "left_out": self.left_out,
+            "held_back": self.held_back,
         }
 
     def __str__(self) -> str:
@@ -83,4 +101,6 @@ class SyncReport(IngestReport):
             lines.append(
                 f"  {self.failed_parts} parts could not be pulled (labweave errors); the next sync tries them again"
             )
+        if self.held_back:
+            lines.append(f"  {self.question}")
         return "\n".join(lines)

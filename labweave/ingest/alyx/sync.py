@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import getpass
 import logging
-import os
-import platform
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import psutil
+from datajoint.errors import LostConnectionError
 
 from labweave import populate
 from labweave.database import UpsertCounts, current, upsert
+from labweave.database.locks import ServerLock
 from labweave.database.reads import in_parts
 from labweave.database.writes import set_values, write_rows
-from labweave.errors import SourceError
+from labweave.errors import ServerUnavailable, SourceError
 from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
 from labweave.ingest.alyx.mirror import mark_vanished, record_failures
 from labweave.ingest.alyx.pages import compare
@@ -44,9 +42,8 @@ from labweave.ingest.alyx.pull import LAST_ID, PLANNED, open_client, present_rec
 from labweave.ingest.alyx.report import ResourceCounts, SyncReport
 from labweave.ingest.alyx.tables import SourceRecord, SyncCursor, SyncPage, SyncPart, SyncRun
 from labweave.ingest.report import IngestFailure
-from labweave.populate import queue
+from labweave.ingest.runs import may_live, process_of, this_process
 from labweave.schemas.ingestion import Failure, Run, Source
-from labweave.schemas.work import Worker
 from labweave.version import __version__
 
 log = logging.getLogger(__name__)
@@ -54,6 +51,9 @@ log = logging.getLogger(__name__)
 VANISHED_SHARE = 0.1
 VANISHED_AT_LEAST = 10
 """When so many records and more than this share of a resource vanish in one run, a person must confirm it."""
+
+LOCK_SECONDS = 3
+"""A sync waits so long for one that is about to end, and for one that has just begun to say who it is."""
 
 LATE_ROUNDS = 3
 PARTS_PER_WORKER = 4
@@ -79,6 +79,10 @@ class _Stopped(Exception):
     """A stage that others need has failed parts."""
 
 
+class _Overtaken(SourceError):
+    """The lock was lost, and another sync has it."""
+
+
 def sync(url: str, source: str, labs: tuple[str, ...], options: Any, progress: Progress) -> SyncReport:
     """Sync a server, or go on with a sync that was interrupted.
 
@@ -90,13 +94,15 @@ def sync(url: str, source: str, labs: tuple[str, ...], options: Any, progress: P
         The server does not answer, another sync of it is running, or too many records have
         vanished.
     """
-    client = open_client(url, fresh=True)
-    client.count("/labs", {})
-    asked = _asked(labs, options)
-    row = {"source": source, "adapter": "alyx", "location": url, "source_lab": ",".join(labs)[:64]}
-    upsert(Source, [{**row, "options": {"time_zone": options.time_zone}}])
-    run = _unfinished(source, asked) or _begin(source, asked)
-    return _Sync(client, run, make_choice(source, asked), options, progress).run_all()
+    client, asked = open_client(url, fresh=True), _asked(labs, options)
+    with ServerLock(current().connection, f"sync {source}") as lock:
+        if not lock.acquire(LOCK_SECONDS):
+            raise SourceError(_who_syncs(source))
+        client.count("/labs", {})
+        row = {"source": source, "adapter": "alyx", "location": url, "source_lab": ",".join(labs)[:64]}
+        upsert(Source, [{**row, "options": {"time_zone": options.time_zone}}])
+        run = _unfinished(source, asked) or _begin(source, asked)
+        return _Sync(client, run, make_choice(source, asked), options, progress, lock).run_all()
 
 
 def _asked(labs: tuple[str, ...], options: Any) -> dict[str, Any]:
@@ -105,16 +111,21 @@ def _asked(labs: tuple[str, ...], options: Any) -> dict[str, Any]:
     return {**chosen, "labs": list(labs), "since": options.since.isoformat() if options.since else None}
 
 
+def _who_syncs(source: str) -> str:
+    """Say which process holds the lock of a source, by the last run that has not ended."""
+    for row in (Run * SyncRun & {"source": source, "status": "running"}).to_dicts(order_by="started desc"):
+        host, pid = process_of(row)
+        if may_live(row):
+            by = f" of {row['started_by']}" if row["started_by"] else ""
+            return (
+                f"{source} is being synced by process {pid} on {host}{by}, in the run that began at "
+                f"{row['started']:%Y-%m-%d %H:%M} UTC. Wait for it, or end it."
+            )
+    return f"{source} is being synced by another process, which has not said yet who it is. Wait for it."
+
+
 def _unfinished(source: str, asked: dict[str, Any]) -> str | None:
     """Return the last run if it can go on: it was killed or has failed parts, and it asked for the same."""
-    rows = (Run * SyncRun & {"source": source} & "status <> 'finished'").to_dicts(order_by="started desc")
-    for row in rows:
-        host, _, pid = row["host"].rpartition(":")
-        if row["status"] == "running" and _lives(host, int(pid or 0)):
-            raise SourceError(
-                f"{source} is being synced by process {pid} on {host}, since {row['started']:%Y-%m-%d %H:%M} UTC. "
-                "Wait for it, or end it."
-            )
     last = (Run * SyncRun & {"source": source}).to_dicts(order_by="started desc", limit=1)
     if not last or last[0]["status"] == "finished":
         return None
@@ -123,41 +134,25 @@ def _unfinished(source: str, asked: dict[str, Any]) -> str | None:
     age = dt.datetime.now(dt.timezone.utc).replace(tzinfo=None) - row["started"]
     if not same or (row["status"] == "failed" and age > dt.timedelta(hours=RESUME_HOURS)):
         return None
-    Run.update1({"run": row["run"], "status": "running", "host": _who(), "finished": None, "run_message": ""})
+    Run.update1({"run": row["run"], "status": "running", **this_process(), "finished": None, "run_message": ""})
     populate.retry(["alyx.SyncPage"], {"run": row["run"]})
     return row["run"]
-
-
-def _lives(host: str, pid: int) -> bool:
-    if host == platform.node()[:200]:
-        return pid != os.getpid() and psutil.pid_exists(pid)
-    beats = (Worker & {"host": host, "pid": pid}).to_dicts()
-    now = current().connection.now()
-    return any((now - row["heartbeat"]).total_seconds() < queue.DEAD_AFTER_SECONDS for row in beats)
 
 
 def _begin(source: str, asked: dict[str, Any]) -> str:
     run = str(uuid.uuid4())
     now = dt.datetime.now(dt.timezone.utc)
-    try:
-        user = getpass.getuser()[:64]
-    except (KeyError, OSError):
-        user = ""
 
     def work() -> None:
         for old in (Run * SyncRun & {"source": source} & "status <> 'finished'").to_dicts():
             _drop_parts(old["run"])
             Run.update1({"run": old["run"], "status": "failed", "run_message": "a later run took its place"})
-        row = {"run": run, "source": source, "status": "running", "started": now, "started_by": user}
-        upsert(Run, [{**row, "host": _who(), "version": __version__}])
+        row = {"run": run, "source": source, "status": "running", "started": now, **this_process()}
+        upsert(Run, [{**row, "version": __version__}])
         upsert(SyncRun, [{"run": run, "sync_options": asked, "stages": []}])
 
     current().connection.run_transaction(work)
     return run
-
-
-def _who() -> str:
-    return f"{platform.node()[:200]}:{os.getpid()}"
 
 
 def _drop_parts(run: str) -> None:
@@ -168,10 +163,13 @@ def _drop_parts(run: str) -> None:
 class _Sync:
     """One run."""
 
-    def __init__(self, client: AlyxClient, run: str, choice: Choice, options: Any, progress: Progress):
+    def __init__(
+        self, client: AlyxClient, run: str, choice: Choice, options: Any, progress: Progress, lock: ServerLock
+    ):
         self.connection, self.client, self.run, self.source = current().connection, client, run, choice.source
-        self.choice, self.options, self.progress = choice, options, progress
+        self.choice, self.options, self.progress, self.lock = choice, options, progress, lock
         self.left_out: dict[str, int] = {}
+        self.held_back: dict[str, str] = {}
 
     def run_all(self) -> SyncReport:
         """Do what is not done yet, and return what came of it."""
@@ -187,13 +185,16 @@ class _Sync:
             report = self._report()
             if not report.failed_parts:
                 self._set_cursors()
+        except _Overtaken:
+            raise
         except BaseException as error:
-            self._finish("failed", f"{type(error).__name__}: {error}", self._report())
+            with contextlib.suppress(LostConnectionError, ServerUnavailable):
+                self._finish("failed", f"{type(error).__name__}: {error}", self._report())
             raise
         if report.failed_parts:
             self._finish("failed", f"{report.failed_parts} parts could not be pulled", report)
         else:
-            self._finish("finished", "", report)
+            self._finish("finished", report.question, report)
             for name in (Run * SyncRun & {"source": self.source}).to_arrays("run").tolist():
                 if name != self.run:
                     _drop_parts(name)
@@ -219,6 +220,7 @@ class _Sync:
         """Plan a stage that is not planned yet, and have its parts pulled."""
         planned = (SyncRun & {"run": self.run}).fetch1("stages")
         PLANNED.clear()
+        self._keep_lock()
         if stage not in planned:
             self._add_parts(stage, list(plan()), [*planned, stage])
         parts = (SyncPart & {"run": self.run, "part_stage": stage}) - SyncPage.proj()
@@ -230,10 +232,28 @@ class _Sync:
             ["alyx.SyncPage"],
             {"run": self.run},
             workers=workers,
-            progress=lambda _, done, failed, total: self.progress(stage, done, failed, total),
+            progress=lambda _, done, failed, total: self._tell(stage, done, failed, total),
         )
         if report.failed and NEEDED & self._missing_parts():
             raise _Stopped
+
+    def _tell(self, stage: str, done: int, failed: int, total: int) -> None:
+        """Show progress; a sync that no longer may go on ends here."""
+        self.progress(stage, done, failed, total)
+        self._keep_lock()
+        if failed == 1:
+            try:
+                self.client.count("/labs", {})
+            except AlyxError as error:
+                if error.status == 403:  # the login was refused in the middle, and every other part will be
+                    raise
+
+    def _keep_lock(self) -> None:
+        if not self.lock.keep():
+            raise _Overtaken(
+                f"The session that kept others from syncing {self.source} was lost, and another sync has begun. "
+                f"{_who_syncs(self.source)}"
+            )
 
     def _add_parts(self, stage: str, parts: list[Part], stages: list[str]) -> None:
         def work() -> None:
@@ -340,24 +360,21 @@ class _Sync:
     def _mark_vanished(self) -> None:
         """Mark rows whose records are gone, unless they are suspiciously many."""
         missing = self._missing_parts()
-        absent = {name: ids for name, ids in self._absent().items() if ids and name not in missing}
-        questions = []
-        for name, ids in absent.items():
-            known = len(present_records(self.source, name))
-            if len(ids) >= VANISHED_AT_LEAST and len(ids) > VANISHED_SHARE * known:
-                questions.append(f"{len(ids)} of {known} {name}")
-        if questions and not self.options.allow_vanished:
-            raise SourceError(
-                f"{self.client.url} no longer has {', '.join(questions)}. Nothing was marked. Did somebody delete "
-                f"them, or may this login no longer see them? If it is right: labweave ingest alyx {self.client.url} "
-                "--allow-vanished"
-            )
-        for name, ids in absent.items():
-            resource = RESOURCES[name]
+        for name, ids in self._absent().items():
+            if not ids or name in missing:
+                continue
+            resource, known = RESOURCES[name], len(present_records(self.source, name))
+            n_gone = len(ids) - (0 if resource.ranged else self._n_new(name))  # a name that is new was another before
+            if n_gone >= VANISHED_AT_LEAST and n_gone > VANISHED_SHARE * known and not self.options.allow_vanished:
+                self.held_back[name] = f"{n_gone} of {known} {name}"
+                continue
             if resource.ranged == "id":  # the server may still have some when it is asked for them
                 pulled = pull(self.client, self.source, name, {"ids": sorted(ids)})
                 ids = set() if pulled.broken else ids - set(map(resource.record_id, pulled.records))
             self._mark(resource, sorted(ids))
+
+    def _n_new(self, name: str) -> int:
+        return sum(page["n_new"] for page in self._pages() if page["resource"] == name)
 
     def _mark(self, resource: Resource, ids: list[str]) -> None:
         names = (resource.name, "session-details") if resource.name == "sessions" else (resource.name,)
@@ -408,6 +425,7 @@ class _Sync:
             report.resources[row["path"].partition("/")[0]].failed += 1
             report.failures.append(IngestFailure(row["path"], row["error_class"], row["message"]))
         report.failed_parts = len((SyncPart & {"run": self.run}) - SyncPage.proj())
+        report.held_back, report.url = list(self.held_back.values()), self.client.url
         report.add_up()
         return report
 
