@@ -37,7 +37,7 @@ REQUESTS_PER_MINUTE = 480
 
 PAGE_ROWS = 1000
 REFUSED = "the token was refused"
-NEW_TOKEN = (
+ANOTHER_LOGIN = (
     "It was deleted, or is of another server. Set LABWEAVE_ALYX_TOKEN to a new one, or set LABWEAVE_ALYX_USER and "
     "LABWEAVE_ALYX_PASSWORD, with which labweave logs in by itself."
 )
@@ -304,5 +304,5 @@ def _refusal(where: str, answer: requests.Response) -> AlyxError:
     }.get(answer.status_code, "Look into the server's log, or try again later.")
     found = f"status {answer.status_code}" + (f", {' '.join(detail.split())[:300]}" if detail else "")
     if answer.status_code == 403 and any(word in detail.lower() for word in ("token", "credentials")):
-        found, advice = f"{REFUSED} ({found})", NEW_TOKEN
+        found, advice = f"{REFUSED} ({found})", ANOTHER_LOGIN
     return AlyxError(where, found, advice, answer.status_code)

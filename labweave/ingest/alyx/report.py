@@ -53,7 +53,7 @@ class SyncReport(IngestReport):
         if not self.held_back:
             return ""
         return (
-            f"{self.url} no longer has {', '.join(self.held_back)}. None of them was marked; everything else is in. Did "
+            f"{self.url} no longer has {', '.join(self.held_back)}. None of them was marked; all else is in. Did "
             "somebody delete them, or may this login no longer see them? If it is right: "
             f"labweave ingest alyx {self.url} --allow-vanished"
         )

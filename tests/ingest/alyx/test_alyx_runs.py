@@ -13,7 +13,6 @@ from alyx_small_base import small_days
 from alyx_truth import all_wrong, vanished, wrong
 from conftest import kill_session
 
-from labweave import ingest
 from labweave.database.locks import ServerLock
 from labweave.errors import SourceError
 from labweave.formats.alyx import client as alyx_client
