@@ -121,7 +121,7 @@ class Adapter:
         Counts up when the same file gives other rows, so that it is read again.
     options : type of Options
     source : str
-        Name of the source it reads, set by the run.
+        Name of the source it reads; set by the run before it discovers.
     results_computed_from : dict
         Table -> the attributes that results are computed from. When one of them changes, what was computed from
         this row is deleted, and populate makes it again.

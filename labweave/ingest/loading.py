@@ -144,14 +144,14 @@ def run(
     if not lab:
         raise ConfigError(f"Which lab do the rows of {place} belong to? Say --lab NAME, or set lab in labweave.toml.")
     reader = cls(place, lab, chosen)
-    name, reader.is_second_lab = source_of(cls, place, lab, source, move=move, also=also)
+    reader.source, reader.is_second_lab = source_of(cls, place, lab, source, move=move, also=also)
     windows = _windows(reader.discover(), cls)
     first = next(windows, None)
     if first is None:
         raise SourceError(
             f"Nothing in {place} can be read by the adapter {cls.name}. See: labweave ingest {cls.name} --help"
         )
-    ingest = _Ingest(database.connection, reader, name, dry_run, again)
+    ingest = _Ingest(database.connection, reader, dry_run, again)
     return ingest.run(itertools.chain([first], windows), progress)
 
 
@@ -192,10 +192,11 @@ def _windows(units: Iterator[Unit], cls: type[Adapter]) -> Iterator[tuple[list[U
 class _Ingest:
     """One run of one adapter over one source."""
 
-    def __init__(self, connection: LabConnection, adapter: Adapter, source: str, dry_run: bool, again: bool):
-        self.connection, self.adapter, self.source, self.dry_run = connection, adapter, source, dry_run
+    def __init__(self, connection: LabConnection, adapter: Adapter, dry_run: bool, again: bool):
+        self.connection, self.adapter, self.dry_run = connection, adapter, dry_run
         self.again = again
-        adapter.source, adapter.run = source, ""
+        self.source = source = adapter.source
+        adapter.run = ""
         self.report = IngestReport(source=source, dry_run=dry_run)
         self.given = GivenRows(connection, source)
         self.writer = Writer(connection, adapter, self.given, self.report)

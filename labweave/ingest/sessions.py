@@ -59,7 +59,7 @@ class Subjects:
                 "Write them alike, or say --allow-case when they are two."
             )
         yield Row(lab_schema.Lab, {"lab": lab})
-        clears = tuple(attribute for attribute in ("species", "sex") if values.get(attribute))
+        clears = tuple(attribute for attribute in ("species", "sex", "subject_json") if values.get(attribute))
         if name not in self._stored[lab]:
             values["subject_uuid"] = make_subject_uuid(lab, name)
         yield Row(subject.Subject, {"lab": lab, "subject": name, **values}, clears=clears)

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
-from collections.abc import Iterator, Mapping
+import filecmp
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from labweave.errors import ReadError, SourceError
+from labweave.database.reads import in_parts
+from labweave.errors import LabweaveError, ReadError, SourceError
 from labweave.formats.columns import kind_of
 from labweave.formats.plain import plain_json, tidy
+from labweave.formats.stytra.journal import SUFFIX as JOURNAL
 from labweave.formats.stytra.logs import Log, open_log
 from labweave.formats.stytra.metadata import Metadata, base_name, read_metadata
 from labweave.formats.stytra.sessions import SessionFiles, find_sessions, fish_of_folder
 from labweave.ingest.base import Adapter, Options, Row, Unit, inside, make_uuid
+from labweave.ingest.forgetting import forgotten_units
 from labweave.ingest.registry import SUMMARIES
-from labweave.ingest.sessions import Subjects
+from labweave.ingest.sessions import Subjects, session_rows
 from labweave.ingest.trials import run_rows
 from labweave.schemas import session, subject, task
 from labweave.schemas.ingestion import Source
-
-log = logging.getLogger(__name__)
 
 _UNKNOWN_PROTOCOL = "unknown protocol"
 _LOGS = ("behavior", "estimator", "stimulus")
@@ -57,6 +59,7 @@ class StytraAdapter(Adapter):
     def __init__(self, location: Path, lab: str, options: StytraOptions):
         super().__init__(location, lab, options)
         self.subjects = Subjects(options.allow_case)
+        self._copies: dict[str, str] = {}
 
     def discover(self) -> Iterator[Unit]:
         """Yield a unit per session."""
@@ -64,52 +67,134 @@ class StytraAdapter(Adapter):
             raise SourceError(f"{self.location} is a file. Give the folder that it is in, or one above.")
         found = list(find_sessions(self.root))
         self._found = {files.path: files for files in found}
-        carried = self._carried_over(found)
+        relations = self._relations(found)
         for files in found:
-            names = [name for name in (files.metadata, *(n for ns in files.logs.values() for n in ns)) if name]
-            content = {"others": files.others, "carried_over": carried.get(files.path, [])}
-            yield Unit(files.path, tuple(files.below_root(name) for name in names), content)
+            paths = tuple(files.below_root(name) for name in files.names)
+            yield Unit(files.path, paths, {"others": files.others, **relations.get(files.path, {})})
 
-    def _carried_over(self, found: list[SessionFiles]) -> dict[str, list[str]]:
-        """Return session -> fields of its animal that equal those of another animal in the run before.
+    def _relations(self, found: list[SessionFiles]) -> dict[str, dict[str, Any]]:
+        """Return, by session, what the others mean for it: whose copy it is, whether it describes its animal last.
 
-        Stytra fills in the values of the last run, and perhaps nobody corrected them.
+        It follows from the files that are there, and not from what earlier runs have made of them.
         """
-        runs: list[tuple[dt.datetime, str, str, dict[str, Any]]] = []
+        forgotten = forgotten_units(self.source)
+        known = []
         for files in found:
             try:
-                metadata = read_metadata(self.root / files.below_root(files.metadata)) if files.metadata else None
-            except (ReadError, OSError):  # read() says so
+                known.append(_Session(self, files).about())
+            except (LabweaveError, OSError):  # read() says so
                 continue
-            if metadata is not None and metadata.start is not None:
-                setup = str(metadata.basic.get("setup_name", ""))
-                runs.append((metadata.start, files.path, setup, metadata.animal))
-        carried, last = {}, {}
-        for _, path, setup, animal in sorted(runs, key=lambda run: run[:2]):
-            before = last.get(setup, {})
-            if before and before.get("id") != animal.get("id"):
-                carried[path] = sorted(k for k, v in animal.items() if k != "id" and v and v == before.get(k))
-            last[setup] = animal
-        return carried
+        relations: dict[str, dict[str, Any]] = {one.path: {} for one in known}
+        first: dict[str, _About] = {}
+        for one in known:
+            if one.path not in forgotten and (other := first.setdefault(one.eid, one)) is not one:
+                relations[one.path]["twin"] = other.path, self._stats(other.path)
+        for eid, *other in self._runs_elsewhere(first):
+            relations[first[eid].path]["elsewhere"] = other
+        animals: dict[str, list[_About]] = {}
+        for one in first.values():
+            if self.options.subject_from is None and (clash := one.clash(animals.get(one.subject, []))):
+                relations[one.path]["clash"] = clash
+            else:
+                animals.setdefault(one.subject, []).append(one)
+        for same in animals.values():
+            described = [one for one in same if one.has_metadata]
+            if described:
+                last = max(described, key=lambda one: (one.start or dt.datetime.min, one.path))
+                relations[last.path]["describes"] = True
+        for path, names in _carried_over(known).items():
+            relations[path]["carried_over"] = names
+        return relations
+
+    def _stats(self, path: str) -> list[tuple[str, int, int]]:
+        """Return name, size and time of a session's files: when they change, its copy may be none any more."""
+        files = self._found[path]
+        stats = [(name, (self.root / files.below_root(name)).stat()) for name in sorted(files.names)]
+        return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+
+    def _runs_elsewhere(self, first: Mapping[str, _About]) -> Iterator[tuple[str, str, Any]]:
+        """Yield eid, place and hashes of the sessions that other sources gave, and whose files are there."""
+        others = (task.TaskRun * Source.proj("location") - {"source": self.source}).proj(
+            "run_path", "run_json", "location"
+        )
+        for part in in_parts(list(first)):
+            for row in (others & [{"eid": eid} for eid in part]).to_dicts():
+                place = Path(row["location"], row["run_path"])
+                if place != self.root / first[row["eid"]].path and any(place.parent.glob(f"{place.name}_*")):
+                    yield row["eid"], str(place), (row["run_json"] or {}).get("sha256")
 
     def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row]:
         """Yield subject, session, task, run, stimuli and logs of one session."""
         for path in unit.files:
             inside(self.root, path)
-        yield from _Session(self, unit, self._found[unit.path], sha256).rows()
+        yield from _Session(self, self._found[unit.path]).rows(unit.content, sha256)
+
+    def is_copy(self, path: str, twin: tuple[str, list[tuple[str, int, int]]], sha256: Mapping[str, str]) -> bool:
+        """Say whether a session's files are, byte by byte, those of another one that comes before it."""
+        other, stats = twin
+        names = [name for name, *_ in stats]
+        if set(names) != {one.rpartition("/")[2] for one in sha256}:
+            return False
+        mine, theirs = (self.root / self._found[one].folder for one in (path, other))
+        return not any(filecmp.cmpfiles(mine, theirs, names, shallow=False)[1:])
+
+    def leave_out(self, path: str, original: str) -> None:
+        """Remember a copy, for the notes."""
+        self._copies[path] = original
+
+    def notes(self) -> list[str]:
+        """Name the copies that were left out."""
+        return [f"left out, being a copy of {original}: {path}" for path, original in self._copies.items()]
+
+
+class _About(NamedTuple):
+    """What is kept of a session while the others are looked at."""
+
+    path: str
+    eid: str
+    subject: str
+    start: dt.datetime | None
+    animal: dict[str, Any]
+    setup: str
+    has_metadata: bool
+
+    def clash(self, others: Iterable[_About]) -> tuple[str, str, str, str] | None:
+        """Return how this animal differs from another day's one with its id: what, how, on which day it was how."""
+        for other in others:
+            if self.start is None or other.start is None or self.start.date() == other.start.date():
+                continue
+            for name in ("species", "genotype"):
+                mine, theirs = self.animal.get(name), other.animal.get(name)
+                if mine and theirs and mine != theirs:
+                    return name, mine, str(other.start.date()), theirs
+        return None
+
+
+def _carried_over(known: Iterable[_About]) -> dict[str, list[str]]:
+    """Return session -> fields of its animal that equal those of another animal in the run before.
+
+    Stytra fills in the values of the last run, and perhaps nobody corrected them.
+    """
+    carried: dict[str, list[str]] = {}
+    last: dict[str, dict[str, Any]] = {}
+    dated = [one for one in known if one.has_metadata and one.start is not None]
+    for one in sorted(dated, key=lambda one: (str(one.start), one.path)):
+        animal, before = one.animal, last.get(one.setup, {})
+        if before and before.get("id") != animal.get("id"):
+            carried[one.path] = sorted(k for k, v in animal.items() if k != "id" and v and v == before.get(k))
+        last[one.setup] = animal
+    return carried
 
 
 class _Session:
     """One session, on its way to rows."""
 
-    def __init__(self, adapter: StytraAdapter, unit: Unit, files: SessionFiles, sha256: Mapping[str, str]):
-        self.adapter, self.unit, self.files, self.sha256 = adapter, unit, files, sha256
+    def __init__(self, adapter: StytraAdapter, files: SessionFiles):
+        self.adapter, self.files = adapter, files
         self.problems: list[str] = []
         self.metadata = metadata = (
             read_metadata(adapter.root / files.below_root(files.metadata)) if files.metadata else Metadata({})
         )
-        self.logs = self._open_logs()
-        self.damaged = bool(files.logs.keys() - self.logs.keys())
         folder = adapter.root / files.folder
         self.fish = fish_of_folder(folder.name)
         protocol = metadata.protocol or (folder.parent.name if self.fish else "")
@@ -118,8 +203,22 @@ class _Session:
         self.start = metadata.start or self._start_of_journal()
         self.subject = self._subject()
 
-    def _open_logs(self) -> dict[str, tuple[str, Log]]:
-        """Return log -> its file and what is in it, of those that can be read."""
+    def about(self) -> _About:
+        """Return what the other sessions need to know of this one."""
+        setup = str(self.metadata.basic.get("setup_name", ""))
+        facts = self.start, self.metadata.animal, setup, bool(self.files.metadata)
+        return _About(self.files.path, self.eid, self.subject, *facts)
+
+    @property
+    def eid(self) -> str:
+        """The animal and the start say which session it is, wherever its files are; without a start the folder does."""
+        if self.start is not None:
+            return _make_eid(self.adapter.lab, self.subject, self.start.isoformat())
+        return _make_eid(self.adapter.lab, self.task, self.fish_id or self.subject, self.files.prefix)
+
+    @cached_property
+    def logs(self) -> dict[str, tuple[str, Log]]:
+        """Log -> its file and what is in it, of those that can be read."""
         logs = {}
         for name, candidates in self.files.logs.items():
             declared = self.metadata.declared(name)
@@ -134,6 +233,8 @@ class _Session:
         return logs
 
     def _start_of_journal(self) -> dt.datetime | None:
+        if not any(name.endswith(JOURNAL) for name in self.files.names):
+            return None
         t0 = next((found.t0 for _, found in self.logs.values() if found.t0), None)
         return Metadata({"general": {"t_protocol_start": t0}}).start if t0 else None
 
@@ -143,81 +244,70 @@ class _Session:
         name = self.fish_id if self.adapter.options.subject_from == "fish_id" else animal or self.fish_id
         if not tidy(name):
             raise SourceError(
-                f"{self.unit.path}: neither the metadata nor the folder say which animal it was. "
+                f"{self.files.path}: neither the metadata nor the folder say which animal it was. "
                 "Put the files into a folder named like 240305_f1."
             )
         return tidy(name)
 
-    def rows(self) -> Iterator[Row]:
-        """Yield the rows, parents first."""
-        animal = {"lab": self.adapter.lab, "subject": self.subject}
-        eid = self._eid()
+    def rows(self, relations: Mapping[str, Any], sha256: Mapping[str, str]) -> Iterator[Row]:
+        """Yield the rows, parents first; none for a copy of another session that is there."""
+        self.relations, self.sha256 = relations, sha256
+        self.damaged = bool(self.files.logs.keys() - self.logs.keys())
+        eid = self._own_eid()
         if eid is None:
             return
-        self._check_animal(eid)
+        self._check_animal()
         self._look_for_problems()
-        yield from self._subject_rows(animal, eid)
-        yield Row(session.Session, {"eid": eid, **animal, **self._session_values()})
+        animal = self._animal_values(eid)
+        if animal.get("species"):
+            yield Row(subject.Species, {"species": animal["species"]})
+        values = self._session_values()
+        lab, name, date = self.adapter.lab, self.subject, values.pop("session_date")
+        is_known = bool(session.Session & {"eid": eid})
+        subjects = self.adapter.subjects
+        yield from session_rows(subjects, lab, name, date, None, eid, is_known=is_known, about=animal, **values)
         key = {"eid": eid, "task": self.task}
         yield from run_rows(key, self._run_values(), [_trial_values(one) for one in self.metadata.stimuli])
         for name, (file_name, found) in self.logs.items():
             yield Row(task.EventLog, {**key, "log_name": name, **self._log_values(name, file_name, found)})
 
-    def _eid(self) -> str | None:
-        """Return the eid; None for a copy of a session that is there.
-
-        The animal and the start say which session it is, wherever its files are; without metadata the folder does.
-        """
-        own_place = {"source": self.adapter.source, "run_path": self.unit.path}
-        for known in (task.TaskRun * session.Session & own_place).proj("start_time", "subject").to_dicts():
-            if known["subject"] == self.subject and (
-                known["start_time"] is None or self.start is None or known["start_time"] == self.start
-            ):
-                return known["eid"]
-        by_place = _make_eid(self.adapter.lab, self.task, self.fish_id or self.subject, self.files.prefix)
-        if self.start is None:
-            return by_place
-        eid = _make_eid(self.adapter.lab, self.subject, self.start.isoformat())
-        others = (task.TaskRun & {"eid": eid}).proj("source", "run_path", "run_json").to_dicts()
-        others = [other for other in others if {name: other[name] for name in own_place} != own_place]
-        if not others:
-            return eid
-        other = others[0]
-        if other["run_json"] and other["run_json"].get("sha256") == self._own_sha256():
-            if self._is_there(other):
-                log.info("a copy of %s is left out: %s", other["run_path"], self.unit.path)
-                return None
-            return eid
-        self.problems.append(f"{other['run_path']} has the same animal and start, and other files: one is a copy")
-        return _make_eid(self.adapter.lab, eid, self.adapter.source, self.unit.path)
+    def _own_eid(self) -> str | None:
+        """Return the eid, another one when the session's is another folder's; None for a copy."""
+        if (twin := self.relations.get("twin")) is not None:
+            other, is_copy = twin[0], self.adapter.is_copy(self.files.path, twin, self.sha256)
+        elif elsewhere := self.relations.get("elsewhere"):
+            other, is_copy = elsewhere[0], elsewhere[1] == self._own_sha256()
+        else:
+            return self.eid
+        if is_copy:
+            self.adapter.leave_out(self.files.path, other)
+            return None
+        self.problems.append(f"{other} has the same animal and start, and other files: one is a copy")
+        return _make_eid(self.adapter.lab, self.eid, str(self.adapter.root), self.files.path)
 
     def _own_sha256(self) -> dict[str, str]:
         """Return file name -> sha256 of the session's files."""
         return {path.rpartition("/")[2]: digest for path, digest in sorted(self.sha256.items())}
 
-    def _is_there(self, other: Mapping[str, Any]) -> bool:
-        """Say whether the files of another run are where they were."""
-        location = (Source & {"source": other["source"]}).to_arrays("location").tolist()
-        folder = Path(location[0], other["run_path"]).parent if location else None
-        return folder is not None and any(folder.glob(f"{self.files.prefix}_*"))
-
-    def _check_animal(self, eid: str) -> None:
+    def _check_animal(self) -> None:
         """Refuse an animal that has the id of another day's animal, but another species or genotype."""
-        if self.adapter.options.subject_from is not None or self.start is None:
-            return
-        mine = {name: self.metadata.animal.get(name) for name in ("species", "genotype")}
-        same = session.Session & {"lab": self.adapter.lab, "subject": self.subject}
-        for other in same.proj("session_date", "session_json").to_dicts():
-            theirs = (other["session_json"] or {}).get("animal")
-            if other["eid"] == eid or not theirs or other["session_date"] in (None, self.start.date()):
-                continue
-            for name, value in mine.items():
-                if value and theirs.get(name) and theirs[name] != value:
-                    raise SourceError(
-                        f"{self.unit.path}: animal {self.subject} has the {name} {value!r}, on {other['session_date']} "
-                        f"it was {theirs[name]!r}. Are these two animals? Then say --subject-from fish_id; if it is "
-                        "one, say --subject-from animal_id."
-                    )
+        clash = self.relations.get("clash")
+        if clash is None and self.adapter.options.subject_from is None and self.start is not None:
+            clash = self.about().clash(self._sessions_elsewhere())
+        if clash is not None:
+            name, mine, day, theirs = clash
+            raise SourceError(
+                f"{self.files.path}: animal {self.subject} has the {name} {mine!r}, on {day} it was {theirs!r}. "
+                "Are these two animals? Then say --subject-from fish_id; if it is one, say --subject-from animal_id."
+            )
+
+    def _sessions_elsewhere(self) -> Iterator[_About]:
+        """Yield the sessions of the animal that other sources gave."""
+        animal = {"lab": self.adapter.lab, "subject": self.subject}
+        own = (task.TaskRun & {"source": self.adapter.source}).proj()
+        for row in ((session.Session & animal) - own).proj("start_time", "session_json").to_dicts():
+            described = (row["session_json"] or {}).get("animal") or {}
+            yield _About("", row["eid"], self.subject, row["start_time"], described, "", bool(described))
 
     def _look_for_problems(self) -> None:
         if not self.files.metadata:
@@ -242,25 +332,19 @@ class _Session:
         missing = any(self.metadata.declared(name) and name not in self.files.logs for name in _LOGS)
         return "missing_log" if missing else "ok"
 
-    def _subject_rows(self, animal: dict[str, str], eid: str) -> Iterator[Row]:
-        """Yield the animal as its last session describes it."""
+    def _animal_values(self, eid: str) -> dict[str, Any]:
+        """Return what this session says of its animal; nothing when a later one does."""
+        elsewhere = [one for one in self._sessions_elsewhere() if one.eid != eid and one.has_metadata and one.start]
+        if not self.relations.get("describes") or any(one.start > (self.start or one.start) for one in elsewhere):
+            return {}
         species = tidy(str(self.metadata.animal.get("species") or ""))[:255]
-        if species:
-            yield Row(subject.Species, {"species": species})
-        known = (subject.Subject & animal).to_dicts()
-        later = []
-        if known and self.start is not None:
-            own = session.Session & animal & f"eid <> '{eid}'"
-            later = (own & f"start_time > '{self.start.isoformat(sep=' ')}'").to_arrays("eid").tolist()
-        values: dict[str, Any] = {}
-        if self.files.metadata and not later:
-            entered = {name: value for name, value in self.metadata.animal.items() if name not in ("id", "comments")}
-            before = (known[0]["subject_json"] or {}) if known else {}
-            values = {"species": species or None, "subject_json": {**before, "stytra": plain_json(entered)}}
-        yield from self.adapter.subjects.rows(animal["lab"], animal["subject"], **values)
+        entered = {name: value for name, value in self.metadata.animal.items() if name not in ("id", "comments")}
+        known = (subject.Subject & {"lab": self.adapter.lab, "subject": self.subject}).to_arrays("subject_json")
+        others = (known[0] or {}) if len(known) else {}  # what a server says
+        return {"species": species or None, "subject_json": {**others, "stytra": plain_json(entered)}}
 
     def _session_values(self) -> dict[str, Any]:
-        metadata, carried = self.metadata, self.unit.content["carried_over"]
+        metadata, carried = self.metadata, self.relations.get("carried_over", [])
         day = self.start.date() if self.start else _day(self.fish[0]) if self.fish else None
         facts = {
             "fish_id": self.fish_id,
@@ -295,7 +379,7 @@ class _Session:
         kinds = [[name, kind_of(_attributes(one).get(name) for one in self.metadata.stimuli)] for name in names]
         formats = {name.rpartition(".")[2] for name, _ in self.logs.values()}
         return {
-            "run_path": self.unit.path,
+            "run_path": self.files.path,
             "run_status": status,
             "run_columns": kinds,
             "run_problems": self.problems or None,
@@ -304,7 +388,7 @@ class _Session:
                 "status": self.status,
                 "log_format": self.metadata.log_format or (formats.pop() if len(formats) == 1 else None),
                 "protocol_version": self.metadata.protocol_version or None,
-                "other_files": self.unit.content["others"],
+                "other_files": self.files.others,
                 "sha256": self._own_sha256(),
             },
         }

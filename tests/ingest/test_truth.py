@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from simulated import sweeps_of, write_cell
 from test_law import check_counts
+from test_stytra import START, write_session
 
 from labweave import ingest, populate
 from labweave.database import upsert
@@ -31,6 +33,14 @@ RIGHT = {"lab": "testlab", "subject": "m1", "session_date": "2026-01-02"}
 
 def run(folder, **options):
     return ingest.run("ephys", folder, **{**RIGHT, **options})
+
+
+def fresh(database, adapter, folder, **options):
+    """Return the rows now, and those of an empty database that sees the folder for the first time."""
+    found = rows_of_tables(database)
+    empty(database)
+    assert ingest.run(adapter, folder, lab="testlab", **options).failed == 0
+    return found, rows_of_tables(database)
 
 
 def alone(database, folder, **options):
@@ -401,3 +411,63 @@ def test_a_source_s_name_is_not_taken_by_another_place(database, folder, tmp_pat
     other = shutil.copytree(folder, tmp_path / "other")
     with pytest.raises(ConfigError, match=r"The source x is .*lab, read by the adapter ephys"):
         run(other, source="x")
+
+
+def stytra(folder):
+    report = ingest.run("stytra", folder, lab="testlab")
+    assert report.failed == 0, report
+
+
+@pytest.mark.parametrize("gone", ["okr", "copies"])
+def test_a_copy_of_a_stytra_session_comes_in_when_its_original_is_gone(database, tmp_path, gone):
+    write_session(tmp_path / "okr")
+    stytra(tmp_path)
+    shutil.copytree(tmp_path / "okr", tmp_path / "copies")  # and is now the first of the two
+    stytra(tmp_path)
+    found, expected = fresh(database, "stytra", tmp_path)
+    assert found == expected
+    shutil.rmtree(tmp_path / gone)
+    stytra(tmp_path)
+    ingest.forget(ingestion.Source().fetch1("source"), [f"{gone}/okr/240305_f7/140709"])
+    found, expected = fresh(database, "stytra", tmp_path)
+    assert found == expected and len(found["task.TaskRun"]) == 1
+
+
+def test_a_copy_that_was_written_into_is_no_copy(database, tmp_path):
+    write_session(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    stytra(tmp_path)
+    with (tmp_path / "a/okr/240305_f7/140709_behavior_log.csv").open("a") as file:
+        file.write("5;1.0;0.4\n")
+    stytra(tmp_path)
+    found, expected = fresh(database, "stytra", tmp_path)
+    assert found == expected and len(found["task.TaskRun"]) == 2
+
+
+def test_metadata_that_come_later_leave_nothing_of_the_session_without(database, tmp_path):
+    folder = write_session(tmp_path / "lab")
+    (folder / "140709_metadata.json").rename(tmp_path / "kept")
+    stytra(tmp_path / "lab")
+    (tmp_path / "kept").rename(folder / "140709_metadata.json")
+    stytra(tmp_path / "lab")
+    found, expected = fresh(database, "stytra", tmp_path / "lab")
+    assert found == expected
+
+
+def test_an_animal_is_what_its_last_session_says_now(database, tmp_path):
+    def write(*ages, **more):
+        for day, age in enumerate(ages):
+            write_session(tmp_path, start=START + dt.timedelta(days=day), animal={"age": age, **more})
+        stytra(tmp_path)
+
+    write(6, 7)
+    write(6, 7, genotype="mitfa")  # corrected on both days, which no longer agree with the tables
+    shutil.rmtree(tmp_path / "okr/240306_f7")
+    stytra(tmp_path)
+    assert subject.Subject().fetch1("subject_json")["stytra"]["age"] == 6
+    (path,) = tmp_path.glob("okr/*/*_metadata.json")
+    path.unlink()  # only the log is left, which says nothing
+    stytra(tmp_path)
+    ingest.forget(ingestion.Source().fetch1("source"), ["okr/240306_f7/140709"])
+    found, expected = fresh(database, "stytra", tmp_path)
+    assert found == expected

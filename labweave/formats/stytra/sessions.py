@@ -49,6 +49,11 @@ class SessionFiles:
         """Folder and prefix, which name the session below the root."""
         return f"{self.folder}/{self.prefix}".lstrip("/")
 
+    @property
+    def names(self) -> list[str]:
+        """Names of metadata and logs: the files that say what the session is."""
+        return [name for name in (self.metadata, *(name for names in self.logs.values() for name in names)) if name]
+
     def below_root(self, name: str) -> str:
         """Return the path of one of its files."""
         return f"{self.folder}/{name}".lstrip("/")
