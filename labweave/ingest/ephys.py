@@ -127,23 +127,24 @@ class EphysAdapter(Adapter):
             yield from self._rows(tidy(name), facts, sweeps, sha256)
 
     @cached_property
-    def _bytes(self) -> dict[str, list[tuple[str, str, Path]]]:
-        """Hash of a file that is in, and that has not changed since -> its source, its unit and where it is."""
-        known: dict[str, list[tuple[str, str, Path]]] = {}
-        rows = SourceFile.proj("unit", "sha256", "file_status", "size", "mtime_ns") * Source.proj("adapter", "location")
+    def _bytes(self) -> dict[str, list[tuple[str, str, str, Path]]]:
+        """Hash of a file that is in, and has not changed since -> its source, that one's lab, unit, where it is."""
+        known: dict[str, list[tuple[str, str, str, Path]]] = {}
+        sources = Source.proj("adapter", "location", "source_lab")
+        rows = SourceFile.proj("unit", "sha256", "file_status", "size", "mtime_ns") * sources
         for row in (rows & {"adapter": self.name, "file_status": "ingested"}).to_dicts():
             place = Path(row["location"])
             path = (place.parent if place.is_file() else place) / row["path"]
             if path.exists() and (path.stat().st_size, path.stat().st_mtime_ns) == (row["size"], row["mtime_ns"]):
-                known.setdefault(row["sha256"], []).append((row["source"], row["unit"], path))
+                known.setdefault(row["sha256"], []).append((row["source"], row["source_lab"], row["unit"], path))
         return known
 
     def _refuse_copies(self, unit: Unit, sweeps: list[tuple[str, dict[str, Any]]], sha256: Mapping[str, str]) -> None:
         """Refuse a file with the bytes of one that is in as another unit's and still there: a folder was copied."""
         for path in dict.fromkeys(item.get("filepath") or item["v_file"] for _, item in sweeps):
             known = self._bytes.setdefault(sha256[path], [])
-            for source, other, place in known:
-                mine = place == self.root / path and (source == self.source or self.is_second_lab)
+            for source, lab, other, place in known:
+                mine = place == self.root / path and (source == self.source or lab != self.lab)
                 if not mine and place == self.root / path:
                     raise SourceError(
                         f"{place} is in already, by the source {source}. Ingest that one's folder again, or take "
@@ -154,7 +155,7 @@ class EphysAdapter(Adapter):
                         f"{self.root / path} has the same bytes as {place}, which is in already ({source}, {other}). "
                         "Remove the one that is a copy, or say --allow-copies when both are recordings."
                     )
-            known.append((self.source, unit.path, self.root / path))
+            known.append((self.source, self.lab, unit.path, self.root / path))
 
     def _unsaid(self, relative: str) -> Unit | None:
         """Return a unit that fails, for a recording whose file does not say whose it is; None for other files."""

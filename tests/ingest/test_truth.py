@@ -471,3 +471,12 @@ def test_an_animal_is_what_its_last_session_says_now(database, tmp_path):
     ingest.forget(ingestion.Source().fetch1("source"), ["okr/240306_f7/140709"])
     found, expected = fresh(database, "stytra", tmp_path)
     assert found == expected
+
+
+def test_a_file_of_two_labs_is_read_again_for_both(database, folder):
+    run(folder, lab="wronglab")
+    run(folder, also=True)
+    write_cell(folder, 0, sweeps=sweeps_of(0)[:1])
+    for lab_name in ("wronglab", "testlab"):
+        report = run(folder, lab=lab_name)
+        assert (report.changed, report.failed) == (1, 0), report
