@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from labweave.cli.base import Restrict, open_database, out, parse_restriction, print_table, progress_bar
-from labweave.cli.sources import print_failed_units, print_sources
+from labweave.cli.sources import failed_units, print_failed_units, print_sources
 
 if TYPE_CHECKING:
     from labweave.populate import PopulateReport
@@ -70,6 +70,11 @@ def status() -> None:
                 rows.append((table_label(cls), n, None, None))
         out.print()
         print_table(("table", "rows", "pending", "failed"), rows)
+        n_failed = sum(row[3] or 0 for row in rows)
+        if not_in := len(failed_units()):
+            out.print(f"\n{not_in} units or files not ingested. See: labweave errors")
+        if n_failed:
+            out.print(f"\n{n_failed} failed jobs. See: labweave errors")
 
 
 def errors(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -54,18 +55,26 @@ def print_sources() -> None:
         out.print("No source yet. Try: labweave ingest ephys FOLDER --lab LAB")
 
 
-def print_failed_units() -> None:
-    """Print the units that the last whole run of each source could not ingest."""
-    from labweave.schemas.ingestion import Failure, Run, Source
+def failed_units() -> list[tuple[str, str, str]]:
+    """Return source, path and reason of all that could not be ingested, and still can't."""
+    from labweave.schemas.ingestion import Failure, OpenFailure, Run, Source
 
-    n_failed = 0
-    for source in Source().to_arrays("source").tolist():
-        runs = (Run & {"source": source, "status": "finished"}).keys(order_by="started desc", limit=1)
-        for row in (Failure & runs).to_dicts(order_by="path") if runs else ():
-            n_failed += 1
-            out.print(f"{source} {row['path']}\n  {row['message']}")
-    if n_failed:
-        out.print(f"{n_failed} units not ingested. When the cause is gone, ingest again\n")
+    rows = OpenFailure().proj("message").to_dicts()
+    for source in Source().to_dicts():
+        if not Path(source["location"]).is_absolute():  # a server: what its last whole sync could not store
+            key = {"source": source["source"]}
+            runs = (Run & {**key, "status": "finished"}).keys(order_by="started desc", limit=1)
+            rows += [{**row, **key} for row in (Failure & runs).to_dicts()] if runs else []
+    return sorted((row["source"], row["path"], row["message"]) for row in rows)
+
+
+def print_failed_units() -> None:
+    """Print what could not be ingested."""
+    failed = failed_units()
+    for source, path, message in failed:
+        out.print(f"{source} {path}\n  {message}")
+    if failed:
+        out.print(f"{len(failed)} units or files not ingested. When the cause is gone, ingest again\n")
 
 
 def _print_units(source: str) -> None:

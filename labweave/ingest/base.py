@@ -41,12 +41,15 @@ class Unit:
         makes the unit change too.
     in_parts : bool
         It is too large for memory, and is written part by part; see `Adapter.read_parts`.
+    problem : str
+        What discovery found wrong with it: it fails, and is not read.
     """
 
     path: str
     files: tuple[str, ...]
     content: Any = field(default=None, compare=False)
     in_parts: bool = field(default=False, compare=False)
+    problem: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Refused:
-    """One item of a unit in parts that can't be ingested: which, and why."""
+    """One file or item of a unit that can't be ingested, while the rest of the unit can.
+
+    Attributes
+    ----------
+    path : str
+        One of the unit's files, or what else names the item.
+    reason : str or SourceError
+        What is wrong with it, and what to do.
+    """
 
     path: str
-    reason: str
+    reason: str | SourceError
+
+    @property
+    def error(self) -> SourceError:
+        """The reason as an error."""
+        return self.reason if isinstance(self.reason, SourceError) else SourceError(self.reason)
 
 
 def _parse_day(value: Any) -> Any:
@@ -135,6 +151,8 @@ class Adapter:
         more, `read` does not see the rows of the units just before.
     run : str
         Id of the run, set by it; empty for a dry run.
+    gave : callable
+        Takes a unit and a table, and returns the keys of the rows that the unit gave before; set by the run.
     is_second_lab : bool
         Another lab has the location, too; set by the run.
     subjects : labweave.ingest.Subjects, optional
@@ -151,6 +169,7 @@ class Adapter:
     batch_rows: ClassVar[int] = 0
     source: str
     run: str
+    gave: Callable[[Unit, type], list[dict[str, Any]]]
     is_second_lab = False
     subjects: Any
 
@@ -162,14 +181,16 @@ class Adapter:
         """Yield the units below the location, in the same order every time."""
         raise NotImplementedError
 
-    def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row]:
-        """Yield the rows of a unit, parents first.
+    def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row | Refused]:
+        """Yield the rows of a unit, parents first, and which of its files can't be read.
+
+        What an earlier run has read of such a file is to stay: yield these rows again, their keys suffice (`gave`).
 
         Parameters
         ----------
         unit : Unit
         sha256 : mapping
-            Path below the root -> sha256 of the file.
+            Path below the root -> sha256 of the file; a file is hashed when it is asked for, so read it first.
 
         Raises
         ------
@@ -246,6 +267,13 @@ class Service:
             Called with what is being pulled, parts done, failed and in all.
         """
         raise NotImplementedError
+
+
+def unreadable(root: Path, error: OSError) -> Unit:
+    """Return the unit of a folder or file that can't be looked at: it fails."""
+    path = Path(error.filename or root)
+    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+    return Unit(name, (), problem=f"{path}: {error.strerror or error}. Is it readable?")
 
 
 def inside(root: Path, path: str) -> str:

@@ -13,7 +13,7 @@ from labweave.ingest.base import Adapter, Service
 from labweave.ingest.given import GivenRows
 from labweave.ingest.registry import find_adapter
 from labweave.ingest.results import delete_outdated
-from labweave.schemas.ingestion import Failure, Forgotten, Run, Source, SourceFile
+from labweave.schemas.ingestion import Failure, Forgotten, OpenFailure, Run, Source, SourceFile
 
 UNITS_AT_ONCE = 100
 """How many units go in one transaction."""
@@ -126,8 +126,10 @@ def forget(source: str, units: Sequence[str] = (), *, undo: bool = False, dry_ru
                 total[table] = total.get(table, 0) + count
         if not dry_run and units:
             upsert(Forgotten, [{**fixed, "unit": unit} for unit in part])
+            (OpenFailure & fixed & [{"unit": unit} for unit in part]).delete_quick()
     if not dry_run and not units:
         upsert(Forgotten, [{**fixed, "unit": ""}])
+        (OpenFailure & fixed).delete_quick()
     return report
 
 

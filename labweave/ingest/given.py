@@ -83,6 +83,12 @@ class GivenRows:
         """Say whether it is known what a unit gave."""
         return unit in self._stored
 
+    def keys(self, unit: str, table: type) -> list[dict[str, Any]]:
+        """Return the keys of the rows of a table that a unit gave."""
+        name, primary_key = facts_of(table)
+        own = by_table(self._stored.get(unit, {})).get(name, set())
+        return [dict(zip(primary_key, key, strict=True)) for key in sorted(own, key=str)]
+
     def units_with_lost_rows(self) -> set[str]:
         """Return the units that gave rows which are no longer there."""
         owners: dict[str, dict[tuple, list[str]]] = {}

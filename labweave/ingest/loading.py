@@ -6,17 +6,20 @@ The way of a unit, from its files to the report:
    for each piece of work: a name, and the files whose change makes it change.
 2. Units are taken in windows of `WINDOW_FILES` files. `_known_files` reads what earlier runs have recorded of these
    files in ``ingestion.SourceFile``.
-3. `_look` takes size, time and hash of a unit's files; a file with the size and time of before is not read. When
-   `_is_unchanged` says that hashes, options and the adapter's version are those of before, the unit is done.
+3. `Files` (`files`) takes size and time of a unit's files; a file with those of before is not read. When `Failures`
+   (`failures`) knows that the unit would fail again, or `_is_unchanged` says that hashes, options and the adapter's
+   version are those of before, the unit is done.
 4. The adapter's `read` opens the files with a reader of `labweave.formats`, and yields a `Row` (table and values) for
-   each row, parents first. A unit too large for memory comes in parts, by `read_parts`.
+   each row, parents first, and a `Refused` for each file that is bad. Only then a new file is hashed. A unit too large
+   for memory comes in parts, by `read_parts`.
 5. `Writer.write` (`writing`) puts the rows into their tables with `database.writes.write_rows`, in one transaction with
    the unit's rows of ``SourceFile``: all or nothing. Small units wait (`_write_waiting`) and are written together,
    until they have the adapter's `batch_rows`; if one of them can't be written, each is tried by itself.
 6. In the same transaction, `given` takes out (by `removing`) the rows that the units gave before and do not give now,
    and `results.delete_outdated` deletes the results of rows that changed, so that populate makes them again. It asks
    the adapter: `results_computed_from`, `joint_results_of`.
-7. An error on the way makes the unit a row in ``ingestion.Failure`` (`_fail`), and the next unit comes.
+7. An error on the way makes the unit a row in ``ingestion.Failure``, and in ``ingestion.OpenFailure`` until it is
+   solved (`_fail`), and the next unit comes.
 8. `_settle_unseen` looks for files and units of earlier runs that are gone, and asks the adapter's `vanished_rows`
    what that changes. The `IngestReport` has counted all of it; `runs.finish` keeps it in ``ingestion.Run``.
 
@@ -27,9 +30,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,15 @@ from labweave.errors import ConfigError, LabweaveError, ServerUnavailable, Sourc
 from labweave.formats.hashing import NO_HASH
 from labweave.ingest import runs
 from labweave.ingest.base import Adapter, Refused, Row, Service, Unit
+from labweave.ingest.failures import Failures, state_of
+from labweave.ingest.files import Files
 from labweave.ingest.forgetting import UNITS_AT_ONCE, forgotten_units, withdraw
 from labweave.ingest.given import GivenRows
 from labweave.ingest.locations import source_of
 from labweave.ingest.registry import find_adapter
-from labweave.ingest.report import IngestFailure, IngestReport
-from labweave.ingest.writing import Pending, Writer
-from labweave.schemas.ingestion import Failure, SourceFile
+from labweave.ingest.report import IngestReport
+from labweave.ingest.writing import Failed, Pending, Writer
+from labweave.schemas.ingestion import SourceFile
 
 Progress = Callable[..., None]
 """Called with three numbers: units done, failed, and in all (None while discovery goes on).
@@ -207,6 +210,8 @@ class _Ingest:
         self.failed: set[str] = set()
         self.forgotten = forgotten_units(source)
         self.missing: set[Any] = set()
+        self.failures = Failures(self.report)
+        adapter.gave = lambda unit, table: self.given.keys(unit.path, table)
 
     def run(self, windows: Iterable[tuple[list[Unit], bool]], progress: Progress) -> IngestReport:
         report = self.report
@@ -232,9 +237,11 @@ class _Ingest:
             self._finish("failed", f"{type(error).__name__}: {error}")
             raise
         report.notes = self.adapter.notes()
+        self.failures.solve_others(self.seen | self.failed)
         self._finish("finished", "")
         if report.failed == report.seen > 1 and len(self.missing) == 1 and None not in self.missing:
             option = self.missing.pop()
+            self.failures.solve_others(())  # the command was wrong, not the files
             raise ConfigError(
                 f"Nothing went in: of {report.seen} units, none says its {option.strip('-').replace('-', ' ')}. "
                 f"Give {option}, or write it into the files or their mapping."
@@ -258,6 +265,10 @@ class _Ingest:
         self.seen.add(unit.path)
         if not self.forgotten.isdisjoint((unit.path, "")):
             self.report.forgotten += 1
+            self.failures.solve(unit.path)
+            return
+        if unit.problem:
+            self._fail(unit, SourceError(unit.problem))
             return
         if not unit.files and self.given.knows(unit.path) and SourceFile & {"source": self.source, "unit": unit.path}:
             self.report.seen -= 1
@@ -265,34 +276,54 @@ class _Ingest:
             return
         if unit.in_parts or not unit.files:  # it is written alone: we must know whether it changed anything
             self._write_waiting()
+        files = None
         try:
-            files = self._look(unit)
-            is_same = self._is_unchanged(unit, files)
+            files = Files(self.adapter, unit, {} if self.again else self.writer.known)
+            failing = self.failures.of(unit.path)
+            is_known = all(state == self._state(unit, files, path) for path, state in failing.items())
+            if (
+                failing
+                and is_known
+                and not self.again
+                and (unit.path in failing or failing.keys() >= files.facts.keys())
+            ):
+                self._count_known(unit, len(failing))
+                return
+            is_same = is_known and self._is_unchanged(unit, files, failing)
             if is_same and not self.again:
                 if unit.path not in self.lost and (unit.in_parts or self.given.knows(unit.path)):
                     self.report.unchanged += 1
+                    self.report.refused += len(failing)
+                    self.report.known_failures += len(failing)
                     self.done.add(unit.path)
                     return
                 self.report.restored += unit.path in self.lost
             is_new = not any(path in self.writer.known for path in unit.files)
             if unit.in_parts:
-                self._write_parts(unit, files, is_new)
+                self._write_parts(unit, files.read(files), is_new)
                 return
-            rows = self._read(unit, {path: file["sha256"] for path, file in files.items()})
+            found = self._read(unit, files)
+            rows = [item for item in found if isinstance(item, Row)]
+            refused = {item.path: item.error for item in found if isinstance(item, Refused)}
+            facts = files.read(path for path in files if path not in refused) if rows else {}
         except (LostConnectionError, ServerUnavailable):
             raise
         except Exception as error:
             if not self.waiting:
                 self._settle([])
-            self._fail(unit, error)
+            self._fail(unit, error, files)
+            return
+        failed = [(path, error, self._state(unit, files, path)) for path, error in refused.items()]
+        if failed and not rows:
+            self._refuse(unit, failed)
             return
         if self.waiting and self.waiting[-1].is_same != is_same:
             self._write_waiting()
-        self.waiting.append(Pending(unit, files, rows, is_new, is_same))
+        self.waiting.append(Pending(unit, facts, rows, is_new, is_same, failed))
         if not unit.files or sum(len(pending.rows) for pending in self.waiting) >= self.adapter.batch_rows:
             self._write_waiting()
 
-    def _read(self, unit: Unit, sha256: Mapping[str, str]) -> list[Row]:
+    def _read(self, unit: Unit, sha256: Mapping[str, str]) -> list[Row | Refused]:
         """Read a unit; one that is refused because of a unit that waits may be good when that one fails."""
         try:
             return list(self.adapter.read(unit, sha256))
@@ -323,7 +354,7 @@ class _Ingest:
             except Exception as error:
                 self.report.rows, self.report.outdated = before
                 if len(group) == 1:
-                    self._fail(group[0].unit, error)
+                    self._refuse(group[0].unit, [(group[0].unit.path, error, ""), *group[0].failed])
                 else:
                     groups += [[pending] for pending in group]
                 continue
@@ -333,6 +364,8 @@ class _Ingest:
                 self.report.corrected += sum(updated.values()) - sum(count.updated for count in before[0].values())
             for pending in group:
                 self.done.add(pending.unit.path)
+                self.report.refused += len(pending.failed)
+                self._record(pending.unit.path, pending.failed)
                 if not pending.unit.files and not wrote:  # without a hash, only the writing shows it
                     self.report.rows = before[0]
                     self.report.unchanged += 1
@@ -352,87 +385,76 @@ class _Ingest:
             rows = [item for item in part if isinstance(item, Row)]
             self.writer.write([], rows)
             self._settle(rows)
+        self._record(unit.path, [(item.path, item.error, "") for item in refused])
         if refused:
             self.report.failed += 1
-            for item in refused:
-                self._record_failure(item.path, "SourceError", item.reason, None)
             return
         if not self.dry_run:
             self.connection.run_transaction(lambda: self.writer.put_files(unit, files))
         self.done.add(unit.path)
         self._count(is_new)
 
-    def _look(self, unit: Unit) -> dict[str, dict[str, Any]]:
-        """Return size, time and hash of a unit's files; a file that looks as before is not read."""
-        files = {}
-        for path in unit.files:
-            full = f"{self.adapter.root}/{path}"  # as text: joining paths takes longer than looking at the file
-            try:
-                stat = os.stat(full)  # noqa: PTH116
-            except OSError as error:
-                raise SourceError(
-                    f"{full}: {error.strerror or error}. Is the path right, and the file readable?"
-                ) from None
+    def _is_unchanged(self, unit: Unit, files: Files, failing: Container[str]) -> bool:
+        """Say whether files and options are those of the last time, files that are known to be bad left out."""
+        adapter_version, options_sha256 = self.adapter.version, self.writer.facts_sha256(unit)
+        touched = []
+        for path, file in files.facts.items():
+            if path in failing:
+                continue
             known = self.writer.known.get(path)
-            same = (
-                not self.again
-                and known is not None
-                and (known["size"], known["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns)
-                and known["sha256"] != NO_HASH
-            )
-            files[path] = {
-                "size": stat.st_size,
-                "mtime_ns": stat.st_mtime_ns,
-                "sha256": known["sha256"] if known is not None and same else self.adapter.hash_file(Path(full)),
-            }
-        return files
-
-    def _is_unchanged(self, unit: Unit, files: Mapping[str, Mapping[str, Any]]) -> bool:
-        facts = (self.adapter.version, self.writer.facts_sha256(unit), "ingested")
-        for path, file in files.items():
-            known = self.writer.known.get(path)
-            if known is None or known["sha256"] != file["sha256"]:
+            if known is None or known["size"] != file["size"]:
                 return False
-            if file["sha256"] == NO_HASH and any(known[name] != file[name] for name in ("size", "mtime_ns")):
+            if (known["adapter_version"], known["options_sha256"], known["file_status"]) != (
+                adapter_version,
+                options_sha256,
+                "ingested",
+            ):
                 return False
-            if (known["adapter_version"], known["options_sha256"], known["file_status"]) != facts:
+            is_touched = known["mtime_ns"] != file["mtime_ns"]
+            if known["sha256"] != files[path] or (is_touched and files[path] == NO_HASH):
                 return False
-        touched = {
-            path: file for path, file in files.items() if self.writer.known[path]["mtime_ns"] != file["mtime_ns"]
-        }
+            touched += [path] if is_touched else []
         if touched and not self.dry_run:
-            self.connection.run_transaction(lambda: self.writer.put_files(unit, touched))
+            facts = files.read(touched)
+            self.connection.run_transaction(lambda: self.writer.put_files(unit, facts))
         return bool(files)
+
+    def _state(self, unit: Unit, files: Files | None, path: str) -> str:
+        """Return what decides whether a unit, or the file of it that is at a path, would fail again."""
+        if not files:
+            return ""
+        facts = files.facts if path not in files else {path: files.facts[path]}
+        return state_of(facts, f"{self.adapter.version} {self.writer.facts_sha256(unit)}")
 
     def _show_removed(self) -> None:
         try:
             self.writer.show_removed()
         except SourceError as error:
-            self._record_failure("dry run", "SourceError", str(error), None)
+            self.failures.add("", "dry run", error)
             self.report.failed += 1
 
-    def _fail(self, unit: Unit, error: Exception) -> None:
-        self.failed.update((unit.path, *unit.files))
-        self.missing.add(getattr(error, "option", None))
-        expected = isinstance(error, LabweaveError)
-        text = str(error) if expected else f"{type(error).__name__}: {error}. This is not expected: please report it."
-        self.report.failed += 1
-        trace = None if expected else _printable("".join(traceback.format_exception(error)))
-        self._record_failure(unit.path, type(error).__name__, text, trace)
+    def _fail(self, unit: Unit, error: Exception, files: Files | None = None) -> None:
+        """Record that a unit can't be ingested; what it gave before stays."""
+        self._refuse(unit, [(unit.path, error, self._state(unit, files, unit.path))])
 
-    def _record_failure(self, name: str, error_class: str, text: str, trace: str | None) -> None:
-        path, message = _printable(name), _printable(text)
-        self.report.failures.append(IngestFailure(path, error_class, message))
-        if self.dry_run:
-            return
-        row = {
-            "run": self.report.run,
-            "path": path[:512],
-            "error_class": error_class[:64],
-            "message": message[:2000].replace("\0", ""),
-            "traceback": trace,
-        }
-        upsert(Failure, [row])
+    def _refuse(self, unit: Unit, failed: Sequence[Failed]) -> None:
+        """Record what of a unit, or all of it, can't be read; nothing of it is written."""
+        self.report.failed += 1
+        self.failed.update((unit.path, *unit.files))
+        self._record(unit.path, failed)
+
+    def _record(self, unit: str, failed: Sequence[Failed]) -> None:
+        for path, error, state in failed:
+            self.missing.add(getattr(error, "option", None))
+            self.failures.add(unit, path, error, state)
+        self.failures.solve(unit, but=[path for path, *_ in failed])
+
+    def _count_known(self, unit: Unit, n_known: int) -> None:
+        """Count a unit that failed in an earlier run, and would fail again."""
+        self.failed.update((unit.path, *unit.files))
+        self.missing.add(None)
+        self.report.failed += 1
+        self.report.known_failures += n_known
 
     def _settle_unseen(self) -> None:
         """Find what became of earlier runs' files and units that were not met now.
@@ -505,8 +527,3 @@ def _is_storable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in text
-
-
-def _printable(text: str) -> str:
-    """Return text that can be stored: bytes of a file name that are no UTF-8 are spelled out."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -28,6 +28,11 @@ class IngestReport:
         Name of its row in ``ingestion.Source``.
     seen, new, changed, unchanged, failed : int
         Units of work.
+    refused : int
+        Bad files of units that went in without them.
+    known_failures : int
+        Units and files that failed in an earlier run and have not changed: they were not read again, and are not
+        among ``failures``.
     rows : dict
         Table -> `UpsertCounts`.
     outdated : dict
@@ -65,6 +70,8 @@ class IngestReport:
     changed: int = 0
     unchanged: int = 0
     failed: int = 0
+    refused: int = 0
+    known_failures: int = 0
     rows: dict[str, UpsertCounts] = field(default_factory=dict)
     outdated: dict[str, int] = field(default_factory=dict)
     removed: dict[str, int] = field(default_factory=dict)
@@ -77,8 +84,8 @@ class IngestReport:
 
     @property
     def exit_code(self) -> int:
-        """0 when every unit went in, 1 when some failed."""
-        return 1 if self.failed else 0
+        """0 when every unit went in whole, 1 when some failed, or files of them."""
+        return 1 if self.failed or self.refused else 0
 
     def counts(self) -> dict[str, object]:
         """Return the numbers as ``ingestion.Run`` keeps them."""
@@ -88,6 +95,8 @@ class IngestReport:
             "changed": self.changed,
             "unchanged": self.unchanged,
             "failed": self.failed,
+            "refused": self.refused,
+            "known_failures": self.known_failures,
             "rows": {table: counts._asdict() for table, counts in self.rows.items()},
             "outdated": self.outdated,
             "removed": self.removed,
@@ -100,6 +109,7 @@ class IngestReport:
         lines = [
             f"{self.source}: {self.seen} units; {head}{self.new} new, {self.changed} changed, "
             f"{self.unchanged} unchanged, {self.failed} failed"
+            + (f"; {self.refused} files of these units refused" if self.refused else "")
         ]
         if self.rows:
             width = max(map(len, self.rows))
@@ -122,6 +132,8 @@ class IngestReport:
         if self.vanished:
             shown = ", ".join(self.vanished[:3]) + (", ..." if len(self.vanished) > 3 else "")
             lines.append(f"  {len(self.vanished)} files are no longer there: {shown}. Their rows stay, marked.")
+        if self.known_failures:
+            lines.append(f"  {self.known_failures} known failures, unchanged. See: labweave errors")
         lines += [f"  {note}" for note in self.notes]
         lines += [f"  failed {failure.path}: {failure.message}" for failure in self.failures]
         return "\n".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,10 @@ class _DryRun(Exception):
     """Rolls a unit back after it has shown what it would write."""
 
 
+Failed = tuple[str, Exception, str]
+"""A unit or a file of it that can't be read, why, and the state in which it would fail again."""
+
+
 @dataclass
 class Pending:
     """A unit that was read and is to be written."""
@@ -35,6 +39,8 @@ class Pending:
     is_new: bool
     is_same: bool
     """It has not changed since an earlier run."""
+    failed: Sequence[Failed] = ()
+    """Files of it that can't be read; the rest goes in without them."""
 
 
 class Writer:

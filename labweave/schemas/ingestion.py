@@ -105,9 +105,24 @@ class Change(dj.Manual):
 
 
 @schema
+class OpenFailure(dj.Manual):
+    definition = """
+    # one unit or file that could not be ingested, and still can't
+    -> Source
+    path                : varchar(512)      # posix path of the unit or file below the location
+    ---
+    unit                : varchar(512)      # the unit of work it belongs to
+    state_sha256        : varchar(64)       # hash of sizes, times, options and version; empty: each run tries it again
+    error_class         : varchar(64)       # for example ReadError
+    message             : varchar(2000)     # what, where, what next
+    -> Run
+    """
+
+
+@schema
 class Failure(dj.Manual):
     definition = """
-    # one unit that a run could not ingest
+    # one unit or file that a run could not ingest
     -> Run
     path                : varchar(512)      # posix path of the unit below the location
     ---

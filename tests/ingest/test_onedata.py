@@ -20,7 +20,7 @@ from labweave.analysis import trials_frame
 from labweave.errors import SchemaError
 from labweave.formats.onedata import LoadingRecipe, OneDataSession, RecipeRefused, load_file
 from labweave.formats.onedata.describe import content_sha256
-from labweave.ingest import loading
+from labweave.ingest import writing
 from labweave.ingest.onedata import OneDataAdapter, remove_recipe, save_recipe
 from labweave.schemas import dataset, onedata, session, subject, task
 
@@ -363,7 +363,7 @@ def test_bad_folders_fail_alone(database, tmp_path):
 
 def ingest_until_killed(url, prefix, root, n_writes):
     """Ingest unit by unit, and end by SIGKILL in the middle of a transaction."""
-    wrote, real = [], loading.write_rows
+    wrote, real = [], writing.write_rows
 
     def write_rows(*args, **kwargs):
         wrote.append(1)
@@ -371,7 +371,7 @@ def ingest_until_killed(url, prefix, root, n_writes):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*args, **kwargs)
 
-    loading.write_rows, OneDataAdapter.batch_rows = write_rows, 1
+    writing.write_rows, OneDataAdapter.batch_rows = write_rows, 1
     labweave.connect(url, prefix=prefix)
     run(root)
 

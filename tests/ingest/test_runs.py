@@ -98,7 +98,7 @@ def test_a_bad_unit_leaves_nothing_of_itself(database, tmp_path):
     report = ingest.run("ephys", tmp_path, **{**OPTIONS, "subject": "m"})
     assert report.failed == 1 and "64" in report.failures[0].message
     after = differences(before, contents(database))
-    assert set(after) == {"ingestion.run", "ingestion.source", "ingestion.failure"}
+    assert set(after) == {"ingestion.run", "ingestion.source", "ingestion.failure", "ingestion.open_failure"}
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file systems refuse such names")

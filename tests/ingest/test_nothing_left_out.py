@@ -1,0 +1,134 @@
+"""What could not be ingested is named, remembered until it is solved, and not read again before it changes."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from simulated import OPTIONS, write_cell, write_cells
+
+from labweave import ingest
+from labweave.errors import ConfigError
+from labweave.schemas import ingestion, recording
+from labweave.testing import empty, rows_of_tables
+
+
+def run(folder, **options):
+    return ingest.run("ephys", folder, **{**OPTIONS, **options})
+
+
+def still_failing():
+    return sorted(ingestion.OpenFailure().to_arrays("path").tolist())
+
+
+def damage_unseen(path):
+    """Damage a file, size and time left as they are, and return its sound bytes."""
+    sound, stat = path.read_bytes(), path.stat()
+    path.write_bytes(b"damaged!" + sound[8:])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    return sound
+
+
+def repair_unseen(path, sound):
+    stat = path.stat()
+    path.write_bytes(sound)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_a_bad_file_is_not_read_again_before_it_changes(database, tmp_path):
+    write_cells(tmp_path, 2)
+    sound = damage_unseen(tmp_path / "cell1.h5")
+    first = run(tmp_path)
+    assert (first.new, first.failed, first.known_failures, first.exit_code) == (1, 1, 0, 1)
+    repair_unseen(tmp_path / "cell1.h5", sound)
+    second = run(tmp_path)
+    assert (second.unchanged, second.failed, second.known_failures, second.exit_code) == (1, 1, 1, 1)
+    assert second.failures == [] and "1 known failures, unchanged" in str(second)
+    assert still_failing() == ["cell1.h5"]
+    third = run(tmp_path, again=True)
+    assert (third.failed, third.known_failures, third.exit_code) == (0, 0, 0)
+    assert len(recording.Cell()) == 2 and still_failing() == []
+
+
+@pytest.mark.parametrize("what", ["time", "option"])
+def test_a_bad_file_is_read_again_when_something_changes(database, tmp_path, what):
+    sound = damage_unseen(write_cell(tmp_path, 0))
+    run(tmp_path)
+    repair_unseen(tmp_path / "cell0.h5", sound)
+    assert run(tmp_path).known_failures == 1
+    if what == "time":
+        (tmp_path / "cell0.h5").touch()
+    report = run(tmp_path, **({"cell_type": "PC"} if what == "option" else {}))
+    assert (report.new, report.failed, still_failing()) == (1, 0, [])
+
+
+def test_what_may_pass_though_the_file_stays_is_tried_by_every_run(database, tmp_path):
+    write_cells(tmp_path, 1)
+    (tmp_path / "copy").mkdir()
+    copy = tmp_path / "copy" / "cell1.h5"
+    copy.write_bytes((tmp_path / "cell0.h5").read_bytes())
+    assert run(tmp_path).failed == 1
+    second = run(tmp_path)
+    assert (second.failed, second.known_failures, len(second.failures)) == (1, 0, 1)
+    (tmp_path / "cell0.h5").unlink()
+    third = run(tmp_path)
+    assert (third.new, third.failed, still_failing()) == (1, 0, [])
+
+
+@pytest.mark.parametrize("how", ["removed", "forgotten", "left out of a mapping"])
+def test_a_failure_is_gone_with_its_unit(database, tmp_path, how):
+    write_cells(tmp_path, 2)
+    damage_unseen(tmp_path / "cell1.h5")
+    source = run(tmp_path).source
+    assert still_failing() == ["cell1.h5"]
+    if how == "removed":
+        (tmp_path / "cell1.h5").unlink()
+        assert run(tmp_path).failed == 0
+    elif how == "forgotten":
+        ingest.forget(source, ["cell1.h5"])
+        assert still_failing() == []
+        assert run(tmp_path).forgotten == 1
+    else:
+        (tmp_path / "metadata.csv").write_text("cell,protocol,filepath\ncell0,IDrest,cell0.h5\n")
+        assert run(tmp_path).failed == 0
+    assert still_failing() == []
+
+
+def test_a_dry_run_remembers_nothing(database, tmp_path):
+    damage_unseen(write_cell(tmp_path, 0))
+    assert run(tmp_path, dry_run=True).failed == 1
+    assert still_failing() == []
+
+
+def test_a_file_that_is_no_recording_is_refused_before_it_is_hashed(database, tmp_path):
+    write_cells(tmp_path, 1)
+    with (tmp_path / "cell1.h5").open("wb") as file:
+        file.truncate(1 << 40)  # hashing it would take half an hour
+    report = run(tmp_path)
+    assert (report.new, report.failed) == (1, 1) and "HDF5" in report.failures[0].message
+
+
+def test_a_forgotten_option_leaves_no_failures(database, tmp_path):
+    write_cells(tmp_path, 3)
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="none says its subject"):
+            ingest.run("ephys", tmp_path, lab=OPTIONS["lab"])
+        assert still_failing() == []
+    assert run(tmp_path).new == 3
+
+
+def test_a_file_that_becomes_bad_keeps_its_rows(database, tmp_path):
+    write_cells(tmp_path, 2)
+    run(tmp_path)
+    before = rows_of_tables(database)
+    path = tmp_path / "cell1.h5"
+    sound = path.read_bytes()
+    path.write_bytes(sound[:1000])  # it is being copied
+    assert [run(tmp_path).known_failures for _ in range(2)] == [0, 1]
+    assert rows_of_tables(database) == before
+    path.write_bytes(sound)
+    assert run(tmp_path).failed == 0 and still_failing() == []
+    found = rows_of_tables(database)
+    empty(database)
+    run(tmp_path)
+    assert rows_of_tables(database) == found == before
