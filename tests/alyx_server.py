@@ -26,6 +26,7 @@ from alyx_rows import NAMED_BY, ORIGIN, RESOURCES, Base, Row, page_path
 
 USER, PASSWORD, TOKEN = "sync_user", "alyx-sync", "bbbbbbbb11111111111111111111111111111111"
 MODELS = {"files": "FileRecord", "trajectories": "TrajectoryEstimate", "insertions": "ProbeInsertion"}
+DATED = ("weighings", "water-administrations")
 NOT_FOUND = (
     '\n<!doctype html>\n<html lang="en">\n<head>\n  <title>Not Found</title>\n</head>\n<body>\n'
     "  <h1>Not Found</h1><p>The requested resource was not found on this server.</p>\n</body>\n</html>\n"
@@ -410,11 +411,11 @@ class AlyxServer:
         return Answer(rows[0].detail_status, json.dumps(shown, ensure_ascii=False).replace(ORIGIN, self.url).encode())
 
     def _is_broken(self, resource: str, row: Row) -> bool:
-        """Say whether a row can't be shown; a subject can't that has a weighing without a time."""
-        if resource != "subjects":
+        """Say whether a row can't be shown; a subject can't that has a weighing or water without a time."""
+        if resource != "subjects" or row.id in self.broken:
             return row.id in self.broken
-        weighings = self.base.named("weighings", "subject", row.shown["nickname"])
-        return row.id in self.broken or any(weighing.shown["date_time"] is None for weighing in weighings)
+        dated = [one for name in DATED for one in self.base.named(name, "subject", row.shown["nickname"])]
+        return any(one.shown["date_time"] is None for one in dated)
 
 
 def _unquoted(path: str, query: Iterable[tuple[str, str]]) -> str:

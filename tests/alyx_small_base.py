@@ -33,6 +33,16 @@ def small_base() -> Base:
     return small_days()[0]
 
 
+def surgery(procedure):
+    """A surgery as Alyx shows it: with ids where other records have names."""
+    return {
+        "id": made_uuid("surgery"), "subject": "NL_001", "lab": made_uuid("labs:north"),
+        "location": made_uuid("locations:rig_1"), "users": [made_uuid("users:ada")], "procedures": [procedure],
+        "name": "craniotomy", "narrative": "", "start_time": "2026-01-02T03:04:05", "end_time": None,
+        "outcome_type": "r", "implant_weight": 0.0, "json": None,
+    }  # fmt: skip
+
+
 def facts(n_sessions: int, n_datasets: int) -> Facts:
     """Return what is known on the first day, by kind and a name of ours that never changes."""
     labs = {"north": {"name": "northlab"}, "south": {"name": "southlab"}}

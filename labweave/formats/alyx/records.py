@@ -46,14 +46,11 @@ class Facts:
     ----------
     subjects : mapping
         Subject uuid -> lab and name of the subject.
-    procedures : mapping
-        Procedure uuid -> name.
     zone : ZoneInfo or None
         Of the server, for its stamps; UTC without.
     """
 
     subjects: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    procedures: Mapping[str, str] = field(default_factory=dict)
     zone: ZoneInfo | None = None
 
     def subject(self, subject_uuid: str | None) -> dict[str, str]:
@@ -167,13 +164,13 @@ def complete_restriction(record: Mapping[str, Any], _: Facts, mapped: Mapped) ->
     (mapped.row["restriction_uuid"],) = row_key("water-restriction", record_id)
 
 
-def complete_surgery(record: Mapping[str, Any], facts: Facts, mapped: Mapped) -> None:
-    """Name the procedures, which the record gives by their ids, and the outcome."""
-    ids = sorted(record.get("procedures") or ())
-    if unknown := [item for item in ids if item not in facts.procedures]:
+def complete_surgery(record: Mapping[str, Any], _: Facts, mapped: Mapped) -> None:
+    """Name the procedures, which the server gives by their ids, and the outcome."""
+    names = record["procedure_names"]
+    if unknown := sorted(item for item, name in names.items() if name is None):
         raise Postponed(f"session.Procedure {unknown[0]}")
     row = mapped.row
-    row["surgery_procedures"] = sorted(facts.procedures[item] for item in ids) or None
+    row["surgery_procedures"] = sorted(names.values()) or None
     row["surgery_outcome"] = OUTCOMES.get(row["surgery_outcome"], row["surgery_outcome"])
 
 

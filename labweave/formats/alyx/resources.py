@@ -98,7 +98,9 @@ class Resource:
 
     @functools.cached_property
     def _used(self) -> frozenset[str]:
-        return frozenset({"subject_uuid", *(field.name for field in self.fields if field.kind != "extra")})
+        return frozenset(
+            {"subject_uuid", "procedure_names", *(field.name for field in self.fields if field.kind != "extra")}
+        )
 
     @functools.cached_property
     def _columns(self) -> tuple[Field, ...]:

@@ -12,10 +12,11 @@ from labweave.database.writes import set_values, write_rows
 from labweave.formats.alyx import RESOURCES, Resource
 from labweave.formats.alyx.records import Facts, Mapped, Postponed
 from labweave.formats.hashing import NO_HASH
-from labweave.ingest.alyx.mirror import Mirror, record_failures
-from labweave.ingest.alyx.pull import LAST_ID, Pulled, id_text, subjects_of, zone_of
+from labweave.ingest.alyx.mirror import Batch, Mirror, record_failures
+from labweave.ingest.alyx.pull import Pulled, subjects_of, zone_of
+from labweave.ingest.alyx.scopes import LAST_ID, id_text
 from labweave.ingest.alyx.tables import SourceRecord
-from labweave.schemas.session import Procedure
+from labweave.schemas.subject import Subject
 
 
 @dataclass
@@ -71,6 +72,7 @@ def write(
             mirror.postponed[key] = str(reason)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             mirror.refused[key] = f"the record has another form than Alyx 3 gives it ({type(error).__name__}: {error})"
+    made = mirror.write(_stand_ins(pulled))
     mirror.refused |= pulled.unreadable
     # The list of sessions has already made their rows: what the first details overwrite is no change.
     first = mapped.keys() & compared.new.keys() if name == "session-details" else set()
@@ -80,7 +82,7 @@ def write(
     own = {"source": source, "resource": name}
     rows = [{**own, "record_id": key, "record_sha256": compared.digests[key], "vanished_in": None} for key in done]
     write_rows(SourceRecord, rows, update=not done.isdisjoint(compared.changed), record=False)
-    unwritten = sorted(mirror.postponed.keys() | mirror.refused.keys())
+    unwritten = sorted(mirror.postponed.keys() | mirror.refused.keys() | made)
     rows = [{**own, "record_id": key, "record_sha256": NO_HASH} for key in unwritten]
     write_rows(SourceRecord, rows, update=["record_sha256"], record=False)
     if name == "sessions" and done:
@@ -88,7 +90,10 @@ def write(
         details = {"source": source, "resource": "session-details"}
         set_values(SourceRecord, {"record_sha256": NO_HASH}, details, "record_id", sorted(done))
     for (low, _), found in pulled.broken:
-        mirror.refused[f"{id_text(low)}..."] = _advice(resource, found)
+        if stand_in := pulled.stand_ins.get(low):
+            mirror.refused[stand_in.subject_uuid] = stand_in.reason
+        else:
+            mirror.refused[f"{id_text(low)}..."] = f"the server fails on this one ({found}); look into its log"
     record_failures(run, name, mirror.refused)
     stamps = [record[resource.stamp_field] for record in pulled.records if record.get(resource.stamp_field)]
     return {
@@ -107,18 +112,12 @@ def write(
 
 def _facts(source: str, resource: Resource) -> Facts:
     needs_subjects = resource.by_nickname or resource.name == "notes"
-    procedures = Procedure.proj("procedure_uuid").to_dicts() if resource.name == "surgeries" else []
-    return Facts(
-        subjects_of(source) if needs_subjects else {},
-        {row["procedure_uuid"]: row["procedure"] for row in procedures},
-        zone_of(source),
-    )
+    return Facts(subjects_of(source) if needs_subjects else {}, zone_of(source))
 
 
-def _advice(resource: Resource, found: str) -> str:
-    if resource.name == "subjects":
-        return (
-            f"the server fails on this one ({found}); a weighing without date_time does that: look at "
-            "/weighings?django=date_time__isnull,True and give it one in Alyx's admin"
-        )
-    return f"the server fails on this one ({found}); look into its log"
+def _stand_ins(pulled: Pulled) -> Batch:
+    """Return rows for the subjects that the server can't show; what is there already says more."""
+    rows = {stand_in.subject_uuid: stand_in.row for stand_in in pulled.stand_ins.values() if stand_in.row}
+    there = set(rows_among(Subject, "subject_uuid", rows, ("subject_uuid",), {}))
+    values = {key: {**row, "subject_vanished": None} for key, row in rows.items() if (key,) not in there}
+    return {key: (row, Mapped([("subject.Subject", row)])) for key, row in values.items()}

@@ -16,21 +16,8 @@ from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
 from labweave.formats.alyx.client import PAGE_ROWS
 from labweave.formats.hashing import NO_HASH
 from labweave.ingest.alyx.mirror import tables
-from labweave.ingest.alyx.pull import (
-    LAST_ID,
-    PLANNED,
-    UNASKABLE,
-    Pulled,
-    as_list,
-    ask,
-    django,
-    in_range,
-    is_complete,
-    part_key,
-    present_records,
-    span,
-    zone_of,
-)
+from labweave.ingest.alyx.pull import PLANNED, Pulled, ask, is_complete, part_key, zone_of
+from labweave.ingest.alyx.scopes import LAST_ID, UNASKABLE, as_list, django, in_range, present_records, span
 from labweave.ingest.alyx.tables import SyncCursor, SyncRun
 from labweave.schemas.dataset import Dataset, DatasetTag, FileRecord, Repository, Tag
 from labweave.schemas.ingestion import Run

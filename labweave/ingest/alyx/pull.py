@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,24 +13,23 @@ from labweave.formats.alyx import RESOURCES, AlyxClient, AlyxError, Resource
 from labweave.formats.alyx.client import PAGE_ROWS, REQUESTS_PER_MINUTE, Page
 from labweave.formats.plain import tidy
 from labweave.ingest.alyx.login import find_login
+from labweave.ingest.alyx.scopes import Range, as_list, bounds, django, in_range, span
+from labweave.ingest.alyx.standins import StandIn, stand_in_for
 from labweave.ingest.alyx.tables import SourceRecord
 from labweave.schemas.dataset import Dataset, DatasetTag
 from labweave.schemas.ingestion import Source
+from labweave.schemas.session import Procedure
 from labweave.schemas.subject import Subject
 
 IDS_PER_REQUEST = 100
-LAST_ID = 2**128
-MAX_BROKEN = 3
+MAX_BROKEN = {"subjects": 25}
+MAX_BROKEN_OF_OTHERS = 3
 """The server may fail on so many records of one part; when it fails on more, the server itself is broken."""
 
 PROBES = 20
 """How many records are asked for one by one before a whole list is given up."""
 
-UNASKABLE = frozenset(",'\"[]()\\")
-"""Characters that a value of a filter can't have."""
-
 Records = list[dict[str, Any]]
-Range = tuple[int, int]
 
 
 @dataclass
@@ -41,16 +39,20 @@ class Pulled:
     Attributes
     ----------
     records : list of dict
-        Each once; ``subject_uuid`` is added where the server names a subject by nickname.
+        Each once. Added are ``subject_uuid`` where the server names a subject by nickname, and ``procedure_names``,
+        id -> name, to surgeries: a record is compared with what it names.
     broken : list of (range, str)
         Ranges of one record each that the server fails on, and how.
     unreadable : dict
         Id -> why the server does not give it.
+    stand_ins : dict
+        First id of a broken range -> what is known of the subject there.
     """
 
     records: Records
     broken: list[tuple[Range, str]] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
+    stand_ins: dict[int, StandIn] = field(default_factory=dict)
     probed: bool = False
 
 
@@ -74,48 +76,6 @@ def open_client(url: str, sharing: int = 1, fresh: bool = False) -> AlyxClient:
     return _clients[url]
 
 
-def id_text(number: int) -> str:
-    """Return a number below 2**128 as the text of an id."""
-    return str(uuid.UUID(int=number))
-
-
-def span(low: int, high: int) -> list[str]:
-    """Return a range of id numbers as a scope holds it: the first id, and the first one after it or ''."""
-    return [id_text(low), id_text(high) if high < LAST_ID else ""]
-
-
-def bounds(scope: Mapping[str, Any]) -> Range:
-    """Return the id numbers of a scope's range, the last one not included."""
-    low, high = scope.get("range") or span(0, LAST_ID)
-    return uuid.UUID(low).int, uuid.UUID(high).int if high else LAST_ID
-
-
-def django(resource: Resource, scope: Mapping[str, Any], more: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-    """Return the filter of a scope: id range, stamp, tag and others."""
-    pairs: list[tuple[str, str]] = []
-    low, high = bounds(scope)
-    if low > 0:
-        pairs.append((f"{resource.ranged}__gte", id_text(low)))
-    if high < LAST_ID:
-        pairs.append((f"{resource.ranged}__lt", id_text(high)))
-    if since := scope.get("since"):
-        pairs.append((f"{resource.stamp}__gte", since))
-    if known := scope.get("known"):
-        pairs.append((f"~{resource.stamp}__in", as_list(known)))
-    if scope.get("unstamped"):
-        pairs.append((f"{resource.stamp}__isnull", "True"))
-    if tag := scope.get("tag"):
-        pairs.append(("tags__id", tag[0]))
-    pairs += [(name, value) for name, value in scope.get("filters", ())]
-    pairs += more
-    return {"django": ",".join(f"{name},{value}" for name, value in pairs)} if pairs else {}
-
-
-def as_list(values: Iterable[str]) -> str:
-    """Return values as a filter takes a list of them."""
-    return "[" + ",".join(f"'{value}'" for value in values) + "]"
-
-
 def part_key(client: AlyxClient, name: str, scope: Mapping[str, Any]) -> str:
     """Return what a part is kept by in `PLANNED`."""
     return json.dumps([client.url, name, scope], sort_keys=True)
@@ -137,6 +97,12 @@ def pull(client: AlyxClient, source: str, name: str, scope: Mapping[str, Any]) -
         _add_untagged(client, resource, scope, pulled)
     if resource.by_nickname:
         _add_subjects(source, client, resource, scope, pulled)
+    if name == "surgeries":
+        _add_procedures(pulled)
+    if name == "subjects":
+        for (low, high), found in pulled.broken:
+            if stand_in := stand_in_for(client, source, low, high, found):
+                pulled.stand_ins[low] = stand_in
     return pulled
 
 
@@ -185,12 +151,13 @@ def pull_range(
             count = client.count(resource.path, query)
             if not count:
                 return
-            if count > MAX_BROKEN and not pulled.probed:
+            max_broken = MAX_BROKEN.get(resource.name, MAX_BROKEN_OF_OTHERS)
+            if count > max_broken and not pulled.probed:
                 pulled.probed = True
                 _probe(client, resource, query, count)
             if count == 1:
                 pulled.broken.append(((low, high), error.found))
-                if len(pulled.broken) > MAX_BROKEN:
+                if len(pulled.broken) > max_broken:
                     raise
                 return
             break
@@ -316,23 +283,19 @@ def _add_subjects(
     pulled.records = records
 
 
+def _add_procedures(pulled: Pulled) -> None:
+    """Add to each record the names of its procedures, of which it has the ids; so it differs when one is renamed."""
+    names = {row["procedure_uuid"]: row["procedure"] for row in Procedure.proj("procedure_uuid").to_dicts()}
+    for record in pulled.records:
+        record["procedure_names"] = {item: names.get(item) for item in record.get("procedures") or ()}
+
+
 def subjects_of(source: str) -> dict[str, tuple[str, str]]:
     """Return the subjects that came from a source: uuid -> lab and name."""
     own = SourceRecord & {"source": source, "resource": "subjects"}
     ids = set(own.to_arrays("record_id").tolist())
     rows = Subject.proj("subject_uuid").to_dicts()
     return {row["subject_uuid"]: (row["lab"], row["subject"]) for row in rows if row["subject_uuid"] in ids}
-
-
-def present_records(source: str, name: str) -> Any:
-    """Return the records of a resource that are known and have not vanished."""
-    return SourceRecord & {"source": source, "resource": name} & "vanished_in is null"
-
-
-def in_range(attribute: str, low: int, high: int) -> str:
-    """Return the restriction of a text attribute to an id range."""
-    condition = f"{attribute} >= '{id_text(low)}'"
-    return condition if high >= LAST_ID else f"{condition} and {attribute} < '{id_text(high)}'"
 
 
 def zone_of(source: str) -> ZoneInfo | None:

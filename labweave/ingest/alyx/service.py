@@ -13,8 +13,8 @@ from pydantic import Field, field_validator
 
 from labweave.errors import ConfigError
 from labweave.formats.alyx.client import check_url
-from labweave.ingest.alyx.pull import UNASKABLE
 from labweave.ingest.alyx.report import SyncReport
+from labweave.ingest.alyx.scopes import UNASKABLE
 from labweave.ingest.alyx.sync import preview, sync
 from labweave.ingest.base import Options, Service
 from labweave.ingest.registry import SUMMARIES

@@ -38,8 +38,9 @@ from labweave.ingest.alyx.plan import (
     plan_resource,
     unread_details,
 )
-from labweave.ingest.alyx.pull import LAST_ID, PLANNED, open_client, present_records, pull, span
+from labweave.ingest.alyx.pull import PLANNED, open_client, pull
 from labweave.ingest.alyx.report import ResourceCounts, SyncReport
+from labweave.ingest.alyx.scopes import LAST_ID, present_records, span
 from labweave.ingest.alyx.tables import SourceRecord, SyncCursor, SyncPage, SyncPart, SyncRun
 from labweave.ingest.report import IngestFailure
 from labweave.ingest.runs import may_live, process_of, this_process

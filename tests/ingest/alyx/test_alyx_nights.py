@@ -6,12 +6,12 @@ import datetime as dt
 import alyx_rows
 import pytest
 from alyx_server import AlyxServer
-from alyx_small_base import small_base, small_days
-from alyx_truth import all_wrong, vanished
+from alyx_small_base import small_base, small_days, surgery
+from alyx_truth import TABLES, all_wrong, vanished, wrong
 
 from labweave.errors import LabweaveError
 from labweave.formats.alyx import client as alyx_client
-from labweave.schemas import dataset
+from labweave.schemas import dataset, session, subject
 
 pytestmark = pytest.mark.slow
 
@@ -133,3 +133,65 @@ def test_changed_files_arrive_after_an_interruption_between_the_stages(database,
     server.forgive()
     assert server.sync().exit_code == 0
     assert all_wrong(server.base) == []
+
+
+# names that the server does not show where they are meant
+
+
+def test_a_renamed_procedure_has_its_new_name_in_surgeries_and_sessions(database, server):
+    procedure = next(iter(server.base.rows("procedures")))
+    server.base.put("surgeries", surgery(procedure.id))
+    eid = next(iter(server.base.resources["sessions"]))
+    server.base.edit("sessions", eid, procedures=[procedure.shown["name"]])
+    server.sync()
+    server.base.edit("procedures", procedure.id, name="Ephys, chronic")
+    server.base.edit("sessions", eid, procedures=["Ephys, chronic"])  # as the server shows it: no stamp moves
+    report = server.sync()
+    assert (report.exit_code, report.resources["surgeries"].changed) == (0, 1)
+    assert subject.Surgery().fetch1("surgery_procedures") == ["Ephys, chronic"]
+    assert (session.SessionProcedure & {"eid": eid}).to_arrays("procedure").tolist() == ["Ephys, chronic"]
+    assert server.sync().resources["surgeries"].changed == 0
+
+
+# subjects that the server can't show
+
+
+@pytest.mark.parametrize(("nickname", "n_broken"), [("NL_001", 1), ("TWIN_01", 2)])
+def test_all_that_belongs_to_a_subject_which_the_server_cannot_show_arrives(database, server, nickname, n_broken):
+    base = server.base
+    water = {
+        "url": f"{alyx_rows.ORIGIN}/water-administrations/{alyx_rows.made_uuid('water')}", "subject": nickname,
+        "date_time": None, "water_administered": 1.5, "water_type": "Water", "user": "ada", "session": None,
+        "adlib": False,
+    }  # fmt: skip
+    lost = {row.id: row.shown for row in base.rows("subjects") if row.shown["nickname"] == nickname}
+    administration = base.put("water-administrations", water, owner=min(lost))
+    for night in range(2):
+        began = len(server.log)
+        report = server.sync()
+        assert report.exit_code == 1
+        failed = {item.path: item.message for item in report.failures}
+        assert failed.keys() == {f"subjects/{row_id}" for row_id in lost}
+        for message in failed.values():
+            assert f"{server.url}/admin/actions/wateradministration/{administration.id}/change/" in message
+        assert [line for name in TABLES if name != "subjects" for line in wrong(base, name)] == []
+        rows = {row["subject_uuid"]: row for row in subject.Subject().to_dicts()}
+        assert {key: (rows[key]["subject"], rows[key]["lab"]) for key in lost} == {
+            key: (shown["nickname"], shown["lab"]) for key, shown in lost.items()
+        }
+        asked = [request for request in server.log[began:] if request.resource == "subjects"]
+        assert night == 0 or len(asked) < 30 * n_broken  # their ids are known now
+    base.edit("water-administrations", administration.id, date_time="2026-02-01T09:00:00")
+    assert server.sync().exit_code == 0
+    assert all_wrong(base) == []
+
+
+def test_a_subject_that_was_known_keeps_what_is_known_while_the_server_cannot_show_it(database, server):
+    server.sync()
+    before = subject.Subject().to_dicts(order_by="subject_uuid")
+    weighing = next(iter(server.base.rows("weighings")))
+    server.base.edit("weighings", weighing.id, date_time=None)
+    report = server.sync()
+    assert report.exit_code == 1
+    assert f"/admin/actions/weighing/{weighing.id}/change/" in report.failures[0].message
+    assert subject.Subject().to_dicts(order_by="subject_uuid") == before

@@ -6,7 +6,7 @@ import os
 import pytest
 from alyx_rows import made_uuid
 from alyx_server import AlyxServer
-from alyx_small_base import small_base
+from alyx_small_base import small_base, surgery
 from alyx_truth import all_wrong
 from conftest import drop_schemas
 
@@ -43,15 +43,7 @@ def odd(database_url):
     base.edit("datasets", ids["long"], name=f"{'long name ' * 24}.npy")
     base.edit("datasets", ids["deep"], collection="/".join("abc"[n % 3] for n in range(61)))
     procedure = next(iter(base.rows("procedures")))
-    base.put(
-        "surgeries",
-        {
-            "id": ids["surgery"], "subject": "NL_001", "lab": made_uuid("labs:north"),
-            "location": made_uuid("locations:rig_1"), "users": [made_uuid("users:ada")], "procedures": [procedure.id],
-            "name": "craniotomy", "narrative": "", "start_time": "2026-01-02T03:04:05", "end_time": None,
-            "outcome_type": "r", "implant_weight": 0.0, "json": None,
-        },
-    )  # fmt: skip
+    base.put("surgeries", surgery(procedure.id))
     prefix = f"lw{os.getpid()}odd_"
     with AlyxServer([base]) as server, pytest.MonkeyPatch.context() as patch:
         server.log_in(patch)
