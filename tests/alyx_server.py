@@ -415,7 +415,7 @@ class AlyxServer:
         if resource != "subjects" or row.id in self.broken:
             return row.id in self.broken
         dated = [one for name in DATED for one in self.base.named(name, "subject", row.shown["nickname"])]
-        return any(one.shown["date_time"] is None for one in dated)
+        return any(one.shown["date_time"] is None and row in self.base.owners(one) for one in dated)
 
 
 def _unquoted(path: str, query: Iterable[tuple[str, str]]) -> str:

@@ -295,7 +295,7 @@ def _refusal(where: str, answer: requests.Response) -> AlyxError:
         body = answer.json()
     except ValueError:
         body = ""
-    detail = str(body.get("detail") or body) if isinstance(body, dict) else str(body)
+    detail = str(body.get("detail", body)) if isinstance(body, dict) else str(body)
     advice = {
         400: "A filter or value is not known to this server: is it older or newer than Alyx 3?",
         403: "Check the login, or ask the administrator for the right.",
