@@ -23,7 +23,7 @@ from labweave.errors import OptionMissing, ReadError, SourceError
 from labweave.formats import recordings
 from labweave.formats.plain import tidy
 from labweave.formats.recordings.files import as_list
-from labweave.ingest.base import Adapter, Day, Options, Row, Unit, check_case, inside
+from labweave.ingest.base import Adapter, Day, Options, Refused, Row, Unit, check_case, inside, unreadable
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import Subjects, find_session, session_rows
 from labweave.schemas import recording, subject
@@ -96,9 +96,7 @@ class EphysAdapter(Adapter):
         folders: dict[str, list[str]] = {}
         hidden: list[OSError] = []
         found = [Path(folder, name) for folder, _, names in os.walk(self.root, onerror=hidden.append) for name in names]
-        for error in hidden:
-            path = Path(error.filename).relative_to(self.root).as_posix()
-            yield Unit(path, (), f"{error.filename}: {error.strerror}. Is the folder readable?")
+        yield from (unreadable(self.root, error) for error in hidden)
         for path in sorted(found):
             relative = path.relative_to(self.root).as_posix()
             if not path.is_file() or any(part.startswith(".") for part in Path(relative).parts):
@@ -113,18 +111,32 @@ class EphysAdapter(Adapter):
         for folder, files in folders.items():
             yield Unit(folder if folder != "." else self.root.name, tuple(files))
 
-    def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row]:
-        """Yield lab, species, subject, session, cell, protocols and recordings of one unit."""
-        if isinstance(unit.content, str):
-            raise SourceError(unit.content)
+    def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row | Refused]:
+        """Yield lab, species, subject, session, cell, protocols and recordings of one unit, and its bad files."""
+        bad: dict[str, SourceError] = {}
         if unit.content is not None:
-            cells = [(name, facts, self._expand(name, sweeps)) for name, facts, sweeps in unit.content]
+            listed: dict[str, list[recordings.ListedSweep]] = {}
+            cells = [(name, facts, self._expand(name, sweeps, bad, listed)) for name, facts, sweeps in unit.content]
         else:
-            cells = self._read_files(unit)
+            cells = self._read_files(unit, bad)
+        yield from (Refused(path, error) for path, error in bad.items())
+        if not any(sweeps for _, _, sweeps in cells):
+            return
+        kept = self._kept(unit, bad)
         for name, facts, sweeps in cells:
             if not self.options.allow_copies:
                 self._refuse_copies(unit, sweeps, sha256)
-            yield from self._rows(tidy(name), facts, sweeps, sha256)
+            yield from self._rows(tidy(name), facts, sweeps, sha256, kept)
+
+    def _kept(self, unit: Unit, bad: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the recordings that an earlier run has read of files that are bad now."""
+        keys = self.gave(unit, recording.Recording) if bad else []
+        rows = (recording.Recording & keys).proj("files", "sweep").to_dicts() if keys else []
+        return [
+            row
+            for row in rows
+            if any({file["path"], _part(file["path"], row["sweep"])} & bad.keys() for file in row["files"].values())
+        ]
 
     @cached_property
     def _bytes(self) -> dict[str, list[tuple[str, str, str, Path]]]:
@@ -165,8 +177,8 @@ class EphysAdapter(Adapter):
         try:
             told = recordings.find_reader(path).holds_recordings(path)
         except ReadError as error:
-            return Unit(relative, (), str(error))
-        return Unit(relative, (), self._needs_mapping(relative)) if told else None
+            return Unit(relative, (), problem=str(error))
+        return Unit(relative, (), problem=self._needs_mapping(relative)) if told else None
 
     def _needs_mapping(self, relative: str) -> str:
         return (
@@ -196,7 +208,7 @@ class EphysAdapter(Adapter):
                 if not sweeps:
                     raise SourceError("it lists no file. Add one, or leave the cell out.")
             except SourceError as error:
-                units.append(Unit(cell, (), f"{mapping}: cell {cell!r}: {error}"))
+                units.append(Unit(cell, (), problem=f"{mapping}: cell {cell!r}: {error}"))
                 continue
             files = {item[role]: None for _, item in sweeps for role in _roles(item)}
             together = [unit for unit in units if not files.keys().isdisjoint(unit.files)]
@@ -214,29 +226,68 @@ class EphysAdapter(Adapter):
             raise SourceError(f"an entry has neither filepath nor v_file: {item}.")
         return {**item, **{role: inside(self.root, str(item[role])) for role in _roles(item)}}
 
-    def _expand(self, cell: str, sweeps: Sweeps) -> Sweeps:
-        """Return an entry per sweep: those that ``sweep`` names, else all of the protocol in the file."""
+    def _expand(
+        self,
+        cell: str,
+        sweeps: Sweeps,
+        bad: dict[str, SourceError],
+        listed: dict[str, list[recordings.ListedSweep]],
+    ) -> Sweeps:
+        """Return an entry per sweep: those that ``sweep`` names, else all of the protocol in the file.
+
+        What can't be read is added to `bad`; `listed` has the sweeps of files that were opened already.
+        """
         expanded, absent = [], []
         for protocol, item in sweeps:
-            named = as_list(item.get("sweep"))
-            if not named:
-                located = {role: str(self.root / item[role]) for role in _roles(item)}
-                file = recordings.open({"protocol_name": protocol, **item, **located}, item.get("reader"))
-                named = [sweep.name for sweep in _of_cell(cell, file.sweeps, item)]
-            if not named:
+            try:
+                named = self._sweeps_of(cell, protocol, item, bad, listed)
+            except SourceError as error:
+                bad[self._bad_file(item, error)] = error
+                continue
+            if not named and not item.get("sweep"):
                 absent.append(f"{protocol} in {item.get('filepath') or item['v_file']}")
             expanded += [(protocol, {**item, "sweep": str(name)} if name is not None else item) for name in named]
         message = (
             f"Cell {cell!r}: the files have no sweep of what the mapping asks: {', '.join(absent)}. "
             "Correct the protocols, or give protocol_name as the file has it."
         )
-        if not expanded:
+        if absent and not expanded and not bad:
             raise SourceError(message)
         if absent:
             warnings.warn(message, EphysWarning, stacklevel=2)
         return expanded
 
-    def _read_files(self, unit: Unit) -> list[tuple[str, dict[str, Any], Sweeps]]:
+    def _sweeps_of(
+        self,
+        cell: str,
+        protocol: str,
+        item: Mapping[str, Any],
+        bad: dict[str, SourceError],
+        listed: dict[str, list[recordings.ListedSweep]],
+    ) -> list[str | None]:
+        """Return the names of the sweeps that an entry asks for; one that its file does not have is bad."""
+        located = {role: str(self.root / item[role]) for role in _roles(item)}
+        named = [str(name) for name in as_list(item.get("sweep"))]
+        asked = {name: value for name, value in item.items() if name != "sweep"}
+        metadata = {**asked, **located} if named else {"protocol_name": protocol, **item, **located}
+        if (key := repr(metadata)) not in listed:
+            listed[key] = recordings.open(metadata, item.get("reader")).sweeps
+        there = [sweep.name for sweep in listed[key]]
+        if not named:
+            return [sweep.name for sweep in _of_cell(cell, listed[key], item)]
+        main = item.get("filepath") or item["v_file"]
+        for name in named if there != [None] else ():
+            if name not in there:
+                found = f"The file has {', '.join(map(str, there))}. Correct the mapping."
+                bad[_part(main, name)] = ReadError(self.root / main, f"no sweep {name}", found)
+        return [name for name in named if _part(main, name) not in bad]
+
+    def _bad_file(self, item: Mapping[str, Any], error: SourceError) -> str:
+        """Return which file of an entry an error is about."""
+        files = [item[role] for role in _roles(item)]
+        return next((path for path in files if str(self.root / path) == getattr(error, "where", None)), files[0])
+
+    def _read_files(self, unit: Unit, bad: dict[str, SourceError]) -> list[tuple[str, dict[str, Any], Sweeps]]:
         """Return the cells of files that say what they hold: facts that the files agree on, and sweeps."""
         path = self.root / unit.files[0]
         if _cell_from(path) == "mapping":
@@ -245,38 +296,54 @@ class EphysAdapter(Adapter):
         unnamed = Path(unit.path).name if in_folder else Path(unit.path).stem
         facts: dict[str, list[Any]] = {}
         cells: dict[str, Sweeps] = {}
-        for item in self._recordings_among(unit.files):
-            file = recordings.open({role: self.root / path for role, path in item.items()})
+        for item in self._recordings_among(unit.files, bad):
+            try:
+                file = recordings.open({role: self.root / path for role, path in item.items()})
+                if any(sweep.protocol is None for sweep in file.sweeps):
+                    raise SourceError(
+                        f"{file.path}: its header names no protocol. "
+                        "List it with one in a mapping (docs: ephys recordings)."
+                    )
+            except SourceError as error:
+                bad[self._bad_file(item, error)] = error
+                continue
             for name, value in file.facts.items():
                 if value not in (known := facts.setdefault(name, [])):
                     known.append(value)
             ljp = {"ljp": file.facts["ljp"]} if file.facts.get("ljp") is not None else {}
             for sweep in file.sweeps:
-                if sweep.protocol is None:
-                    raise SourceError(
-                        f"{file.path}: its header names no protocol. "
-                        "List it with one in a mapping (docs: ephys recordings)."
-                    )
                 named = {} if sweep.name is None else {"sweep": sweep.name}
-                cells.setdefault(sweep.cell or unnamed, []).append((sweep.protocol, {**item, **named, **ljp}))
-        if not cells:
+                cells.setdefault(sweep.cell or unnamed, []).append((str(sweep.protocol), {**item, **named, **ljp}))
+        if not cells and not bad:
             raise SourceError(f"{path}: no current-clamp sweep with voltage and current is in it. Leave the file out.")
         agreed = {name: values[0] for name, values in facts.items() if len(values) == 1}
         return [(cell, agreed, sweeps) for cell, sweeps in cells.items()]
 
-    def _recordings_among(self, paths: Sequence[str]) -> Iterator[dict[str, str]]:
+    def _recordings_among(self, paths: Sequence[str], bad: dict[str, SourceError]) -> Iterator[dict[str, str]]:
         """Yield the files of each recording, by role, one format after the other."""
         by_reader: dict[type[recordings.RecordingFile], list[Path]] = {}
         for path in paths:
             by_reader.setdefault(recordings.find_reader(path), []).append(self.root / path)
         for reader in sorted(by_reader, key=lambda reader: reader.reader):
-            for item in reader.recordings_among(by_reader[reader]):
+            found, unfit = reader.recordings_among(by_reader[reader])
+            bad.update({path.relative_to(self.root).as_posix(): error for path, error in unfit.items()})
+            for item in found:
                 yield {role: path.relative_to(self.root).as_posix() for role, path in item.items()}
 
-    def _rows(self, cell: str, known: Mapping[str, Any], sweeps: Sweeps, sha256: Mapping[str, str]) -> Iterator[Row]:
+    def _rows(
+        self,
+        cell: str,
+        known: Mapping[str, Any],
+        sweeps: Sweeps,
+        sha256: Mapping[str, str],
+        kept: Sequence[Mapping[str, Any]],
+    ) -> Iterator[Row]:
         facts = self._facts(cell, known)
         name, date, number = tidy(facts.subject), facts.session_date, facts.session_number
         eid, is_known = find_session(self.lab, name, date, number)
+        stays = [row for row in kept if (row["eid"], row["cell"]) == (eid, cell)]
+        if not sweeps and not stays:  # none of its files can be read
+            return
         more = {key: value for key, value in (facts.model_extra or {}).items() if value not in (None, "")}
         if not self.options.allow_case:
             check_case(recording.Cell, {"eid": eid}, "cell", cell)
@@ -298,6 +365,9 @@ class EphysAdapter(Adapter):
                 )
             seen[key] = row
             yield Row(recording.Recording, row)
+        for row in stays:
+            yield Row(recording.Protocol, {"protocol": row["protocol"]})
+            yield Row(recording.Recording, {name: row[name] for name in recording.Recording().primary_key})
 
     def _facts(self, cell: str, known: Mapping[str, Any]) -> CellFacts:
         given = self.options.model_dump(exclude_none=True, exclude={"mapping", "allow_case", "allow_copies"})
@@ -367,6 +437,11 @@ def _of_cell(cell: str, listed: list[recordings.ListedSweep], item: Mapping[str,
             "Name the cell as the file does."
         )
     return [sweep for sweep in listed if sweep.cell == cell]
+
+
+def _part(path: str, sweep: str) -> str:
+    """Return how one sweep of a file is called in a message."""
+    return f"{path}#{sweep}"
 
 
 def _recording_name(path: str, sweep: str) -> str:

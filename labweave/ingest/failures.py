@@ -15,7 +15,7 @@ from typing import Any
 
 from labweave.database import upsert
 from labweave.database.reads import in_parts
-from labweave.errors import LabweaveError, OptionMissing, ReadError, text_of
+from labweave.errors import LabweaveError, SourceError, text_of
 from labweave.ingest.report import IngestFailure, IngestReport
 from labweave.schemas.ingestion import Failure, OpenFailure
 from labweave.version import __version__
@@ -88,8 +88,8 @@ def state_of(files: Mapping[str, Mapping[str, Any]], facts: str) -> str:
 
 
 def will_fail_again(error: BaseException) -> bool:
-    """Say whether a file alone decides that it can't be read: no right, disk or row that may be another tomorrow."""
-    if not isinstance(error, (ReadError, OptionMissing)):
+    """Say whether an error is a file's own: no fault of ours, and no right or disk that may be another tomorrow."""
+    if not isinstance(error, SourceError):
         return False
     at: BaseException | None = error
     while at is not None:

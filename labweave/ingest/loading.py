@@ -40,7 +40,7 @@ from pydantic import ValidationError
 from labweave.database import current, upsert
 from labweave.database.connection import LabConnection
 from labweave.database.reads import in_parts, rows_among, rows_in_order
-from labweave.errors import ConfigError, LabweaveError, ServerUnavailable, SourceError
+from labweave.errors import ConfigError, LabweaveError, OptionMissing, ReadError, ServerUnavailable, SourceError
 from labweave.formats.hashing import NO_HASH
 from labweave.ingest import runs
 from labweave.ingest.base import Adapter, Refused, Row, Service, Unit
@@ -435,7 +435,8 @@ class _Ingest:
 
     def _fail(self, unit: Unit, error: Exception, files: Files | None = None) -> None:
         """Record that a unit can't be ingested; what it gave before stays."""
-        self._refuse(unit, [(unit.path, error, self._state(unit, files, unit.path))])
+        is_its_own = isinstance(error, (ReadError, OptionMissing))  # others may be about rows in the database
+        self._refuse(unit, [(unit.path, error, self._state(unit, files, unit.path) if is_its_own else "")])
 
     def _refuse(self, unit: Unit, failed: Sequence[Failed]) -> None:
         """Record what of a unit, or all of it, can't be read; nothing of it is written."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
+from igor_files import write_pairs, write_wave
 from simulated import OPTIONS, write_cell, write_cells
 
 from labweave import ingest
 from labweave.errors import ConfigError
-from labweave.schemas import ingestion, recording
+from labweave.schemas import ingestion, recording, session
 from labweave.testing import empty, rows_of_tables
 
 
@@ -132,3 +134,83 @@ def test_a_file_that_becomes_bad_keeps_its_rows(database, tmp_path):
     empty(database)
     run(tmp_path)
     assert rows_of_tables(database) == found == before
+
+
+def test_a_bad_file_refuses_itself_and_not_its_cell(database, tmp_path):
+    cell = tmp_path / "cell7"
+    write_pairs(cell, 20)
+    write_pairs(tmp_path / "cell8", 1, "IV", 50)
+    (cell / "X (1).ibw").write_bytes((cell / "X_IDrest_ch0_3.ibw").read_bytes())
+    (cell / "X_IDrest_ch0_98.ibw").touch()
+    write_wave(cell / "X_IDrest_ch0_99.ibw", "pA", 99)
+    first = run(tmp_path)
+    bad = [f"cell7/{name}" for name in ("X (1).ibw", "X_IDrest_ch0_98.ibw", "X_IDrest_ch0_99.ibw")]
+    assert (first.seen, first.new, first.failed, first.refused, first.exit_code) == (2, 2, 0, 3, 1)
+    assert sorted(failure.path for failure in first.failures) == bad == still_failing()
+    assert len(recording.Recording & {"cell": "cell7"}) == 20
+    second = run(tmp_path)
+    assert (second.unchanged, second.refused, second.known_failures, second.exit_code) == (2, 3, 3, 1)
+    assert still_failing() == bad
+    write_wave(cell / "X_IDrest_ch0_98.ibw", "pA", 98)
+    write_wave(cell / "X_IDrest_ch1_98.ibw", "mV", -98.5)
+    write_wave(cell / "X_IDrest_ch1_99.ibw", "mV", -99.5)
+    (cell / "X (1).ibw").unlink()
+    third = run(tmp_path)
+    assert (third.changed, third.unchanged, third.refused, third.exit_code) == (1, 1, 0, 0)
+    assert len(recording.Recording & {"cell": "cell7"}) == 22 and still_failing() == []
+
+
+def mapped(folder, **protocols):
+    cells = {"c": {"subject": "m1", "session_date": "2026-01-02"}}
+    (folder / "metadata.json").write_text(json.dumps({"files_metadata": {"c": protocols}, "cells": cells}))
+
+
+def test_a_bad_file_of_a_mapping_is_named_and_the_others_go_in(database, tmp_path):
+    write_cells(tmp_path, 3)
+    (tmp_path / "cell1.h5").write_bytes(b"damaged")
+    write_pairs(tmp_path, 2)
+    (tmp_path / "X_IDrest_ch1_1.ibw").write_bytes(b"")
+    pairs = [{"v_file": f"X_IDrest_ch1_{n}.ibw", "i_file": f"X_IDrest_ch0_{n}.ibw"} for n in (0, 1)]
+    files = [{"filepath": f"cell{n}.h5", "sweep": "sweep_000"} for n in (0, 1)]
+    mapped(tmp_path, IDrest=[*files, {"filepath": "cell2.h5", "sweep": ["sweep_001", "sweep_777"]}], IV=pairs)
+    for known in (0, 3):
+        report = run(tmp_path)
+        assert (report.failed, report.refused, report.known_failures) == (0, 3, known)
+    assert still_failing() == ["X_IDrest_ch1_1.ibw", "cell1.h5", "cell2.h5#sweep_777"]
+    names = sorted(recording.Recording().to_arrays("recording").tolist())
+    assert names == ["X_IDrest_ch1_0", "cell0#sweep_000", "cell2#sweep_001"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "mapping"])
+def test_what_a_file_that_becomes_bad_gave_stays_until_it_can_be_read(database, tmp_path, kind):
+    write_pairs(tmp_path / "cell7", 3)
+    if kind == "mapping":
+        mapped(
+            tmp_path,
+            IDrest=[
+                {role: f"cell7/X_IDrest_ch{ch}_{n}.ibw" for role, ch in (("i_file", 0), ("v_file", 1))}
+                for n in range(3)
+            ],
+        )
+    run(tmp_path)
+    before = rows_of_tables(database)
+    path = tmp_path / "cell7" / "X_IDrest_ch1_1.ibw"
+    sound = path.read_bytes()
+    path.write_bytes(sound[:400])
+    report = run(tmp_path)
+    assert report.refused > 0 and report.removed == {} and rows_of_tables(database) == before
+    path.write_bytes(sound)
+    assert run(tmp_path).refused == 0 and rows_of_tables(database) == before and still_failing() == []
+    for half in path, path.with_name("X_IDrest_ch0_1.ibw"):
+        half.unlink()
+    if kind == "folder":
+        assert run(tmp_path).removed["recording.Recording"] == 1
+
+
+def test_a_corrected_subject_takes_along_what_a_bad_file_gave(database, tmp_path):
+    write_pairs(tmp_path / "cell7", 3)
+    run(tmp_path, subject="wrong")
+    (tmp_path / "cell7" / "X_IDrest_ch1_1.ibw").write_bytes(b"")
+    report = run(tmp_path, subject="right")
+    assert report.refused == 2 and report.removed["recording.Recording"] == 3
+    assert session.Session().to_arrays("subject").tolist() == ["right"] and len(recording.Recording()) == 2

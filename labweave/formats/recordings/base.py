@@ -121,9 +121,12 @@ class RecordingFile:
         return True
 
     @classmethod
-    def recordings_among(cls, paths: Sequence[Path]) -> list[dict[str, Any]]:
-        """Group the files of a folder: the metadata of each recording, which may need more than one file."""
-        return [{"filepath": path} for path in paths]
+    def recordings_among(cls, paths: Sequence[Path]) -> tuple[list[dict[str, Any]], dict[Path, SourceError]]:
+        """Group the files of a folder: the metadata of each recording, which may need more than one file.
+
+        Returns the files that are in none, too, and why.
+        """
+        return [{"filepath": path} for path in paths], {}
 
 
 def recording_path(file_metadata) -> Path:

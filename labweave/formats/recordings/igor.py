@@ -8,19 +8,25 @@ header has none; the sampling interval is the x scale.
 from __future__ import annotations
 
 import re
+import struct
 import warnings
+from pathlib import Path
 
 import numpy as np
 
 from labweave.errors import ReadError, SourceError
 from labweave.formats.recordings.base import ListedSweep, RecordingFile
-from labweave.formats.recordings.files import need, parsing, quantity_of
+from labweave.formats.recordings.files import file_size, need, parsing, quantity_of
 
 _UNIT_IN_NOTES = re.compile(r"(?:^|[;\r\n])\s*(?:Y_?UNITS?|DATA_?UNITS?|UNITS?)\s*[:=]\s*([A-Za-zµ]+)", re.IGNORECASE)
 _X_UNIT_IN_NOTES = re.compile(r"(?:^|[;\r\n])\s*X_?UNITS?\s*[:=]\s*([A-Za-zµ]+)", re.IGNORECASE)
 _NAME = re.compile(
     r"(?P<start>.+?)_(?:[cC]h(?P<a>\d+)_(?P<p>[^_]+)|(?P<q>[^_]+)_[cC]h(?P<b>\d+))_(?P<number>\d+)\.(?:ibw|bwav)$"
 )
+
+
+_SIZE_AT = {2: 2, 3: 2, 5: 4}
+"""Version of a wave -> where its header says how many bytes follow."""
 
 
 class IgorPair(RecordingFile):
@@ -43,6 +49,8 @@ class IgorPair(RecordingFile):
 
     def list_sweeps(self, handle) -> list[ListedSweep]:
         """List the one sweep, its protocol as the file's name tells it."""
+        for role in self.roles(self.metadata):
+            _check_whole(self.metadata[role])
         named = _NAME.match(self.path.name)
         return [ListedSweep(None, (named["p"] or named["q"]) if named else None)]
 
@@ -87,33 +95,61 @@ class IgorPair(RecordingFile):
         return tuple(role for role in ("filepath", "v_file", "i_file") if role in file_metadata)
 
     @classmethod
-    def recordings_among(cls, paths) -> list[dict]:
+    def recordings_among(cls, paths) -> tuple[list[dict], dict]:
         """Pair the waves of a folder: by name the sweep, by unit which is the voltage."""
         pairs: dict[tuple[str, str, int], dict] = {}
+        bad: dict = {}
         for path in paths:
-            named = _NAME.match(path.name)
-            if named is None:
-                raise SourceError(
-                    f"{path}: the name does not tell protocol, channel and number, "
-                    "as X_IDrest_ch0_326.ibw does. Rename it, or list the files in a mapping (docs: ephys recordings)."
-                )
-            quantity = quantity_of(_load(path)["unit"])
-            if quantity is None:
-                raise SourceError(
-                    f"{path}: its notes have no unit of current or voltage. "
-                    "List the files with i_unit and v_unit in a mapping (docs: ephys recordings)."
-                )
-            role = {"voltage": "v_file", "current": "i_file"}[quantity]
-            pair = pairs.setdefault((named["start"], named["p"] or named["q"], int(named["number"])), {})
-            if role in pair:
-                raise SourceError(f"{path} and {pair[role]} are both the {quantity} of one sweep.")
-            pair[role] = path
+            try:
+                sweep, role = _place(path)
+                pair = pairs.setdefault(sweep, {})
+                if role in pair:
+                    quantity = "voltage" if role == "v_file" else "current"
+                    raise SourceError(f"{path} and {pair[role]} are both the {quantity} of one sweep. Remove one.")
+                pair[role] = path
+            except SourceError as error:
+                bad[path] = error
         for (_, _, number), pair in pairs.items():
-            if len(pair) != 2:
+            if len(pair) == 1:
                 (present,) = pair.values()
                 missing = "current" if "v_file" in pair else "voltage"
-                raise SourceError(f"{present}: sweep {number} has no file of its {missing}.")
-        return [pair for _, pair in sorted(pairs.items())]
+                bad[present] = SourceError(
+                    f"{present}: sweep {number} has no readable file of its {missing}. Put that one beside it."
+                )
+        return [pair for _, pair in sorted(pairs.items()) if len(pair) == 2], bad
+
+
+def _place(path) -> tuple[tuple[str, str, int], str]:
+    """Return the sweep that a wave is of, as its name says, and its role there, as its unit says."""
+    named = _NAME.match(path.name)
+    if named is None:
+        raise SourceError(
+            f"{path}: the name does not tell protocol, channel and number, "
+            "as X_IDrest_ch0_326.ibw does. Rename it, or list the files in a mapping (docs: ephys recordings)."
+        )
+    quantity = quantity_of(_load(path)["unit"])
+    if quantity is None:
+        raise SourceError(
+            f"{path}: its notes have no unit of current or voltage. "
+            "List the files with i_unit and v_unit in a mapping (docs: ephys recordings)."
+        )
+    return (named["start"], named["p"] or named["q"], int(named["number"])), f"{quantity[0].replace('c', 'i')}_file"
+
+
+def _check_whole(path) -> None:
+    """Refuse a file whose header is none of a wave, or promises more bytes than it has."""
+    size = file_size(path)
+    with Path(path).open("rb") as file:
+        head = file.read(8)
+    for order in "<>":
+        version = struct.unpack_from(f"{order}h", head.ljust(8, b"\0"))[0]
+        if version in _SIZE_AT:
+            promised = struct.unpack_from(f"{order}i", head.ljust(8, b"\0"), _SIZE_AT[version])[0]
+            if 0 < promised <= size:
+                return
+            found = f"its header promises {promised} bytes, the file has {size}"
+            raise ReadError(path, found, "Copy it again from the acquisition computer")
+    raise ReadError(path, "not an Igor binary wave", "Copy it again; if it is another format, name its reader")
 
 
 def _load(path) -> dict:

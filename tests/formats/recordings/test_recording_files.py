@@ -219,8 +219,8 @@ def test_broken_igor_files_are_read_errors(tmp_path, how):
     with pytest.raises(ReadError) as caught:
         read_file({"v_file": path, "i_file": I_FILE, "t_unit": "s"})
     assert (caught.value.path, bool(caught.value.advice)) == (str(path), True)
-    with pytest.raises(ReadError):
-        READERS["igor"].recordings_among([path])
+    found, bad = READERS["igor"].recordings_among([path])
+    assert found == [] and isinstance(bad[path], ReadError)
 
 
 # --- Igor -------------------------------------------------------------------------------------------
@@ -265,6 +265,7 @@ def test_igor_waves_of_different_sweeps_are_refused():
 @needs_shared
 @pytest.mark.parametrize("paths", [[V_FILE, I_FILE], [I_FILE, V_FILE]])
 def test_igor_waves_are_paired_and_their_units_tell_voltage_from_current(paths):
-    (pair,) = READERS["igor"].recordings_among(paths)
+    (pair,), bad = READERS["igor"].recordings_among(paths)
+    assert not bad
     assert pair == {"v_file": V_FILE, "i_file": I_FILE}
     assert recordings.open(pair).sweeps == [ListedSweep(None, "IDRest")]
