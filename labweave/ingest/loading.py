@@ -305,7 +305,7 @@ class _Ingest:
             found = self._read(unit, files)
             rows = [item for item in found if isinstance(item, Row)]
             refused = {item.path: item.error for item in found if isinstance(item, Refused)}
-            facts = files.read(path for path in files if path not in refused) if rows else {}
+            facts = {} if refused and not rows else files.read(path for path in files if path not in refused)
         except (LostConnectionError, ServerUnavailable):
             raise
         except Exception as error:
