@@ -23,6 +23,7 @@ from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import Subjects, find_session, session_rows
 from labweave.ingest.trials import run_rows
 from labweave.schemas import dataset, session, task
+from labweave.schemas.ingestion import Source
 
 PICKLE = ".pkl"
 
@@ -172,9 +173,12 @@ class AxopyAdapter(Adapter):
             yield from self._array_rows({**key, "array_name": check_name(name, "array name")}, folder, rows, place)
 
     def _check_source(self, key: dict[str, str], trials: list[dict[str, Any]]) -> None:
-        """Refuse a run that came from another source, unless its trials are the same: then the data root was moved."""
-        run = (task.TaskRun & key).proj("source").to_dicts()
+        """Refuse a run that another source has, too, unless its trials are the same; without its files it was moved."""
+        run = (task.TaskRun * Source.proj("location") & key).proj("source", "location", "run_path").to_dicts()
         if not run or run[0]["source"] == self.source:
+            return
+        location = Path(run[0]["location"])
+        if not (location if location.suffix == ".zip" else location / run[0]["run_path"]).exists():
             return
         for row in (task.Trial & key & f"trial < {len(trials)}").proj("trial_attributes").to_dicts():
             if row["trial_attributes"] != plain_json(trials[row["trial"]]["trial_attributes"]):

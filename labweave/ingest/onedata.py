@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -88,12 +88,26 @@ class OneDataAdapter(DatasetAdapter):
 
     def __init__(self, location: Path, lab: str, options: Any):
         super().__init__(location, lab, options)
-        self._folders: dict[str, str] = {}
+        self._folders: dict[tuple[str, str, str], str] = {}
 
     def discover(self) -> Iterator[Unit]:
         """Yield a unit per session folder."""
         if self.location.is_dir():
             yield from self._below(self.root, DEPTH)
+
+    def _unit(self, name: str, files: list[Path]) -> Unit:
+        """Return the unit of a session folder; `read` says when it is the same session as another one."""
+        paths = tuple(path.relative_to(self.root).as_posix() for path in files)
+        try:
+            names = formats.split_folder((self.root / name).absolute())
+        except SourceError:  # read() says so
+            return Unit(name, paths)
+        number = _number(names.session_id)
+        identity = tidy(names.mouse_name), names.date, tidy(names.session_id) if number is None else str(number)
+        if (other := self._folders.setdefault(identity, name)) == name:
+            return Unit(name, paths)
+        same = f"{self.root / name} and {other} are the same session, {' '.join(identity)}."
+        return Unit(name, paths, f"{same} Give one of them another id.")
 
     def _below(self, folder: Path, depth: int) -> Iterator[Unit]:
         name = folder.relative_to(self.root).as_posix()
@@ -106,7 +120,7 @@ class OneDataAdapter(DatasetAdapter):
             yield Unit(name, (), f"{error.filename}: {error.strerror}. Is the folder readable?")
             return
         if ones:
-            yield Unit(name, tuple(path.relative_to(self.root).as_posix() for path in files))
+            yield self._unit(name, files)
         for child in children:
             if depth and child not in ones:
                 yield from self._below(child, depth - 1)
@@ -123,7 +137,7 @@ class OneDataAdapter(DatasetAdapter):
                 inside(self.root, path)
         names = formats.split_folder(folder.absolute())
         opened = formats.OneDataSession.open(folder)
-        eid, is_known, rows = self._session_rows(folder, names)
+        eid, is_known, rows = self._session_rows(names)
         yield from rows
         yield Row(
             onedata.OneSession,
@@ -140,34 +154,24 @@ class OneDataAdapter(DatasetAdapter):
         )
         yield from _plane_rows(eid, opened)
         variables = [path for path in unit.files if path.endswith((".npy", ".npz"))]
+        if is_known:
+            _refuse_recipes_alone(eid, variables)
         found = {path: formats.describe(self.root / path) for path in variables}
         for path, one in found.items():
             yield from self._variable_rows(eid, folder, self.root / path, sha256[path], one)
         yield from self._dataset_rows(eid, found, stored_datasets([eid]) if is_known else [])
         yield from _trial_rows(eid, unit.path, self.root, found)
 
-    def _session_rows(self, folder: Path, names: formats.SessionFolder) -> tuple[str, bool, list[Row]]:
+    def _session_rows(self, names: formats.SessionFolder) -> tuple[str, bool, Iterator[Row]]:
         """Return the eid of a folder's session, whether it is there already, and the rows of one that isn't."""
         subject, date = tidy(names.mouse_name), dt.date.fromisoformat(names.date)
-        number = int(names.session_id) if names.session_id.isascii() and names.session_id.isdigit() else None
-        if number is not None and number < 2**31:
+        number = _number(names.session_id)
+        if number is not None:
             eid, is_known = find_session(self.lab, subject, date, number)
         else:
-            number = None
             eid = make_uuid(f"onedata/{self.lab}/{subject}/{names.date}/{tidy(names.session_id)}")
             is_known = bool(session.Session & {"eid": eid})
-        rows = list(session_rows(self.subjects, self.lab, subject, date, number, eid, is_known=is_known))
-        path = folder.relative_to(self.root).as_posix()
-        others = {self._folders.setdefault(eid, path)}  # of units that are not written yet
-        if is_known:
-            others.update((onedata.OneSession & {"eid": eid, "source": self.source}).to_arrays("one_folder"))
-        for other in sorted(others - {path}):
-            if (self.root / other).is_dir():
-                raise SourceError(
-                    f"{folder} and {other} are the same session, {subject} {date} {number}. "
-                    "Give one of them another id."
-                )
-        return eid, is_known, rows
+        return eid, is_known, session_rows(self.subjects, self.lab, subject, date, number, eid, is_known=is_known)
 
     def _variable_rows(self, eid: str, folder: Path, path: Path, sha256: str, one: formats.OneFile) -> Iterator[Row]:
         key = {"eid": eid, "one_name": path.stem, "one_form": path.suffix[1:]}
@@ -207,6 +211,30 @@ class OneDataAdapter(DatasetAdapter):
         plan = plan_datasets(eid, files, stored, elsewhere, self.kinds)
         yield from self.repository.rows(self.lab)
         yield from dataset_rows(plan, stored, self.repository, self.kinds)
+
+
+def _refuse_recipes_alone(eid: str, paths: Sequence[str]) -> None:
+    """Refuse a file of a variable that somebody made a recipe in the database alone: one of them would be lost.
+
+    Raises
+    ------
+    SourceError
+        Names it.
+    """
+    alone = set((onedata.recipes_alone() & {"eid": eid}).to_arrays("one_name").tolist())
+    for path in paths:
+        stem, _, form = path.rpartition("/")[2].rpartition(".")
+        if form == "npy" and stem in alone:
+            raise SourceError(
+                f"{path}: {stem} is a recipe in the database alone, made with save_recipe. Remove the file, or the "
+                f"recipe: labweave.ingest.onedata.remove_recipe({eid!r}, {stem!r})."
+            )
+
+
+def _number(session_id: str) -> int | None:
+    """Return the number that an id is; None of another id."""
+    number = int(session_id) if session_id.isascii() and session_id.isdigit() else None
+    return number if number is not None and number < 2**31 else None
 
 
 def _recipe_values(recipe: formats.LoadingRecipe) -> dict[str, Any]:

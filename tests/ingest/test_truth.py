@@ -22,8 +22,10 @@ from labweave import ingest, populate
 from labweave.database import upsert
 from labweave.database.writes import set_values
 from labweave.errors import ConfigError
+from labweave.formats.onedata import LoadingRecipe, OneDataSession
 from labweave.ingest import make_uuid
 from labweave.ingest.given import disown
+from labweave.ingest.onedata import remove_recipe, save_recipe
 from labweave.schemas import dataset, ingestion, lab, rheobase, session, subject
 from labweave.schemas.recording import Cell, Recording, RecordingStimulus
 from labweave.testing import empty, rows_of_tables
@@ -480,3 +482,57 @@ def test_a_file_of_two_labs_is_read_again_for_both(database, folder):
     for lab_name in ("wronglab", "testlab"):
         report = run(folder, lab=lab_name)
         assert (report.changed, report.failed) == (1, 0), report
+
+
+def test_a_data_root_that_was_moved_and_then_edited_is_the_same_experiment(database, tmp_path):
+    table = tmp_path / "a/root/p0/reaching/trials.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("x,block,trial\n1.5,0,0\n2.5,0,1\n")
+    ingest.run("axopy", tmp_path / "a/root", lab="testlab")
+    (tmp_path / "a").rename(tmp_path / "b")
+    (tmp_path / "b/root/p0/reaching/trials.csv").write_text("x,block,trial\n3.5,0,0\n")
+    ingest.run("axopy", tmp_path / "b/root", lab="testlab")
+    for source in ingestion.Source().to_dicts():
+        if not Path(source["location"]).exists():
+            ingest.forget(source["source"])
+    found, expected = fresh(database, "axopy", tmp_path / "b/root")
+    assert found == expected
+
+
+def variables(root, **files):
+    one = OneDataSession("M1", "2024-01-02", "7", root=root)
+    for name, value in files.items():
+        one.saveone(value, name.replace("_", "."))
+    report = ingest.run("onedata", root, lab="testlab")
+    return one, report
+
+
+def test_a_file_does_not_replace_a_recipe_that_a_person_made(database, tmp_path):
+    variables(tmp_path, mpci_times=np.zeros(3))
+    eid = session.Session().fetch1("eid")
+    save_recipe(eid, LoadingRecipe("constant", None, value=1.5, shape=[3]), "mpci.gain")
+    before = rows_of_tables(database)
+    one, report = variables(tmp_path, mpci_gain=np.ones(3))
+    assert report.failed == 1 and "mpci.gain is a recipe in the database alone" in report.failures[0].message
+    assert rows_of_tables(database) == before
+    one.clear_one_data(["mpci.gain"], certainty=True)
+    assert variables(tmp_path)[1].failed == 0
+    assert rows_of_tables(database) == before
+    remove_recipe(eid, "mpci.gain")
+    variables(tmp_path, mpci_gain=np.ones(3))
+    found, expected = fresh(database, "onedata", tmp_path)
+    assert found == expected
+
+
+def test_the_first_of_two_folders_is_the_session_whichever_came_first(database, tmp_path):
+    for session_id in ("7", "07"):
+        one = OneDataSession("M1", "2024-01-02", session_id, root=tmp_path)
+        one.saveone(np.zeros(3), "mpci.times")
+        report = ingest.run("onedata", tmp_path, lab="testlab")
+    (failure,) = report.failures
+    assert failure.path == "M1/2024-01-02/7" and "are the same session, M1 2024-01-02 7" in failure.message
+    shutil.rmtree(tmp_path / "M1/2024-01-02/7")
+    ingest.run("onedata", tmp_path, lab="testlab")
+    ingest.forget(report.source, ["M1/2024-01-02/7"])
+    found, expected = fresh(database, "onedata", tmp_path)
+    assert found == expected
