@@ -10,6 +10,7 @@
     │   ├── VersionError       made by a newer labweave, or not upgraded yet
     │   └── RowError           a row the database refuses: table, key and column named
     ├── SourceError            a file or a location of a source
+    │   ├── Clash              a unit that does not go with rows of others
     │   └── PlaceError         what is wrong at one place, a file or an address
     │       └── ReadError      a file that can't be read: truncated, foreign, unit-less
     ├── SchemaError            code and database disagree, unknown table or attribute
@@ -91,6 +92,26 @@ class OptionMissing(SourceError):
 
     def __reduce__(self):
         return type(self), (str(self), self.option)
+
+
+class Clash(SourceError):
+    """A unit that does not go with what the database holds of others; it may when these are written, or gone.
+
+    Parameters
+    ----------
+    message : str
+    others : iterable of str, optional
+        The units of the same source that it does not go with; none when the row is a person's.
+    units : mapping, optional
+        Unit -> its own error, where several were written together.
+    """
+
+    def __init__(self, message: str, others=(), units=None):
+        self.others, self.units = frozenset(others), dict(units or {})
+        super().__init__(message)
+
+    def __reduce__(self):
+        return type(self), (str(self), self.others, self.units)
 
 
 class PlaceError(SourceError):

@@ -166,7 +166,7 @@ class LabConnection(Connection):
         raise AssertionError("unreachable")
 
     @contextlib.contextmanager
-    def savepoint(self, undoing: type[Exception]) -> Iterator[None]:
+    def savepoint(self, undoing: type[Exception] | tuple[type[Exception], ...]) -> Iterator[None]:
         """Undo what is done inside on one kind of error, so that the open transaction can go on after it."""
         name = f"labweave_{next(_savepoints)}"
         self.query(f"savepoint {name}")

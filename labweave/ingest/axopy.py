@@ -18,7 +18,7 @@ from labweave.formats.axopy.names import check_name
 from labweave.formats.axopy.reader import TaskReader, TaskState
 from labweave.formats.axopy.trials import TABLE, tells_more, type_column
 from labweave.formats.plain import plain_json, tidy
-from labweave.ingest.base import Adapter, Day, Options, Row, Unit, check_case, inside, make_uuid
+from labweave.ingest.base import Adapter, Day, Options, Row, Unit, inside, make_uuid
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import Subjects, find_session, session_rows
 from labweave.ingest.trials import run_rows
@@ -136,8 +136,6 @@ class AxopyAdapter(Adapter):
         animal = tidy(check_name(subject_name, "subject id"))
         task_name = tidy(check_name(folder.name, "task id"))
         eid = self._eid(root_name, animal)
-        if not self.options.allow_case:
-            check_case(task.TaskRun, {"eid": eid}, "task", task_name)
         date = self.options.session_date
         number, is_known = self.options.session_number if date else None, bool(session.Session & {"eid": eid})
         yield from session_rows(self.subjects, self.lab, animal, date, number, eid, is_known=is_known)
@@ -168,7 +166,7 @@ class AxopyAdapter(Adapter):
             "run_columns": [[name, kind] for name, kind, _ in typed if name not in _OWN_COLUMNS or kind != "int"],
             "run_problems": state.problems or None,
         }
-        yield from run_rows(key, run, trials)
+        yield from run_rows(key, run, trials, "" if self.options.allow_case else "task")
         for name, rows in state.arrays.items():
             yield from self._array_rows({**key, "array_name": check_name(name, "array name")}, folder, rows, place)
 

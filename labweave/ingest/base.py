@@ -66,6 +66,10 @@ class Row:
         False for a change in a row that stays another's.
     clears : tuple of str
         Attributes of a row that units share, such as a subject's species: empty again when no unit gives them.
+    first : tuple of str
+        Attributes that only a new row gets; one that is there keeps its own.
+    unlike : str, optional
+        The attribute of the key that must not differ by case alone from another row's below the same parent.
     """
 
     table: type
@@ -73,6 +77,8 @@ class Row:
     eid: str | None = None
     is_given: bool = True
     clears: tuple[str, ...] = ()
+    first: tuple[str, ...] = ()
+    unlike: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,8 +161,6 @@ class Adapter:
         Takes a unit and a table, and returns the keys of the rows that the unit gave before; set by the run.
     is_second_lab : bool
         Another lab has the location, too; set by the run.
-    subjects : labweave.ingest.Subjects, optional
-        Of an adapter that refuses names which differ by case alone; the run tells it what was written.
     """
 
     name: ClassVar[str]
@@ -171,7 +175,6 @@ class Adapter:
     run: str
     gave: Callable[[Unit, type], list[dict[str, Any]]]
     is_second_lab = False
-    subjects: Any
 
     def __init__(self, location: Path, lab: str, options: Any):
         self.location, self.lab, self.options = location, lab, options
@@ -198,6 +201,15 @@ class Adapter:
             What is wrong, in which file, and what to do.
         """
         raise NotImplementedError
+
+    def check(self, unit: Unit, rows: Sequence[Row]) -> None:
+        """Refuse a unit for what others hold, in the transaction that has written it and taken out what is gone.
+
+        Raises
+        ------
+        Clash
+            Names the others. The unit is tried again when all are read.
+        """
 
     def read_parts(self, unit: Unit) -> Iterator[list[Row | Refused]]:
         """Yield the rows of a unit in parts, each of which is written whole; a later part may repeat rows.
@@ -291,22 +303,6 @@ def inside(root: Path, path: str) -> str:
     if pure.is_absolute() or ".." in pure.parts:
         return real.relative_to(real_root).as_posix()
     return pure.as_posix()
-
-
-def check_case(table: Any, parent: Mapping[str, Any], attribute: str, name: str) -> None:
-    """Refuse a name that differs by case alone from another below the same parent.
-
-    Raises
-    ------
-    SourceError
-        Names both.
-    """
-    for other in (table & parent).to_arrays(attribute).tolist():
-        if other != name and other.casefold() == name.casefold():
-            raise SourceError(
-                f"{attribute} {name!r} differs from {other!r}, which is there already, by case alone. "
-                "Write them alike, or say --allow-case when they are two."
-            )
 
 
 def make_uuid(name: str) -> str:

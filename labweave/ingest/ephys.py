@@ -19,11 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from labweave.database.values import to_json
 from labweave.ephys import EphysWarning
-from labweave.errors import OptionMissing, ReadError, SourceError
+from labweave.errors import Clash, OptionMissing, ReadError, SourceError
 from labweave.formats import recordings
 from labweave.formats.plain import tidy
 from labweave.formats.recordings.files import as_list
-from labweave.ingest.base import Adapter, Day, Options, Refused, Row, Unit, check_case, inside, unreadable
+from labweave.ingest.base import Adapter, Day, Options, Refused, Row, Unit, inside, unreadable
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import Subjects, find_session, session_rows
 from labweave.schemas import recording, subject
@@ -124,8 +124,6 @@ class EphysAdapter(Adapter):
             return
         kept = self._kept(unit, bad)
         for name, facts, sweeps in cells:
-            if not self.options.allow_copies:
-                self._refuse_copies(unit, sweeps, sha256)
             yield from self._rows(tidy(name), facts, sweeps, sha256, kept)
 
     def _kept(self, unit: Unit, bad: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -139,35 +137,53 @@ class EphysAdapter(Adapter):
         ]
 
     @cached_property
-    def _bytes(self) -> dict[str, list[tuple[str, str, str, Path]]]:
-        """Hash of a file that is in, and has not changed since -> its source, that one's lab, unit, where it is."""
-        known: dict[str, list[tuple[str, str, str, Path]]] = {}
-        sources = Source.proj("adapter", "location", "source_lab")
-        rows = SourceFile.proj("unit", "sha256", "file_status", "size", "mtime_ns") * sources
-        for row in (rows & {"adapter": self.name, "file_status": "ingested"}).to_dicts():
-            place = Path(row["location"])
-            path = (place.parent if place.is_file() else place) / row["path"]
-            if path.exists() and (path.stat().st_size, path.stat().st_mtime_ns) == (row["size"], row["mtime_ns"]):
-                known.setdefault(row["sha256"], []).append((row["source"], row["source_lab"], row["unit"], path))
-        return known
+    def _met(self) -> dict[str, dict[tuple[str, str], str]]:
+        """Hash of a file -> source and path of those that were ever in with it, and the unit."""
+        met: dict[str, dict[tuple[str, str], str]] = {}
+        rows = SourceFile.proj("unit", "sha256") * Source.proj("adapter") & {"adapter": self.name}
+        for row in rows.to_dicts():
+            met.setdefault(row["sha256"], {})[row["source"], row["path"]] = row["unit"]
+        return met
 
-    def _refuse_copies(self, unit: Unit, sweeps: list[tuple[str, dict[str, Any]]], sha256: Mapping[str, str]) -> None:
+    def _still_in(self, source: str, path: str, sha256: str) -> tuple[Path, str] | None:
+        """Return where a file is, and its source's lab, if it is in with this hash and has not changed since."""
+        rows = (SourceFile * Source & {"source": source, "path": path, "sha256": sha256}).to_dicts()
+        if not rows:  # a dry run has written nothing
+            return (self.root / path, self.lab) if source == self.source and not self.run else None
+        place = Path(rows[0]["location"])
+        full = (place.parent if place.is_file() else place) / path
+        try:
+            stat = full.stat()
+        except OSError:
+            return None
+        is_same = (stat.st_size, stat.st_mtime_ns) == (rows[0]["size"], rows[0]["mtime_ns"])
+        return (full, rows[0]["source_lab"]) if is_same and rows[0]["file_status"] == "ingested" else None
+
+    def check(self, unit: Unit, rows: Sequence[Row]) -> None:
         """Refuse a file with the bytes of one that is in as another unit's and still there: a folder was copied."""
-        for path in dict.fromkeys(item.get("filepath") or item["v_file"] for _, item in sweeps):
-            known = self._bytes.setdefault(sha256[path], [])
-            for source, lab, other, place in known:
-                mine = place == self.root / path and (source == self.source or lab != self.lab)
-                if not mine and place == self.root / path:
-                    raise SourceError(
+        if self.options.allow_copies:
+            return
+        files = [row.values["files"] for row in rows if row.table is recording.Recording and "files" in row.values]
+        main = {file["path"]: file["sha256"] for file in (one.get("filepath") or one["v_file"] for one in files)}
+        for path, sha256 in main.items():
+            mine = self.root / path
+            met = self._met.setdefault(sha256, {})
+            met[self.source, path] = unit.path
+            for (source, other), its_unit in met.items():
+                if (source, other) == (self.source, path) or not (found := self._still_in(source, other, sha256)):
+                    continue
+                place, lab = found
+                if place != mine:
+                    raise Clash(
+                        f"{mine} has the same bytes as {place}, which is in already ({source}, {its_unit}). "
+                        "Remove the one that is a copy, or say --allow-copies when both are recordings.",
+                        {its_unit} - {unit.path} if source == self.source else (),
+                    )
+                if lab == self.lab:
+                    raise Clash(
                         f"{place} is in already, by the source {source}. Ingest that one's folder again, or take "
                         f"its rows out first: labweave forget {source}"
                     )
-                if not mine and place.exists():
-                    raise SourceError(
-                        f"{self.root / path} has the same bytes as {place}, which is in already ({source}, {other}). "
-                        "Remove the one that is a copy, or say --allow-copies when both are recordings."
-                    )
-            known.append((self.source, self.lab, unit.path, self.root / path))
 
     def _unsaid(self, relative: str) -> Unit | None:
         """Return a unit that fails, for a recording whose file does not say whose it is; None for other files."""
@@ -345,14 +361,12 @@ class EphysAdapter(Adapter):
         if not sweeps and not stays:  # none of its files can be read
             return
         more = {key: value for key, value in (facts.model_extra or {}).items() if value not in (None, "")}
-        if not self.options.allow_case:
-            check_case(recording.Cell, {"eid": eid}, "cell", cell)
         if facts.species:
             yield Row(subject.Species, {"species": facts.species})
         said = {key: value for key, value in (("species", facts.species), ("sex", facts.sex)) if value}
         yield from session_rows(self.subjects, self.lab, name, date, number, eid, is_known=is_known, about=said)
         about = {"cell_type": facts.cell_type or "", "ljp": facts.ljp, "cell_json": more or None}
-        yield Row(recording.Cell, {"eid": eid, "cell": cell, **about})
+        yield Row(recording.Cell, {"eid": eid, "cell": cell, **about}, unlike="" if self.options.allow_case else "cell")
         seen: dict[tuple[str, str], dict[str, Any]] = {}
         for protocol, item in sweeps:
             row = self._recording(eid, cell, tidy(protocol), item, sha256)

@@ -138,6 +138,13 @@ def forgotten_units(source: str) -> set[str]:
     return set((Forgotten & {"source": source}).to_arrays("unit").tolist())
 
 
+def drop_units(given: GivenRows, units: Sequence[str]) -> None:
+    """Keep nothing of units whose rows were taken out."""
+    if units:
+        given.drop(units)
+        (SourceFile & {"source": given.source} & [{"unit": unit} for unit in units]).delete_quick()
+
+
 def withdraw(
     given: GivenRows, adapter: Adapter | type[Adapter], units: Sequence[str], run: str, dry_run: bool
 ) -> tuple[dict[str, int], dict[str, list[dict[str, Any]]]]:
@@ -155,8 +162,7 @@ def withdraw(
         delete_outdated(adapter, {}, {}, {}, removed, outdated)
         if dry_run:
             raise _DryRun(outdated, removed)
-        given.drop(units)
-        (SourceFile & {"source": given.source} & [{"unit": unit} for unit in units]).delete_quick()
+        drop_units(given, units)
         return outdated, removed
 
     try:

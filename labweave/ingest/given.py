@@ -20,6 +20,7 @@ from datajoint.errors import DuplicateError
 from labweave.database.connection import LabConnection, TransientError
 from labweave.database.reads import among, in_parts, missing_keys, rows_among
 from labweave.database.values import to_json
+from labweave.errors import Clash
 from labweave.ingest.keys import (
     Keys,
     by_table,
@@ -34,7 +35,8 @@ from labweave.ingest.keys import (
     without,
 )
 from labweave.ingest.removing import Remover
-from labweave.schemas.ingestion import Given, Shared
+from labweave.ingest.results import RowsHang
+from labweave.schemas.ingestion import Given, Shared, SourceFile
 from labweave.schemas.session import Session
 
 
@@ -46,6 +48,17 @@ def disown(connection: LabConnection, table: Any, rows: Sequence[Mapping[str, An
     digests = [digest_of(name, tuple(plain(row[attribute]) for attribute in primary_key)) for row in rows]
     for part in in_parts(digests):
         connection.query(f"delete from {Shared.full_table_name} where {among('shared_sha256', part)}", tuple(part))
+
+
+def vanished_units() -> set[tuple[str, str]]:
+    """Return the units, with their sources, whose files are all gone."""
+    vanished = SourceFile & {"file_status": "vanished"}
+    units = set(zip(*vanished.to_arrays("source", "unit"), strict=True))
+    for source in {source for source, _ in units}:
+        names = [unit for other, unit in units if other == source]
+        wanted = {"source": source, "file_status": "ingested"}
+        units -= {(source, unit) for (unit,) in rows_among(SourceFile, "unit", names, ["unit"], wanted)}
+    return units
 
 
 class GivenRows:
@@ -67,14 +80,14 @@ class GivenRows:
         """Read what some units gave in earlier runs, and forget the units of before."""
         self._stored = self._read(units)
 
-    def _read(self, units: Sequence[str], lock: str = "") -> dict[str, Keys]:
+    def _read(self, units: Sequence[str], lock: str = "", source: str = "") -> dict[str, Keys]:
         found: dict[str, Keys] = {}
         for part in in_parts(units):
             query = (
                 f"select unit, eid, given_keys from {Given.full_table_name}"
                 f" where source = %s and {among('unit', part)} {lock}"
             )
-            for unit, eid, packed in self.connection.query(query, (self.source, *part)).fetchall():
+            for unit, eid, packed in self.connection.query(query, (source or self.source, *part)).fetchall():
                 keys = unpack(eid, packed)
                 found[unit] = join([found[unit], keys]) if unit in found else keys
         return found
@@ -109,16 +122,27 @@ class GivenRows:
         return set((Given & {"source": self.source}).to_arrays("unit").tolist())
 
     def only_of(self, units: Sequence[str]) -> dict[type, list[dict[str, Any]]]:
-        """Return table -> keys of the rows in sessions that are there, and that no other units gave."""
+        """Return table -> keys of the rows in sessions that are there, and that no other units gave whose files are."""
         self.load(units)
         keys = join(self._stored.values())
         keys.pop("", None)
+        but = {(self.source, unit) for unit in units} | vanished_units()
         alone = {}
-        for name, own in by_table(without(keys, self._given(keys, but=set(units)))).items():
+        for name, own in by_table(without(keys, self._given(keys, but))).items():
             table = table_called(self.connection, name)
             there = own - missing_keys(table, own)
             alone[type(table)] = [dict(zip(table.primary_key, key, strict=True)) for key in there]
         return alone
+
+    def is_only_of(self, units: Iterable[tuple[str, str]], name: str, eid: str, key: tuple) -> bool:
+        """Say whether a row is given by some units, by their source and name, and by nobody else."""
+        n_given = 0
+        for source in {source for source, _ in units}:
+            own = self._read([unit for other, unit in units if other == source], source=source)
+            n_given += sum(key in keys.get(eid, {}).get(name, ()) for keys in own.values())
+        if eid:
+            return n_given > 0 and key not in self._given([eid], set(units)).get(eid, {}).get(name, ())
+        return n_given > 0 and self._counts([(name, key)]).get(digest_of(name, key)) == n_given
 
     # --- in the transaction that writes the rows
 
@@ -158,18 +182,25 @@ class GivenRows:
 
         Raises
         ------
-        SourceError
-            A row that no unit gave hangs on one of them.
+        Clash
+            A row that no unit gave hangs on one of them; `units` says on whose.
         """
-        lost = [without(self._stored.get(unit, {}), keys) for unit, keys in own.items()]
-        unused = self._count(lost, -1)
-        gone = without(join(lost), join(own.values()))
+        lost = {unit: without(self._stored.get(unit, {}), keys) for unit, keys in own.items()}
+        unused = self._count(lost.values(), -1)
+        gone = without(join(lost.values()), join(own.values()))
         gone.pop("", None)
         if gone:
-            gone = without(gone, self._given(gone, but=own))
+            gone = without(gone, self._given(gone, {(self.source, unit) for unit in own}))
         now = by_table(join(own.values()))  # a file's record keeps its key in another session
         gone_rows = {name: keys - now.get(name, set()) for name, keys in by_table(gone).items()}
-        deleted = self._remover.delete(gone_rows, run, results)
+        try:
+            deleted = self._remover.delete(gone_rows, run, results)
+        except RowsHang as error:
+            for unit, keys in lost.items():
+                hung = {key for own in by_table(keys).values() for key in own} & error.rows.keys()
+                if hung:
+                    error.units[unit] = Clash(error.rows[min(hung, key=str)])
+            raise
         return deleted | self._remover.delete(unused, run, results, may_stay=True)
 
     def keep(self, own: Mapping[str, Keys]) -> None:
@@ -222,10 +253,10 @@ class GivenRows:
         empty = (table_called(self.connection, table) & unsaid).keys()
         return missing | {tuple(row.values()) for row in empty}
 
-    def _given(self, sessions: Iterable[str], but: Container[str] = ()) -> Keys:
-        """Return what units gave in some sessions, some units of this source left out."""
+    def _given(self, sessions: Iterable[str], but: Container[tuple[str, str]] = ()) -> Keys:
+        """Return what units gave in some sessions, some left out by their source and name."""
         rows = rows_among(Given, "eid", [eid for eid in sessions if eid], ("source", "unit", "eid", "given_keys"))
-        others = (row for row in rows if row[0] != self.source or row[1] not in but)
+        others = (row for row in rows if (row[0], row[1]) not in but)
         keys = join(unpack(eid, packed) for _, _, eid, packed in others)
         return {eid: tables for eid, tables in keys.items() if eid}
 

@@ -26,14 +26,20 @@ def keys_of(rows: Iterable[Row], source: str) -> Keys:
     for row in rows:
         if not row.is_given:
             continue
-        values = row.values
-        tables = keys.setdefault(row.eid or values.get("eid") or "", {})
-        name, primary_key = facts_of(row.table)
-        key = tuple([plain(values.get(attribute, source)) for attribute in primary_key])
+        name, eid, key = key_of(row, source)
+        tables = keys.setdefault(eid, {})
         tables.setdefault(name, set()).add(key)
         for attribute in row.clears:
             tables.setdefault(f"{name}:{attribute}", set()).add(key)
     return keys
+
+
+def key_of(row: Row, source: str) -> tuple[str, str, tuple]:
+    """Return the name of a row's table, its session, and its key."""
+    name, primary_key = facts_of(row.table)
+    values = row.values
+    key = tuple([plain(values.get(attribute, source)) for attribute in primary_key])
+    return name, row.eid or values.get("eid") or "", key
 
 
 def join(listed: Iterable[Keys]) -> Keys:

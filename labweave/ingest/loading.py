@@ -18,9 +18,11 @@ The way of a unit, from its files to the report:
 6. In the same transaction, `given` takes out (by `removing`) the rows that the units gave before and do not give now,
    and `results.delete_outdated` deletes the results of rows that changed, so that populate makes them again. It asks
    the adapter: `results_computed_from`, `joint_results_of`.
-7. An error on the way makes the unit a row in ``ingestion.Failure``, and in ``ingestion.OpenFailure`` until it is
+7. A unit that does not go with what others hold, such as a name that differs by case alone, waits (`Clash`): another
+   one may give up what it needs. Those that clash are written together at the end (`_settle_clashes`).
+8. An error on the way makes the unit a row in ``ingestion.Failure``, and in ``ingestion.OpenFailure`` until it is
    solved (`_fail`), and the next unit comes.
-8. `_settle_unseen` looks for files and units of earlier runs that are gone, and asks the adapter's `vanished_rows`
+9. `_settle_unseen` looks for files and units of earlier runs that are gone, and asks the adapter's `vanished_rows`
    what that changes. The `IngestReport` has counted all of it; `runs.finish` keeps it in ``ingestion.Run``.
 
 A dry run does the same, and rolls each transaction back.
@@ -28,8 +30,8 @@ A dry run does the same, and rolls each transaction back.
 
 from __future__ import annotations
 
-import functools
 import itertools
+import logging
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,18 +41,19 @@ from pydantic import ValidationError
 
 from labweave.database import current, upsert
 from labweave.database.connection import LabConnection
-from labweave.database.reads import in_parts, rows_among, rows_in_order
-from labweave.errors import ConfigError, LabweaveError, OptionMissing, ReadError, ServerUnavailable, SourceError
+from labweave.database.reads import in_parts, rows_among
+from labweave.errors import Clash, ConfigError, OptionMissing, ReadError, ServerUnavailable, SourceError
 from labweave.formats.hashing import NO_HASH
 from labweave.ingest import runs
 from labweave.ingest.base import Adapter, Refused, Row, Service, Unit
 from labweave.ingest.failures import Failures, state_of
 from labweave.ingest.files import Files
-from labweave.ingest.forgetting import UNITS_AT_ONCE, forgotten_units, withdraw
-from labweave.ingest.given import GivenRows
+from labweave.ingest.forgetting import UNITS_AT_ONCE, forgotten_units
+from labweave.ingest.given import GivenRows, vanished_units
 from labweave.ingest.locations import source_of
 from labweave.ingest.registry import find_adapter
 from labweave.ingest.report import IngestReport
+from labweave.ingest.unseen import find_earlier_files
 from labweave.ingest.writing import Failed, Pending, Writer
 from labweave.schemas.ingestion import SourceFile
 
@@ -58,6 +61,8 @@ Progress = Callable[..., None]
 """Called with three numbers: units done, failed, and in all (None while discovery goes on).
 
 A `Service` puts the name of what it counts before them."""
+
+log = logging.getLogger(__name__)
 
 WINDOW_FILES = 20_000
 """How many files, with what is known of them, are in memory at once."""
@@ -208,6 +213,8 @@ class _Ingest:
         self.seen: set[str] = set()
         self.done: set[str] = set()
         self.failed: set[str] = set()
+        self.clashing: list[Unit] = []
+        self.is_settling = False
         self.forgotten = forgotten_units(source)
         self.missing: set[Any] = set()
         self.failures = Failures(self.report)
@@ -233,6 +240,7 @@ class _Ingest:
                 self._show_removed()
                 progress(report.seen, report.failed, total)
             self._settle_unseen()
+            self._show_removed()
         except BaseException as error:
             self._finish("failed", f"{type(error).__name__}: {error}")
             raise
@@ -298,80 +306,74 @@ class _Ingest:
                     self.done.add(unit.path)
                     return
                 self.report.restored += unit.path in self.lost
-            is_new = not any(path in self.writer.known for path in unit.files)
             if unit.in_parts:
-                self._write_parts(unit, files.read(files), is_new)
+                self._write_parts(unit, files.read(files), self._is_new(unit))
                 return
-            found = self._read(unit, files)
-            rows = [item for item in found if isinstance(item, Row)]
-            refused = {item.path: item.error for item in found if isinstance(item, Refused)}
-            facts = {} if refused and not rows else files.read(path for path in files if path not in refused)
+            pending = self._read(unit, files, is_same)
         except (LostConnectionError, ServerUnavailable):
             raise
         except Exception as error:
-            if not self.waiting:
-                self._settle([])
             self._fail(unit, error, files)
             return
-        failed = [(path, error, self._state(unit, files, path)) for path, error in refused.items()]
-        if failed and not rows:
-            self._refuse(unit, failed)
+        if pending.failed and not pending.rows:
+            self._refuse(unit, pending.failed)
             return
         if self.waiting and self.waiting[-1].is_same != is_same:
             self._write_waiting()
-        self.waiting.append(Pending(unit, facts, rows, is_new, is_same, failed))
+        self.waiting.append(pending)
         if not unit.files or sum(len(pending.rows) for pending in self.waiting) >= self.adapter.batch_rows:
             self._write_waiting()
 
-    def _read(self, unit: Unit, sha256: Mapping[str, str]) -> list[Row | Refused]:
-        """Read a unit; one that is refused because of a unit that waits may be good when that one fails."""
-        try:
-            return list(self.adapter.read(unit, sha256))
-        except LabweaveError:
-            if not self.waiting:
-                raise
-        self._write_waiting()
-        return list(self.adapter.read(unit, sha256))
+    def _read(self, unit: Unit, files: Files, is_same: bool) -> Pending:
+        found = list(self.adapter.read(unit, files))
+        rows = [item for item in found if isinstance(item, Row)]
+        refused = {item.path: item.error for item in found if isinstance(item, Refused)}
+        facts = {} if refused and not rows else files.read(path for path in files if path not in refused)
+        failed = [(path, error, self._state(unit, files, path)) for path, error in refused.items()]
+        return Pending(unit, facts, rows, self._is_new(unit), is_same, failed)
 
-    def _settle(self, written: Iterable[Row]) -> None:
-        """Tell the adapter what has become of all that it read: these rows are in, others are not."""
-        if subjects := getattr(self.adapter, "subjects", None):
-            subjects.settle(written)
+    def _is_new(self, unit: Unit) -> bool:
+        return not any(path in self.writer.known for path in unit.files)
 
     def _write_waiting(self) -> None:
         """Write the units that wait, together; when one of them can't be written, each by itself."""
         waiting, self.waiting = self.waiting, []
-        groups = [waiting] if waiting else []
-        written: list[Row] = []
-        while groups:
-            group = groups.pop(0)
-            before = (dict(self.report.rows), dict(self.report.outdated))
-            rows = [row for pending in group for row in pending.rows]
+        if len(waiting) > 1:
             try:
-                wrote = self.writer.write(group, rows)
+                self._write(waiting)
+                return
+            except (LostConnectionError, ServerUnavailable):
+                raise
+            except Exception:
+                log.debug("%d units can't be written together", len(waiting), exc_info=True)
+        self._write_each(waiting)
+
+    def _write_each(self, group: Iterable[Pending], withdrawn: Iterable[str] = ()) -> None:
+        """Write units, each by itself, or take out their rows."""
+        for pending, unit in [*((one, one.unit) for one in group), *((None, Unit(name, ())) for name in withdrawn)]:
+            try:
+                self._write([pending] if pending else [], [] if pending else [unit.path])
             except (LostConnectionError, ServerUnavailable):
                 raise
             except Exception as error:
-                self.report.rows, self.report.outdated = before
-                if len(group) == 1:
-                    self._refuse(group[0].unit, [(group[0].unit.path, error, ""), *group[0].failed])
-                else:
-                    groups += [[pending] for pending in group]
-                continue
-            written += rows
-            if self.again and group[0].is_same:
-                updated = {table: count.updated for table, count in self.report.rows.items()}
-                self.report.corrected += sum(updated.values()) - sum(count.updated for count in before[0].values())
-            for pending in group:
-                self.done.add(pending.unit.path)
-                self.report.refused += len(pending.failed)
-                self._record(pending.unit.path, pending.failed)
-                if not pending.unit.files and not wrote:  # without a hash, only the writing shows it
-                    self.report.rows = before[0]
-                    self.report.unchanged += 1
-                else:
-                    self._count(pending.is_new)
-        self._settle(written)
+                self._refuse(unit, [(unit.path, error, ""), *(pending.failed if pending else ())])
+
+    def _write(self, group: Sequence[Pending], withdrawn: Sequence[str] = ()) -> None:
+        """Write units, and count them."""
+        before = dict(self.report.rows)
+        wrote = self.writer.write(group, [row for pending in group for row in pending.rows], withdrawn)
+        for pending in group:
+            self.done.add(pending.unit.path)
+            self.report.refused += len(pending.failed)
+            self._record(pending.unit.path, pending.failed)
+            if not pending.unit.files and not wrote:  # without a hash, only the writing shows it
+                self.report.rows = before
+                self.report.unchanged += 1
+            else:
+                self._count(pending.is_new)
+        if self.again and group and all(pending.is_same for pending in group):
+            n_updated = [sum(count.updated for count in rows.values()) for rows in (before, self.report.rows)]
+            self.report.corrected += n_updated[1] - n_updated[0]
 
     def _count(self, is_new: bool) -> None:
         self.report.new += is_new
@@ -384,7 +386,6 @@ class _Ingest:
             refused += [item for item in part if isinstance(item, Refused)]
             rows = [item for item in part if isinstance(item, Row)]
             self.writer.write([], rows)
-            self._settle(rows)
         self._record(unit.path, [(item.path, item.error, "") for item in refused])
         if refused:
             self.report.failed += 1
@@ -439,7 +440,10 @@ class _Ingest:
         self._refuse(unit, [(unit.path, error, self._state(unit, files, unit.path) if is_its_own else "")])
 
     def _refuse(self, unit: Unit, failed: Sequence[Failed]) -> None:
-        """Record what of a unit, or all of it, can't be read; nothing of it is written."""
+        """Record what of a unit, or all of it, can't be read; nothing of it is written. One that clashes is kept."""
+        if isinstance(failed[0][1], Clash) and not self.is_settling and not unit.in_parts:
+            self.clashing.append(unit)
+            return
         self.report.failed += 1
         self.failed.update((unit.path, *unit.files))
         self._record(unit.path, failed)
@@ -463,38 +467,74 @@ class _Ingest:
         Rows of a unit whose files are gone stay, marked: its disk may be away. A unit that the source no longer has
         although its files are there, such as a cell that was taken out of a mapping, takes its rows along.
         """
-        root = self.adapter.root
-        names = functools.lru_cache(maxsize=64)(lambda folder: _names_in(root / folder))
-        gone: dict[str, str] = {}
-        here: dict[str, list[str]] = {}
-        away: set[str] = set()
-        hidden: set[str] = set()
-        wanted = ["path", "unit", "file_status"]
-        for path, unit, status in rows_in_order(SourceFile, "path", wanted, {"source": self.source}):
-            folder, _, name = path.rpartition("/")
-            there = names(folder)
-            if there is None:
-                hidden.add(unit)
-            elif name in there:
-                here.setdefault(unit, []).append(path)
-            else:
-                away.add(unit)
-                if status == "ingested":
-                    gone[path] = unit
-        vanished = set(gone.values()) - self.seen - here.keys()
-        self.report.vanished = [path for path, unit in gone.items() if unit in vanished]
+        found = find_earlier_files(self.source, self.adapter.root)
+        vanished = set(found.gone.values()) - self.seen - found.here.keys()
+        self.report.vanished = [path for path, unit in found.gone.items() if unit in vanished]
         for part in in_parts(sorted(vanished), UNITS_AT_ONCE):
-            self._mark_vanished(part, [path for path, unit in gone.items() if unit in part])
-        for unit in sorted(self.given.units() - self.seen - (away - here.keys()) - hidden):
-            if self.failed.isdisjoint(here.get(unit, ())):
-                try:
-                    removed = withdraw(self.given, self.adapter, [unit], self.report.run, self.dry_run)
-                    self.writer.count_deleted(*removed)
-                except SourceError as error:
-                    self._fail(Unit(unit, ()), error)
-        left = [path for path, unit in gone.items() if unit in self.done]
-        for part in in_parts([] if self.dry_run else left):
+            self._mark_vanished(part, [path for path, unit in found.gone.items() if unit in part])
+        clashing = {path for unit in self.clashing for path in unit.files}
+        unseen = self.given.units() - self.seen - (found.away - found.here.keys()) - found.hidden
+        left: dict[str, list[str]] = {}
+        for unit in sorted(unseen):
+            files = found.here.get(unit, [])
+            if not self.failed.isdisjoint(files):
+                continue
+            try:
+                if clashing.isdisjoint(files):
+                    self._write([], [unit])
+                else:
+                    left[unit] = files
+            except Clash:
+                left[unit] = files
+        self._settle_clashes(left)
+        gone = [path for path, unit in found.gone.items() if unit in self.done]
+        for part in in_parts([] if self.dry_run else gone):
             (SourceFile & {"source": self.source} & [{"path": path} for path in part]).delete_quick()
+
+    def _settle_clashes(self, unseen: dict[str, list[str]]) -> None:
+        """Write the units that clash with others together: what one of them takes from another is then free.
+
+        Those that still clash fail, and the rest is tried again. A unit that an earlier one excludes takes its rows
+        along, as if it had never been in. `unseen` are units that the source no longer has, with their files.
+        """
+        units, self.is_settling = self.clashing, True
+        self.writer.known = self._known_files(units)
+        self.writer.vanished = vanished_units() if units else set()
+        group: dict[str, Pending] = {}
+        excluded: list[str] = []
+        for unit in units:
+            try:
+                files = Files(self.adapter, unit, self.writer.known)
+                group[unit.path] = self._read(unit, files, self._is_unchanged(unit, files, ()))
+            except (LostConnectionError, ServerUnavailable):
+                raise
+            except Exception as error:
+                self._fail(unit, error)
+        while group or unseen or excluded:
+            try:
+                self._write(list(group.values()), [*unseen, *excluded])
+                break
+            except (LostConnectionError, ServerUnavailable):
+                raise
+            except Exception as error:
+                refused = _refused(error, [*group, *unseen, *excluded])
+            if not refused:
+                self._write_each(group.values(), unseen)
+                break
+            for unit, clash in refused.items():
+                if unit in excluded:
+                    excluded.remove(unit)
+                    continue
+                if clash.others & group.keys() and self.given.knows(unit):
+                    excluded.append(unit)
+                pending = group.pop(unit, None)
+                self._refuse(
+                    pending.unit if pending else Unit(unit, ()),
+                    [(unit, clash, ""), *(pending.failed if pending else ())],
+                )
+            unseen = {
+                unit: files for unit, files in unseen.items() if unit not in refused and self.failed.isdisjoint(files)
+            }
 
     def _mark_vanished(self, units: Sequence[str], paths: list[str]) -> None:
         """Mark the rows of units whose files are gone, and the files."""
@@ -511,14 +551,16 @@ class _Ingest:
         self.connection.run_transaction(work)
 
 
-def _names_in(folder: Path) -> frozenset[str] | None:
-    """Return the names in a folder, none when it is gone; None when it can't be looked at."""
-    try:
-        return frozenset(child.name for child in folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return frozenset()
-    except OSError:
-        return None
+def _refused(error: Exception, units: Sequence[str]) -> dict[str, Clash]:
+    """Return which of some units can't be written together with the others, and why: of two, the later one."""
+    clashes = getattr(error, "units", {})
+    refused: dict[str, Clash] = {}
+    for at, unit in enumerate(units):
+        if unit in clashes:
+            others = clashes[unit].others & set(units)
+            if not others or others & (set(units[:at]) - refused.keys()):
+                refused[unit] = clashes[unit]
+    return refused
 
 
 def _is_storable(text: str) -> bool:

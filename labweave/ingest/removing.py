@@ -12,9 +12,8 @@ from labweave.database.connection import LabConnection
 from labweave.database.reads import in_parts, table_label
 from labweave.database.values import make_columns
 from labweave.database.writes import record_changes
-from labweave.errors import SourceError
 from labweave.ingest.keys import order_of_tables, table_called
-from labweave.ingest.results import delete_results, results_of
+from labweave.ingest.results import RowsHang, delete_results, results_of
 
 KEYS_PER_DELETE = 200
 
@@ -82,14 +81,17 @@ class Remover:
         with_results = dict(results)
         there = [{name: row[name] for name in table.primary_key} for row in rows]
         try:
-            with self.connection.savepoint(IntegrityError):
+            with self.connection.savepoint((IntegrityError, RowsHang)):
                 delete_results(results_of_table, there, with_results)
                 doomed.delete_quick()
             results.update(with_results)
-        except IntegrityError as error:
+        except (IntegrityError, RowsHang) as error:
             if may_stay:
                 return []
-            raise SourceError(_what_hangs_on(table, keys) or f"{table_label(table)}: {error}") from None
+            if isinstance(error, RowsHang):
+                raise
+            hanging = _what_hangs_on(table, keys)
+            raise RowsHang(next(iter(hanging.values()), f"{table_label(table)}: {error}"), hanging) from None
         columns = make_columns(table)
         changed = []
         for row in rows:
@@ -102,18 +104,19 @@ class Remover:
         return [item.key for item in changed]
 
 
-def _what_hangs_on(table: Any, keys: list[dict[str, Any]]) -> str:
-    """Return the message for the first row that hangs on one of some rows; empty when there is none."""
+def _what_hangs_on(table: Any, keys: list[dict[str, Any]]) -> dict[tuple, str]:
+    """Return, for those of some rows that others hang on, what is to be done."""
+    found: dict[tuple, str] = {}
     for child, reference in table.children(as_objects=True, foreign_key_info=True):
         for key in keys:
             own = {ours: key[theirs] for ours, theirs in reference["attr_map"].items() if theirs in key}
             if hanging := (child & own).keys(limit=1):
-                return (
+                found[tuple(key.values())] = (
                     f"{table_label(table)} {_in_words(key)} is no longer in the source, but the row "
                     f"{_in_words(hanging[0])} of {table_label(child)} hangs on it. "
                     "Delete that row, or hang it on another one; then ingest again."
                 )
-    return ""
+    return found
 
 
 def _in_words(key: Mapping[str, Any]) -> str:

@@ -12,10 +12,26 @@ from labweave.database import UpsertCounts
 from labweave.database.batches import Changed
 from labweave.database.declare import every_table, is_computed
 from labweave.database.reads import in_parts, table_label
-from labweave.errors import SourceError
+from labweave.errors import Clash
 from labweave.ingest.base import Adapter
+from labweave.ingest.keys import plain
 
 KEYS_PER_QUERY = 500
+
+
+class RowsHang(Clash):
+    """Rows can't go, because others hang on them.
+
+    Parameters
+    ----------
+    message : str
+    rows : mapping
+        Key of a row -> what is to be done.
+    """
+
+    def __init__(self, message: str, rows: Mapping[tuple, str]):
+        self.rows = dict(rows)
+        super().__init__(message)
 
 
 def results_of(table: Any) -> list[Any]:
@@ -48,7 +64,7 @@ def delete_results(results: Sequence[Any], keys: Sequence[Mapping[str, Any]], de
                 continue
             doomed: Any = result & [{name: key[name] for name in shared} for key in part]
             if count := len(doomed):
-                _refuse_manual_rows(result, doomed)
+                _refuse_manual_rows(result, doomed, part)
                 label = table_label(result)
                 deleted[label] = deleted.get(label, 0) + count
                 doomed.delete(transaction=False, prompt=False)
@@ -58,22 +74,24 @@ def delete_results(results: Sequence[Any], keys: Sequence[Mapping[str, Any]], de
             (jobs & {"status": "error"}).delete_quick()
 
 
-def _refuse_manual_rows(result: Any, doomed: Any) -> None:
+def _refuse_manual_rows(result: Any, doomed: Any, keys: Sequence[Mapping[str, Any]]) -> None:
     """Refuse to delete results that a person's own rows hang on: nobody could make these again.
 
     Raises
     ------
-    SourceError
+    RowsHang
         Names the row.
     """
     for child in result.children(as_objects=True):
         if not _is_name_of_results(child.full_table_name) and "__" not in child.table_name.lstrip("_"):
             for row in (child & doomed.proj()).keys(limit=1):
                 hanging = ", ".join(f"{name} {value}" for name, value in row.items())
-                raise SourceError(
+                message = (
                     f"{table_label(result)} is to be made again, but the row {hanging} of {table_label(child)} hangs "
                     "on it. Delete that row, then ingest again."
                 )
+                made_from = [key for key in keys if all(key[name] == row[name] for name in key.keys() & row.keys())]
+                raise RowsHang(message, {tuple(map(plain, key.values())): message for key in made_from})
 
 
 def delete_outdated(

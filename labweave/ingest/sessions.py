@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -15,9 +15,7 @@ from labweave.schemas import session, subject
 
 
 class Subjects:
-    """Yields the rows of subjects, and refuses names that differ by case alone.
-
-    A name counts as taken from the moment it is read until `settle` says whether its row was written.
+    """Yields the rows of subjects; names that differ by case alone are refused when they are written.
 
     Parameters
     ----------
@@ -26,10 +24,7 @@ class Subjects:
     """
 
     def __init__(self, allow_case: bool = False):
-        self._allow_case = allow_case
-        self._stored: dict[str, set[str]] = {}
-        self._spelled: dict[str, dict[str, str]] = {}
-        self._unsettled: list[tuple[str, str]] = []
+        self._unlike = "" if allow_case else "subject"
 
     def rows(self, lab: str, name: str, **values: Any) -> Iterator[Row]:
         """Yield the rows of a lab and one of its subjects.
@@ -39,45 +34,11 @@ class Subjects:
         lab, name : str
         **values
             Other attributes of `subject.Subject`.
-
-        Raises
-        ------
-        SourceError
-            Another subject of the lab differs by case alone.
         """
-        if lab not in self._stored:
-            names = (subject.Subject & {"lab": lab}).to_arrays("subject").tolist()
-            self._stored[lab], self._spelled[lab] = set(names), {other.casefold(): other for other in names}
-        folded = name.casefold()
-        if folded not in self._spelled[lab]:
-            self._spelled[lab][folded] = name
-            self._unsettled.append((lab, folded))
-        other = self._spelled[lab][folded]
-        if other != name and name not in self._stored[lab] and not self._allow_case:
-            raise SourceError(
-                f"subject {name!r} differs from {other!r}, which is there already, by case alone. "
-                "Write them alike, or say --allow-case when they are two."
-            )
         yield Row(lab_schema.Lab, {"lab": lab})
         clears = tuple(attribute for attribute in ("species", "sex", "subject_json") if values.get(attribute))
-        if name not in self._stored[lab]:
-            values["subject_uuid"] = make_subject_uuid(lab, name)
-        yield Row(subject.Subject, {"lab": lab, "subject": name, **values}, clears=clears)
-
-    def settle(self, written: Iterable[Row]) -> None:
-        """Keep the names whose rows were written, and forget the others that were read since the last call."""
-        names = {
-            (row.values["lab"], row.values["subject"].casefold()) for row in written if row.table is subject.Subject
-        }
-        for lab, folded in self._unsettled:
-            if (lab, folded) not in names:
-                del self._spelled[lab][folded]
-        self._unsettled.clear()
-
-    def forget(self, keys: Iterable[Mapping[str, Any]]) -> None:
-        """Take names as unknown whose rows were deleted."""
-        for key in keys:
-            self._stored.get(key["lab"], set()).discard(key["subject"])
+        values = {"lab": lab, "subject": name, "subject_uuid": make_subject_uuid(lab, name), **values}
+        yield Row(subject.Subject, values, clears=clears, first=("subject_uuid",), unlike=self._unlike)
 
 
 def check_lab(name: str) -> None:

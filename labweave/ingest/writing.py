@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from labweave.database import UpsertCounts, upsert
@@ -13,11 +13,14 @@ from labweave.database.declare import every_table
 from labweave.database.derived import fill_derived
 from labweave.database.reads import table_label
 from labweave.database.writes import write_rows
+from labweave.errors import Clash
 from labweave.ingest.base import Adapter, Row, Unit
+from labweave.ingest.forgetting import drop_units
 from labweave.ingest.given import GivenRows
-from labweave.ingest.keys import Keys, keys_of
+from labweave.ingest.keys import Keys, key_of, keys_of
 from labweave.ingest.report import IngestReport
 from labweave.ingest.results import delete_outdated
+from labweave.ingest.spelling import Spellings, differs
 from labweave.schemas.ingestion import Source, SourceFile
 
 
@@ -62,8 +65,10 @@ class Writer:
         self.options = {"lab": adapter.lab, **adapter.options.model_dump(mode="json", exclude_none=True)}
         if adapter.is_second_lab:
             self.options["also"] = True
+        self.spellings = Spellings()
+        self.vanished: set[tuple[str, str]] = set()
         self.known: dict[str, dict[str, Any]] = {}
-        self.shown: dict[str, set[tuple]] = {}
+        self.shown: dict[type, set[tuple]] = {}
         self.shown_own: dict[str, Keys] = {}
 
     def source_row(self) -> dict[str, Any]:
@@ -76,8 +81,15 @@ class Writer:
             "options": self.options,
         }
 
-    def write(self, group: list[Pending], rows: list[Row]) -> bool:
-        """Write rows and the files of the units they came from, and say whether a row was new or different."""
+    def write(self, group: Sequence[Pending], rows: Sequence[Row], withdrawn: Sequence[str] = ()) -> bool:
+        """Write rows and the files of the units they came from, and say whether a row was new or different.
+
+        Raises
+        ------
+        Clash
+            A unit does not go with what others hold, or a row hangs on one that would go; `units` says which. Also
+            those that are `withdrawn` can be among them: what these gave is taken out.
+        """
         tables: dict[type, list[Mapping[str, Any]]] = {}
         for row in rows:
             tables.setdefault(row.table, []).append(row.values)
@@ -87,8 +99,11 @@ class Writer:
         for table, values in tables.items():
             if "source" in table().heading.names:  # no adapter needs to say it
                 tables[table] = [{**row, "source": self.source} for row in values]
+        first = {table: {name for row in rows if row.table is table for name in row.first} for table in tables}
+        updates = {table: sorted(set(table().heading.names) - own) if own else True for table, own in first.items()}
         filled = fill_derived(tables)
         keys = {pending.unit.path: keys_of(pending.rows, self.source) for pending in group}
+        keys |= {unit: {} for unit in withdrawn}
         older = {
             unit.path
             for unit in (pending.unit for pending in group)
@@ -103,17 +118,22 @@ class Writer:
             own = self.given.claim(keys, older)
             for table, values in tables.items():
                 again = self._shown_before(table, values) if self.dry_run else 0
-                count, changed[table] = write_rows(table, values, run=self.report.run or None, filled=filled)
+                count, changed[table] = write_rows(
+                    table, values, update=updates[table], run=self.report.run or None, filled=filled
+                )
                 counts[table_label(table)] = count + UpsertCounts(-again, 0, again)
             outdated: dict[str, int] = {}
             removed = self.given.take_out(own, self.report.run, outdated)
             delete_outdated(self.adapter, tables, counts, changed, removed, outdated)
+            if not self.dry_run:
+                self.given.keep({unit: kept for unit, kept in own.items() if unit not in withdrawn})
+                for pending in group:
+                    if pending.files:
+                        self.put_files(pending.unit, pending.files)
+            drop_units(self.given, withdrawn)
+            self._refuse_clashes(group, rows, keys)
             if self.dry_run:
                 raise _DryRun(counts, outdated, own)
-            self.given.keep(own)
-            for pending in group:
-                if pending.files:
-                    self.put_files(pending.unit, pending.files)
             return counts, outdated, removed
 
         try:
@@ -123,13 +143,34 @@ class Writer:
             removed = {}
             self.shown_own |= own
             for table, values in tables.items():
-                self.shown.setdefault(table_label(table), set()).update(_keys(table, values))
+                self.shown.setdefault(table, set()).update(_keys(table, values))
         for table, count in counts.items():
             self.report.rows[table] = self.report.rows.get(table, UpsertCounts()) + count
         self.count_deleted(outdated, removed)
-        if (subjects := getattr(self.adapter, "subjects", None)) and "subject.Subject" in removed:
-            subjects.forget(removed["subject.Subject"])
         return any(count.inserted or count.updated for count in counts.values()) or bool(removed)
+
+    def _refuse_clashes(self, group: Sequence[Pending], rows: Sequence[Row], keys: Mapping[str, Keys]) -> None:
+        """Refuse units that do not go with what others hold, once all is written and taken out."""
+        clashes: dict[str, Clash] = {}
+        for pending in group:
+            try:
+                self.adapter.check(pending.unit, pending.rows)
+            except Clash as error:
+                clashes[pending.unit.path] = error
+        for row, other in self.spellings.alike(rows, self.shown):
+            other_row = replace(row, values={**row.values, row.unlike: other})
+            (name, eid, key), (_, _, other_key) = key_of(row, self.source), key_of(other_row, self.source)
+            if self.given.is_only_of(self.vanished, name, eid, other_key):
+                continue
+            message = differs(row.unlike, row.values[row.unlike], other)
+            others = {unit for unit, own in keys.items() if other_key in own.get(eid, {}).get(name, ())}
+            for unit, own in keys.items():
+                if key in own.get(eid, {}).get(name, ()):
+                    clashes.setdefault(unit, Clash(message, others - {unit}))
+            if not keys:
+                raise Clash(message)
+        if clashes:
+            raise Clash(str(next(iter(clashes.values()))), units=clashes)
 
     def show_removed(self) -> None:
         """Count, in a dry run, the rows that would go: one that several units gave would go with the last of them."""
@@ -155,9 +196,7 @@ class Writer:
     def _shown_before(self, table: type, rows: list[Mapping[str, Any]]) -> int:
         """Return how many of these rows the dry run has already counted as new, with an earlier unit."""
         names = table().primary_key
-        again = [
-            dict(zip(names, key, strict=True)) for key in _keys(table, rows) & self.shown.get(table_label(table), set())
-        ]
+        again = [dict(zip(names, key, strict=True)) for key in _keys(table, rows) & self.shown.get(table, set())]
         return len(again) - len(table & again) if again else 0
 
     def facts_sha256(self, unit: Unit) -> str:

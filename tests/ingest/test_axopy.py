@@ -367,7 +367,7 @@ def test_another_experiment_in_a_root_of_the_same_name_overwrites_nothing(databa
 
 def test_subjects_that_differ_by_case_are_refused_unless_told(database, root):
     run(root)
-    (root / "p0").rename(root / "P0")
+    shutil.copytree(root / "p0", root / "P0")
     assert "by case alone" in run(root).failures[0].message
     assert run(root, allow_case=True).failed == 0
 

@@ -38,7 +38,8 @@ from labweave.ingest.alf.rows import (
 )
 from labweave.ingest.base import Refused, Row
 from labweave.ingest.sessions import session_rows
-from labweave.schemas import dataset, session
+from labweave.ingest.spelling import differs
+from labweave.schemas import dataset, session, subject
 from labweave.schemas import lab as lab_schema
 
 BATCH = 20_000
@@ -268,6 +269,19 @@ def _eid_of(known: Known | None, given: str) -> str:
     return known.eid if known else given
 
 
+def _spelled_otherwise(sessions: Mapping[str, TableSession]) -> dict[tuple[str, str], str]:
+    """Return lab and name of subjects -> the name from which each differs by case alone."""
+    names: dict[tuple[str, str], dict[str, None]] = {}
+    for lab, name in zip(*subject.Subject().to_arrays("lab", "subject"), strict=True):
+        names.setdefault((lab, name.casefold()), {})[name] = None
+    unlike = {}
+    for lab, name, *_ in sessions.values():
+        others = names.setdefault((lab, name.casefold()), {name: None})
+        if name not in others:
+            unlike[lab, name] = next(iter(others))
+    return unlike
+
+
 class _Parts:
     """Makes the database's rows, part by part; which sessions were there before is looked up once."""
 
@@ -289,6 +303,7 @@ class _Parts:
                 self.by_eid[eid] = known
             if date is not None and number is not None:
                 self.by_identity.setdefault((path_lab or lab, name, date, number), known)
+        self.unlike = {} if adapter.options.allow_case else _spelled_otherwise(sessions)
         self.done: set[str] = set()
         self.written: set[str] = set()
 
@@ -393,6 +408,8 @@ class _Parts:
         if known is not None and known.eid != given:  # another source has brought it
             yield Row(session.Session, {"eid": eid, **more})
         else:
+            if other := self.unlike.get(found[:2]):
+                raise SourceError(differs("subject", found[1], other))
             yield from session_rows(self.subjects, *found[:4], eid, **more)
         for project in found.projects:
             yield Row(lab_schema.Project, {"project": project})

@@ -1,0 +1,58 @@
+"""Files of earlier runs: which are still there."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labweave.database.reads import rows_in_order
+from labweave.schemas.ingestion import SourceFile
+
+
+@dataclass
+class EarlierFiles:
+    """What became of the files of a source's units.
+
+    Attributes
+    ----------
+    here : dict
+        Unit -> its files that are there.
+    gone : dict
+        File that is gone, and was there in the last run -> its unit.
+    away, hidden : set of str
+        Units of which files are gone; units in folders that can't be looked at.
+    """
+
+    here: dict[str, list[str]] = field(default_factory=dict)
+    gone: dict[str, str] = field(default_factory=dict)
+    away: set[str] = field(default_factory=set)
+    hidden: set[str] = field(default_factory=set)
+
+
+def find_earlier_files(source: str, root: Path) -> EarlierFiles:
+    """Look for all files that earlier runs of a source have recorded."""
+    found = EarlierFiles()
+    names = functools.lru_cache(maxsize=64)(lambda folder: _names_in(root / folder))
+    for path, unit, status in rows_in_order(SourceFile, "path", ["path", "unit", "file_status"], {"source": source}):
+        folder, _, name = path.rpartition("/")
+        there = names(folder)
+        if there is None:
+            found.hidden.add(unit)
+        elif name in there:
+            found.here.setdefault(unit, []).append(path)
+        else:
+            found.away.add(unit)
+            if status == "ingested":
+                found.gone[path] = unit
+    return found
+
+
+def _names_in(folder: Path) -> frozenset[str] | None:
+    """Return the names in a folder, none when it is gone; None when it can't be looked at."""
+    try:
+        return frozenset(child.name for child in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+    except OSError:
+        return None
