@@ -356,7 +356,7 @@ class _Ingest:
             except (LostConnectionError, ServerUnavailable):
                 raise
             except Exception as error:
-                self._refuse(unit, [(unit.path, error, ""), *(pending.failed if pending else ())])
+                self._refuse(unit, [(unit.path, error, "")], pending)
 
     def _write(self, group: Sequence[Pending], withdrawn: Sequence[str] = ()) -> None:
         """Write units, and count them."""
@@ -439,14 +439,14 @@ class _Ingest:
         is_its_own = isinstance(error, (ReadError, OptionMissing))  # others may be about rows in the database
         self._refuse(unit, [(unit.path, error, self._state(unit, files, unit.path) if is_its_own else "")])
 
-    def _refuse(self, unit: Unit, failed: Sequence[Failed]) -> None:
+    def _refuse(self, unit: Unit, failed: Sequence[Failed], pending: Pending | None = None) -> None:
         """Record what of a unit, or all of it, can't be read; nothing of it is written. One that clashes is kept."""
         if isinstance(failed[0][1], Clash) and not self.is_settling and not unit.in_parts:
             self.clashing.append(unit)
             return
         self.report.failed += 1
         self.failed.update((unit.path, *unit.files))
-        self._record(unit.path, failed)
+        self._record(unit.path, [*failed, *(pending.failed if pending else ())])
 
     def _record(self, unit: str, failed: Sequence[Failed]) -> None:
         for path, error, state in failed:
@@ -528,10 +528,7 @@ class _Ingest:
                 if clash.others & group.keys() and self.given.knows(unit):
                     excluded.append(unit)
                 pending = group.pop(unit, None)
-                self._refuse(
-                    pending.unit if pending else Unit(unit, ()),
-                    [(unit, clash, ""), *(pending.failed if pending else ())],
-                )
+                self._refuse(pending.unit if pending else Unit(unit, ()), [(unit, clash, "")], pending)
             unseen = {
                 unit: files for unit, files in unseen.items() if unit not in refused and self.failed.isdisjoint(files)
             }

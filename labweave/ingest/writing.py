@@ -91,16 +91,18 @@ class Writer:
             those that are `withdrawn` can be among them: what these gave is taken out.
         """
         tables: dict[type, list[Mapping[str, Any]]] = {}
+        kept: dict[type, set[str]] = {}
         for row in rows:
             tables.setdefault(row.table, []).append(row.values)
+            if row.first:
+                kept.setdefault(row.table, set()).update(row.first)
+        updates = {table: sorted(set(table().heading.names) - names) for table, names in kept.items()}
         if len(group) != 1:  # of one unit the adapter gives parents first; of several they are mixed
             order = {cls: at for at, cls in enumerate(every_table())}
             tables = {table: tables[table] for table in sorted(tables, key=lambda table: order.get(table, len(order)))}
         for table, values in tables.items():
             if "source" in table().heading.names:  # no adapter needs to say it
                 tables[table] = [{**row, "source": self.source} for row in values]
-        first = {table: {name for row in rows if row.table is table for name in row.first} for table in tables}
-        updates = {table: sorted(set(table().heading.names) - own) if own else True for table, own in first.items()}
         filled = fill_derived(tables)
         keys = {pending.unit.path: keys_of(pending.rows, self.source) for pending in group}
         keys |= {unit: {} for unit in withdrawn}
@@ -119,7 +121,7 @@ class Writer:
             for table, values in tables.items():
                 again = self._shown_before(table, values) if self.dry_run else 0
                 count, changed[table] = write_rows(
-                    table, values, update=updates[table], run=self.report.run or None, filled=filled
+                    table, values, update=updates.get(table, True), run=self.report.run or None, filled=filled
                 )
                 counts[table_label(table)] = count + UpsertCounts(-again, 0, again)
             outdated: dict[str, int] = {}
