@@ -7,6 +7,7 @@ failures, dry runs and the report are the work of `labweave.ingest.loading`.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -91,10 +92,13 @@ class Refused:
         One of the unit's files, or what else names the item.
     reason : str or SourceError
         What is wrong with it, and what to do.
+    eid : str
+        Of a unit in parts: the session that keeps what it gave before.
     """
 
     path: str
     reason: str | SourceError
+    eid: str = ""
 
     @property
     def error(self) -> SourceError:
@@ -159,6 +163,8 @@ class Adapter:
         Id of the run, set by it; empty for a dry run.
     gave : callable
         Takes a unit and a table, and returns the keys of the rows that the unit gave before; set by the run.
+    given : labweave.ingest.given.GivenRows
+        What the source's units gave, set by the run.
     is_second_lab : bool
         Another lab has the location, too; set by the run.
     """
@@ -174,6 +180,7 @@ class Adapter:
     source: str
     run: str
     gave: Callable[[Unit, type], list[dict[str, Any]]]
+    given: Any
     is_second_lab = False
 
     def __init__(self, location: Path, lab: str, options: Any):
@@ -212,9 +219,10 @@ class Adapter:
         """
 
     def read_parts(self, unit: Unit) -> Iterator[list[Row | Refused]]:
-        """Yield the rows of a unit in parts, each of which is written whole; a later part may repeat rows.
+        """Yield the rows of a unit in parts, each of which is written whole.
 
-        A unit of which something was refused counts as failed and is read again by the next run.
+        All rows of a session are in one part; later parts may repeat rows of no session. A unit of which something was
+        refused counts as failed and is read again by the next run.
         """
         raise NotImplementedError
 
@@ -307,7 +315,10 @@ def inside(root: Path, path: str) -> str:
 
 def make_uuid(name: str) -> str:
     """Return a uuid made from a name, the same every time; of version 3, because ONE clients refuse version 5."""
-    return str(uuid.uuid3(NAMESPACE, name))
+    digest = bytearray(hashlib.md5(NAMESPACE.bytes + name.encode(), usedforsecurity=False).digest())
+    digest[6], digest[8] = digest[6] & 0x0F | 0x30, digest[8] & 0x3F | 0x80  # as uuid3, which takes four times as long
+    digits = digest.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def make_eid(lab: str, subject: str, date: str, number: int) -> str:

@@ -14,6 +14,10 @@ from labweave.errors import SourceError
 from labweave.formats.hashing import NO_HASH
 from labweave.ingest.base import Adapter, Unit
 
+NOT_READ, NOT_READ_OLDER = "0" * 64, "f" * 64
+"""What stands for the hash of the options in ``ingestion.SourceFile`` when a unit must be read again from its files on;
+the second one of a unit that was last read whole before labweave kept keys."""
+
 
 class Files(Mapping[str, str]):
     """The files of a unit, as a mapping of path -> sha256; a file is hashed when its hash is asked for.
@@ -44,8 +48,10 @@ class Files(Mapping[str, str]):
         for path in unit.files:
             facts = self._look(path)
             before = known.get(path)
-            same = before is not None and all(before[name] == facts[name] for name in facts)
-            sha256 = before["sha256"] if before is not None and same and before["sha256"] != NO_HASH else None
+            sha256 = None
+            if before is not None and all(before[name] == facts[name] for name in facts):
+                is_read = before["sha256"] != NO_HASH and before["options_sha256"] != NOT_READ
+                sha256 = before["sha256"] if is_read else None
             self.facts[path] = {**facts, "sha256": sha256}
 
     def _look(self, path: str) -> dict[str, int]:

@@ -27,6 +27,7 @@ from labweave.ingest.keys import (
     digest_of,
     facts_of,
     join,
+    name_of,
     pack,
     plain,
     shared,
@@ -36,6 +37,7 @@ from labweave.ingest.keys import (
 )
 from labweave.ingest.removing import Remover
 from labweave.ingest.results import RowsHang
+from labweave.schemas.dataset import Dataset, FileRecord
 from labweave.schemas.ingestion import Given, Shared, SourceFile
 from labweave.schemas.session import Session
 
@@ -144,6 +146,20 @@ class GivenRows:
             return n_given > 0 and key not in self._given([eid], set(units)).get(eid, {}).get(name, ())
         return n_given > 0 and self._counts([(name, key)]).get(digest_of(name, key)) == n_given
 
+    def ours(self, eids: Iterable[str], but: str = "") -> Keys:
+        """Return the keys of rows in some sessions that units of this source alone gave; one unit may be left out."""
+        ours, others = list[Keys](), list[Keys]()
+        for source, unit, eid, packed in rows_among(Given, "eid", eids, ("source", "unit", "eid", "given_keys")):
+            (ours if source == self.source and unit != but else others).append(unpack(eid, packed))
+        return without(join(ours), join(others))
+
+    def only_by(self, unit: str, table: type) -> set[tuple]:
+        """Return the keys of a table's rows of no session that a unit in parts gives, and no other unit."""
+        rows = rows_among(Given, "unit", [unit], ["given_keys"], {"source": self.source, "eid": ""})
+        keys = join(unpack("", packed) for (packed,) in rows).get("", {}).get(name_of(table), set())
+        counts = self._counts((name_of(table), key) for key in keys)
+        return {key for key in keys if counts.get(digest_of(name_of(table), key)) == 1}
+
     # --- in the transaction that writes the rows
 
     def claim(self, units: Mapping[str, Keys], older: Container[str] = ()) -> dict[str, Keys]:
@@ -186,11 +202,14 @@ class GivenRows:
             A row that no unit gave hangs on one of them; `units` says on whose.
         """
         lost = {unit: without(self._stored.get(unit, {}), keys) for unit, keys in own.items()}
+        if not any(lost.values()):
+            return {}
         unused = self._count(lost.values(), -1)
         gone = without(join(lost.values()), join(own.values()))
         gone.pop("", None)
         if gone:
             gone = without(gone, self._given(gone, {(self.source, unit) for unit in own}))
+            gone = without(gone, self._moved(gone))
         now = by_table(join(own.values()))  # a file's record keeps its key in another session
         gone_rows = {name: keys - now.get(name, set()) for name, keys in by_table(gone).items()}
         try:
@@ -241,6 +260,21 @@ class GivenRows:
             if digest_of(name, key) in counts:
                 given.setdefault("", {}).setdefault(name, set()).add(key)
         return without(present, given)
+
+    def _moved(self, gone: Keys) -> Keys:
+        """Return those of the datasets and file records that are another session's now."""
+        datasets, files = name_of(Dataset), name_of(FileRecord)
+        records = [key for tables in gone.values() for (key,) in tables.get(files, ())]
+        owners = dict(rows_among(FileRecord, "file_record_id", records, ["file_record_id", "dataset_id"]))
+        ids = {*owners.values(), *(key for tables in gone.values() for (key,) in tables.get(datasets, ()))}
+        sessions = dict(rows_among(Dataset, "dataset_id", ids, ["dataset_id", "eid"]))
+        moved: Keys = {}
+        for eid, tables in gone.items():
+            for name in (datasets, files):
+                for key in tables.get(name, ()):
+                    if sessions.get(owners.get(key[0], key[0]), eid) != eid:
+                        moved.setdefault(eid, {}).setdefault(name, set()).add(key)
+        return moved
 
     def _missing(self, name: str, keys: set[tuple]) -> set[tuple]:
         """Return those of the keys that no row has, or none in which the attribute behind ``:`` has a value."""

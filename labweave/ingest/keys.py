@@ -38,7 +38,10 @@ def key_of(row: Row, source: str) -> tuple[str, str, tuple]:
     """Return the name of a row's table, its session, and its key."""
     name, primary_key = facts_of(row.table)
     values = row.values
-    key = tuple([plain(values.get(attribute, source)) for attribute in primary_key])
+    if len(primary_key) == 1:  # of most rows
+        key: tuple = (plain(values.get(primary_key[0], source)),)
+    else:
+        key = tuple([plain(values.get(attribute, source)) for attribute in primary_key])
     return name, row.eid or values.get("eid") or "", key
 
 
@@ -95,13 +98,15 @@ def _tables() -> dict[str, Any]:
 
 
 @functools.cache
-def facts_of(table: Any) -> tuple[str, tuple[str, ...]]:
-    """Return how the kept keys call a table, and its primary key.
+def name_of(table: Any) -> str:
+    """Return how the kept keys call a table: labweave's own without the prefix of the schemas, a lab's as it is."""
+    return next((name for name, cls in _tables().items() if cls is table), f"{table.database}.{table.table_name}")
 
-    labweave's own tables are called without the prefix of the schemas, a lab's as they are.
-    """
-    name = next((name for name, cls in _tables().items() if cls is table), f"{table.database}.{table.table_name}")
-    return name, tuple(table().primary_key)
+
+@functools.cache
+def facts_of(table: Any) -> tuple[str, tuple[str, ...]]:
+    """Return how the kept keys call a table, and its primary key."""
+    return name_of(table), tuple(table().primary_key)
 
 
 @functools.cache
@@ -133,10 +138,9 @@ def pack(keys: Keys) -> Iterator[tuple[str, bytes]]:
         uuids = b""
         for group in [eid, ""] if eid and eid == eids[0] else [eid]:
             for name, own in sorted(keys.get(group, {}).items()):
-                values = _without_eid(name, own)
-                if packed := _packed_uuids(values):
+                if packed := _packed_uuids(name, own):
                     uuids += packed
-                content.append([name, group == eid, len(values) if packed else values])
+                content.append([name, group == eid, len(own) if packed else _without_eid(name, own)])
         text = zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 9)
         yield eid, len(text).to_bytes(4, "big") + text + uuids
 
@@ -155,15 +159,17 @@ def unpack(eid: str, packed: Any) -> Keys:
     return keys
 
 
-def _packed_uuids(values: list[list[Any]]) -> bytes:
-    """Return keys that are UUIDs, one behind the other; nothing for other keys."""
-    digits = "".join(str(value[0]).replace("-", "") for value in values if len(value) == 1)
-    if len(digits) != 32 * len(values) or any(len(value) != 1 or not _is_uuid(value[0]) for value in values):
+def _packed_uuids(name: str, keys: set[tuple]) -> bytes:
+    """Return keys that are UUIDs, one behind the other in their order; nothing for other keys."""
+    if _place_of_eid(name) is not None or set(map(len, keys)) != {1}:
         return b""
-    return bytes.fromhex(digits)
+    listed = " ".join(sorted([str(key) for (key,) in keys]))
+    return bytes.fromhex(listed.replace("-", "")) if _are_uuids(listed) else b""
 
 
-_is_uuid = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+_are_uuids = re.compile(
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}( [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})*"
+).fullmatch
 
 
 def _uuid(digits: str) -> str:

@@ -50,7 +50,9 @@ from labweave.ingest.failures import Failures, state_of
 from labweave.ingest.files import Files
 from labweave.ingest.forgetting import UNITS_AT_ONCE, forgotten_units
 from labweave.ingest.given import GivenRows, vanished_units
+from labweave.ingest.given_parts import GivenInParts
 from labweave.ingest.locations import source_of
+from labweave.ingest.parts import write_in_parts
 from labweave.ingest.registry import find_adapter
 from labweave.ingest.report import IngestReport
 from labweave.ingest.unseen import find_earlier_files
@@ -206,7 +208,7 @@ class _Ingest:
         self.source = source = adapter.source
         adapter.run = ""
         self.report = IngestReport(source=source, dry_run=dry_run)
-        self.given = GivenRows(connection, source)
+        self.given = adapter.given = GivenRows(connection, source)
         self.writer = Writer(connection, adapter, self.given, self.report)
         self.waiting: list[Pending] = []
         self.lost: set[str] = set()
@@ -231,7 +233,7 @@ class _Ingest:
                 total = found if is_last else None
                 progress(report.seen, report.failed, total)
                 self.writer.known = self._known_files(units)
-                self.given.load([unit.path for unit in units if _is_storable(unit.path)])
+                self.given.load([unit.path for unit in units if _is_storable(unit.path) and not unit.in_parts])
                 self.lost = self.given.units_with_lost_rows()
                 for unit in units:
                     self._ingest(unit)
@@ -299,7 +301,7 @@ class _Ingest:
                 return
             is_same = is_known and self._is_unchanged(unit, files, failing)
             if is_same and not self.again:
-                if unit.path not in self.lost and (unit.in_parts or self.given.knows(unit.path)):
+                if self._is_all_there(unit):
                     self.report.unchanged += 1
                     self.report.refused += len(failing)
                     self.report.known_failures += len(failing)
@@ -381,13 +383,10 @@ class _Ingest:
 
     def _write_parts(self, unit: Unit, files: Mapping[str, Mapping[str, Any]], is_new: bool) -> None:
         """Write a unit part by part; what was refused makes it fail, when all else is in."""
-        refused: list[Refused] = []
-        for part in self.adapter.read_parts(unit):
-            refused += [item for item in part if isinstance(item, Refused)]
-            rows = [item for item in part if isinstance(item, Row)]
-            self.writer.write([], rows)
+        refused = write_in_parts(self.writer, unit, GivenInParts(self.connection, self.source, unit.path))
         self._record(unit.path, [(item.path, item.error, "") for item in refused])
         if refused:
+            self.failed.add(unit.path)
             self.report.failed += 1
             return
         if not self.dry_run:
@@ -426,6 +425,15 @@ class _Ingest:
             return ""
         facts = files.facts if path not in files else {path: files.facts[path]}
         return state_of(facts, f"{self.adapter.version} {self.writer.facts_sha256(unit)}")
+
+    def _is_all_there(self, unit: Unit) -> bool:
+        """Say whether it is known what a unit gave, and all of it is there."""
+        if unit.in_parts:
+            given = GivenInParts(self.connection, self.source, unit.path)
+            if given.has_lost_rows():
+                self.lost.add(unit.path)
+            return unit.path not in self.lost and given.knows_any()
+        return unit.path not in self.lost and self.given.knows(unit.path)
 
     def _show_removed(self) -> None:
         try:

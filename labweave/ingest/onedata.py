@@ -26,6 +26,7 @@ from labweave.ingest.alf.rows import (
     Kinds,
     Stored,
     dataset_rows,
+    kind_rows,
     make_dataset_id,
     plan_datasets,
     stored_datasets,
@@ -208,9 +209,10 @@ class OneDataAdapter(DatasetAdapter):
             md5, more = self.md5_of(full, known.get(below)), {"dataset_json": {"one_kind": one.kind}}
             files.append(Found(below, path, full.stat().st_size, md5, more=more))
         elsewhere = {one.dataset_id for one in stored if one.vanished is None}
-        plan = plan_datasets(eid, files, stored, elsewhere, self.kinds)
+        plan = plan_datasets(eid, files, stored, elsewhere, self.kinds, bool(stored))
         yield from self.repository.rows(self.lab)
-        yield from dataset_rows(plan, stored, self.repository, self.kinds)
+        yield from kind_rows([file.place for file, _, values in plan.files if values], self.kinds)
+        yield from dataset_rows(plan, stored, self.repository)
 
 
 def _refuse_recipes_alone(eid: str, paths: Sequence[str]) -> None:

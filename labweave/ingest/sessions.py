@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -55,11 +55,22 @@ def check_lab(name: str) -> None:
         )
 
 
-def find_session(lab: str, name: str, date: dt.date, number: int) -> tuple[str, bool]:
-    """Return the eid of the session of that lab, subject, day and number, and whether it is there already."""
+def find_session(
+    lab: str,
+    name: str,
+    date: dt.date,
+    number: int,
+    made_by_us: Callable[[list[str]], set[str]] = lambda eids: set(),
+) -> tuple[str, bool]:
+    """Return the eid of the session of that lab, subject, day and number, and whether it is there already.
+
+    `made_by_us` tells which of some sessions are there by the reader's own word alone: they get the eid that is made.
+    """
     identity = {"subject": name, "session_date": date, "session_number": number}
     rows = (session.Session & identity).proj("lab", "path_lab", "session_vanished").to_dicts()
     fitting = [row for row in rows if (row["path_lab"] or row["lab"]) == lab]
+    if fitting and (ours := made_by_us([row["eid"] for row in fitting])):
+        fitting = [row for row in fitting if row["eid"] not in ours]
     if fitting:
         return min(fitting, key=lambda row: (row["session_vanished"] is not None, row["eid"]))["eid"], True
     made = make_eid(lab, name, date.isoformat(), number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,12 +11,14 @@ from labweave.database import UpsertCounts, upsert
 from labweave.database.connection import LabConnection
 from labweave.database.declare import every_table
 from labweave.database.derived import fill_derived
-from labweave.database.reads import table_label
+from labweave.database.reads import among, in_parts, table_label
 from labweave.database.writes import write_rows
 from labweave.errors import Clash
 from labweave.ingest.base import Adapter, Row, Unit
+from labweave.ingest.files import NOT_READ
 from labweave.ingest.forgetting import drop_units
 from labweave.ingest.given import GivenRows
+from labweave.ingest.given_parts import GivenInParts
 from labweave.ingest.keys import Keys, key_of, keys_of
 from labweave.ingest.report import IngestReport
 from labweave.ingest.results import delete_outdated
@@ -81,15 +83,34 @@ class Writer:
             "options": self.options,
         }
 
-    def write(self, group: Sequence[Pending], rows: Sequence[Row], withdrawn: Sequence[str] = ()) -> bool:
+    def write(
+        self,
+        group: Sequence[Pending],
+        rows: Sequence[Row],
+        withdrawn: Sequence[str] = (),
+        part: GivenInParts | None = None,
+        claim: Callable[[], dict[str, Keys]] | None = None,
+    ) -> bool:
         """Write rows and the files of the units they came from, and say whether a row was new or different.
+
+        Parameters
+        ----------
+        group : sequence of Pending
+        rows : sequence of Row
+        withdrawn : sequence of str
+            Units whose rows are taken out.
+        part : GivenInParts, optional
+            What the unit gave of which the rows are a part.
+        claim : callable, optional
+            Returns what that unit gives now.
 
         Raises
         ------
         Clash
-            A unit does not go with what others hold, or a row hangs on one that would go; `units` says which. Also
-            those that are `withdrawn` can be among them: what these gave is taken out.
+            A unit does not go with what others hold, or a row hangs on one that would go; `units` says which, also
+            of those that are `withdrawn`.
         """
+        given = part or self.given
         tables: dict[type, list[Mapping[str, Any]]] = {}
         kept: dict[type, set[str]] = {}
         for row in rows:
@@ -117,7 +138,7 @@ class Writer:
             counts, changed = {}, {}
             if self.dry_run:
                 upsert(Source, [self.source_row()], update=False)
-            own = self.given.claim(keys, older)
+            own = claim() if claim else given.claim(keys, older)
             for table, values in tables.items():
                 again = self._shown_before(table, values) if self.dry_run else 0
                 count, changed[table] = write_rows(
@@ -125,24 +146,25 @@ class Writer:
                 )
                 counts[table_label(table)] = count + UpsertCounts(-again, 0, again)
             outdated: dict[str, int] = {}
-            removed = self.given.take_out(own, self.report.run, outdated)
+            removed = given.take_out(own, self.report.run, outdated)
             delete_outdated(self.adapter, tables, counts, changed, removed, outdated)
+            if part:
+                self.read_again(part.neighbours(own, changed))
             if not self.dry_run:
-                self.given.keep({unit: kept for unit, kept in own.items() if unit not in withdrawn})
+                given.keep({unit: kept for unit, kept in own.items() if unit not in withdrawn})
                 for pending in group:
                     if pending.files:
                         self.put_files(pending.unit, pending.files)
             drop_units(self.given, withdrawn)
             self._refuse_clashes(group, rows, keys)
             if self.dry_run:
-                raise _DryRun(counts, outdated, own)
+                raise _DryRun(counts, outdated, {} if part else own, removed if part else {})
             return counts, outdated, removed
 
         try:
             counts, outdated, removed = self.connection.run_transaction(work)
         except _DryRun as shown:
-            counts, outdated, own = shown.args
-            removed = {}
+            counts, outdated, own, removed = shown.args
             self.shown_own |= own
             for table, values in tables.items():
                 self.shown.setdefault(table, set()).update(_keys(table, values))
@@ -173,6 +195,18 @@ class Writer:
                 raise Clash(message)
         if clashes:
             raise Clash(str(next(iter(clashes.values()))), units=clashes)
+
+    def read_again(self, units: Sequence[str], mark: str = NOT_READ) -> None:
+        """Mark units as not read: the next look at them reads all of their files."""
+        for part in in_parts(units):
+            self.connection.query(
+                f"update {SourceFile.full_table_name} set options_sha256 = %s where source = %s and "
+                + among("unit", part),
+                (mark, self.source, *part),
+            )
+        for file in self.known.values():
+            if file["unit"] in units:
+                file["options_sha256"] = mark
 
     def show_removed(self) -> None:
         """Count, in a dry run, the rows that would go: one that several units gave would go with the last of them."""

@@ -21,6 +21,8 @@ from labweave.ingest.alf.rows import (
     Plan,
     Stored,
     dataset_rows,
+    kind_rows,
+    make_dataset_id,
     plan_datasets,
     present_copies,
     stored_datasets,
@@ -29,9 +31,10 @@ from labweave.ingest.alf.tables import CacheTables
 from labweave.ingest.alf.tree import SessionFolder, find_datasets, find_session_folders, folder_problem
 from labweave.ingest.alf.trials import trial_rows
 from labweave.ingest.base import Options, Refused, Row, Unit
+from labweave.ingest.keys import Keys, name_of
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import check_lab, find_session, session_rows
-from labweave.schemas import dataset, task
+from labweave.schemas import dataset, session, task
 
 log = logging.getLogger(__name__)
 
@@ -112,49 +115,62 @@ class AlfAdapter(DatasetAdapter):
         folder: SessionFolder = unit.content["folder"]
         lab, name = folder.lab or self.lab, tidy(folder.subject)
         date = dt.date.fromisoformat(folder.date)
-        eid, is_known = find_session(lab, name, date, folder.number)
+        eid, is_known = find_session(lab, name, date, folder.number, self._sessions_of_ours)
         stored = stored_datasets([eid]) if is_known else []
+        ours = self._ours([eid]).get(eid, {}).get(name_of(dataset.Dataset), ()) if stored else ()
+        others = [one for one in stored if (one.dataset_id,) not in ours]
         yield from session_rows(self.subjects, lab, name, date, folder.number, eid, is_known=is_known)
         yield from self.repository.rows(lab)
-        plan, elsewhere, gone = self._plan(eid, folder, unit, sha256, stored)
-        yield from dataset_rows(plan, stored, self.repository, self.kinds)
-        yield from (Row(dataset.Dataset, {"dataset_id": one}, eid) for one in sorted(elsewhere))
-        yield from self.gone_rows(gone)  # they stay where another source gives them, too
+        plan = self._plan(eid, folder, unit, sha256, stored, others)
+        yield from kind_rows([file.place for file, _, values in plan.files if values], self.kinds)
+        yield from dataset_rows(plan, others, self.repository)
         if self.options.trials:
             below, trust_pickles = self._below(folder.path), self.options.trust_pickles
-            yield from trial_rows(eid, self.repository.root, below, plan, stored, self.source, trust_pickles)
+            yield from trial_rows(eid, self.repository.root, below, plan, others, self.source, trust_pickles)
+
+    def _ours(self, eids: list[str]) -> Keys:
+        """Return the keys in some sessions that session folders of this source alone gave.
+
+        What these rows hold follows from the folders again; only what others gave is taken as it is.
+        """
+        return self.given.ours(eids, but=self._tables.name if self._tables else "")
+
+    def _sessions_of_ours(self, eids: list[str]) -> set[str]:
+        return {eid for eid, keys in self._ours(eids).items() if keys.get(name_of(session.Session))}
 
     def _plan(
-        self, eid: str, folder: SessionFolder, unit: Unit, sha256: Mapping[str, str], stored: list[Stored]
-    ) -> tuple[Plan, set[str], list[str]]:
-        """Return the plan of a session's datasets, those with copies elsewhere, and records of files that are gone."""
+        self,
+        eid: str,
+        folder: SessionFolder,
+        unit: Unit,
+        sha256: Mapping[str, str],
+        stored: list[Stored],
+        others: list[Stored],
+    ) -> Plan:
+        """Return the plan of a session's datasets; `others` are those of the stored ones that another source gave."""
         below = folder.path.relative_to(self.repository.root).as_posix()
-        known = {one.place: one for one in stored}
+        by_place, by_id = {one.place: one for one in others}, {one.dataset_id: one for one in stored}
         found = []
         for path in unit.files:
             full = self.root / path
             inside = full.relative_to(folder.path).as_posix()
             uuid = PurePosixPath(inside).stem.rpartition(".")[2]
             place = split_rel_path(tidy(without_uuid(inside)))
-            found.append(
-                Found(
-                    place,
-                    f"{below}/{inside}",
-                    full.stat().st_size,
-                    "" if sha256[path] == NO_HASH else self.md5_of(full, known.get(place)),
-                    dataset_id=uuid.lower() if len(uuid) == 36 and is_uuid(uuid) else None,
-                )
-            )
-        missing = {one.dataset_id for one in stored} - {
-            known[file.place].dataset_id for file in found if file.place in known
+            has_id = len(uuid) == 36 and is_uuid(uuid) and not self.is_second_lab  # the first lab's datasets have it
+            dataset_id = uuid.lower() if has_id else None
+            before = by_place.get(place) or by_id.get(dataset_id or make_dataset_id(eid, place))
+            md5 = "" if sha256[path] == NO_HASH else self.md5_of(full, before)
+            if md5 is None and before is not None and place not in by_place:
+                md5 = before.hash
+            found.append(Found(place, f"{below}/{inside}", full.stat().st_size, md5, dataset_id=dataset_id))
+        places = {file.place for file in found}
+        missing = {one.dataset_id for one in others if one.place not in places}
+        live_elsewhere = {
+            dataset_id
+            for dataset_id, _, repository, path in present_copies(missing)
+            if repository != self.repository.name or not path.startswith(f"{below}/")
         }
-        live_elsewhere, gone = set[str](), list[str]()
-        for dataset_id, record_id, repository, path in present_copies(missing):
-            if repository == self.repository.name and path.startswith(f"{below}/"):
-                gone.append(record_id)
-            else:
-                live_elsewhere.add(dataset_id)
-        return plan_datasets(eid, found, stored, live_elsewhere, self.kinds), live_elsewhere, gone
+        return plan_datasets(eid, found, others, live_elsewhere, self.kinds, bool(stored))
 
     def hash_file(self, path: Path) -> str:
         """Return the sha256 of a file, or leave it to a later run."""
@@ -172,7 +188,7 @@ class AlfAdapter(DatasetAdapter):
         lines = [f"{path}: {reason}" for path, reason in self._left_out]
         more = self._n_left_out - len(lines)
         return [
-            f"{self._n_left_out} files or folders were left out: they are not ALF datasets:",
+            f"{self._n_left_out} files or folders were left out:",
             *(f"  {line}" for line in lines),
             *([f"  and {more} more; --debug names them all"] if more else []),
         ]

@@ -221,8 +221,7 @@ class Kinds:
             types.update([dataset_type] if dataset_type else [])
         for data_format, name in formats.items():
             extension = f".{name.rpartition('.')[2]}"
-            own = {} if extension in self._formats else {"file_extension": extension}
-            yield Row(dataset.DataFormat, {"data_format": data_format, **own})
+            yield Row(dataset.DataFormat, {"data_format": data_format, "file_extension": extension})
         for dataset_type in sorted(types):
             yield Row(dataset.DatasetType, {"dataset_type": dataset_type})
 
@@ -235,10 +234,17 @@ class Plan(NamedTuple):
     """Each file, the id of its dataset, and the row of that; empty where another source knows it better."""
     defaults: dict[str, bool]
     """Other datasets of the session whose `is_default` changes."""
+    had_rows: bool
+    """There were datasets of the session already, its own too."""
 
 
 def plan_datasets(
-    eid: str, found: Iterable[Found], stored: Iterable[Stored], live_elsewhere: frozenset[str] | set[str], kinds: Kinds
+    eid: str,
+    found: Iterable[Found],
+    stored: Iterable[Stored],
+    live_elsewhere: frozenset[str] | set[str],
+    kinds: Kinds,
+    had_rows: bool,
 ) -> Plan:
     """Decide which datasets a session's files are, and which revision is the default.
 
@@ -247,10 +253,12 @@ def plan_datasets(
     eid : str
     found : iterable of Found
     stored : iterable of Stored
-        All datasets of the session in the tables.
+        The datasets of the session that others gave: another source, a server, a person.
     live_elsewhere : set of str
         Those that have a copy that is not among the files.
     kinds : Kinds
+    had_rows : bool
+        There were datasets of the session before.
 
     Raises
     ------
@@ -301,7 +309,7 @@ def plan_datasets(
     changed = {
         one.dataset_id: one.dataset_id in chosen for one in made_here if one.is_default != (one.dataset_id in chosen)
     }
-    return Plan(eid, files, changed)
+    return Plan(eid, files, changed, had_rows)
 
 
 def _choose_defaults(
@@ -337,18 +345,22 @@ def _choose_defaults(
     }
 
 
-def dataset_rows(plan: Plan, stored: Iterable[Stored], repository: Repository, kinds: Kinds) -> Iterator[Row]:
-    """Yield the rows of planned datasets and of their files, parents first."""
-    yield from kinds.rows(file.place.name for file, _, values in plan.files if values)
-    for revision in sorted({file.place.revision for file, _, values in plan.files if values and file.place.revision}):
+def kind_rows(places: Sequence[RelativePath], kinds: Kinds) -> Iterator[Row]:
+    """Yield the rows of formats, types and revisions that datasets need."""
+    yield from kinds.rows({place.name for place in places})
+    for revision in sorted({place.revision for place in places if place.revision}):
         yield Row(dataset.Revision, {"revision": revision})
+
+
+def dataset_rows(plan: Plan, stored: Iterable[Stored], repository: Repository) -> Iterator[Row]:
+    """Yield the rows of planned datasets and of their files."""
     written: set[str] = set()
     for _, dataset_id, values in plan.files:
         if dataset_id not in written:  # one that another source knows better is given, without a value
             written.add(dataset_id)
             yield Row(dataset.Dataset, values or {"dataset_id": dataset_id}, plan.eid)
     for dataset_id, is_default in plan.defaults.items():
-        yield Row(dataset.Dataset, {"dataset_id": dataset_id, "is_default": is_default}, is_given=False)
+        yield Row(dataset.Dataset, {"dataset_id": dataset_id, "is_default": is_default}, plan.eid, is_given=False)
     registered = {one.dataset_id: one for one in stored}
     for file, dataset_id, values in plan.files:
         record: dict[str, Any] = {
@@ -361,6 +373,8 @@ def dataset_rows(plan: Plan, stored: Iterable[Stored], repository: Repository, k
         }
         if not values and file.md5:
             record["file_json"] = {"mismatch_hash": True} if _differs(file, registered[dataset_id]) else None
+        elif values and plan.had_rows:  # it may have been another's dataset
+            record["file_json"] = None
         yield Row(dataset.FileRecord, record, plan.eid)
 
 

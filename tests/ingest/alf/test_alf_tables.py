@@ -69,13 +69,13 @@ def test_tables_go_in_and_files_find_their_datasets(database, lab_root, tmp_path
     assert (again.unchanged, again.rows) == (9, {})
 
 
-def test_tables_of_a_folder_that_came_first_keep_its_eids(database, lab_root, tmp_path):
+def test_tables_beside_folders_that_came_first_give_the_ids(database, lab_root, tmp_path):
     root = shutil.copytree(lab_root, tmp_path / "copy")
     run(root)
-    eids, ids = set(session.Session().to_arrays("eid")), set(dataset.Dataset().to_arrays("dataset_id"))
     one_lab.write_tables(lab_root, root)
     assert run(root).failed == 0
-    assert set(session.Session().to_arrays("eid")) == eids and set(dataset.Dataset().to_arrays("dataset_id")) == ids
+    assert set(session.Session().to_arrays("eid")) == set(EIDS.values())
+    assert set(dataset.Dataset().to_arrays("dataset_id")) == set(one_lab.datasets(lab_root).dataset_id)
     assert set(dataset.Dataset().to_arrays("dataset_qc")) == {"NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL"}
 
 
@@ -95,9 +95,9 @@ def test_tables_alone_in_small_parts_and_any_order(database, cache, monkeypatch)
 
     rewrite(cache / "datasets.pqt", forget)
     changed = run(cache)
-    assert changed.changed == 1 and set(dataset.Dataset().to_arrays("dataset_qc")) == {"PASS", "NOT_SET"}
-    gone = (dataset.FileRecord & {"present": False}).fetch1("relative_path")
-    assert gone == f"{one_lab.SESSIONS.path[S1]}/alf/licks.times.npy"
+    assert changed.changed == 1 and set(dataset.Dataset().to_arrays("dataset_qc")) == {"PASS"}
+    assert changed.removed == {"dataset.FileRecord": 1, "dataset.Dataset": 1, "dataset.DatasetType": 1}
+    assert not dataset.Dataset & {"dataset_name": "licks.times.npy"}
     assert run(cache).unchanged == 1
 
 
