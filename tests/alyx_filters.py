@@ -81,6 +81,7 @@ LOOKUPS: dict[str, Callable[[Any, Any], bool]] = {
     "icontains": contains,
     "contains": lambda held, wanted: held is not None and str(wanted) in str(held),
     "startswith": lambda held, wanted: held is not None and str(held).startswith(str(wanted)),
+    "regex": lambda held, wanted: held is not None and re.search(str(wanted), str(held)) is not None,
     "gt": lambda held, wanted: held is not None and held > wanted,
     "gte": lambda held, wanted: held is not None and held >= wanted,
     "lt": lambda held, wanted: held is not None and held < wanted,

@@ -226,7 +226,7 @@ class Base:
                 for other in self._pointed_at(row, target, attribute, last_part(value))
             ]
         else:
-            if rest:
+            if rest and (rest != ["name"] or (resource, name) not in NAMES_ALONE):
                 raise self._cannot_resolve(resource, rest[0])
             return as_list(self._field(resource, row, name)) or [None]
         if not rest:
@@ -310,6 +310,10 @@ class Base:
             bound = comparable(wanted)
             rows = [row for row in rows if any(passes(value, bound) for value in reached[row.id]) is keep]
         return rows
+
+
+NAMES_ALONE = {("insertions", "model"), ("trajectories", "coordinate_system")}
+"""What rows name that has no list of its own."""
 
 
 def by_plan(rows: list[Row], offset: int, limit: int) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,6 +60,9 @@ BY_STAMP = {
 STAMPED = tuple(name for name, resource in RESOURCES.items() if resource.stamp_field)
 """Resources whose rows keep a stamp, if they have one. The cursor of each says up to which stamp all is known."""
 
+LABELS = {"insertions": ("model", "model__name"), "trajectories": ("coordinate_system", "coordinate_system__name")}
+"""Resource -> the column of a label, and how a filter reaches it; sessions have their location in `_moved`."""
+
 LOCATION_GROUPS = 2
 """In how many groups of locations the sessions are counted every night."""
 
@@ -79,8 +82,8 @@ class Choice:
     ----------
     since : str or None
         Stamp to ask changes from instead of the cursors.
-    read_until : datetime or None
-        As of `last_complete_read`.
+    last : datetime or None
+        When the last complete sync began, in UTC.
     known : dict
         Resource -> stamps that are left out when it is asked for changes.
     unchanged : set of str
@@ -94,7 +97,7 @@ class Choice:
     since: str | None = None
     full: bool = False
     cursors: Mapping[str, str] = field(default_factory=dict)
-    read_until: dt.datetime | None = None
+    last: dt.datetime | None = None
     known: dict[str, list[str]] = field(default_factory=dict)
     unchanged: set[str] = field(default_factory=set)
 
@@ -116,6 +119,11 @@ class Choice:
         )
         return [[f"{path}{name}__in", as_list(names)] for path, name, names in given if names and path is not None]
 
+    @property
+    def read_until(self) -> dt.datetime | None:
+        """The time before which all changes were read, by the last complete sync, long after they were made."""
+        return self.last and self.last - OVERLAP
+
     def stamp_before(self, name: str) -> str | None:
         """Return the stamp from which changes of a resource are asked, or None for everything."""
         if self.full:
@@ -126,12 +134,12 @@ class Choice:
         return (dt.datetime.fromisoformat(cursor) - OVERLAP).isoformat() if cursor else None
 
 
-def last_complete_read(source: str) -> dt.datetime | None:
-    """Return a UTC time: the last complete sync read all changes before it, long after they were made."""
+def last_complete_sync(source: str) -> dt.datetime | None:
+    """Return when the last complete sync began, in UTC."""
     finished = Run * SyncRun & {"source": source, "status": "finished"}
     for row in finished.to_dicts(order_by="started desc", limit=RUNS_LOOKED_AT):
         if not any(row["sync_options"].get(name) for name in ("subjects", "projects", "labs", "since")):
-            return row["started"] - OVERLAP
+            return row["started"]
     return None
 
 
@@ -139,7 +147,7 @@ def make_choice(source: str, asked: Mapping[str, Any]) -> Choice:
     """Return what a run is asked for, with what is known of its source."""
     names = {name: tuple(asked[name]) for name in ("subjects", "projects", "labs")}
     cursors = {row["resource"]: row["cursor_stamp"] for row in (SyncCursor & {"source": source}).to_dicts()}
-    known = {"cursors": cursors, "read_until": last_complete_read(source)}
+    known = {"cursors": cursors, "last": last_complete_sync(source)}
     return Choice(source, **names, since=asked["since"], full=asked["full"], **known)
 
 
@@ -306,27 +314,42 @@ def _moved_among(client: AlyxClient, names: list[str], known: Mapping[str, set[s
 
 def differing_ranges(client: AlyxClient, source: str, name: str, absent: set[str]) -> Iterator[Part]:
     """Yield the ranges in which the server counts more or fewer records than are known, to be listed whole."""
-    for part in _narrow(client, name, {}, present_records(source, name), "record_id", absent):
+    for part in narrow(client, name, {}, present_records(source, name), "record_id", absent):
         yield name, {"range": part, "complete": True}
 
 
 def differing_files(client: AlyxClient, source: str, absent: set[str], absent_repositories: set[str]) -> Iterator[Part]:
     """Yield the ranges in which the server counts more or fewer file records than are known, in all or that exist.
 
-    Alyx's own transfers move no stamp, and listing all file records is a third of the work of a first sync. The records
-    that exist are counted in two ranges, cut at another place every night: two changes that cancel out tonight show on
-    another night.
+    Alyx's own transfers move no stamp, and listing all file records is a third of the work of a first sync.
     """
     if _has_gone_repository(source, absent_repositories):
         yield from _ranges(client, RESOURCES["files"], {"complete": True})
         return
-    yield from differing_ranges(client, source, "files", absent)
+    listed = list(differing_ranges(client, source, "files", absent))
+    yield from listed
     existing = {"filters": [["exists", "True"]]}
     own = FileRecord & {"present": True} & "file_vanished is null"
-    middle = random.randrange(1, LAST_ID)  # noqa: S311
-    for half in ((0, middle), (middle, LAST_ID)):
-        for part in _narrow(client, "files", existing, own, "file_record_id", within=half):
-            yield "files", {"range": part, "complete": True}
+    for part in narrow(client, "files", existing, own, "file_record_id"):
+        if (item := ("files", {"range": part, "complete": True})) not in listed:
+            yield item
+
+
+def renamed_labels(client: AlyxClient, name: str) -> Iterator[Part]:
+    """Yield the whole list when the server counts other records with the labels that are known: a rename has no stamp.
+
+    A label is the name of something that has no table, kept in each row.
+    """
+    if name not in LABELS:
+        return
+    resource, (column, path) = RESOURCES[name], LABELS[name]
+    here = (tables()[resource.table]() & f"{resource.mark} is null" & f"{column} <> ''").to_arrays(column).tolist()
+    known = Counter(label for label in here if not set(label) & UNASKABLE)
+    for labels in in_parts(sorted(known), NAMES_PER_REQUEST):
+        asked = {"filters": [[f"{path}__in", as_list(labels)]]}
+        if client.count(resource.path, django(resource, asked)) != sum(known[label] for label in labels):
+            yield from _ranges(client, resource, {"complete": True})
+            return
 
 
 def _has_gone_repository(source: str, absent: set[str]) -> bool:
@@ -342,17 +365,33 @@ def _has_gone_repository(source: str, absent: set[str]) -> bool:
 
 def differing_tags(client: AlyxClient, source: str) -> Iterator[Part]:
     """Yield the ranges in which the server counts more or fewer datasets of a tag than are known."""
-    tags = set(present_records(source, "tags").to_arrays("record_id").tolist())
-    for row in Tag.proj("tag_uuid").to_dicts(order_by="tag"):
-        if row["tag_uuid"] not in tags:
-            continue
-        scope = {"tag": [row["tag_uuid"], row["tag"]]}
-        own = (DatasetTag & {"tag": row["tag"]}) * (Dataset & "dataset_vanished is null").proj()
-        for part in _narrow(client, "datasets", scope, own, "dataset_id"):
-            yield "datasets", {**scope, "range": part}
+    for tag in tags_of(source):
+        for part in narrow(client, "datasets", {"tag": list(tag)}, tagged(tag[1]), "dataset_id"):
+            yield "datasets", {"tag": list(tag), "range": part}
 
 
-def _narrow(
+def tags_of(source: str) -> list[tuple[str, str]]:
+    """Return id and name of the tags that a server has."""
+    there = set(present_records(source, "tags").to_arrays("record_id").tolist())
+    rows = Tag.proj("tag_uuid").to_dicts(order_by="tag")
+    return [(row["tag_uuid"], row["tag"]) for row in rows if row["tag_uuid"] in there]
+
+
+def tagged(name: str) -> Any:
+    """Return the datasets that have a tag and have not vanished."""
+    return (DatasetTag & {"tag": name}) * (Dataset & "dataset_vanished is null").proj()
+
+
+def parts_of_range(source: str, name: str, low: int, high: int) -> Iterator[Part]:
+    """Yield the parts of a range of ids, to be listed whole."""
+    known = len(present_records(source, name) & in_range("record_id", low, high))
+    n = max(1, -(-known // ROWS_PER_PART))
+    for index in range(n):
+        ends = low + (high - low) * index // n, low + (high - low) * (index + 1) // n
+        yield name, {"range": span(*ends), "complete": True}
+
+
+def narrow(
     client: AlyxClient,
     name: str,
     scope: dict[str, Any],
@@ -374,4 +413,4 @@ def _narrow(
     n = min(16, -(-max(there, here) // ROWS_PER_PART) + 1)
     for index in range(n):
         step = (low + (high - low) * index // n, low + (high - low) * (index + 1) // n)
-        yield from _narrow(client, name, scope, own, id_column, absent, step)
+        yield from narrow(client, name, scope, own, id_column, absent, step)

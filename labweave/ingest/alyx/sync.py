@@ -35,16 +35,19 @@ from labweave.ingest.alyx.plan import (
     due_details,
     make_choice,
     parts_of_ids,
+    parts_of_range,
     plan_resource,
+    renamed_labels,
     unread_details,
 )
 from labweave.ingest.alyx.pull import PLANNED, open_client, pull
 from labweave.ingest.alyx.report import ResourceCounts, SyncReport
+from labweave.ingest.alyx.rounds import due_nights, files_of_nights, swapped_tags
 from labweave.ingest.alyx.scopes import LAST_ID, present_records, span
 from labweave.ingest.alyx.tables import SourceRecord, SyncCursor, SyncPage, SyncPart, SyncRun
 from labweave.ingest.report import IngestFailure
 from labweave.ingest.runs import may_live, process_of, this_process
-from labweave.schemas.ingestion import Failure, Run, Source
+from labweave.schemas.ingestion import Change, Failure, Run, Source
 from labweave.version import __version__
 
 log = logging.getLogger(__name__)
@@ -169,6 +172,7 @@ class _Sync:
     ):
         self.connection, self.client, self.run, self.source = current().connection, client, run, choice.source
         self.choice, self.options, self.progress, self.lock = choice, options, progress, lock
+        self.nights = due_nights(choice.last)
         self.left_out: dict[str, int] = {}
         self.held_back: dict[str, str] = {}
 
@@ -181,7 +185,7 @@ class _Sync:
                 self._mark_vanished()
                 if not self.choice.full and not self._missing_parts():
                     with contextlib.suppress(_Stopped):
-                        self._stage("tags", lambda: differing_tags(self.client, self.source))
+                        self._stage("tags", self._plan_tags)
                         self._late("later")
             report = self._report()
             if not report.failed_parts:
@@ -207,6 +211,7 @@ class _Sync:
         if self.choice.is_whole:
             self._stage("check", self._plan_check)
             self._stage("check-details", self._plan_unread)
+            self._go_round()
         self._late("late")
 
     def _plan(self, names: Iterable[str]) -> Iterator[Part]:
@@ -278,7 +283,28 @@ class _Sync:
             if name == "files" and self.choice.stamp_before(name):
                 yield from differing_files(self.client, self.source, absent[name], absent["data-repository"])
             else:
-                yield from differing_ranges(self.client, self.source, name, absent[name])
+                parts = list(differing_ranges(self.client, self.source, name, absent[name]))
+                yield from parts or renamed_labels(self.client, name)
+
+    def _plan_tags(self) -> Iterator[Part]:
+        yield from differing_tags(self.client, self.source)
+        yield from swapped_tags(self.client, self.source, self.nights)
+
+    def _go_round(self) -> None:
+        """List tonight's part of the files; when some of them were moved unseen, list all the others at once."""
+        if self.choice.full or "files" in self._listed_at_once() | self._missing_parts():
+            return
+        n_moved = self._n_moved()
+        self._stage("round", lambda: files_of_nights(self.source, self.nights))
+        if self._n_moved() > n_moved:
+            self._stage("round-moved", lambda: parts_of_range(self.source, "files", 0, LAST_ID))
+
+    def _n_moved(self) -> int:
+        """Count the files that this run has found in another place."""
+        own = {"table_name": "dataset.FileRecord", "run": self.run}
+        (began,) = (Run & {"run": self.run}).to_arrays("started")
+        changes = (Change & own & f"changed_at >= '{began}'").to_arrays("new_values")
+        return sum("relative_path" in (values or {}) for values in changes)
 
     def _listed_at_once(self) -> set[str]:
         """Return the resources that came in one answer, which is complete in itself."""

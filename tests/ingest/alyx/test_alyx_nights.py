@@ -11,7 +11,8 @@ from alyx_truth import TABLES, all_wrong, vanished, wrong
 
 from labweave.errors import LabweaveError
 from labweave.formats.alyx import client as alyx_client
-from labweave.schemas import dataset, session, subject
+from labweave.ingest.alyx.rounds import files_of_nights
+from labweave.schemas import dataset, ingestion, session, subject
 
 pytestmark = pytest.mark.slow
 
@@ -192,3 +193,80 @@ def test_a_subject_that_was_known_keeps_what_is_known_while_the_server_cannot_sh
     assert report.exit_code == 1
     assert f"/admin/actions/weighing/{weighing.id}/change/" in report.failures[0].message
     assert subject.Subject().to_dicts(order_by="subject_uuid") == before
+
+
+# what moves no stamp and no count
+
+
+def let_pass(days):
+    """Let the syncs so far be older by some days."""
+    for row in ingestion.Run().to_dicts():
+        ingestion.Run.update1({"run": row["run"], "started": row["started"] - dt.timedelta(days=days)})
+
+
+def move_files(base, rows):
+    """Give files another path, as a bulk update does: no stamp moves."""
+    for row in rows:
+        path = f"moved/{row.shown['relative_path']}"
+        base.edit("files", row.id, relative_path=path)
+
+
+def swap_tag(base):
+    """Take a tag from one dataset and give it to another."""
+    rows = list(base.rows("datasets"))
+    one, other = (next(row for row in rows if bool(row.shown["tags"]) is has_any) for has_any in (True, False))
+    one_tags, other_tags = one.shown["tags"], other.shown["tags"]
+    base.edit("datasets", one.id, tags=other_tags)
+    base.edit("datasets", other.id, tags=one_tags)
+
+
+def test_what_moves_no_stamp_and_no_count_arrives_within_thirty_nights(database, server):
+    server.sync()
+    move_files(server.base, [next(iter(server.base.rows("files")))])
+    swap_tag(server.base)
+    let_pass(days=30)  # nights without a sync are made up for by the next one
+    assert server.sync().exit_code == 0
+    assert all_wrong(server.base) == []
+
+
+@pytest.mark.parametrize("last", [0, 1, 29])
+def test_thirty_nights_list_every_file_once(database, last):
+    nights = range(739_000 + last, 739_030 + last)
+    ranges = sorted(tuple(scope["range"]) for _, scope in files_of_nights("alyx", nights))
+    assert ranges[0][0] == "00000000-0000-0000-0000-000000000000" and ranges[-1][1] == ""
+    assert [low for low, _ in ranges[1:]] == [high for _, high in ranges[:-1]]
+
+
+def test_a_night_lists_a_thirtieth_of_the_files(database, monkeypatch):
+    with AlyxServer(small_days(n_sessions=150)) as server:
+        server.log_in(monkeypatch)
+        server.sync()
+        n_files = len(server.base.resources["files"])
+        quiet, began = [], len(server.log)
+        for days in (0, 1):
+            let_pass(days)
+            server.sync()
+            quiet.append(server.log[began:])
+            began = len(server.log)
+        assert len(quiet[1]) <= len(quiet[0]) + 2
+        rows = [sum(request.n_rows or 0 for request in log if request.resource == "files") for log in quiet]
+        assert rows[0] == 0 < rows[1] < n_files / 20
+
+
+def test_files_that_were_moved_together_are_all_found_on_the_night_that_finds_one(database, server):
+    server.sync()
+    move_files(server.base, server.base.rows("files"))
+    let_pass(days=1)
+    assert server.sync().exit_code == 0
+    assert wrong(server.base, "files") == []
+
+
+def test_a_renamed_probe_model_arrives_the_next_night(database, server):
+    for name in ("old name", "new name"):
+        server.sync()
+        for resource, label in (("insertions", "model"), ("trajectories", "coordinate_system")):
+            for row in server.base.rows(resource):
+                server.base.edit(resource, row.id, **{label: name})
+        server.sync(full=name == "old name")
+    assert server.sync().exit_code == 0
+    assert all_wrong(server.base) == []
