@@ -18,7 +18,7 @@ from labweave.formats.axopy.names import check_name
 from labweave.formats.axopy.reader import TaskReader, TaskState
 from labweave.formats.axopy.trials import TABLE, tells_more, type_column
 from labweave.formats.plain import plain_json, tidy
-from labweave.ingest.base import Adapter, Day, Options, Row, Unit, inside, make_uuid
+from labweave.ingest.base import Adapter, Day, Options, Row, Unit, inside, make_uuid, unreadable
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import Subjects, find_session, session_rows
 from labweave.ingest.trials import run_rows
@@ -63,9 +63,19 @@ class AxopyAdapter(Adapter):
             return
         self._check_level()
         for subject_folder in self._folders(self.root):
-            for folder in self._folders(subject_folder):
+            try:
+                folders = self._folders(subject_folder)
+            except OSError as error:
+                yield unreadable(self.root, error)
+                continue
+            for folder in folders:
                 path = f"{subject_folder.name}/{folder.name}"
-                yield Unit(path, tuple(f"{path}/{name}" for name in _files(folder)), journal_state(folder))
+                try:
+                    yield Unit(path, tuple(f"{path}/{name}" for name in _files(folder)), journal_state(folder))
+                except OSError as error:
+                    yield unreadable(self.root, error)
+                except ReadError as error:
+                    yield Unit(path, (), problem=str(error))
 
     def _check_level(self) -> None:
         """Refuse a folder above or below a data root, where tasks would be taken for subjects, or subjects for tasks.

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,7 @@ def run(
         raise SourceError(f"{place} does not exist. Check the path, or whether the disk is mounted.")
     if not lab:
         raise ConfigError(f"Which lab do the rows of {place} belong to? Say --lab NAME, or set lab in labweave.toml.")
+    _check_readable(place)
     reader = cls(place, lab, chosen)
     reader.source, reader.is_second_lab = source_of(cls, place, lab, source, move=move, also=also)
     windows = _windows(reader.discover(), cls)
@@ -163,6 +165,16 @@ def run(
         )
     ingest = _Ingest(database.connection, reader, dry_run, again)
     return ingest.run(itertools.chain([first], windows), progress)
+
+
+def _check_readable(place: Path) -> None:
+    try:
+        if place.is_dir():
+            os.scandir(place).close()
+        else:
+            place.open("rb").close()
+    except OSError as error:
+        raise SourceError(f"{place}: {error.strerror or error}. Ask who owns it for the right to read it.") from None
 
 
 def _options(cls: type[Adapter] | type[Service], options: Mapping[str, Any]) -> Any:
@@ -217,6 +229,7 @@ class _Ingest:
         self.failed: set[str] = set()
         self.clashing: list[Unit] = []
         self.is_settling = False
+        self.hidden: set[str] = set()
         self.forgotten = forgotten_units(source)
         self.missing: set[Any] = set()
         self.failures = Failures(self.report)
@@ -278,6 +291,7 @@ class _Ingest:
             self.failures.solve(unit.path)
             return
         if unit.problem:
+            self.hidden.add(unit.path)
             self._fail(unit, SourceError(unit.problem))
             return
         if not unit.files and self.given.knows(unit.path) and SourceFile & {"source": self.source, "unit": unit.path}:
@@ -475,7 +489,7 @@ class _Ingest:
         Rows of a unit whose files are gone stay, marked: its disk may be away. A unit that the source no longer has
         although its files are there, such as a cell that was taken out of a mapping, takes its rows along.
         """
-        found = find_earlier_files(self.source, self.adapter.root)
+        found = find_earlier_files(self.source, self.adapter.root, self.hidden)
         vanished = set(found.gone.values()) - self.seen - found.here.keys()
         self.report.vanished = [path for path, unit in found.gone.items() if unit in vanished]
         for part in in_parts(sorted(vanished), UNITS_AT_ONCE):

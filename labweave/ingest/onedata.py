@@ -31,7 +31,7 @@ from labweave.ingest.alf.rows import (
     plan_datasets,
     stored_datasets,
 )
-from labweave.ingest.base import Options, Row, Unit, inside, make_uuid
+from labweave.ingest.base import Options, Row, Unit, inside, make_uuid, unreadable
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import find_session, session_rows
 from labweave.ingest.trials import run_rows
@@ -118,7 +118,7 @@ class OneDataAdapter(DatasetAdapter):
             beside = [folder / name for name in (OPTIONS, PREPROCESSING, VALUES)]
             files = [*formats.saved_files(ones[0]), *(path for path in beside if path.is_file())] if ones else []
         except OSError as error:
-            yield Unit(name, (), f"{error.filename}: {error.strerror}. Is the folder readable?")
+            yield unreadable(self.root, error)
             return
         if ones:
             yield self._unit(name, files)
@@ -128,8 +128,6 @@ class OneDataAdapter(DatasetAdapter):
 
     def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row]:
         """Yield session, planes, variables, recipes, datasets and trials of one session folder."""
-        if unit.content:
-            raise SourceError(unit.content)
         folder = self.root / unit.path
         for path in {unit.path, *(name.rpartition("/")[0] for name in unit.files)}:
             inside(self.root, path)

@@ -19,7 +19,7 @@ from labweave.formats.stytra.journal import SUFFIX as JOURNAL
 from labweave.formats.stytra.logs import Log, open_log
 from labweave.formats.stytra.metadata import Metadata, base_name, read_metadata
 from labweave.formats.stytra.sessions import SessionFiles, find_sessions, fish_of_folder
-from labweave.ingest.base import Adapter, Options, Row, Unit, inside, make_uuid
+from labweave.ingest.base import Adapter, Options, Row, Unit, inside, make_uuid, unreadable
 from labweave.ingest.forgetting import forgotten_units
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import Subjects, session_rows
@@ -65,7 +65,9 @@ class StytraAdapter(Adapter):
         """Yield a unit per session."""
         if self.location.is_file():
             raise SourceError(f"{self.location} is a file. Give the folder that it is in, or one above.")
-        found = list(find_sessions(self.root))
+        hidden: list[OSError] = []
+        found = list(find_sessions(self.root, hidden.append))
+        yield from (unreadable(self.root, error) for error in hidden)
         self._found = {files.path: files for files in found}
         relations = self._relations(found)
         for files in found:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from labweave.database.reads import rows_in_order
 from labweave.schemas.ingestion import SourceFile
@@ -30,10 +31,15 @@ class EarlierFiles:
     hidden: set[str] = field(default_factory=set)
 
 
-def find_earlier_files(source: str, root: Path) -> EarlierFiles:
-    """Look for all files that earlier runs of a source have recorded."""
+def find_earlier_files(source: str, root: Path, closed: Collection[str]) -> EarlierFiles:
+    """Look for all files that earlier runs of a source have recorded; of what is below a `closed` path nobody knows."""
     found = EarlierFiles()
-    names = functools.lru_cache(maxsize=64)(lambda folder: _names_in(root / folder))
+
+    @functools.lru_cache(maxsize=64)
+    def names(folder: str) -> frozenset[str] | None:
+        above = (folder, *map(str, PurePosixPath(folder).parents)) if closed else ()
+        return None if any(path in closed for path in above) else _names_in(root / folder)
+
     for path, unit, status in rows_in_order(SourceFile, "path", ["path", "unit", "file_status"], {"source": source}):
         folder, _, name = path.rpartition("/")
         there = names(folder)

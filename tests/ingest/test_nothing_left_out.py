@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+from pathlib import Path
 
 import pytest
+import test_every_adapter as every
 from igor_files import write_pairs, write_wave
-from simulated import OPTIONS, write_cell, write_cells
+from simulated import LAB, OPTIONS, write_cell, write_cells
 
 from labweave import ingest
-from labweave.errors import ConfigError
+from labweave.errors import ConfigError, SourceError
 from labweave.schemas import ingestion, recording, session
 from labweave.testing import empty, rows_of_tables
 
@@ -214,3 +217,58 @@ def test_a_corrected_subject_takes_along_what_a_bad_file_gave(database, tmp_path
     report = run(tmp_path, subject="right")
     assert report.refused == 2 and report.removed["recording.Recording"] == 3
     assert session.Session().to_arrays("subject").tolist() == ["right"] and len(recording.Recording()) == 2
+
+
+@pytest.fixture
+def locked(monkeypatch):
+    """Names of folders that can't be read; root may read every folder, so the system's answer is put in its place."""
+    names = {"locked"}
+
+    def refusing(real):
+        def look(path="."):
+            if Path(path).name in names:
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path)
+
+        return look
+
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    return names
+
+
+EVERY = (every.TestEphys, every.TestAlf, every.TestAxopy, every.TestStytra, every.TestOneData)
+
+
+@pytest.mark.parametrize("adapter", EVERY, ids=lambda each: each.adapter)
+def test_a_folder_that_can_not_be_read_is_a_failure(database, tmp_path, locked, adapter):
+    adapter().write_unit(tmp_path, 0)
+    (tmp_path / "locked").mkdir()
+    report = ingest.run(adapter.adapter, tmp_path, lab=LAB, **adapter.options)
+    assert (report.new, report.failed, report.failures[0].path) == (1, 1, "locked")
+    assert report.failures[0].message.startswith(f"{tmp_path / 'locked'}: Permission denied.")
+    assert still_failing() == ["locked"]
+    locked.clear()
+    assert ingest.run(adapter.adapter, tmp_path, lab=LAB, **adapter.options).failed == 0 and still_failing() == []
+
+
+@pytest.mark.parametrize("adapter", EVERY[1:], ids=lambda each: each.adapter)
+def test_what_was_in_a_folder_stays_while_it_can_not_be_read(database, tmp_path, locked, adapter):
+    for number in (0, 1):
+        adapter().write_unit(tmp_path, number)
+    run_it = functools.partial(ingest.run, adapter.adapter, tmp_path, lab=LAB, **adapter.options)
+    run_it()
+    before = rows_of_tables(database)
+    locked.add(next(path.name for path in sorted(tmp_path.rglob("*")) if path.is_dir() and path.name != "locked"))
+    report = run_it()
+    assert report.failed > 0 and report.removed == {} and report.vanished == []
+    assert rows_of_tables(database) == before
+    locked.clear()
+    assert run_it().failed == 0 and rows_of_tables(database) == before
+
+
+def test_a_location_that_can_not_be_read_says_so(database, tmp_path, locked):
+    (tmp_path / "locked").mkdir()
+    for adapter in ("ephys", "alf", "axopy", "stytra", "onedata"):
+        with pytest.raises(SourceError, match="locked: Permission denied"):
+            ingest.run(adapter, tmp_path / "locked", lab=LAB)

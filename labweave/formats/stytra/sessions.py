@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,8 +59,14 @@ class SessionFiles:
         return f"{self.folder}/{name}".lstrip("/")
 
 
-def find_sessions(root: str | Path) -> Iterator[SessionFiles]:
+def find_sessions(root: str | Path, on_error: Callable[[OSError], object] | None = None) -> Iterator[SessionFiles]:
     """Yield the sessions at or below a folder, by path; hidden folders and links to folders are left out.
+
+    Parameters
+    ----------
+    root : path or str
+    on_error : callable, optional
+        Called with the error of a folder that can't be read, which is left out.
 
     Examples
     --------
@@ -75,7 +81,7 @@ def find_sessions(root: str | Path) -> Iterator[SessionFiles]:
     ('okr/240305_f1/140709', '140709_metadata.json', {'behavior': ['140709_behavior_log.csv']}, ['140709_img.png'])
     """
     root = Path(root)
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=on_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         relative = Path(folder).relative_to(root).as_posix()
         yield from _sessions_of("" if relative == "." else relative, sorted(names))

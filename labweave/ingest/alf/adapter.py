@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from labweave.errors import SourceError
 from labweave.formats.alf.names import is_uuid, split_rel_path, without_uuid
 from labweave.formats.hashing import NO_HASH
 from labweave.formats.plain import tidy
@@ -80,7 +79,7 @@ class AlfAdapter(DatasetAdapter):
             self._md5.clear()  # of units that are done
             if not isinstance(folder, SessionFolder):
                 path, problem = folder
-                yield Unit(self._below(path), (), {"problem": problem})
+                yield Unit(self._below(path), (), problem=problem)
                 continue
             if "repository" not in vars(self):  # the folder of labs or subjects, even if the location is inside it
                 base = folder.base
@@ -88,7 +87,7 @@ class AlfAdapter(DatasetAdapter):
             yield self._unit(folder, seen)
 
     def _unit(self, folder: SessionFolder, seen: dict[tuple[str, ...], str]) -> Unit:
-        """Return the unit of a session folder; `read` says what is wrong with it."""
+        """Return the unit of a session folder, with what is wrong with it."""
         name = "/".join(folder.path.parts[-3:]) if folder.path == self.location else self._below(folder.path)
         problem, files = folder_problem(folder), ()
         identity = (folder.lab or self.lab, tidy(folder.subject), folder.date, str(folder.number))
@@ -106,12 +105,10 @@ class AlfAdapter(DatasetAdapter):
                 problem = f"{error.filename or folder.path}: {error.strerror or error}. Is it readable?"
         # A file that is gone makes the unit change, too.
         digest = hashlib.sha256("\0".join(files).encode("utf-8", "surrogateescape")).hexdigest()
-        return Unit(name, files if problem is None else (), {"files": digest, "problem": problem, "folder": folder})
+        return Unit(name, () if problem else files, {"files": digest, "folder": folder}, problem=problem or "")
 
     def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row]:
         """Yield subject, session, datasets and file records of one session folder, then its trials."""
-        if unit.content["problem"]:
-            raise SourceError(unit.content["problem"])
         folder: SessionFolder = unit.content["folder"]
         lab, name = folder.lab or self.lab, tidy(folder.subject)
         date = dt.date.fromisoformat(folder.date)
