@@ -24,6 +24,7 @@ from labweave.formats import recordings
 from labweave.formats.plain import tidy
 from labweave.formats.recordings.files import as_list
 from labweave.ingest.base import Adapter, Day, Options, Refused, Row, Unit, inside, unreadable
+from labweave.ingest.naming import has_control_character
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import Subjects, find_session, session_rows
 from labweave.schemas import recording, subject
@@ -102,7 +103,7 @@ class EphysAdapter(Adapter):
             if not path.is_file() or any(part.startswith(".") for part in Path(relative).parts):
                 continue
             cell_from = _cell_from(path)
-            if cell_from == "file":
+            if cell_from == "file" or (cell_from and has_control_character(path.name)):  # that one fails by itself
                 yield Unit(relative, (relative,))
             elif cell_from == "folder":
                 folders.setdefault(path.parent.relative_to(self.root).as_posix(), []).append(relative)

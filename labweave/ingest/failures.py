@@ -9,6 +9,7 @@ is tried by every run.
 from __future__ import annotations
 
 import hashlib
+import re
 import traceback
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -49,7 +50,7 @@ class Failures:
             text = f"{type(error).__name__}: {text_of(error)}. This is not expected: please report it."
             trace = printable("".join(traceback.format_exception(error)))
         message = printable(text)
-        self.report.failures.append(IngestFailure(printable(path), type(error).__name__, message))
+        self.report.failures.append(IngestFailure(_shown(path), type(error).__name__, message))
         if self.report.dry_run:
             return
         facts = {
@@ -104,5 +105,10 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def _shown(path: str) -> str:
+    """Return a path as a line: its control characters are spelled out."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], printable(path))
+
+
 def _cut(path: str) -> str:
-    return printable(path)[:512]
+    return _shown(path)[:512]

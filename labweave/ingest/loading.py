@@ -53,6 +53,7 @@ from labweave.ingest.forgetting import UNITS_AT_ONCE, forgotten_units
 from labweave.ingest.given import GivenRows, vanished_units
 from labweave.ingest.given_parts import GivenInParts
 from labweave.ingest.locations import source_of
+from labweave.ingest.naming import Names
 from labweave.ingest.parts import write_in_parts
 from labweave.ingest.registry import find_adapter
 from labweave.ingest.report import IngestReport
@@ -225,7 +226,7 @@ class _Ingest:
         self.waiting: list[Pending] = []
         self.lost: set[str] = set()
         self.seen: set[str] = set()
-        self.done: set[str] = set()
+        self.done: dict[str, str] = {}
         self.failed: set[str] = set()
         self.clashing: list[Unit] = []
         self.is_settling = False
@@ -233,6 +234,7 @@ class _Ingest:
         self.forgotten = forgotten_units(source)
         self.missing: set[Any] = set()
         self.failures = Failures(self.report)
+        self.names = Names(adapter)
         adapter.gave = lambda unit, table: self.given.keys(unit.path, table)
 
     def run(self, windows: Iterable[tuple[list[Unit], bool]], progress: Progress) -> IngestReport:
@@ -241,7 +243,8 @@ class _Ingest:
             report.run = self.adapter.run = runs.begin(self.writer.source_row())
         try:
             found = 0
-            for units, is_last in windows:
+            for window, is_last in windows:
+                units = self._named(window)
                 found += len(units)
                 total = found if is_last else None
                 progress(report.seen, report.failed, total)
@@ -270,6 +273,20 @@ class _Ingest:
                 f"Give {option}, or write it into the files or their mapping."
             )
         return report
+
+    def _named(self, window: list[Unit]) -> list[Unit]:
+        """Return units with what is wrong with their names; earlier ones whose names clash with theirs fail, too."""
+        forgotten = [unit for unit in window if not self.forgotten.isdisjoint((unit.path, ""))]
+        units, earlier = self.names.meet([unit for unit in window if unit not in forgotten] if forgotten else window)
+        for unit in earlier:
+            counted = self.done.pop(unit.path, "")
+            if counted:
+                setattr(self.report, counted, getattr(self.report, counted) - 1)
+            if counted == "new":
+                self.writer.write([], [], [unit.path])
+            if counted:
+                self._fail(unit, SourceError(unit.problem))
+        return [*units, *forgotten]
 
     def _known_files(self, units: list[Unit]) -> dict[str, dict[str, Any]]:
         """Return what earlier runs have recorded of the files of some units."""
@@ -316,10 +333,9 @@ class _Ingest:
             is_same = is_known and self._is_unchanged(unit, files, failing)
             if is_same and not self.again:
                 if self._is_all_there(unit):
-                    self.report.unchanged += 1
+                    self._count(unit, "unchanged")
                     self.report.refused += len(failing)
                     self.report.known_failures += len(failing)
-                    self.done.add(unit.path)
                     return
                 self.report.restored += unit.path in self.lost
             if unit.in_parts:
@@ -379,21 +395,21 @@ class _Ingest:
         before = dict(self.report.rows)
         wrote = self.writer.write(group, [row for pending in group for row in pending.rows], withdrawn)
         for pending in group:
-            self.done.add(pending.unit.path)
             self.report.refused += len(pending.failed)
             self._record(pending.unit.path, pending.failed)
             if not pending.unit.files and not wrote:  # without a hash, only the writing shows it
                 self.report.rows = before
-                self.report.unchanged += 1
+                self._count(pending.unit, "unchanged")
             else:
-                self._count(pending.is_new)
+                self._count(pending.unit, "new" if pending.is_new else "changed")
         if self.again and group and all(pending.is_same for pending in group):
             n_updated = [sum(count.updated for count in rows.values()) for rows in (before, self.report.rows)]
             self.report.corrected += n_updated[1] - n_updated[0]
 
-    def _count(self, is_new: bool) -> None:
-        self.report.new += is_new
-        self.report.changed += not is_new
+    def _count(self, unit: Unit, what: str) -> None:
+        """Count a unit that is done as new, changed or unchanged."""
+        self.done[unit.path] = what
+        setattr(self.report, what, getattr(self.report, what) + 1)
 
     def _write_parts(self, unit: Unit, files: Mapping[str, Mapping[str, Any]], is_new: bool) -> None:
         """Write a unit part by part; what was refused makes it fail, when all else is in."""
@@ -405,8 +421,7 @@ class _Ingest:
             return
         if not self.dry_run:
             self.connection.run_transaction(lambda: self.writer.put_files(unit, files))
-        self.done.add(unit.path)
-        self._count(is_new)
+        self._count(unit, "new" if is_new else "changed")
 
     def _is_unchanged(self, unit: Unit, files: Files, failing: Container[str]) -> bool:
         """Say whether files and options are those of the last time, files that are known to be bad left out."""

@@ -108,7 +108,7 @@ class OneDataAdapter(DatasetAdapter):
         if (other := self._folders.setdefault(identity, name)) == name:
             return Unit(name, paths)
         same = f"{self.root / name} and {other} are the same session, {' '.join(identity)}."
-        return Unit(name, paths, f"{same} Give one of them another id.")
+        return Unit(name, paths, problem=f"{same} Give one of them another id.")
 
     def _below(self, folder: Path, depth: int) -> Iterator[Unit]:
         name = folder.relative_to(self.root).as_posix()

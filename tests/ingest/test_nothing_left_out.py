@@ -14,6 +14,7 @@ from simulated import LAB, OPTIONS, write_cell, write_cells
 
 from labweave import ingest
 from labweave.errors import ConfigError, SourceError
+from labweave.ingest import loading
 from labweave.schemas import ingestion, recording, session
 from labweave.testing import empty, rows_of_tables
 
@@ -272,3 +273,75 @@ def test_a_location_that_can_not_be_read_says_so(database, tmp_path, locked):
     for adapter in ("ephys", "alf", "axopy", "stytra", "onedata"):
         with pytest.raises(SourceError, match="locked: Permission denied"):
             ingest.run(adapter, tmp_path / "locked", lab=LAB)
+
+
+NFC, NFD = "z\u00e9", "ze\u0301"
+
+
+def two_cells(folder, one, other):
+    """Write two cells into folders or files of these names."""
+    for number, name in enumerate((one, other)):
+        write_cell(
+            folder / name if not name.endswith(".h5") else folder, number, file=name if name.endswith(".h5") else None
+        )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "how"),
+    [
+        ("day1", "Day1", "case"),
+        ("a.h5", "A.h5", "case"),
+        (NFC, NFD, "NFC, NFD"),
+        (f"{NFC}.h5", f"{NFD}.h5", "NFC, NFD"),
+    ],
+)
+@pytest.mark.parametrize("window", [20_000, 1])
+def test_names_that_differ_by_case_or_form_alone_are_refused_together(
+    database, tmp_path, monkeypatch, one, other, how, window
+):
+    monkeypatch.setattr(loading, "WINDOW_FILES", window)
+    two_cells(tmp_path, one, other)
+    write_cell(tmp_path, 2)
+    report = run(tmp_path)
+    assert (report.seen, report.new, report.failed) == (3, 1, 2)
+    for failure in report.failures:
+        assert all(text in failure.message for text in (str(tmp_path / one), str(tmp_path / other), how))
+    assert recording.Cell().to_arrays("cell").tolist() == ["cell2"]
+    assert run(tmp_path).failed == 2
+    allowed = run(tmp_path, allow_case=True)
+    assert allowed.failed == (0 if how == "case" else 2)
+    (tmp_path / other).rename(tmp_path / f"else {other}")
+    assert run(tmp_path, allow_case=True).failed == 0 and len(recording.Cell()) == 3 and still_failing() == []
+
+
+def test_a_forgotten_unit_clashes_with_nothing(database, tmp_path):
+    two_cells(tmp_path, "a.h5", "A.h5")
+    ingest.forget(run(tmp_path).source, ["A.h5"])
+    assert (run(tmp_path).new, still_failing()) == (1, [])
+
+
+@pytest.mark.parametrize("adapter", EVERY, ids=lambda each: each.adapter)
+def test_folders_that_differ_by_case_are_refused_by_every_adapter(database, tmp_path, adapter):
+    for name in ("s", "S"):
+        (tmp_path / name).mkdir()
+        adapter().write_unit(tmp_path / name, 0)
+    inner = next(path for path in sorted((tmp_path / "s").iterdir()))
+    outer = tmp_path / "root"
+    outer.mkdir()
+    inner.rename(outer / inner.name)
+    twin = inner.name.swapcase() if inner.is_dir() or adapter is not every.TestEphys else f"{inner.stem.upper()}.h5"
+    (tmp_path / "S" / inner.name).rename(outer / twin)
+    report = ingest.run(adapter.adapter, outer, lab=LAB, **adapter.options)
+    assert (report.new, report.failed) == (0, 2), report
+    assert all(str(outer / name) in failure.message for name in (inner.name, twin) for failure in report.failures)
+
+
+def test_a_control_character_in_a_name_is_refused_and_spelled_out(database, tmp_path):
+    write_cell(tmp_path / "day\n1", 0)
+    write_pairs(tmp_path / "cell7", 2)
+    (tmp_path / "cell7" / "X_IDrest_ch0_1.ibw").rename(tmp_path / "cell7" / "X\x07_IDrest_ch0_1.ibw")
+    report = run(tmp_path)
+    assert (report.new, report.failed, report.refused) == (1, 2, 1)
+    paths = sorted(failure.path for failure in report.failures)
+    assert paths == ["cell7/X\\x07_IDrest_ch0_1.ibw", "cell7/X_IDrest_ch1_1.ibw", "day\\n1/cell0.h5"] == still_failing()
+    assert all("control character" in f.message and "\n" not in f.message for f in report.failures if "\\" in f.path)
