@@ -6,17 +6,29 @@ A reader looks at a file before it is hashed: 23 GB that are no recording are re
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from labweave.database.connection import LabConnection
+from labweave.database.reads import among, in_parts
 from labweave.errors import SourceError
 from labweave.formats.hashing import NO_HASH
 from labweave.ingest.base import Adapter, Unit
+from labweave.schemas.ingestion import SourceFile
 
 NOT_READ, NOT_READ_OLDER = "0" * 64, "f" * 64
 """What stands for the hash of the options in ``ingestion.SourceFile`` when a unit must be read again from its files on;
 the second one of a unit that was last read whole before labweave kept keys."""
+
+
+def read_again(connection: LabConnection, source: str, units: Sequence[str], mark: str = NOT_READ) -> None:
+    """Mark units as not read: the next look at them reads all of their files."""
+    for part in in_parts(units):
+        connection.query(
+            f"update {SourceFile.full_table_name} set options_sha256 = %s where source = %s and {among('unit', part)}",
+            (mark, source, *part),
+        )
 
 
 class Files(Mapping[str, str]):

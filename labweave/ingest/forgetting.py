@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from labweave.database import current, upsert
+from labweave.database.connection import LabConnection
 from labweave.database.reads import in_parts
 from labweave.errors import ConfigError
 from labweave.ingest.base import Adapter, Service
+from labweave.ingest.files import read_again
 from labweave.ingest.given import GivenRows
+from labweave.ingest.given_parts import GivenInParts
+from labweave.ingest.keys import Keys
 from labweave.ingest.registry import find_adapter
 from labweave.ingest.results import delete_outdated
 from labweave.schemas.ingestion import Failure, Forgotten, OpenFailure, Run, Source, SourceFile
@@ -119,11 +123,15 @@ def forget(source: str, units: Sequence[str] = (), *, undo: bool = False, dry_ru
             (Forgotten & fixed & [{"unit": unit} for unit in report.units]).delete_quick()
         return report
     report.units = sorted(units or known)
-    for part in in_parts(report.units, max(len(report.units), 1) if dry_run else UNITS_AT_ONCE):
-        outdated, removed = withdraw(given, adapter, part, "", dry_run)
-        for total, counts in ((report.outdated, outdated), (report.removed, {t: len(k) for t, k in removed.items()})):
-            for table, count in counts.items():
-                total[table] = total.get(table, 0) + count
+    large = given.units_in_parts() & set(report.units)
+    small = [unit for unit in report.units if unit not in large]
+    parts = [*in_parts(small, max(len(small), 1) if dry_run else UNITS_AT_ONCE), *([unit] for unit in sorted(large))]
+    for part in parts:
+        counts = report.outdated, report.removed
+        if large.isdisjoint(part):
+            withdraw(given, adapter, part, dry_run, *counts)
+        else:
+            withdraw_in_parts(GivenInParts(connection, source, part[0]), adapter, "", dry_run, *counts)
         if not dry_run and units:
             upsert(Forgotten, [{**fixed, "unit": unit} for unit in part])
             (OpenFailure & fixed & [{"unit": unit} for unit in part]).delete_quick()
@@ -146,9 +154,14 @@ def drop_units(given: GivenRows, units: Sequence[str]) -> None:
 
 
 def withdraw(
-    given: GivenRows, adapter: Adapter | type[Adapter], units: Sequence[str], run: str, dry_run: bool
-) -> tuple[dict[str, int], dict[str, list[dict[str, Any]]]]:
-    """Take out all that some units gave, and return the results and the rows that went with it, by table.
+    given: GivenRows,
+    adapter: type[Adapter],
+    units: Sequence[str],
+    dry_run: bool,
+    outdated: dict[str, int],
+    removed: dict[str, int],
+) -> None:
+    """Take out all that some units gave, and count the results and the rows that went with it, by table.
 
     Raises
     ------
@@ -156,16 +169,81 @@ def withdraw(
         A row that no unit gave hangs on one of them.
     """
 
-    def work() -> tuple[dict[str, int], dict[str, list[dict[str, Any]]]]:
-        outdated: dict[str, int] = {}
-        removed = given.take_out(given.claim({unit: {} for unit in units}), run, outdated)
-        delete_outdated(adapter, {}, {}, {}, removed, outdated)
-        if dry_run:
-            raise _DryRun(outdated, removed)
+    def work() -> tuple[dict[str, int], dict[str, int]]:
+        counts = _take_out(given, adapter, given.claim({unit: {} for unit in units}), "")
         drop_units(given, units)
-        return outdated, removed
+        if dry_run:
+            raise _DryRun(*counts)
+        return counts
 
+    _count(given.connection, work, outdated, removed)
+
+
+def withdraw_in_parts(
+    given: GivenInParts,
+    adapter: Adapter | type[Adapter],
+    run: str,
+    dry_run: bool,
+    outdated: dict[str, int],
+    removed: dict[str, int],
+) -> None:
+    """Take out all that a unit in parts gave, some hundred sessions at a time; the rows of no session go last.
+
+    Its files are dropped first: when this is stopped, an ingest reads them again.
+
+    Raises
+    ------
+    SourceError
+        A row that no unit gave hangs on one of them.
+    """
+    connection, files = given.connection, SourceFile & {"source": given.source, "unit": given.unit}
+
+    def take_out(eids: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
+        own = given.claim_not_met(eids) if eids != [""] else given.claim_shared_met()
+        counts = _take_out(given, adapter, own, run)
+        read_again(connection, given.source, given.neighbours(own, {}))
+        given.keep(own)
+        return counts
+
+    def all_of_it() -> tuple[dict[str, int], dict[str, int]]:
+        for page in given.sessions():
+            for total, counts in zip((outdated, removed), take_out([eid for eid, _ in page]), strict=True):
+                _add(total, counts)
+        raise _DryRun({}, {})
+
+    if dry_run:
+        _count(connection, all_of_it, outdated, removed)
+        return
+    connection.run_transaction(files.delete_quick)
+    for page in given.sessions():
+        eids = [eid for eid, _ in page]
+        _count(connection, functools.partial(take_out, eids), outdated, removed)
+
+
+def _take_out(
+    given: GivenRows, adapter: Adapter | type[Adapter], own: Mapping[str, Keys], run: str
+) -> tuple[dict[str, int], dict[str, int]]:
+    results: dict[str, int] = {}
+    removed = given.take_out(own, run, results)
+    delete_outdated(adapter, {}, {}, {}, removed, results)
+    return results, {table: len(keys) for table, keys in removed.items()}
+
+
+def _count(
+    connection: LabConnection,
+    work: Callable[[], tuple[dict[str, int], dict[str, int]]],
+    outdated: dict[str, int],
+    removed: dict[str, int],
+) -> None:
+    """Do something in a transaction, and add what it counts, also when it was a dry run."""
     try:
-        return given.connection.run_transaction(work)
+        counts = connection.run_transaction(work)
     except _DryRun as shown:
-        return shown.args[0], shown.args[1]
+        counts = shown.args
+    _add(outdated, counts[0])
+    _add(removed, counts[1])
+
+
+def _add(total: dict[str, int], counts: Mapping[str, int]) -> None:
+    for table, count in counts.items():
+        total[table] = total.get(table, 0) + count

@@ -123,6 +123,14 @@ class GivenRows:
         """Return all units of the source that gave rows."""
         return set((Given & {"source": self.source}).to_arrays("unit").tolist())
 
+    def units_in_parts(self) -> set[str]:
+        """Return those of the source's units that were written in parts: they have a row for those of no session."""
+        query = (
+            f"select unit from {Given.full_table_name} where source = %s group by unit"
+            " having count(*) > 1 and min(eid) = ''"
+        )
+        return {unit for (unit,) in self.connection.query(query, (self.source,)).fetchall()}
+
     def only_of(self, units: Sequence[str]) -> dict[type, list[dict[str, Any]]]:
         """Return table -> keys of the rows in sessions that are there, and that no other units gave whose files are."""
         self.load(units)

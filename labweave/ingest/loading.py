@@ -49,7 +49,7 @@ from labweave.ingest import runs
 from labweave.ingest.base import Adapter, Refused, Row, Service, Unit
 from labweave.ingest.failures import Failures, state_of
 from labweave.ingest.files import Files
-from labweave.ingest.forgetting import UNITS_AT_ONCE, forgotten_units
+from labweave.ingest.forgetting import UNITS_AT_ONCE, forgotten_units, withdraw_in_parts
 from labweave.ingest.given import GivenRows, vanished_units
 from labweave.ingest.given_parts import GivenInParts
 from labweave.ingest.locations import source_of
@@ -507,6 +507,7 @@ class _Ingest:
         found = find_earlier_files(self.source, self.adapter.root, self.hidden)
         vanished = set(found.gone.values()) - self.seen - found.here.keys()
         self.report.vanished = [path for path, unit in found.gone.items() if unit in vanished]
+        large = self.given.units_in_parts()
         for part in in_parts(sorted(vanished), UNITS_AT_ONCE):
             self._mark_vanished(part, [path for path, unit in found.gone.items() if unit in part])
         clashing = {path for unit in self.clashing for path in unit.files}
@@ -517,7 +518,9 @@ class _Ingest:
             if not self.failed.isdisjoint(files):
                 continue
             try:
-                if clashing.isdisjoint(files):
+                if unit in large:
+                    self._take_out_parts(unit)
+                elif clashing.isdisjoint(files):
                     self._write([], [unit])
                 else:
                     left[unit] = files
@@ -527,6 +530,13 @@ class _Ingest:
         gone = [path for path, unit in found.gone.items() if unit in self.done]
         for part in in_parts([] if self.dry_run else gone):
             (SourceFile & {"source": self.source} & [{"path": path} for path in part]).delete_quick()
+
+    def _take_out_parts(self, unit: str) -> None:
+        given, report = GivenInParts(self.connection, self.source, unit), self.report
+        try:
+            withdraw_in_parts(given, self.adapter, report.run, self.dry_run, report.outdated, report.removed)
+        except SourceError as error:
+            self._refuse(Unit(unit, (), in_parts=True), [(unit, error, "")])
 
     def _settle_clashes(self, unseen: dict[str, list[str]]) -> None:
         """Write the units that clash with others together: what one of them takes from another is then free.
@@ -572,7 +582,11 @@ class _Ingest:
 
     def _mark_vanished(self, units: Sequence[str], paths: list[str]) -> None:
         """Mark the rows of units whose files are gone, and the files."""
-        rows = list(self.adapter.vanished_rows(paths, self.given.only_of(units)))
+        rows = list(
+            self.adapter.vanished_rows(
+                paths, self.given.only_of([unit for unit in units if unit not in self.given.units_in_parts()])
+            )
+        )
         if self.dry_run:
             self.writer.write([], rows)
             return

@@ -11,11 +11,11 @@ from labweave.database import UpsertCounts, upsert
 from labweave.database.connection import LabConnection
 from labweave.database.declare import every_table
 from labweave.database.derived import fill_derived
-from labweave.database.reads import among, in_parts, table_label
+from labweave.database.reads import table_label
 from labweave.database.writes import write_rows
 from labweave.errors import Clash
 from labweave.ingest.base import Adapter, Row, Unit
-from labweave.ingest.files import NOT_READ
+from labweave.ingest.files import NOT_READ, read_again
 from labweave.ingest.forgetting import drop_units
 from labweave.ingest.given import GivenRows
 from labweave.ingest.given_parts import GivenInParts
@@ -198,12 +198,7 @@ class Writer:
 
     def read_again(self, units: Sequence[str], mark: str = NOT_READ) -> None:
         """Mark units as not read: the next look at them reads all of their files."""
-        for part in in_parts(units):
-            self.connection.query(
-                f"update {SourceFile.full_table_name} set options_sha256 = %s where source = %s and "
-                + among("unit", part),
-                (mark, self.source, *part),
-            )
+        read_again(self.connection, self.source, units, mark)
         for file in self.known.values():
             if file["unit"] in units:
                 file["options_sha256"] = mark
