@@ -67,9 +67,10 @@ def find_session(
     `made_by_us` tells which of some sessions are there by the reader's own word alone: they get the eid that is made.
     """
     identity = {"subject": name, "session_date": date, "session_number": number}
-    rows = (session.Session & identity).proj("lab", "path_lab", "session_vanished").to_dicts()
+    rows = (session.Session & identity).proj("lab", "path_lab", "session_vanished", "source_stamp").to_dicts()
     fitting = [row for row in rows if (row["path_lab"] or row["lab"]) == lab]
-    if fitting and (ours := made_by_us([row["eid"] for row in fitting])):
+    unserved = [row["eid"] for row in fitting if row["source_stamp"] is None]
+    if unserved and (ours := made_by_us(unserved)):
         fitting = [row for row in fitting if row["eid"] not in ours]
     if fitting:
         return min(fitting, key=lambda row: (row["session_vanished"] is not None, row["eid"]))["eid"], True

@@ -115,7 +115,7 @@ class AlfAdapter(DatasetAdapter):
         eid, is_known = find_session(lab, name, date, folder.number, self._sessions_of_ours)
         stored = stored_datasets([eid]) if is_known else []
         ours = self._ours([eid]).get(eid, {}).get(name_of(dataset.Dataset), ()) if stored else ()
-        others = [one for one in stored if (one.dataset_id,) not in ours]
+        others = [one for one in stored if one.stamp is not None or (one.dataset_id,) not in ours]
         yield from session_rows(self.subjects, lab, name, date, folder.number, eid, is_known=is_known)
         yield from self.repository.rows(lab)
         plan = self._plan(eid, folder, unit, sha256, stored, others)

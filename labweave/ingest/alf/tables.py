@@ -461,8 +461,9 @@ class _Parts:
         stored: dict[str, list[Stored]] = {}
         for one in stored_datasets([one.eid for one in known.values() if one]):
             stored.setdefault(one.eid, []).append(one)
+        mine = {eid: keys.get(name_of(dataset.Dataset), ()) for eid, keys in ours.items()}
         others = {
-            eid: [one for one in rows if (one.dataset_id,) not in ours.get(eid, {}).get(name_of(dataset.Dataset), ())]
+            eid: [one for one in rows if one.stamp is not None or (one.dataset_id,) not in mine.get(eid, ())]
             for eid, rows in stored.items()
         }
         live = {
@@ -537,15 +538,19 @@ class _Parts:
         ours = self.adapter.given.ours(sorted(eids | {one.eid for one in by_eid.values() if one}))
         known: dict[str, Known | None] = {}
         for given, listed in by_identity.items():
-            others = (one for one in listed if not ours.get(one.eid, {}).get(name_of(session.Session)))
+            others = (one for one in listed if one.is_served or not self._is_ours(one.eid, ours))
             known[given] = by_eid[given] or next(others, None)
         return known, ours
+
+    @staticmethod
+    def _is_ours(eid: str, ours: Keys) -> bool:
+        return name_of(session.Session) in ours.get(eid, {})
 
     def _session_rows(self, given: str, known: Known | None, ours: Keys) -> Iterator[Row]:
         found = self.sessions[given]
         if known is not None and known.is_served:
             return
-        if known is not None and known.lab != found.lab and not ours.get(known.eid, {}).get(name_of(session.Session)):
+        if known is not None and known.lab != found.lab and not self._is_ours(known.eid, ours):
             raise SourceError(
                 f"Session {given} is {known.lab}'s already, by another source or by hand, and here it is {found.lab}'s."
             )
