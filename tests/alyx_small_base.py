@@ -119,6 +119,7 @@ def facts(n_sessions: int, n_datasets: int) -> Facts:
         "tags": {"paper": {"name": "2026_Q1_été", "protected": False}},
         "insertions": {"p0": {"session": "s0", "name": "probe00", "auto": DAY1, "json": {"qc": "PASS"}}},
         "trajectories": {"t0": {"insertion": "p0", "datetime": DAY1, "x": 746.25}},
+        "regions": {n: {"acronym": f"R{n}", "parent": n - 1 if n else None} for n in (0, 1, 2, 3, 9)},
         "channels": {f"c{n}": {"trajectory": "t0", "axial": 20.0 * n, "brain_region": n} for n in range(4)},
         "notes": {"n0": {"session": "s0", "text": "=== électrode cassée ==="}},
     }
@@ -186,6 +187,7 @@ def render(day: Facts) -> Base:
         "labs": _labs, "users": _users, "projects": _projects, "locations": _reference, "subjects": _subjects,
         "weighings": _weighings, "sessions": _sessions, "datasets": _datasets, "files": _files,
         "insertions": _insertions, "trajectories": _trajectories, "channels": _channels, "notes": _notes,
+        "brain-regions": _regions,
     }  # fmt: skip
     for write in show.values():
         write(base, day)
@@ -396,6 +398,17 @@ def _channels(base: Base, day: Facts) -> None:
                 "id": _id("channels", key), "trajectory_estimate": _id("trajectories", channel["trajectory"]),
                 "brain_region": channel["brain_region"], "name": "", "json": None, "axial": channel["axial"],
                 "lateral": 43.0, "x": -433.5, "y": -1804.25, "z": 0.0,
+            },
+        )  # fmt: skip
+
+
+def _regions(base: Base, day: Facts) -> None:
+    for number, region in day["regions"].items():
+        base.put(
+            "brain-regions",
+            {
+                "id": number, "acronym": region["acronym"], "name": f"region {number}", "description": None,
+                "parent": region["parent"], "related_descriptions": [],
             },
         )  # fmt: skip
 

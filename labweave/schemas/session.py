@@ -166,3 +166,18 @@ class Channel(dj.Manual):
     channel_json=null   : json              # what else the source says
     channel_vanished=null : char(36)        # run that no longer found it at its source
     """
+
+
+@schema
+class BrainRegion(dj.Manual):
+    definition = """
+    # one region of the brain atlas
+    brain_region        : int32             # id in the Allen atlas, as in Channel
+    ---
+    acronym             : varchar(64)       # for example CA1
+    region_name=''      : varchar(255)      # for example Field CA1
+    parent_region=null  : int32             # the region that it is a part of
+    region_description='' : varchar(8000)   # in words
+    region_json=null    : json              # what else the source says
+    region_vanished=null : char(36)         # run that no longer found it at its source
+    """

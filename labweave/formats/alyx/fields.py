@@ -219,6 +219,14 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("users", "lab.ProjectMember.user", "names", of="users"),
     ),
     "locations": _named("location", Field("lab", "lab", "link", "exact", of="labs"), filter="", is_shown=False),
+    "brain-regions": (
+        Field("id", "brain_region", "number", "exact", is_required=True),
+        Field("acronym", "acronym", "name", "iexact", is_required=True),
+        Field("name", "region_name", "text", "icontains"),
+        Field("description", "region_description", "label", "icontains"),
+        Field("parent", "parent_region", "number", "exact"),
+        *_computed("related_descriptions"),
+    ),
     "subjects": (
         _id("subject_uuid"),
         Field("nickname", "subject", "name", "exact", is_required=True),

@@ -98,14 +98,14 @@ class Mapped:
             yield from ((table, values) for values in linked)
 
 
-def row_key(resource: str, record_id: str) -> tuple[str, ...]:
+def row_key(resource: str, record_id: str) -> tuple[str | int, ...]:
     """Return the key of a record's row, for the records whose id makes the key."""
     if resource == "water-restriction":
         return (str(uuid.uuid3(uuid.NAMESPACE_URL, f"alyx:water-restriction:{record_id}")),)
     if resource == "locations":
         lab, _, name = record_id.partition("/")
         return tidy(lab), tidy(name)
-    return (tidy(record_id),)
+    return (int(record_id),) if resource == "brain-regions" else (tidy(record_id),)
 
 
 def tidy_names(values: Any) -> list[str]:

@@ -157,7 +157,7 @@ class Resource:
             return f"{record.get('subject_uuid', '')}@{record['start_time']}"
         if self.name == "locations":
             return f"{record.get('lab') or ''}/{record['name']}"
-        if record.get("id"):
+        if record.get("id") not in (None, ""):
             return str(record["id"]).lower()
         if self.ranged:
             return last_part(record["url"])
@@ -203,6 +203,7 @@ _LISTED = (
     Resource("users", "lab.LabMember", "member", ("user",), identity="user_uuid", ranged=""),
     Resource("projects", "lab.Project", "project", ("project",), ranged=""),
     Resource("locations", "lab.Location", "location", ranged=""),
+    Resource("brain-regions", "session.BrainRegion", "region", ranged=""),
     Resource("subjects", "subject.Subject", "subject", ("lab", "subject"), identity="subject_uuid"),
     Resource("weighings", "subject.Weighing", "weighing", by_nickname=True),
     Resource("water-administrations", "subject.WaterAdministration", "administration", by_nickname=True),

@@ -35,7 +35,7 @@ clocks, and run an hour ahead when summer time ends."""
 STAGES: dict[str, tuple[str, ...]] = {
     "reference": (
         *("data-repository", "procedures", "data-formats", "dataset-types", "revisions", "tags"),
-        *("labs", "users", "projects", "locations"),
+        *("labs", "users", "projects", "locations", "brain-regions"),
     ),
     "subjects": ("subjects",),
     "sessions": ("sessions", "weighings", "water-administrations", "water-restriction", "surgeries"),
@@ -44,6 +44,9 @@ STAGES: dict[str, tuple[str, ...]] = {
     "files": ("files", "channels"),
 }
 """Stage -> resources; a stage needs those before it."""
+
+BY_COUNT = "brain-regions"
+"""This resource is an atlas."""
 
 IN_ORDER = "reference"
 """In this stage a resource also needs those before it; all of them are short."""
@@ -157,7 +160,9 @@ def plan_resource(client: AlyxClient, choice: Choice, name: str) -> Iterator[Par
     if filters is None:
         return
     common = {"filters": filters} if filters else {}
-    if not resource.ranged:
+    if name == BY_COUNT:
+        yield from _when_count_differs(client, choice, name)
+    elif not resource.ranged:
         yield name, {"complete": True}
     elif name == "session-details":
         yield from parts_of_ids(name, due_details(client, choice))
@@ -177,6 +182,19 @@ def plan_resource(client: AlyxClient, choice: Choice, name: str) -> Iterator[Par
     else:
         known = len(present_records(choice.source, name))
         yield from _ranges(client, resource, {"complete": True}, at_least=1, count=known or None)
+
+
+def _when_count_differs(client: AlyxClient, choice: Choice, name: str) -> Iterator[Part]:
+    """Yield the whole list of what hardly ever changes and costs the server much, when it counts more or fewer."""
+    known = present_records(choice.source, name) & f"record_sha256 <> '{NO_HASH}'"
+    try:
+        count = client.count(RESOURCES[name].path, {})
+    except AlyxError as error:
+        if error.status != 404:
+            raise
+        return  # an old server has no such list
+    if choice.full or count != len(known):
+        yield name, {"complete": True}
 
 
 def _stamps(name: str) -> tuple[Any, str]:

@@ -68,7 +68,7 @@ RESUME_HOURS = 20
 
 NEEDED = frozenset(RESOURCES) - {
     *("weighings", "water-administrations", "water-restriction", "surgeries", "notes"),
-    *("files", "channels", "session-details"),
+    *("files", "channels", "session-details", "brain-regions"),
 }
 """Resources that later stages name: when a part of one is missing, the run stops after its stage."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from labweave.one.alyx.models import MODELS, as_list, filter_name, pairs, resource_of, restrict
+from labweave.one.alyx.regions import Regions, around, at_regions, regions, within
 from labweave.schemas import dataset, lab
 
 Filter = Callable[[Any, Any], Any]
@@ -99,10 +100,25 @@ def _probes_of(query: Any, datasets: Any) -> list[dict[str, Any]]:
     return [probe for probe in probes if any(probe["probe_name"] in name for name in held.get(probe["eid"], ()))]
 
 
-def _by_name_of_region(query: Any, value: Any) -> Any:
-    raise ValueError(
-        "This needs the names of the atlas. The tables hold the numbers of brain regions: filter by atlas_id."
-    )
+REGION_FITS: dict[str, Callable[[Mapping[str, Any], str], bool]] = {
+    "atlas_id": lambda region, text: str(region["brain_region"]) == text,
+    "atlas_acronym": lambda region, text: region["acronym"].casefold() == text.casefold(),
+    "atlas_name": lambda region, text: text.casefold() in region["region_name"].casefold(),
+}
+
+
+def _at_region(name: str, shared: tuple[str, ...], query: Any, value: Any) -> Any:
+    """Keep what has a probe in a region or in a part of it; a list means any of its regions."""
+    texts = [str(item) for item in (value if isinstance(value, (list, tuple, set)) else [value])]
+    fits = REGION_FITS[name]
+    return at_regions(query, shared, within(regions(), lambda region: any(fits(region, text) for text in texts)))
+
+
+def _of_regions(choose: Callable[[Regions, int], Iterable[int]], query: Any, value: Any) -> Any:
+    """Keep the regions around one, or those within it, which is named by its id or acronym."""
+    known = regions()
+    same = [number for number, row in known.items() if str(value) in (str(number), row["acronym"])]
+    return query & [{"brain_region": number} for start in same for number in choose(known, start) if number]
 
 
 _OF_SUBJECT = {"subject": "subject", "nickname": "subject__nickname__icontains", "lab": "subject__lab__name"}
@@ -115,7 +131,6 @@ PATHS: dict[str, dict[str, str]] = {
         "lab": "lab__name__iexact",
         "project": "projects__name__icontains",
         "tag": "data_dataset_session_related__tags__name",
-        "atlas_id": "probe_insertion__trajectory_estimate__channels__brain_region__id",
     },
     "datasets": {
         "session": "session",
@@ -144,7 +159,6 @@ PATHS: dict[str, dict[str, str]] = {
         "task_protocol": "session__task_protocol__icontains",
         **_OF_PROJECT,
         "tag": "session__data_dataset_session_related__tags__name",
-        "atlas_id": "trajectory_estimate__channels__brain_region__id",
     },
     "trajectories": {
         "probe_insertion": "probe_insertion",
@@ -170,7 +184,10 @@ PATHS: dict[str, dict[str, str]] = {
 }
 """Endpoint -> filter -> the path that it compares, for filters that are not named as a field."""
 
-_AT_REGION = {"atlas_acronym": _by_name_of_region, "atlas_name": _by_name_of_region}
+
+def _region_filters(*shared: str) -> dict[str, Filter]:
+    return {name: partial(_at_region, name, shared) for name in REGION_FITS}
+
 
 OTHERS: dict[str, dict[str, Filter]] = {
     "sessions": {
@@ -181,10 +198,14 @@ OTHERS: dict[str, dict[str, Filter]] = {
         "extended_qc": partial(_json_pairs, "sessions", "extended_qc"),
         "json": partial(_json_pairs, "sessions", "json"),
         "histology": _with_histology,
-        **_AT_REGION,
+        **_region_filters("eid"),
     },
     "datasets": {"exists": _copies},
-    "insertions": _AT_REGION,
+    "insertions": _region_filters("eid", "probe_name"),
+    "brain-regions": {
+        "ancestors": partial(_of_regions, around),
+        "descendants": partial(_of_regions, lambda known, start: within(known, known[start].__eq__)),
+    },
     "subjects": {"stock": _in_stock, "water_restricted": _restricted},
     "weighings": {"date_range": partial(_date_range, "weighings", "date_time")},
     "water-administrations": {"date_range": partial(_date_range, "water-administrations", "date_time")},

@@ -19,6 +19,7 @@ from labweave.formats.alf.qc import QC
 from labweave.formats.alyx import RESOURCES
 from labweave.formats.alyx.records import ZYGOSITY
 from labweave.one.alyx.models import MODELS, table_of
+from labweave.one.alyx.regions import around, regions
 from labweave.one.files.folders import name_with_uuid
 from labweave.one.search.rows import rank_of_repository
 from labweave.schemas import dataset, session, subject
@@ -307,6 +308,27 @@ def notes(query: Any, base_url: str) -> list[Record]:
 # the lab
 
 
+def brain_regions(query: Any, base_url: str) -> list[Record]:
+    """Return regions of the atlas, with the descriptions of those around and within each."""
+    records = plain_records("brain-regions", query, base_url)
+    known = regions() if records else {}
+    described = [number for number, row in known.items() if row["region_description"]]
+    path = {number: around(known, number) for number in {*described, *(record["id"] for record in records)}}
+    for record in records:
+        own = record["id"]
+        record["related_descriptions"] = [
+            {
+                "id": number,
+                "name": known[number]["region_name"],
+                "description": known[number]["region_description"],
+                "level": len(path[number]) - 1,
+            }
+            for number in sorted(described, key=lambda number: len(path[number]))
+            if number != own and (number in path[own] or own in path[number])
+        ]
+    return records
+
+
 def users(query: Any, base_url: str) -> list[Record]:
     """Return people, with the animals they are responsible for."""
     held = MODELS["subjects"].rows() & "responsible_user is not null"
@@ -335,6 +357,7 @@ RECORDS: dict[str, Callable[[Any, str], list[Record]]] = {
     "trajectories": trajectories,
     "subjects": subjects,
     "notes": notes,
+    "brain-regions": brain_regions,
     "users": users,
     "data-repository": repositories,
 }

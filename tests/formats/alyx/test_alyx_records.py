@@ -155,6 +155,7 @@ def test_the_hash_minds_content_alone():
 
 RECORDED = {
     **{name: f"{name.replace('-', '_')}_p1.json" for name in RESOURCES},
+    "brain-regions": "brain_regions_p1.json.gz",
     "datasets": "datasets_range00.json.gz",
     "files": "files_range00.json.gz",
 }

@@ -270,3 +270,22 @@ def test_a_renamed_probe_model_arrives_the_next_night(database, server):
         server.sync(full=name == "old name")
     assert server.sync().exit_code == 0
     assert all_wrong(server.base) == []
+
+
+def test_the_atlas_is_read_again_when_it_has_more_or_fewer_regions(database, server):
+    server.sync()
+    began = len(server.log)
+    server.sync()
+    assert sum(request.n_rows or 0 for request in server.log[began:] if request.resource == "brain-regions") == 0
+    shown = server.base.resources["brain-regions"]["3"].shown
+    server.base.put("brain-regions", {**shown, "id": 30, "acronym": "R30", "parent": 3})
+    server.base.put("brain-regions", {**shown, "id": 31, "acronym": "R31", "parent": 3})
+    server.base.remove("brain-regions", "9")
+    assert server.sync().exit_code == 0
+    assert wrong(server.base, "brain-regions") == []
+    assert set(vanished("brain-regions")) == {(float(number),) for number in (0, 1, 2, 3, 9, 30, 31)}
+
+
+def test_a_server_without_an_atlas_is_synced(database, server):
+    server.fail("404", 10_000, match="/brain-regions")
+    assert server.sync().exit_code == 0

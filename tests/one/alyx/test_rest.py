@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 import requests
-from alyx_recordings import is_lasting, recorded_requests
+from alyx_recordings import is_lasting, load_recordings, recorded_requests
 from alyx_server import PASSWORD, USER, AlyxServer
 from conftest import PREFIX, empty, find_shared
 
@@ -36,7 +36,6 @@ OTHERWISE = {
     "/sessions?dataset_qc_lte=WARNING&limit=20": "each session once, not once per dataset",
     "/sessions?performance_lte=50": "Alyx cuts 50.2 percent to 50",
     "/sessions?auto_datetime__gt=2026-01-01&limit=3": "a name that is no filter is refused, not ignored",
-    "/sessions?atlas_acronym=VISp": "needs the names of the atlas",
     "/tags?django=name,repeated_site": "Alyx ignores django here",
     "/dataset-types?name=spikes.times&limit=2": "Alyx ignores the name here",
     "/notes?object_id=be397dee-c450-49f8-80a4-79a3825c4cb6&limit=2": "Alyx ignores the filter here",
@@ -222,7 +221,6 @@ def test_django_reaches_into_json_and_other_records(alyx):
         ("sessions", {"qc": "SUPERB"}, "SUPERB"),
         ("sessions", {"subject__regex": "("}, "subject__regex"),
         ("sessions", {"django": "subject__nickname__regex,("}, "subject__nickname__regex"),
-        ("sessions", {"atlas_acronym": "VISp"}, "atlas"),
     ],
 )
 def test_what_is_no_filter_is_refused(alyx, endpoint, filters, words):
@@ -256,3 +254,51 @@ def test_passwords_do_not_show(caplog):
     parameters = Parameters(ORIGIN, "me", "/x", "https://d", ALYX_PWD="swordfish", HTTP_DATA_SERVER_PWD="shibboleth")
     text = f"{parameters} {parameters!r} {client(parameters)!r} {caplog.text}"
     assert "swordfish" not in text and "shibboleth" not in text and parameters.as_dict()["ALYX_PWD"] == "swordfish"
+
+
+@pytest.fixture(scope="module")
+def probes_of(shared):
+    """Return a function that gives the probes with a channel in some regions, straight from the recorded rows."""
+    base = load_recordings(shared / "data" / "alyx_rest")
+    shown = {name: [row.shown for row in base.rows(name)] for name in ("brain-regions", "channels", "trajectories")}
+    parents = {region["id"]: region["parent"] for region in shown["brain-regions"]}
+    names = {region["id"]: region["acronym"] for region in shown["brain-regions"]}
+
+    def is_within(number, acronyms):
+        return number is not None and (names[number] in acronyms or is_within(parents[number], acronyms))
+
+    def find(*acronyms):
+        there = {one["trajectory_estimate"] for one in shown["channels"] if is_within(one["brain_region"], acronyms)}
+        aligned = [one for one in shown["trajectories"] if one["provenance"] == "Ephys aligned histology track"]
+        return {one["probe_insertion"] for one in aligned if one["id"] in there}
+
+    return find
+
+
+@pytest.mark.parametrize("acronym", ["root", "CTX", "TH", "VISp", "void"])
+def test_probes_in_a_region_are_those_with_channels_in_it_or_its_parts(alyx, probes_of, acronym):
+    found = {one["id"] for one in alyx.rest("insertions", "list", atlas_acronym=acronym.swapcase())}
+    assert found == probes_of(acronym)
+    (region,) = alyx.rest("brain-regions", "list", acronym=acronym)
+    assert {one["id"] for one in alyx.rest("insertions", "list", atlas_id=region["id"])} == found
+    if acronym == "root":
+        assert found
+
+
+def test_a_list_of_regions_means_any_of_them(alyx, probes_of):
+    one = labweave.ONE(silent=True)
+    assert {str(pid) for pid in one.search_insertions(atlas_acronym=["CTX", "TH"])} == probes_of("CTX", "TH")
+    assert alyx.rest("insertions", "list", atlas_acronym="nowhere") == []
+    thalamus = {one["id"] for one in alyx.rest("insertions", "list", atlas_name="thalamus")}
+    assert probes_of("TH") <= thalamus
+
+
+def test_regions_know_what_is_around_and_within_them(alyx):
+    def acronyms(**filters):
+        return {one["acronym"] for one in alyx.rest("brain-regions", "list", **filters)}
+
+    assert acronyms(ancestors="CA1") == {"root", "grey", "CH", "CTX", "CTXpl", "HPF", "HIP", "CA", "CA1"}
+    layers = {"CA1", "CA1slm", "CA1so", "CA1sp", "CA1sr"}
+    assert acronyms(descendants="CA1") == layers == {"CA1"} | acronyms(parent=382)
+    assert acronyms(name="Field CA1", acronym="ca1") == {"CA1"}
+    assert alyx.rest("brain-regions", "read", id=382)["name"] == "Field CA1"

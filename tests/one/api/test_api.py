@@ -11,6 +11,7 @@ import pytest
 from one_lab import DATA_URL, HOT, OLD, PIDS, S1, S2, S3, S4, S5, S7, S8, SESSIONS, UNKNOWN
 
 import labweave
+from labweave.errors import LabweaveError
 from labweave.formats.alf.exceptions import ALFMultipleCollectionsFound, ALFObjectNotFound, ALFWarning
 from labweave.formats.alf.qc import QC
 from labweave.one.api import One
@@ -240,6 +241,16 @@ def test_insertions(one):
         one.search_insertions(dataset=["a"])
     with pytest.raises(ValueError, match="search term"):
         one.search_insertions(foo=1)
+
+
+def test_regions_come_from_a_package_where_no_server_gave_them(one):
+    try:
+        import iblatlas  # noqa: F401
+    except ImportError:
+        with pytest.raises(LabweaveError, match=r"pip install labweave\[atlas\]"):
+            one.search_insertions(atlas_acronym="root")
+    else:
+        assert one.search_insertions(atlas_acronym="no region") == []
 
 
 def test_records_and_addresses(one):
