@@ -97,18 +97,17 @@ class OneDataAdapter(DatasetAdapter):
             yield from self._below(self.root, DEPTH)
 
     def _unit(self, name: str, files: list[Path]) -> Unit:
-        """Return the unit of a session folder; `read` says when it is the same session as another one."""
+        """Return the unit of a session folder, which fails when another folder is the same session."""
         paths = tuple(path.relative_to(self.root).as_posix() for path in files)
         try:
             names = formats.split_folder((self.root / name).absolute())
-        except SourceError:  # read() says so
-            return Unit(name, paths)
+        except SourceError as error:
+            return Unit(name, paths, problem=str(error))
         number = _number(names.session_id)
         identity = tidy(names.mouse_name), names.date, tidy(names.session_id) if number is None else str(number)
-        if (other := self._folders.setdefault(identity, name)) == name:
-            return Unit(name, paths)
+        other = self._folders.setdefault(identity, name)
         same = f"{self.root / name} and {other} are the same session, {' '.join(identity)}."
-        return Unit(name, paths, problem=f"{same} Give one of them another id.")
+        return Unit(name, paths, problem=f"{same} Give one of them another id." if other != name else "")
 
     def _below(self, folder: Path, depth: int) -> Iterator[Unit]:
         name = folder.relative_to(self.root).as_posix()
