@@ -216,8 +216,9 @@ class GivenRows:
         gone = without(join(lost.values()), join(own.values()))
         gone.pop("", None)
         if gone:
-            gone = without(gone, self._given(gone, {(self.source, unit) for unit in own}))
-            gone = without(gone, self._moved(gone))
+            but = {(self.source, unit) for unit in own}
+            gone = without(gone, self._given(gone, but))
+            gone = without(gone, self._moved(gone, but))
         now = by_table(join(own.values()))  # a file's record keeps its key in another session
         gone_rows = {name: keys - now.get(name, set()) for name, keys in by_table(gone).items()}
         try:
@@ -269,18 +270,20 @@ class GivenRows:
                 given.setdefault("", {}).setdefault(name, set()).add(key)
         return without(present, given)
 
-    def _moved(self, gone: Keys) -> Keys:
-        """Return those of the datasets and file records that are another session's now."""
+    def _moved(self, gone: Keys, but: Container[tuple[str, str]]) -> Keys:
+        """Return those of the datasets and file records that are another session's now, and given there."""
         datasets, files = name_of(Dataset), name_of(FileRecord)
         records = [key for tables in gone.values() for (key,) in tables.get(files, ())]
         owners = dict(rows_among(FileRecord, "file_record_id", records, ["file_record_id", "dataset_id"]))
         ids = {*owners.values(), *(key for tables in gone.values() for (key,) in tables.get(datasets, ()))}
         sessions = dict(rows_among(Dataset, "dataset_id", ids, ["dataset_id", "eid"]))
+        elsewhere = self._given(set(sessions.values()), but)
         moved: Keys = {}
         for eid, tables in gone.items():
             for name in (datasets, files):
                 for key in tables.get(name, ()):
-                    if sessions.get(owners.get(key[0], key[0]), eid) != eid:
+                    now = sessions.get(owners.get(key[0], key[0]), eid)
+                    if now != eid and key in elsewhere.get(now, {}).get(name, ()):
                         moved.setdefault(eid, {}).setdefault(name, set()).add(key)
         return moved
 
