@@ -281,7 +281,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("name", "surgery_name", "text"),
         Field("outcome_type", "surgery_outcome", "text"),
         Field("narrative", "surgery_narrative", "text"),
-        Field("procedures"),
+        *(Field(name) for name in ("lab", "location", "users", "procedures", "implant_weight")),
         _JSON,
     ),
     "sessions": _LISTED_SESSION,

@@ -70,6 +70,13 @@ def _in_stock(query: Any, value: Any) -> Any:
     return _those_or_others(query, query & keepers, value)
 
 
+def _with_procedure(query: Any, value: Any) -> Any:
+    """Keep surgeries in which something was done."""
+    rows = query.proj("surgery_procedures").to_dicts()
+    names = {row["surgery_uuid"]: map(str.casefold, row["surgery_procedures"] or ()) for row in rows}
+    return query & [{"surgery_uuid": key} for key, held in names.items() if str(value).casefold() in held]
+
+
 def _restricted(query: Any, value: Any) -> Any:
     """Keep animals that are on water restriction now, or those that aren't."""
     open_now = MODELS["water-restriction"].rows() & "restriction_end is null"
@@ -180,6 +187,7 @@ PATHS: dict[str, dict[str, str]] = {
     "weighings": _OF_SUBJECT,
     "water-administrations": _OF_SUBJECT,
     "water-restriction": {"subject": "subject"},
+    "surgeries": {"subject": "subject"},
     "data-repository": {"globus_is_personal": "globus_is_personal"},
 }
 """Endpoint -> filter -> the path that it compares, for filters that are not named as a field."""
@@ -206,6 +214,7 @@ OTHERS: dict[str, dict[str, Filter]] = {
         "ancestors": partial(_of_regions, around),
         "descendants": partial(_of_regions, lambda known, start: within(known, known[start].__eq__)),
     },
+    "surgeries": {"procedure": _with_procedure},
     "subjects": {"stock": _in_stock, "water_restricted": _restricted},
     "weighings": {"date_range": partial(_date_range, "weighings", "date_time")},
     "water-administrations": {"date_range": partial(_date_range, "water-administrations", "date_time")},

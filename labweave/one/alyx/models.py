@@ -110,7 +110,7 @@ LINKS: dict[str, dict[str, Link]] = {
         "actions_sessions": Link("sessions", ("lab", "subject")),
         "weighings": Link("weighings", ("lab", "subject")),
     },
-    **dict.fromkeys(("weighings", "water-administrations", "water-restriction"), _SUBJECT),
+    **dict.fromkeys(("weighings", "water-administrations", "water-restriction", "surgeries"), _SUBJECT),
 }
 """Endpoint -> the records that its own name, or that name them."""
 
@@ -165,7 +165,7 @@ def _columns_of(resource: Resource) -> dict[str, Column]:
 def _models() -> dict[str, Model]:
     """Return a model for each endpoint, and for each list of names in its records."""
     models: dict[str, Model] = {}
-    for endpoint in RESOURCES.keys() - {"session-details", "surgeries"}:
+    for endpoint in RESOURCES.keys() - {"session-details"}:
         resource, links = resource_of(endpoint), dict(LINKS.get(endpoint, {}))
         for field in resource.fields:
             if field.kind == "names" and field.filter:

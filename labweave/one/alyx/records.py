@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from labweave.formats.alf.qc import QC
 from labweave.formats.alyx import RESOURCES
-from labweave.formats.alyx.records import ZYGOSITY
+from labweave.formats.alyx.records import OUTCOMES, ZYGOSITY
 from labweave.one.alyx.models import MODELS, table_of
 from labweave.one.alyx.regions import around, regions
 from labweave.one.files.folders import name_with_uuid
@@ -300,6 +300,13 @@ def subject_details(query: Any, base_url: str) -> list[Record]:
     return records
 
 
+def surgeries(query: Any, base_url: str) -> list[Record]:
+    """Return surgeries, with Alyx's letters for their outcome."""
+    letters = {word: letter for letter, word in OUTCOMES.items()}
+    records = plain_records("surgeries", query, base_url)
+    return [{**record, "outcome_type": letters.get(word := record["outcome_type"], word)} for record in records]
+
+
 def notes(query: Any, base_url: str) -> list[Record]:
     """Return notes on sessions."""
     return [{**record, "content_type": "actions.session"} for record in plain_records("notes", query, base_url)]
@@ -357,6 +364,7 @@ RECORDS: dict[str, Callable[[Any, str], list[Record]]] = {
     "trajectories": trajectories,
     "subjects": subjects,
     "notes": notes,
+    "surgeries": surgeries,
     "brain-regions": brain_regions,
     "users": users,
     "data-repository": repositories,

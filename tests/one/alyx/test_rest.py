@@ -302,3 +302,15 @@ def test_regions_know_what_is_around_and_within_them(alyx):
     assert acronyms(descendants="CA1") == layers == {"CA1"} | acronyms(parent=382)
     assert acronyms(name="Field CA1", acronym="ca1") == {"CA1"}
     assert alyx.rest("brain-regions", "read", id=382)["name"] == "Field CA1"
+
+
+def test_surgeries_are_found_by_subject_and_procedure(alyx, shared):
+    base = load_recordings(shared / "data" / "alyx_rest")
+    names = {row.id: row.shown["name"] for row in base.rows("procedures")}
+    shown = [row.shown for row in base.rows("surgeries")]
+    name = names[shown[0]["procedures"][0]]
+    found = {one["id"] for one in alyx.rest("surgeries", "list", procedure=name.upper())}
+    assert found == {one["id"] for one in shown if name in [names[key] for key in one["procedures"]]}
+    subject = shown[0]["subject"]
+    found = {one["id"] for one in alyx.rest("surgeries", "list", subject=subject)}
+    assert found == {one["id"] for one in shown if one["subject"] == subject}
