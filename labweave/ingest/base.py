@@ -167,6 +167,8 @@ class Adapter:
         What the source's units gave, set by the run.
     is_second_lab : bool
         Another lab has the location, too; set by the run.
+    lists_units : bool
+        The location itself says which units it has, as a mapping does, so that it may have none; set by `discover`.
     """
 
     name: ClassVar[str]
@@ -182,6 +184,7 @@ class Adapter:
     gave: Callable[[Unit, type], list[dict[str, Any]]]
     given: Any
     is_second_lab = False
+    lists_units = False
 
     def __init__(self, location: Path, lab: str, options: Any):
         self.location, self.lab, self.options = location, lab, options

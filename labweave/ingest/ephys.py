@@ -218,6 +218,7 @@ class EphysAdapter(Adapter):
     def _discover_mapping(self, mapping: Path) -> Iterator[Unit]:
         """Yield a unit per cell; cells that share a file are one unit."""
         files_metadata, facts = _read_mapping(mapping)
+        self.lists_units = True
         units: list[Unit] = []
         for cell, protocols in files_metadata.items():
             try:

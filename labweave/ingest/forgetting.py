@@ -118,9 +118,9 @@ def forget(source: str, units: Sequence[str] = (), *, undo: bool = False, dry_ru
         raise ConfigError(f"{source} has no unit {unknown[0]!r}. See: labweave sources {source}")
     report = ForgetReport(source, undo=undo, dry_run=dry_run)
     if undo:
-        report.units = sorted(forgotten & set(units or forgotten))
+        report.units = sorted(forgotten & set(units or forgotten) - {""})
         if not dry_run:
-            (Forgotten & fixed & [{"unit": unit} for unit in report.units]).delete_quick()
+            (Forgotten & fixed & [{"unit": unit} for unit in [*report.units, ""]]).delete_quick()
         return report
     report.units = sorted(units or known)
     large = given.units_in_parts() & set(report.units)
@@ -132,7 +132,7 @@ def forget(source: str, units: Sequence[str] = (), *, undo: bool = False, dry_ru
             withdraw(given, adapter, part, dry_run, *counts)
         else:
             withdraw_in_parts(GivenInParts(connection, source, part[0]), adapter, "", dry_run, *counts)
-        if not dry_run and units:
+        if not dry_run:
             upsert(Forgotten, [{**fixed, "unit": unit} for unit in part])
             (OpenFailure & fixed & [{"unit": unit} for unit in part]).delete_quick()
     if not dry_run and not units:

@@ -52,14 +52,14 @@ from labweave.ingest.files import Files
 from labweave.ingest.forgetting import UNITS_AT_ONCE, forgotten_units, withdraw_in_parts
 from labweave.ingest.given import GivenRows, vanished_units
 from labweave.ingest.given_parts import GivenInParts
-from labweave.ingest.locations import source_of
+from labweave.ingest.locations import source_of, take_over
 from labweave.ingest.naming import Names
 from labweave.ingest.parts import write_in_parts
 from labweave.ingest.registry import find_adapter
 from labweave.ingest.report import IngestReport
 from labweave.ingest.unseen import find_earlier_files
 from labweave.ingest.writing import Failed, Pending, Writer
-from labweave.schemas.ingestion import SourceFile
+from labweave.schemas.ingestion import Source, SourceFile
 
 Progress = Callable[..., None]
 """Called with three numbers: units done, failed, and in all (None while discovery goes on).
@@ -157,15 +157,16 @@ def run(
         raise ConfigError(f"Which lab do the rows of {place} belong to? Say --lab NAME, or set lab in labweave.toml.")
     _check_readable(place)
     reader = cls(place, lab, chosen)
-    reader.source, reader.is_second_lab = source_of(cls, place, lab, source, move=move, also=also)
+    found = source_of(cls, place, lab, source, move=move, also=also)
+    reader.source, reader.is_second_lab = found.name, found.is_second_lab
     windows = _windows(reader.discover(), cls)
     first = next(windows, None)
-    if first is None:
+    if first is None and not (reader.lists_units and Source & {"source": found.name}):
         raise SourceError(
             f"Nothing in {place} can be read by the adapter {cls.name}. See: labweave ingest {cls.name} --help"
         )
     ingest = _Ingest(database.connection, reader, dry_run, again)
-    return ingest.run(itertools.chain([first], windows), progress)
+    return ingest.run(itertools.chain([first] if first else [], windows), progress, found.moved_from)
 
 
 def _check_readable(place: Path) -> None:
@@ -237,10 +238,12 @@ class _Ingest:
         self.names = Names(adapter)
         adapter.gave = lambda unit, table: self.given.keys(unit.path, table)
 
-    def run(self, windows: Iterable[tuple[list[Unit], bool]], progress: Progress) -> IngestReport:
+    def run(self, windows: Iterable[tuple[list[Unit], bool]], progress: Progress, moved_from: str = "") -> IngestReport:
         report = self.report
         if not self.dry_run:
             report.run = self.adapter.run = runs.begin(self.writer.source_row())
+            if moved_from:
+                take_over(self.connection, moved_from, self.source)
         try:
             found = 0
             for window, is_last in windows:

@@ -153,6 +153,8 @@ class Writer:
             if not self.dry_run:
                 given.keep({unit: kept for unit, kept in own.items() if unit not in withdrawn})
                 for pending in group:
+                    if given.knows(pending.unit.path):  # a file that it no longer has may come back to it
+                        (SourceFile & {"source": self.source, "unit": pending.unit.path}).delete_quick()
                     if pending.files:
                         self.put_files(pending.unit, pending.files)
             drop_units(self.given, withdrawn)

@@ -58,7 +58,7 @@ class SourceFile(dj.Manual):
 class Given(dj.Manual):
     definition = """
     # the rows that a unit gave in one session, so that what it no longer gives can be taken out
-    -> Source
+    source          : varchar(64)       # as in Source; its row may be deleted, and the rows still be there
     unit            : varchar(512)      # as in SourceFile
     eid             : varchar(36)       # the session; empty for a unit without one
     ---
@@ -83,7 +83,7 @@ class Shared(dj.Manual):
 class Forgotten(dj.Manual):
     definition = """
     # one unit that is not wanted: later runs leave it out
-    -> Source
+    source          : varchar(64)       # as in Source
     unit            : varchar(512)      # as in SourceFile; empty for all of the source
     """
 

@@ -344,11 +344,12 @@ def test_an_archive_without_folders_is_refused(database, tmp_path, names):
     assert len(task.TaskRun()) == 0
 
 
-def test_a_session_of_a_given_day_is_found_again(database, root):
+def test_a_session_of_a_given_day_is_found_again(database, root, tmp_path):
     run(root, session_date="2026-03-04", session_number=2)
     one = session.Session().fetch1()
     assert (str(one["session_date"]), one["session_number"]) == ("2026-03-04", 2)
-    run(root, session_date="2026-03-04", session_number=2, source="other")
+    other = shutil.copytree(root, tmp_path / "other" / "root")
+    run(other, session_date="2026-03-04", session_number=2)
     assert len(session.Session()) == 1
 
 
@@ -357,6 +358,7 @@ def test_another_experiment_in_a_root_of_the_same_name_overwrites_nothing(databa
     moved = tmp_path / "moved" / "root"
     shutil.copytree(root, moved)
     assert run(moved).failed == 0
+    moved = shutil.copytree(moved, tmp_path / "edited" / "root")
     (moved / "p0" / "reaching" / "trials.csv").write_text("target,x,hit,block,trial\nleft,7.5,True,0,0\n")
     report = run(moved, source="elsewhere")
     assert "another experiment" in report.failures[0].message

@@ -6,13 +6,15 @@ import shutil
 
 import numpy as np
 import pytest
+import yaml
 from simulated import sweeps_of, write_cell
 from test_law import check_counts
 from test_truth import alone, run
 
 from labweave import ingest
 from labweave.database import upsert
-from labweave.schemas import dataset, session, subject
+from labweave.errors import ConfigError
+from labweave.schemas import dataset, ingestion, session, subject
 from labweave.schemas.efeature import CellGroup
 from labweave.schemas.recording import Cell, Recording
 from labweave.testing import empty, rows_of_tables
@@ -160,3 +162,69 @@ def test_units_of_one_session_that_vanish_one_after_the_other(database, folder):
         report = run(folder)
         gone = (Recording & {"cell": f"cell{number}"}).to_arrays("recording_vanished")
         assert report.vanished == [f"cell{number}.h5"] and set(gone) == {report.run}
+
+
+@pytest.mark.parametrize("moved", [{}, {"lab": "wronglab"}, {"source": "named"}, {"session_date": "2026-01-03"}])
+def test_a_folder_that_was_moved_is_the_new_place_s_alone(database, folder, moved):
+    run(folder, **moved)
+    folder = folder.rename(folder.parent / "other")
+    if "lab" in moved:
+        with pytest.raises(ConfigError, match=r"was \S+lab, and was ingested for the lab wronglab.*--move"):
+            run(folder)
+    report = run(folder, move="lab" in moved)
+    assert report.failed == 0 and run(folder).unchanged == 2, report
+    check_counts()
+    found = rows_of_tables(database)
+    assert found == alone(database, folder)
+
+
+def test_a_disk_that_is_away_is_no_moved_folder(database, folder):
+    run(folder)
+    folder.rename(folder.parent / "away")
+    folder.mkdir()
+    other = folder.parent / "other"
+    other.mkdir()
+    write_cell(other, 2, sweeps=sweeps_of(2)[:2])
+    assert run(other).new == 1 and len(Recording()) == 6
+
+
+def test_a_location_has_one_name(database, folder):
+    run(folder)
+    with pytest.raises(ConfigError, match=r"is the source ephys-lab-\w+\. Leave --source out.*labweave forget"):
+        run(folder, source="named")
+    ingest.forget(ingestion.Source().fetch1("source"))
+    assert run(folder, source="named").new == 2
+    assert run(folder).unchanged == 2
+
+
+def test_the_row_of_a_source_is_deleted(database, folder):
+    run(folder, subject="m2")
+    ingestion.Source().delete(prompt=False)
+    assert run(folder).failed == 0
+    check_counts()
+    found = rows_of_tables(database)
+    assert found == alone(database, folder)
+
+
+def test_one_unit_of_a_forgotten_source_is_wanted_again(database, folder):
+    source = run(folder).source
+    ingest.forget(source)
+    assert ingest.forget(source, ["cell0.h5"], undo=True).units == ["cell0.h5"]
+    report = run(folder)
+    assert (report.new, report.forgotten) == (1, 1) and Cell().fetch1("cell") == "cell0"
+
+
+def test_a_mapping_that_was_emptied_has_no_cells(database, folder):
+    mapping = {"a": {"IDrest": [{"filepath": "cell0.h5"}]}, "b": {"IDrest": [{"filepath": "cell1.h5"}]}}
+    for listed in (mapping, {}):
+        (folder / "metadata.yaml").write_text(yaml.safe_dump(listed))
+        assert run(folder).failed == 0
+    assert len(Cell()) == 0
+
+
+def test_a_cell_gets_a_file_back(database, folder):
+    for number in (0, 1, 0):
+        (folder / "metadata.yaml").write_text(f"a: {{IDrest: [{{filepath: cell{number}.h5}}]}}")
+        run(folder)
+    found = rows_of_tables(database)
+    assert found == alone(database, folder)
