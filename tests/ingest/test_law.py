@@ -216,7 +216,8 @@ class World:
 
     def right(self) -> ingest.IngestReport | None:
         """Give the right command, as a person does: with --move when a wrong lab has the location."""
-        has_other = Source & {"source_lab": OTHER_LAB, "location": str(self.folder.resolve())}
+        others = [Path(row["location"]) for row in (Source & {"source_lab": OTHER_LAB}).to_dicts()]
+        has_other = any(place == self.folder.resolve() or not place.exists() for place in others)
         return self.ingest(again=self.is_edited) or (
             self.ingest(again=self.is_edited, move=True) if has_other else None
         )
