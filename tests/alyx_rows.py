@@ -226,7 +226,7 @@ class Base:
                 for other in self._pointed_at(row, target, attribute, last_part(value))
             ]
         else:
-            if rest and (rest != ["name"] or (resource, name) not in NAMES_ALONE):
+            if rest and (rest != [NAMES_ALONE.get((resource, name))]):
                 raise self._cannot_resolve(resource, rest[0])
             return as_list(self._field(resource, row, name)) or [None]
         if not rest:
@@ -312,7 +312,7 @@ class Base:
         return rows
 
 
-NAMES_ALONE = {("insertions", "model"), ("trajectories", "coordinate_system")}
+NAMES_ALONE = {("insertions", "model"): "probe_model", ("trajectories", "coordinate_system"): "name"}
 """What rows name that has no list of its own."""
 
 

@@ -63,7 +63,10 @@ BY_STAMP = {
 STAMPED = tuple(name for name, resource in RESOURCES.items() if resource.stamp_field)
 """Resources whose rows keep a stamp, if they have one. The cursor of each says up to which stamp all is known."""
 
-LABELS = {"insertions": ("model", "model__name"), "trajectories": ("coordinate_system", "coordinate_system__name")}
+LABELS = {
+    "insertions": ("model", "model__probe_model"),
+    "trajectories": ("coordinate_system", "coordinate_system__name"),
+}
 """Resource -> the column of a label, and how a filter reaches it; sessions have their location in `_moved`."""
 
 LOCATION_GROUPS = 2
