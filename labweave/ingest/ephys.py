@@ -99,11 +99,17 @@ class EphysAdapter(Adapter):
         found = [Path(folder, name) for folder, _, names in os.walk(self.root, onerror=hidden.append) for name in names]
         yield from (unreadable(self.root, error) for error in hidden)
         for path in sorted(found):
-            relative = path.relative_to(self.root).as_posix()
-            if not path.is_file() or any(part.startswith(".") for part in Path(relative).parts):
+            relative, cell_from = path.relative_to(self.root).as_posix(), _cell_from(path)
+            if cell_from is None or any(part.startswith(".") for part in Path(relative).parts):
                 continue
-            cell_from = _cell_from(path)
-            if cell_from == "file" or (cell_from and has_control_character(path.name)):  # that one fails by itself
+            try:
+                path.stat()
+            except OSError as error:  # a link that leads nowhere, a folder whose names alone can be read
+                yield unreadable(self.root, error)
+                continue
+            if not path.is_file():
+                continue
+            if cell_from == "file" or has_control_character(path.name):  # that one fails by itself
                 yield Unit(relative, (relative,))
             elif cell_from == "folder":
                 folders.setdefault(path.parent.relative_to(self.root).as_posix(), []).append(relative)

@@ -270,6 +270,11 @@ class _Session:
         yield from session_rows(subjects, lab, name, date, None, eid, is_known=is_known, about=animal, **values)
         key = {"eid": eid, "task": self.task}
         yield from run_rows(key, self._run_values(), [_trial_values(one) for one in self.metadata.stimuli])
+        for gave in self.adapter.gave(
+            Unit(self.files.path, ()), task.EventLog
+        ):  # of a log that can't be read, what is in stays
+            if gave["log_name"] in self.files.logs.keys() - self.logs.keys() and key.items() <= gave.items():
+                yield Row(task.EventLog, gave)
         for name, (file_name, found) in self.logs.items():
             yield Row(task.EventLog, {**key, "log_name": name, **self._log_values(name, file_name, found)})
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from labweave.ingest.base import Row
+from labweave.ingest.base import Refused, Row
 from labweave.schemas import task
 
 
 def run_rows(
     key: Mapping[str, str], run: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], unlike: str = ""
-) -> Iterator[Row]:
-    """Yield a task, a run of it and its trials.
+) -> Iterator[Row | Refused]:
+    """Yield a task, a run of it and its trials; of a damaged run, what could not be read.
 
     Parameters
     ----------
@@ -29,3 +29,6 @@ def run_rows(
     yield Row(task.TaskRun, {**key, **run, "n_run_trials": len(trials)}, unlike=unlike)
     for trial, values in enumerate(trials):
         yield Row(task.Trial, {**key, "trial": trial, "trial_vanished": False, **values})
+    if run["run_status"] == "damaged":
+        found = "; ".join(map(str, run["run_problems"] or ["it is damaged"]))
+        yield Refused(f"{run['run_path']}#{key['task']}", f"{run['run_path']}: {found}. What can be read is in.")

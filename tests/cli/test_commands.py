@@ -497,6 +497,23 @@ def test_ingest_that_is_stopped_says_how_far_it_came(database, labweave_command,
     assert recording.Cell().fetch1("cell") == "c0"
 
 
+def test_errors_and_status_tell_what_is_not_in_once_and_until_it_is(database, labweave_command, tmp_path):
+    write_cells(tmp_path / "cells", 2)
+    path = tmp_path / "cells" / "cell1.h5"
+    sound = path.read_bytes()
+    damage(path)
+    for known in (False, True):
+        said = labweave_command("ingest", "ephys", "cells", *ARGUMENTS, check=1).stdout
+        assert ("1 known failures, unchanged. See: labweave errors" in said) is known
+    told = labweave_command("errors", check=0).stdout
+    assert told.count("cell1.h5\n") == 1 and "1 units or files not ingested" in told and "0 failed jobs" in told
+    assert "1 units or files not ingested. See: labweave errors" in labweave_command("status", check=0).stdout
+    path.write_bytes(sound)
+    labweave_command("ingest", "ephys", "cells", *ARGUMENTS, check=0)
+    assert labweave_command("errors", check=0).stdout == "0 failed jobs\n"
+    assert "not ingested" not in labweave_command("status", check=0).stdout
+
+
 def test_an_interrupt_while_the_command_is_being_loaded_leaves_no_traceback():
     code = (
         "import os, signal, sys\n"

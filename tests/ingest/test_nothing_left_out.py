@@ -15,7 +15,7 @@ from simulated import LAB, OPTIONS, write_cell, write_cells
 from labweave import ingest
 from labweave.errors import ConfigError, SourceError
 from labweave.ingest import loading
-from labweave.schemas import ingestion, recording, session
+from labweave.schemas import ingestion, recording, session, task
 from labweave.testing import empty, rows_of_tables
 
 
@@ -345,3 +345,36 @@ def test_a_control_character_in_a_name_is_refused_and_spelled_out(database, tmp_
     paths = sorted(failure.path for failure in report.failures)
     assert paths == ["cell7/X\\x07_IDrest_ch0_1.ibw", "cell7/X_IDrest_ch1_1.ibw", "day\\n1/cell0.h5"] == still_failing()
     assert all("control character" in f.message and "\n" not in f.message for f in report.failures if "\\" in f.path)
+
+
+def test_a_link_that_leads_nowhere_is_named(database, tmp_path):
+    write_cells(tmp_path, 1)
+    (tmp_path / "cell1.h5").symlink_to(tmp_path / "elsewhere.h5")
+    report = run(tmp_path)
+    assert (report.new, report.failed, still_failing()) == (1, 1, ["cell1.h5"])
+    assert "No such file" in report.failures[0].message
+
+
+def test_a_damaged_log_of_stytra_is_named_and_what_it_gave_stays(database, tmp_path):
+    every.TestStytra().write_unit(tmp_path, 0)
+    run_it = functools.partial(ingest.run, "stytra", tmp_path, lab=LAB)
+    run_it()
+    logs = task.EventLog().to_arrays("log_name").tolist()
+    path = next(tmp_path.rglob("*_behavior_log.*"))
+    sound = path.read_bytes()
+    path.write_bytes(b"\xff\xfe\x00damaged")
+    report = run_it()
+    assert (report.failed, report.refused, report.exit_code) == (0, 1, 1), report
+    assert path.name in report.failures[0].message and len(still_failing()) == 1
+    assert task.EventLog().to_arrays("log_name").tolist() == logs
+    assert run_it().known_failures == 1
+    path.write_bytes(sound)
+    assert run_it().exit_code == 0 and still_failing() == []
+
+
+def test_a_damaged_array_file_of_axopy_is_named(database, tmp_path):
+    every.TestAxopy().write_unit(tmp_path, 0)
+    (tmp_path / "p0" / "reaching" / "emg.hdf5").write_bytes(b"damaged")
+    report = ingest.run("axopy", tmp_path, lab=LAB)
+    assert (report.new, report.refused, report.exit_code) == (1, 1, 1)
+    assert "emg.hdf5" in report.failures[0].message and len(task.Trial()) == 2
