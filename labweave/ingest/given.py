@@ -289,14 +289,15 @@ class GivenRows:
 
     def _missing(self, name: str, keys: set[tuple]) -> set[tuple]:
         """Return those of the keys that no row has, or none in which the attribute behind ``:`` has a value."""
-        table, _, attribute = name.partition(":")
-        missing = missing_keys(table_called(self.connection, table), keys)
+        called, _, attribute = name.partition(":")
+        table = table_called(self.connection, called)
+        missing = missing_keys(table, keys)
         if not attribute:
             return missing
-        default = re.match("[\"'](.*?)[\"']", table_called(self.connection, table).heading[attribute].default or "")
-        unsaid = f"{attribute} = '{default[1]}'" if default else f"{attribute} is null"
-        empty = (table_called(self.connection, table) & unsaid).keys()
-        return missing | {tuple(row.values()) for row in empty}
+        default = re.match("[\"'](.*?)[\"']", table.heading[attribute].default or "")
+        wanted = [*table.primary_key, attribute]
+        rows = rows_among(table, wanted[0], {key[0] for key in keys}, wanted)
+        return missing | {row[:-1] for row in rows if row[-1] in (None, default[1] if default else None)}
 
     def _given(self, sessions: Iterable[str], but: Container[tuple[str, str]] = ()) -> Keys:
         """Return what units gave in some sessions, some left out by their source and name."""

@@ -206,7 +206,7 @@ class OneDataAdapter(DatasetAdapter):
             md5, more = self.md5_of(full, known.get(below)), {"dataset_json": {"one_kind": one.kind}}
             files.append(Found(below, path, full.stat().st_size, md5, more=more))
         elsewhere = {one.dataset_id for one in stored if one.vanished is None}
-        plan = plan_datasets(eid, files, stored, elsewhere, self.kinds, bool(stored))
+        plan = plan_datasets(eid, files, stored, elsewhere, self.kinds)
         yield from self.repository.rows(self.lab)
         yield from kind_rows([file.place for file, _, values in plan.files if values], self.kinds)
         yield from dataset_rows(plan, stored, self.repository)

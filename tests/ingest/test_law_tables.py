@@ -28,7 +28,7 @@ from labweave.testing import empty, rows_of_tables
 NUMBERS = (0, 1, 2)
 FILES = ("alf/_ibl_trials.choice.npy", "alf/spikes.times.npy", "alf/wheel.position.npy", "raw/#v1#/log.events.csv")
 """The first two may be on the disk, too."""
-WRONG: list[dict[str, Any]] = [{}, {"lab": "wronglab"}, {"no_hash": True}]
+WRONG: list[dict[str, Any]] = [{}, {"lab": "wronglab"}, {"no_hash": True}, {"trials": False}]
 
 
 def uid(*parts: Any) -> str:
@@ -161,7 +161,7 @@ class TablesWorld:
         for source in Source.to_arrays("source"):
             ingest.forget(source, undo=True)
         try:
-            return ingest.run("alf", self.folder, **{"lab": "testlab", "move": True, **options})
+            return ingest.run("alf", self.folder, **{"lab": "testlab", "move": True, "trials": True, **options})
         except SourceError as error:
             assert "Nothing in" in str(error), error
             return None
@@ -179,7 +179,7 @@ def step(names: tuple[str, ...]) -> Any:
     return st.tuples(st.sampled_from(names), st.sampled_from(NUMBERS), st.integers(0, 4))
 
 
-TABLES = ("write", "write", "write", "remove", "damage", "run", "run", "run", "forget")
+TABLES = ("write", "write", "write", "remove", "damage", "run", "run", "forget")
 BOTH = (*TABLES, "put", "put", "put", "take", "take")
 DELETE = st.tuples(st.just("delete"), st.integers(0, 1000), st.booleans())
 
@@ -195,12 +195,18 @@ def test_the_right_command_is_as_if_it_had_been_the_only_one(database, tmp_path,
         derandomize=SEQUENCES < 100,
         phases=[Phase.generate] if SEQUENCES < 100 and "LABWEAVE_LAW_SHRINK" not in os.environ else None,
     )
-    @given(st.lists(st.one_of(step(names), step(names), step(names), DELETE), min_size=1, max_size=8))
+    @given(
+        st.lists(
+            st.tuples(st.one_of(step(names), step(names), step(names), DELETE), st.booleans()), min_size=1, max_size=6
+        )
+    )
     def law(steps):
         empty(database)
         world = TablesWorld(tmp_path / "world", monkeypatch)
-        for name, *arguments in steps:
+        for (name, *arguments), is_run in steps:
             getattr(world, name)(*arguments)
+            if is_run:
+                world.ingest()
         for number, state in list(world.sessions.items()):
             world.write(number, state["how"])
         report = world.ingest()
@@ -211,7 +217,7 @@ def test_the_right_command_is_as_if_it_had_been_the_only_one(database, tmp_path,
         if gone:
             ingest.forget(report.source, sorted(gone))
             world.ingest()  # folders beside forgotten tables have ids of their own
-        again = ingest.run("alf", world.folder, lab="testlab", move=True)
+        again = ingest.run("alf", world.folder, lab="testlab", move=True, trials=True)
         assert (again.new, again.changed, again.failed) == (0, 0, 0), again
         check_counts()
         found = rows_of_tables(database)

@@ -167,7 +167,7 @@ class AlfAdapter(DatasetAdapter):
             for dataset_id, _, repository, path in present_copies(missing)
             if repository != self.repository.name or not path.startswith(f"{below}/")
         }
-        return plan_datasets(eid, found, others, live_elsewhere, self.kinds, bool(stored))
+        return plan_datasets(eid, found, others, live_elsewhere, self.kinds)
 
     def hash_file(self, path: Path) -> str:
         """Return the sha256 of a file, or leave it to a later run."""

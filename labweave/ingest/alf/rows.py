@@ -143,7 +143,8 @@ class DatasetAdapter(Adapter):
         yield from super().vanished_rows(paths, given)
         root = self.repository.root
         below = "" if self.root == root else f"{self.root.relative_to(root).as_posix()}/"
-        yield from self.gone_rows([self.repository.record_id(f"{below}{path}") for path in paths])
+        own = {row["file_record_id"] for row in given.get(dataset.FileRecord, [])}
+        yield from self.gone_rows(own & {self.repository.record_id(f"{below}{path}") for path in paths})
 
     def gone_rows(self, ids: Iterable[str]) -> Iterator[Row]:
         """Mark records of files that are gone, and datasets that no server follows when they have no other copy."""
@@ -234,8 +235,6 @@ class Plan(NamedTuple):
     """Each file, the id of its dataset, and the row of that; empty where another source knows it better."""
     defaults: dict[str, bool]
     """Other datasets of the session whose `is_default` changes."""
-    had_rows: bool
-    """There were datasets of the session already, its own too."""
 
 
 def plan_datasets(
@@ -244,7 +243,6 @@ def plan_datasets(
     stored: Iterable[Stored],
     live_elsewhere: frozenset[str] | set[str],
     kinds: Kinds,
-    had_rows: bool,
 ) -> Plan:
     """Decide which datasets a session's files are, and which revision is the default.
 
@@ -257,8 +255,6 @@ def plan_datasets(
     live_elsewhere : set of str
         Those that have a copy that is not among the files.
     kinds : Kinds
-    had_rows : bool
-        There were datasets of the session before.
 
     Raises
     ------
@@ -309,7 +305,7 @@ def plan_datasets(
     changed = {
         one.dataset_id: one.dataset_id in chosen for one in made_here if one.is_default != (one.dataset_id in chosen)
     }
-    return Plan(eid, files, changed, had_rows)
+    return Plan(eid, files, changed)
 
 
 def _choose_defaults(
@@ -362,20 +358,27 @@ def dataset_rows(plan: Plan, stored: Iterable[Stored], repository: Repository) -
     for dataset_id, is_default in plan.defaults.items():
         yield Row(dataset.Dataset, {"dataset_id": dataset_id, "is_default": is_default}, plan.eid, is_given=False)
     registered = {one.dataset_id: one for one in stored}
+    ids = {file.file: repository.record_id(file.file) for file, _, _ in plan.files}
+    unread = [ids[file.file] for file, _, values in plan.files if not values and file.md5 is None]
+    wanted = ("file_record_id", "file_json")
+    before = dict(rows_among(dataset.FileRecord, "file_record_id", unread, wanted)) if unread else {}
     for file, dataset_id, values in plan.files:
         record: dict[str, Any] = {
-            "file_record_id": repository.record_id(file.file),
+            "file_record_id": ids[file.file],
             "dataset_id": dataset_id,
             "repository": repository.name,
             "relative_path": file.file,
             "present": file.present,
             "file_vanished": None,
         }
-        if not values and file.md5:
-            record["file_json"] = {"mismatch_hash": True} if _differs(file, registered[dataset_id]) else None
-        elif values and plan.had_rows:  # it may have been another's dataset
-            record["file_json"] = None
-        yield Row(dataset.FileRecord, record, plan.eid)
+        clears: tuple[str, ...] = ()
+        if not values:
+            differs = (bool(file.md5) and _differs(file, registered[dataset_id])) or before.get(
+                ids[file.file]
+            ) is not None
+            record["file_json"] = {"mismatch_hash": True} if differs else None
+            clears = ("file_json",) if differs else ()
+        yield Row(dataset.FileRecord, record, plan.eid, clears=clears)
 
 
 def _differs(file: Found, registered: Stored) -> bool:

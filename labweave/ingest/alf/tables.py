@@ -476,7 +476,7 @@ class _Parts:
             eid = eids[given]
             try:
                 rows = list(self._session_rows(given, known[given], ours))
-                plan = plan_datasets(eid, files, others.get(eid, []), live, self.kinds, bool(stored.get(eid)))
+                plan = plan_datasets(eid, files, others.get(eid, []), live, self.kinds)
                 planned[given] = rows, plan
             except SourceError as error:
                 n_rows = f" None of its {len(files)} datasets went in." if files else ""
