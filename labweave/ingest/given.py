@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from datajoint.errors import DuplicateError
@@ -130,6 +130,16 @@ class GivenRows:
             " having count(*) > 1 and min(eid) = ''"
         )
         return {unit for (unit,) in self.connection.query(query, (self.source,)).fetchall()}
+
+    def records_in_parts(self, ids: Collection[str]) -> set[str]:
+        """Return those of some file records that units in parts of this source gave."""
+        if not (units := self.units_in_parts()):
+            return set()
+        owners = dict(rows_among(FileRecord, "file_record_id", ids, ["file_record_id", "dataset_id"]))
+        eids = {eid for (eid,) in rows_among(Dataset, "dataset_id", set(owners.values()), ["eid"]) if eid}
+        rows = rows_among(Given, "eid", eids, ["unit", "eid", "given_keys"], {"source": self.source})
+        keys = by_table(join(unpack(eid, packed) for unit, eid, packed in rows if unit in units))
+        return {key for (key,) in keys.get(name_of(FileRecord), ())} & owners.keys()
 
     def only_of(self, units: Sequence[str]) -> dict[type, list[dict[str, Any]]]:
         """Return table -> keys of the rows in sessions that are there, and that no other units gave whose files are."""

@@ -143,8 +143,8 @@ class DatasetAdapter(Adapter):
         yield from super().vanished_rows(paths, given)
         root = self.repository.root
         below = "" if self.root == root else f"{self.root.relative_to(root).as_posix()}/"
-        own = {row["file_record_id"] for row in given.get(dataset.FileRecord, [])}
-        yield from self.gone_rows(own & {self.repository.record_id(f"{below}{path}") for path in paths})
+        ids = {self.repository.record_id(f"{below}{path}") for path in paths}
+        yield from self.gone_rows(ids - self.given.records_in_parts(ids))  # of files in cache tables these say it
 
     def gone_rows(self, ids: Iterable[str]) -> Iterator[Row]:
         """Mark records of files that are gone, and datasets that no server follows when they have no other copy."""
