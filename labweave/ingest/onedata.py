@@ -43,6 +43,9 @@ TASK = "vr"
 DEPTH = 3
 """Folders above ``oneData`` that are looked through: mouse, date, id."""
 
+SHOWN = 20
+"""How many of the variables that can't be used a report names."""
+
 TRIAL_NAMES = {
     "positionTracking": "first_sample",
     "environmentIndex": "environment",
@@ -90,6 +93,7 @@ class OneDataAdapter(DatasetAdapter):
     def __init__(self, location: Path, lab: str, options: Any):
         super().__init__(location, lab, options)
         self._folders: dict[tuple[str, str, str], str] = {}
+        self._problems: list[str] = []
 
     def discover(self) -> Iterator[Unit]:
         """Yield a unit per session folder."""
@@ -108,6 +112,15 @@ class OneDataAdapter(DatasetAdapter):
         other = self._folders.setdefault(identity, name)
         same = f"{self.root / name} and {other} are the same session, {' '.join(identity)}."
         return Unit(name, paths, problem=f"{same} Give one of them another id." if other != name else "")
+
+    def notes(self) -> list[str]:
+        """Say which variables are there, but can't be used."""
+        shown = self._problems[:SHOWN]
+        more = len(self._problems) - len(shown)
+        return [
+            *(f"not usable: {problem}" for problem in shown),
+            *([f"and {more} more; OneData.one_problem has them all"] if more else []),
+        ]
 
     def _below(self, folder: Path, depth: int) -> Iterator[Unit]:
         name = folder.relative_to(self.root).as_posix()
@@ -155,6 +168,7 @@ class OneDataAdapter(DatasetAdapter):
         if is_known:
             _refuse_recipes_alone(eid, variables)
         found = {path: formats.describe(self.root / path) for path in variables}
+        self._problems += [f"{path}: {one.problem}" for path, one in found.items() if one.problem]
         for path, one in found.items():
             yield from self._variable_rows(eid, folder, self.root / path, sha256[path], one)
         yield from self._dataset_rows(eid, found, stored_datasets([eid]) if is_known else [])
@@ -279,6 +293,11 @@ def _trial_rows(eid: str, unit: str, root: Path, found: Mapping[str, formats.One
         for name, values in columns.items()
         if len(values) != len(starts)
     ]
+    apart = [
+        f"trials.{name} is of the type {values.dtype}: it stays in its file"
+        for name, values in columns.items()
+        if values.dtype.kind not in _KINDS
+    ]
     used = {
         TRIAL_NAMES.get(name, name): values
         for name, values in columns.items()
@@ -288,7 +307,7 @@ def _trial_rows(eid: str, unit: str, root: Path, found: Mapping[str, formats.One
         "run_path": unit,
         "run_status": "damaged" if problems else "complete" if len(starts) else "empty",
         "run_columns": [[name, _KINDS[values.dtype.kind]] for name, values in used.items()],
-        "run_problems": problems or None,
+        "run_problems": [*problems, *apart] or None,
     }
     lists = {name: _plain_column(name, values) for name, values in used.items()}
     trials = [

@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import test_every_adapter as every
 from igor_files import write_pairs, write_wave
@@ -14,6 +15,7 @@ from simulated import LAB, OPTIONS, write_cell, write_cells
 
 from labweave import ingest
 from labweave.errors import ConfigError, SourceError
+from labweave.formats.onedata import FOLDERS
 from labweave.ingest import loading
 from labweave.schemas import ingestion, recording, session, task
 from labweave.testing import empty, rows_of_tables
@@ -378,3 +380,15 @@ def test_a_damaged_array_file_of_axopy_is_named(database, tmp_path):
     report = ingest.run("axopy", tmp_path, lab=LAB)
     assert (report.new, report.refused, report.exit_code) == (1, 1, 1)
     assert "emg.hdf5" in report.failures[0].message and len(task.Trial()) == 2
+
+
+def test_variables_of_onedata_that_can_not_be_used_are_named(database, tmp_path):
+    every.TestOneData().write_unit(tmp_path, 0)
+    folder = next(path for path in tmp_path.rglob("*") if path.name in FOLDERS)
+    (folder / "mpci.bad.npy").write_bytes(b"damaged")
+    np.save(folder / "trials.startTimes.npy", np.arange(3.0))
+    np.save(folder / "trials.phase.npy", np.arange(3) * 1j)
+    report = ingest.run("onedata", tmp_path, lab=LAB)
+    assert (report.new, report.failed) == (1, 0)
+    assert any("mpci.bad.npy: " in note for note in report.notes)
+    assert "trials.phase is of the type complex128" in (task.TaskRun & {"task": "vr"}).fetch1("run_problems")[0]
