@@ -11,7 +11,7 @@ The way of a unit, from its files to the report:
    version are those of before, the unit is done.
 4. The adapter's `read` opens the files with a reader of `labweave.formats`, and yields a `Row` (table and values) for
    each row, parents first, and a `Refused` for each file that is bad. Only then a new file is hashed. A unit too large
-   for memory comes in parts, by `read_parts`.
+   for memory comes in parts, by `read_parts`; `parts` writes these, and `given_parts` keeps their keys by session.
 5. `Writer.write` (`writing`) puts the rows into their tables with `database.writes.write_rows`, in one transaction with
    the unit's rows of ``SourceFile``: all or nothing. Small units wait (`_write_waiting`) and are written together,
    until they have the adapter's `batch_rows`; if one of them can't be written, each is tried by itself.

@@ -54,7 +54,7 @@ def source_of(cls: type[Adapter], place: Path, lab: str, source: str | None, *, 
         if (row["location"], row["source_lab"]) == (str(place), lab) and source in (None, row["source"]):
             if move and others:
                 raise ConfigError(f"{place} is both labs'. To leave it to {lab}: labweave forget {others[0]['source']}")
-            return Found(row["source"], (row["options"] or {}).get("also", False))
+            return Found(row["source"], (row["options"] or {}).get("also", False) and _has_two_labs(rows, lab))
     for row in with_files:
         if (row["location"], row["source_lab"]) == (str(place), lab):
             raise ConfigError(
@@ -95,6 +95,12 @@ def source_of(cls: type[Adapter], place: Path, lab: str, source: str | None, *, 
     if len(others) > 1 or other["location"] != str(place):
         raise ConfigError(f"{has} It can be moved as a whole: give --move with that folder.")
     return Found(other["source"])
+
+
+def _has_two_labs(rows: list[dict[str, Any]], lab: str) -> bool:
+    """Say whether sources of another lab still have something: files that are gone for a while count."""
+    others = [{"source": row["source"]} for row in rows if row["source_lab"] != lab]
+    return any(bool(table & other) for other in others for table in (SourceFile, Given))
 
 
 FILES_LOOKED_AT = 20

@@ -85,6 +85,16 @@ def test_two_labs_have_datasets_of_their_own(database, folder, tmp_path):
     assert rows_of_tables(database) == before
 
 
+def test_a_lab_whose_other_lab_is_forgotten_has_the_ids(database, folder, tmp_path):
+    (folder / NAMES[0]).rename(folder / NAMES[1])
+    first = run(tmp_path / "data", lab="wronglab")
+    run(tmp_path / "data", also=True)
+    ingest.forget(first.source)
+    assert run(tmp_path / "data").changed == 1
+    found = rows_of_tables(database)
+    assert found == alone(database, tmp_path / "data")
+
+
 def test_a_format_whose_giver_is_gone_comes_back_whole(database, folder, tmp_path):
     run(tmp_path / "data")
     text = (folder / "log.events.csv").read_text()
