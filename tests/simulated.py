@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from labweave.analysis import add_extraction
 from labweave.database.connection import LabConnection
 from labweave.database.url import parse_url
 from labweave.ephys.simulation import StepProtocol, example_cells, simulate_protocol
 from labweave.formats.recordings import write_recordings
+from labweave.schemas import efeature, rheobase
 
 AMPLITUDES = (-40.0, 50.0, 100.0, 150.0, 200.0, 250.0)
 STEP = StepProtocol("IDrest", 20.0, 120.0, 140.0, AMPLITUDES)
@@ -99,3 +101,11 @@ def differences(before: dict[str, list[tuple]], after: dict[str, list[tuple]]) -
         for name in sorted(before.keys() | after.keys())
         if before.get(name, []) != after.get(name, [])
     }
+
+
+def ask_for_everything() -> None:
+    """Ask for the extractions of every group at all targets, by all methods."""
+    for group in efeature.CellGroup().to_arrays("cell_group").tolist():
+        for targets in efeature.TargetSet().to_arrays("target_set").tolist():
+            for method in rheobase.RheobaseMethod().to_arrays("rheobase_method").tolist():
+                add_extraction(group, targets, method)

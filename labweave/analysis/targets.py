@@ -269,6 +269,33 @@ def add_cell_group(name: str, cells: Any = None, description: str = "") -> str:
     return name
 
 
+def add_extraction(cell_group: str, target_set: str, rheobase_method: str = "absolute") -> None:
+    """Ask for the efeatures of a group of cells at some targets; populate makes them.
+
+    Parameters
+    ----------
+    cell_group, target_set, rheobase_method : str
+
+    Raises
+    ------
+    ConfigError
+        There is no such group, target set or method.
+
+    Examples
+    --------
+    >>> from labweave.analysis import add_cell_group, add_extraction
+    >>> group = add_cell_group("second", {"cell": "sim02"})
+    >>> add_extraction(group, "demo firing")
+    """
+    current()
+    key = {"cell_group": cell_group, "target_set": target_set, "rheobase_method": rheobase_method}
+    for table, name in zip((efeature.CellGroup, efeature.TargetSet, rheobase.RheobaseMethod), key, strict=True):
+        if not table & {name: key[name]}:
+            known = ", ".join(table().to_arrays(name).tolist()) or "none"
+            raise ConfigError(f"No {name.replace('_', ' ')} is called {key[name]!r}. There are: {known}.")
+    upsert(efeature.ExtractionTask, [key])
+
+
 def add_rheobase_method(
     name: str,
     strategy: str = "absolute",

@@ -129,6 +129,7 @@ def export_features(
     Currents are in nA, times in ms, efeatures in eFEL's units. Unknown values are null.
     Each file is written under another name and then renamed, so a reader never sees half of one.
     """
+    from labweave.database.inputs import out_of_date
     from labweave.schemas.efeature import Extraction
 
     named = {
@@ -137,7 +138,7 @@ def export_features(
         if value is not None
     }
     keys = _chosen(named)
-    stale = Extraction.stale()
+    stale = [one.key for one in out_of_date(Extraction())]
     written = []
     for key in keys:
         place = Path(folder) if len(keys) == 1 else Path(folder, "+".join(_folder_name(v) for v in key.values()))

@@ -20,8 +20,11 @@ def populate(
     tables: Tables = None,
     workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Number of processes")] = 1,
     restrict: Restrict = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Make nothing; list what would be made, what again, and why")
+    ] = False,
 ) -> None:
-    """Make every result that is missing: stimuli, rheobase, efeatures, extractions.
+    """Make every result that is missing, and again those that rest on something that changed.
 
     Start it on as many machines as you like: they share one queue. A job that fails stays
     in the queue with its reason (see labweave errors), and the others go on.
@@ -31,7 +34,7 @@ def populate(
     with open_database(), progress_bar("jobs are done; the same command goes on") as show:
         chosen = parse_restriction(restrict or [])
         _check_values(chosen)
-        report = run(tables or None, chosen or None, workers=workers, progress=show)
+        report = run(tables or None, chosen or None, workers=workers, dry_run=dry_run, progress=show)
     out.print(str(report))
     print_failures(report)
     if report.failed:

@@ -30,6 +30,7 @@ from datajoint.settings import _create_config
 
 from labweave.database.derived import update_derived
 from labweave.database.dialect import TransientError
+from labweave.database.made import being_made, keep_code, record_made
 from labweave.database.url import DatabaseUrl
 from labweave.embedded.server import EmbeddedServer
 from labweave.errors import AccessDenied, ConfigError, LabweaveError, ServerUnavailable
@@ -65,6 +66,12 @@ class LabConnection(Connection):
         _load_adapter(url.backend)
         self.url, self.prefix = url, prefix
         self.server = EmbeddedServer(url.data_dir) if url.embedded else None
+        self.tables: dict[str, Any] = {}
+        self.known_code: set[str] = set()
+        self.numbers: dict[str, Any] = {}
+        self.n_statements = 0
+        self._making: tuple[Any, float] = (None, 0.0)
+        self._began = 0.0
         with _without_hints():
             config: Any = _create_config()
             if "DJ_LOG_LEVEL" not in os.environ:
@@ -115,6 +122,31 @@ class LabConnection(Connection):
         except (DataJointError, LabweaveError):  # a right is missing
             return None
 
+    def query(self, query: str, args: tuple = (), **options: Any) -> Any:
+        """Run a statement, and notice the first one of a make."""
+        if (making := being_made()) is not self._making[0]:
+            self._making = making, time.monotonic()
+        self.n_statements += 1
+        return super().query(query, args, **options)
+
+    def start_transaction(self) -> None:
+        """Start a transaction that reads one state of the database, as every make does."""
+        if self.in_transaction:
+            raise DataJointError("A transaction is open already. Transactions can't be nested.")
+        keep_code(self)
+        self.query(self.adapter.start_snapshot)
+        self._in_transaction, self._began = True, time.monotonic()
+
+    def commit_transaction(self) -> None:
+        """Commit; the transaction of a make also says what was made."""
+        if (making := being_made()) is not None:
+            try:
+                record_made(self, making, time.monotonic() - min(self._making[1], self._began))
+            except BaseException:
+                self.cancel_transaction()
+                raise
+        super().commit_transaction()
+
     def cancel_transaction(self) -> None:
         """Roll back; a session that is gone has rolled back by itself."""
         self._in_transaction = False
@@ -156,8 +188,14 @@ class LabConnection(Connection):
             try:
                 if read_committed and self.adapter.before_transaction:
                     self.query(self.adapter.before_transaction)
-                with self.transaction:
-                    return work()
+                super().start_transaction()
+                try:
+                    result = work()
+                    super().commit_transaction()
+                except BaseException:
+                    self.cancel_transaction()
+                    raise
+                return result
             except (TransientError, LostConnectionError) as error:
                 if attempt == ATTEMPTS:
                     raise

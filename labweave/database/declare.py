@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 MODULES = {
     "ingestion": "labweave.schemas.ingestion",
     "work": "labweave.schemas.work",
+    "provenance": "labweave.schemas.provenance",
     "lab": "labweave.schemas.lab",
     "subject": "labweave.schemas.subject",
     "session": "labweave.schemas.session",

@@ -34,6 +34,8 @@ class Dialect(ABC):
         Writes rows.
     before_transaction : str
         Statement that makes the next transaction read what others have committed; empty where that is the default.
+    start_snapshot : str
+        Statement that starts a transaction which reads one state of the database.
     row_lock : str
         What follows ``for`` in a select that keeps others from writing its rows, and their children's links to them.
     nulls_last : str
@@ -45,6 +47,7 @@ class Dialect(ABC):
     product: str
     batch: type[Batch]
     before_transaction = ""
+    start_snapshot = "start transaction with consistent snapshot"
     row_lock = "update"
     nulls_last = ""
     mark_settles_s = 0.0
@@ -91,6 +94,18 @@ class Dialect(ABC):
     @abstractmethod
     def replace_index(self, connection: Any, schema: str, table: str, old: str | None, new: list[str]) -> None:
         """Drop the index of one name, if any, and add one of some columns, if any."""
+
+    @abstractmethod
+    def text_of(self, column: str, is_binary: bool) -> str:
+        """Return the SQL that gives a column's value as text; of bytes, their sha256."""
+
+    @abstractmethod
+    def sha256_of(self, text: str) -> str:
+        """Return the SQL that gives the sha256 of a text, in hexadecimal digits."""
+
+    @abstractmethod
+    def number_of(self, digits: str) -> str:
+        """Return the SQL that gives the number of the first 15 hexadecimal digits of a text."""
 
     @abstractmethod
     def session_ids(self, connection: Any) -> set[int]:

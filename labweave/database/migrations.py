@@ -127,9 +127,25 @@ def _add_vanished_recordings(connection: LabConnection) -> None:
     declare.redeclared(connection, {"Recording"})
 
 
+def _add_tasks(connection: LabConnection) -> None:
+    """Ask for every extraction that was made: until now all groups met all targets."""
+    declare.declare_all(connection)
+    names = [
+        connection.adapter.make_full_table_name(f"{connection.prefix}efeature", name)
+        for name in ("extraction_task", "__extraction")
+    ]
+    columns = "cell_group, target_set, rheobase_method"
+    connection.query(
+        f"insert into {names[0]} ({columns}) select {columns} from {names[1]} e where not exists"
+        f" (select 1 from {names[0]} t where t.cell_group = e.cell_group and t.target_set = e.target_set"
+        " and t.rheobase_method = e.rheobase_method)"
+    )
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, "datasets say whether a copy of them is there; wider indexes for searches and lists", _add_presence),
     Migration(3, "units know the rows they gave; recordings say when their files are gone", _add_vanished_recordings),
+    Migration(4, "results say what they were made from; extractions are asked for", _add_tasks),
 )
 """Every step since version 1, in order."""
 

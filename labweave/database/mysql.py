@@ -89,6 +89,15 @@ class Adapter(Dialect, MySQLAdapter):
             cursor.execute("use information_schema")
         return connection
 
+    def text_of(self, column, is_binary):
+        return f"sha2({column}, 256)" if is_binary else f"cast({column} as char)"
+
+    def sha256_of(self, text):
+        return f"sha2({text}, 256)"
+
+    def number_of(self, digits):
+        return f"cast(conv(left({digits}, 15), 16, 10) as unsigned)"
+
     def create_schema_sql(self, schema_name):
         # A user's own schema too: foreign keys need the same collation on both sides.
         name = self.quote_identifier(schema_name)

@@ -31,6 +31,7 @@ class Adapter(Dialect, PostgreSQLAdapter):
 
     product = "postgresql"
     row_lock = "no key update"
+    start_snapshot = "begin isolation level repeatable read"
     nulls_last = " nulls last"
 
     def open(self, url):
@@ -89,6 +90,15 @@ class Adapter(Dialect, PostgreSQLAdapter):
         finally:
             if is_held:
                 connection.query("select pg_advisory_unlock(%s)", (number,))
+
+    def text_of(self, column, is_binary):
+        return f"encode(sha256({column}), 'hex')" if is_binary else f"{column}::text"
+
+    def sha256_of(self, text):
+        return f"encode(sha256(convert_to({text}, 'UTF8')), 'hex')"
+
+    def number_of(self, digits):
+        return f"('x' || left({digits}, 15))::bit(60)::bigint"
 
     def create_schema_sql(self, schema_name):
         return f'create schema if not exists "{schema_name}"'

@@ -13,7 +13,7 @@ from labweave.database.reads import in_parts, table_label
 from labweave.database.values import make_columns
 from labweave.database.writes import record_changes
 from labweave.ingest.keys import order_of_tables, table_called
-from labweave.ingest.results import RowsHang, delete_results, results_of
+from labweave.ingest.results import Link, RowsHang, delete_results, results_of
 
 KEYS_PER_DELETE = 200
 
@@ -28,7 +28,7 @@ class Remover:
 
     def __init__(self, connection: LabConnection):
         self.connection = connection
-        self._results: dict[str, list[Any]] = {}
+        self._results: dict[str, list[Link]] = {}
 
     def delete(
         self, tables: Mapping[str, set[tuple]], run: str, results: dict[str, int], *, may_stay: bool = False
@@ -67,7 +67,7 @@ class Remover:
         keys: list[dict[str, Any]],
         run: str,
         results: dict[str, int],
-        results_of_table: list[Any],
+        results_of_table: list[Link],
         may_stay: bool,
     ) -> list[dict[str, Any]]:
         doomed = table & keys

@@ -3,9 +3,17 @@
 from labweave.analysis.targets import (
     add_auto_targets,
     add_cell_group,
+    add_extraction,
     add_feature_set,
     add_rheobase_method,
     add_target_set,
 )
 
-__all__ = ["add_auto_targets", "add_cell_group", "add_feature_set", "add_rheobase_method", "add_target_set"]
+__all__ = [
+    "add_auto_targets",
+    "add_cell_group",
+    "add_extraction",
+    "add_feature_set",
+    "add_rheobase_method",
+    "add_target_set",
+]

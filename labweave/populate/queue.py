@@ -19,6 +19,7 @@ from datajoint.condition import Not
 from labweave import processes
 from labweave.database import current, upsert
 from labweave.database.declare import every_table, is_computed
+from labweave.database.inputs import OutOfDate, out_of_date
 from labweave.database.reads import in_parts, table_label
 from labweave.errors import SchemaError
 from labweave.schemas.session import Session
@@ -195,13 +196,24 @@ def host_name() -> str:
     return platform.node() or socket.gethostname()
 
 
-def delete_stale(table: Any) -> int:
-    """Delete the rows that a table calls stale, with all rows that refer to them, and return their number."""
-    stale = getattr(type(table), "stale", None)
-    keys = stale() if stale else []
-    if keys:
-        (table & keys).delete(prompt=False)
-    return len(keys)
+def outdated(table: Any, restriction: Restriction = None) -> list[OutOfDate]:
+    """Return the results of a table that would come out otherwise now, and why."""
+    chosen = table & restrict(table, restriction).proj() if restriction else table
+    found = out_of_date(chosen)
+    if (changed_outside := getattr(table, "changed_outside", None)) and (keys := changed_outside()):
+        known = {tuple(one.key.values()) for one in found}
+        names = table.primary_key
+        there = {tuple(key[name] for name in names) for key in (chosen & keys)}
+        found += [OutOfDate(dict(zip(names, key, strict=True)), ["its files changed"]) for key in there - known]
+    return found
+
+
+def delete_outdated(table: Any, restriction: Restriction = None) -> list[OutOfDate]:
+    """Delete the results of a table that would come out otherwise now, with all that refers to them."""
+    found = outdated(table, restriction)
+    for part in in_parts(found):
+        (table & [one.key for one in part]).delete(prompt=False)
+    return found
 
 
 def counts(table: Any) -> dict[str, int]:

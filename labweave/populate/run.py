@@ -6,7 +6,8 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -15,6 +16,7 @@ from typing import Any
 
 from labweave import processes
 from labweave.database import Database, current
+from labweave.database.inputs import OutOfDate
 from labweave.database.reads import table_label
 from labweave.errors import ComputeError, ConfigError
 from labweave.populate import queue, worker
@@ -47,12 +49,24 @@ class PopulateReport:
     ----------
     tables : list of TableReport
         In the order they were worked on.
+    reasons : dict
+        Table -> why results were made again -> how many.
+    dry_run : bool
+        Nothing was made: `made` and `remade` are what would be.
     failures : list of Outcome
         Jobs that failed in this run, with their reasons.
     """
 
     tables: list[TableReport] = field(default_factory=list)
+    reasons: dict[str, Counter[str]] = field(default_factory=dict)
+    dry_run: bool = False
     failures: list[tuple[str, Outcome]] = field(default_factory=list)
+
+    def add(self, table: TableReport, outdated: Iterable[OutOfDate]) -> None:
+        """Add a table, with its results that are made again."""
+        self.tables.append(table)
+        if reasons := Counter("; ".join(one.reasons) for one in outdated):
+            self.reasons[table.table] = reasons
 
     @property
     def made(self) -> int:
@@ -66,8 +80,14 @@ class PopulateReport:
 
     def __str__(self) -> str:
         width = max((len(table.table) for table in self.tables), default=5)
-        lines = [f"{'table':<{width}}  {'made':>7}  {'failed':>6}  {'s':>7}"]
-        lines += [f"{t.table:<{width}}  {t.made:>7}  {t.failed:>6}  {t.seconds:>7.1f}" for t in self.tables]
+        lines = [f"{'table':<{width}}  {'made':>7}  {'again':>7}  {'failed':>6}  {'s':>7}"]
+        for t in self.tables:
+            lines.append(f"{t.table:<{width}}  {t.made:>7}  {t.remade:>7}  {t.failed:>6}  {t.seconds:>7.1f}")
+        for table, reasons in self.reasons.items():
+            again = "would be made again" if self.dry_run else "made again"
+            lines += [f"{table}: {count} {again}: {reason}" for reason, count in reasons.most_common()]
+        if self.dry_run and self.reasons:
+            lines.append("Results of these are made again, too, where they come out otherwise.")
         return "\n".join(lines)
 
 
@@ -77,6 +97,7 @@ def run(
     *,
     workers: int = 1,
     executor: str = "local",
+    dry_run: bool = False,
     progress: Progress = lambda table, done, failed, total: None,
 ) -> PopulateReport:
     """Make what is missing, table by table, in the order of the foreign keys.
@@ -91,6 +112,8 @@ def run(
         Number of processes; 1 means this one.
     executor : {"local"}
         Where the workers run.
+    dry_run : bool, default: False
+        Make nothing; the report says what would be made, and what again for which reason.
     progress : callable, optional
         Called with table, jobs done, failed and in all.
 
@@ -121,12 +144,19 @@ def run(
     if workers < 1:
         raise ConfigError(f"workers is {workers}; at least one is needed.")
     queue.check_restriction(restriction)
-    report = PopulateReport()
+    report = PopulateReport(dry_run=dry_run)
+    if dry_run:
+        for table in queue.computed_tables(tables):
+            found = queue.outdated(table, restriction)
+            waiting = len(queue.restrict(table, restriction).proj() - table.proj())
+            report.add(TableReport(table_label(table), made=waiting + len(found), remade=len(found)), found)
+        return report
     with worker.stoppable(database.connection, _signals()), _crew(database, workers) as drain:
         for table in queue.computed_tables(tables):
             worker.check_stop()
             began = time.monotonic()
-            entry = TableReport(table_label(table), remade=queue.delete_stale(table))
+            outdated = queue.delete_outdated(table, restriction)
+            entry = TableReport(table_label(table), remade=len(outdated))
             queue.free_orphans(table)
             queue.fill(table, restriction)
             total = len(queue.pending_keys(table, restriction))
@@ -140,7 +170,7 @@ def run(
                         report.failures.append((entry.table, outcome))
                     progress(entry.table, entry.made + entry.failed, entry.failed, total)
             entry.seconds = time.monotonic() - began
-            report.tables.append(entry)
+            report.add(entry, outdated)
     return report
 
 

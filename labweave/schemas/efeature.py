@@ -7,7 +7,15 @@ import datajoint as dj
 
 from labweave import ephys
 from labweave.formats.plain import plain_json
-from labweave.schemas.recording import LIVE, Cell, Protocol, Recording, RecordingStimulus, fetch_recording
+from labweave.schemas.recording import (
+    LIVE,
+    Cell,
+    Protocol,
+    Recording,
+    RecordingStimulus,
+    fetch_recording,
+    usable_recordings,
+)
 from labweave.schemas.rheobase import Rheobase, RheobaseMethod
 
 schema = dj.Schema()
@@ -71,10 +79,12 @@ class RecordingEFeatures(dj.Computed):
     @property
     def key_source(self):
         """Sweeps with the sets for their protocol, and those for all protocols."""
-        live = RecordingStimulus & (Recording & LIVE)
-        every = live * FeatureSet
-        for_all = (live * (FeatureSet - FeatureSet.ForProtocol)).proj()
-        return every & [for_all, (live.proj() * FeatureSet.ForProtocol.proj())]
+        return _asked_of(RecordingStimulus & (Recording & LIVE))
+
+    def inputs(self, key):
+        asked = _asked_of(RecordingStimulus.proj() * Recording.proj("reader", "content_sha256"))
+        settings = FeatureSet.proj("efel_settings") * EFelSettings
+        return [asked.proj("reader", "content_sha256"), FeatureSet.Feature, settings]
 
     def make_fetch(self, key):
         recording, location = fetch_recording(key)
@@ -98,6 +108,12 @@ class RecordingEFeatures(dj.Computed):
     def make_insert(self, key, values):
         self.insert1(key)
         self.Value.insert({**key, **value} for value in values)
+
+
+def _asked_of(recordings):
+    """Return recordings with the feature sets for their protocol, and those for all protocols."""
+    for_all = (recordings * (FeatureSet - FeatureSet.ForProtocol)).proj()
+    return recordings * FeatureSet & [for_all, (recordings.proj() * FeatureSet.ForProtocol.proj())]
 
 
 @schema
@@ -142,6 +158,16 @@ class CellGroup(dj.Manual):
         -> master
         -> Cell
         """
+
+
+@schema
+class ExtractionTask(dj.Manual):
+    definition = """
+    # one extraction that is wanted
+    -> CellGroup
+    -> TargetSet
+    -> RheobaseMethod
+    """
 
 
 @schema
@@ -193,8 +219,8 @@ class Extraction(dj.Computed):
 
     @property
     def key_source(self):
-        """Groups whose cells all have a rheobase, and whose sweeps all have their values or failed to get them."""
-        every = CellGroup * TargetSet * RheobaseMethod
+        """Tasks whose cells all have a rheobase, and whose sweeps all have their values or failed to get them."""
+        every = CellGroup * TargetSet * RheobaseMethod & ExtractionTask
         no_rheobase = (CellGroup.Member * RheobaseMethod).proj() - Rheobase.proj()
         failed = RecordingEFeatures().jobs & "status in ('error', 'ignore')"
         no_values = (RecordingEFeatures().key_source.proj() - RecordingEFeatures.proj()).restrict(
@@ -246,10 +272,27 @@ class Extraction(dj.Computed):
             for (eid, cell), one in cells.items()
         )
 
+    also_fresh = ({"vanished": True},)
+    """An extraction stays when files of its recordings are away."""
+
+    def inputs(self, key, vanished=False):
+        usable, member = usable_recordings(vanished), CellGroup.Member.proj()
+        used = dj.U("target_set", "feature_set") & TargetSet.Target
+        return [
+            ExtractionTask,
+            TargetSet,
+            TargetSet.Target,
+            used * FeatureSet.proj("efel_settings") * EFelSettings,
+            member,
+            member * Rheobase.proj("rheobase"),
+            member * RecordingStimulus & usable,
+            member * used * RecordingEFeatures & usable,
+        ]
+
     @staticmethod
-    def fetch_inputs(key, recordings=LIVE):
+    def fetch_inputs(key):
         """Return the rows that an extraction is made from, as `labweave.ephys.ExtractionInputs`."""
-        recordings = Recording & recordings
+        recordings = usable_recordings()
         target_set = (TargetSet & {"target_set": key["target_set"]}).fetch1()
         targets = TargetSet.Target * FeatureSet * EFelSettings & {"target_set": key["target_set"]}
         targets = targets.to_dicts(order_by="target")
@@ -264,15 +307,3 @@ class Extraction(dj.Computed):
             (RecordingStimulus & members & recordings).to_dicts(order_by="protocol, recording"),
             (RecordingEFeatures.Value & members & used & recordings).to_dicts(),
         )
-
-    @classmethod
-    def stale(cls):
-        """Return the keys of rows whose cells, rheobases or values changed since they were made."""
-        return [
-            {name: row[name] for name in cls().primary_key}
-            for row in cls().to_dicts()
-            if all(
-                row["inputs_sha256"] != ephys.hash_of_cells(ephys.cells_of_rows(cls.fetch_inputs(row, recordings)))
-                for recordings in (LIVE, {})  # a result stays when the files of a recording are away
-            )
-        ]

@@ -2,11 +2,13 @@
 
 import datajoint as dj
 
+from labweave.schemas.deletion import LeavesMasters
+
 schema = dj.Schema()
 
 
 @schema
-class Lab(dj.Manual):
+class Lab(LeavesMasters, dj.Manual):
     definition = """
     # one lab
     lab                 : varchar(64)       # short name, as in ALF paths

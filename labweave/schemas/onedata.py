@@ -132,8 +132,12 @@ class RecipeCheck(dj.Computed):
         self.insert1({**key, **result})
         self.SourceFile.insert([{**key, **row} for row in sources])
 
+    def inputs(self, key):
+        opened = _sessions().proj("one_folder", "one_options", "one_preprocessing", "one_values", "one_trusts_pickles")
+        return [Recipe, opened]
+
     @classmethod
-    def stale(cls):
+    def changed_outside(cls):
         """Return the keys of rows whose source files changed, came or went, or whose loader has become known."""
         places = {
             row["eid"]: (Path(row["location"]) if Path(row["location"]).is_dir() else None)

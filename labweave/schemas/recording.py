@@ -6,6 +6,7 @@ import datajoint as dj
 
 from labweave import ephys
 from labweave.formats.plain import plain_json
+from labweave.schemas.deletion import LeavesMasters
 from labweave.schemas.ingestion import Source
 from labweave.schemas.session import Session
 
@@ -13,7 +14,7 @@ schema = dj.Schema()
 
 
 @schema
-class Protocol(dj.Manual):
+class Protocol(LeavesMasters, dj.Manual):
     definition = """
     # one stimulus protocol
     protocol            : varchar(64)       # name, for example IDrest; tells its eCode
@@ -21,7 +22,7 @@ class Protocol(dj.Manual):
 
 
 @schema
-class Cell(dj.Manual):
+class Cell(LeavesMasters, dj.Manual):
     definition = """
     # one patched cell
     -> Session
@@ -51,8 +52,25 @@ class Recording(dj.Manual):
     """
 
 
+@schema
+class SweepExclusion(dj.Manual):
+    definition = """
+    # one sweep that enters no rheobase and no extraction
+    -> Recording
+    ---
+    exclusion_reason=''  : varchar(255)     # why
+    excluded_by=''       : varchar(64)      # who
+    excluded_at          : datetime(6)      # UTC
+    """
+
+
 LIVE = {"recording_vanished": None}
 """Of a recording whose files are there: others enter no new result, and old results stay."""
+
+
+def usable_recordings(vanished=False):
+    """Return the recordings that results of cells are made from, also those whose files are away if that is said."""
+    return ((Recording if vanished else Recording & LIVE) - SweepExclusion).proj()
 
 
 def fetch_recording(key):
@@ -86,6 +104,9 @@ class RecordingStimulus(dj.Imported):
     def key_source(self):
         """Recordings whose files are there."""
         return Recording & LIVE
+
+    def inputs(self, key):
+        return [Recording.proj("reader", "content_sha256")]
 
     def make_fetch(self, key):
         return fetch_recording(key)

@@ -1,12 +1,11 @@
 """Rheobase: the smallest current that makes a cell spike, by named strategies."""
 
 import warnings
-from collections import Counter
 
 import datajoint as dj
 
 from labweave import ephys
-from labweave.schemas.recording import LIVE, Cell, Recording, RecordingStimulus, fetch_recording
+from labweave.schemas.recording import Cell, Recording, RecordingStimulus, fetch_recording, usable_recordings
 
 schema = dj.Schema()
 
@@ -47,15 +46,37 @@ class Rheobase(dj.Computed):
     def key_source(self):
         """Cells whose sweeps have all been read, or failed to be."""
         failed = RecordingStimulus().jobs & "status in ('error', 'ignore')"
-        unread = ((Recording & LIVE) - RecordingStimulus).restrict(dj.condition.Not(failed), semantic_check=False)
-        return (Cell & (Recording & LIVE)) * RheobaseMethod - Cell.aggr(
+        usable = usable_recordings()
+        unread = (usable - RecordingStimulus).restrict(dj.condition.Not(failed), semantic_check=False)
+        return (Cell & usable) * RheobaseMethod - Cell.aggr(
             unread, n_unread="count(recording)", exclude_nonmatching=True
         )
+
+    also_fresh = ({"vanished": True},)
+    """A rheobase stays when files of its recordings are away."""
+
+    def inputs(self, key, vanished=False):
+        methods = (RheobaseMethod & key).to_dicts()
+        counted, read = (
+            [
+                {"rheobase_method": method["rheobase_method"], "protocol": protocol}
+                for method in methods
+                if ("efel_settings" in method["strategy_settings"]) == reads_files
+                for protocol in _protocols(method)
+            ]
+            for reads_files in (False, True)
+        )
+        usable, method = usable_recordings(vanished), RheobaseMethod.proj()
+        return [
+            RheobaseMethod,
+            RecordingStimulus.proj("amp", "n_spikes") * method & usable & counted,
+            RecordingStimulus.proj("amp") * Recording.proj("content_sha256") * method & usable & read,
+        ]
 
     def make(self, key):
         method = (RheobaseMethod & key).fetch1()
         cell, protocols = {name: key[name] for name in Cell.primary_key}, _protocols(method)
-        rows = (RecordingStimulus & cell & (Recording & LIVE)).to_dicts(order_by="protocol, recording")
+        rows = (RecordingStimulus & cell & usable_recordings()).to_dicts(order_by="protocol, recording")
         sweeps = [row for row in rows if row["protocol"] in protocols]
         settings = dict(method["strategy_settings"])
         efel_settings, compat = settings.pop("efel_settings", None), settings.pop("compat", None)
@@ -75,28 +96,6 @@ class Rheobase(dj.Computed):
                 "reason": "" if result.rheobase is not None else result.reason,
             }
         )
-
-    @classmethod
-    def stale(cls):
-        """Return the keys of rows whose number of sweeps has changed since they were made.
-
-        A row stays when files of its recordings are away.
-        """
-        every, live = Counter(), Counter()
-        for row in (RecordingStimulus * Recording).proj("recording_vanished").to_dicts():
-            place = (row["eid"], row["cell"], row["protocol"])
-            every[place] += 1
-            live[place] += row["recording_vanished"] is None
-        protocols = {row["rheobase_method"]: _protocols(row) for row in RheobaseMethod().to_dicts()}
-
-        def n_sweeps(row, counts):
-            return sum(counts[row["eid"], row["cell"], name] for name in protocols[row["rheobase_method"]])
-
-        return [
-            {name: row[name] for name in ("eid", "cell", "rheobase_method")}
-            for row in cls().to_dicts()
-            if row["n_recordings"] not in (n_sweeps(row, every), n_sweeps(row, live))
-        ]
 
 
 def _protocols(method):

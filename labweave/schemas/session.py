@@ -3,6 +3,7 @@
 import datajoint as dj
 
 from labweave.formats.alf.qc import QC as OUTCOMES
+from labweave.schemas.deletion import LeavesMasters
 from labweave.schemas.lab import LabMember, Project
 from labweave.schemas.subject import Subject
 
@@ -35,7 +36,7 @@ class Procedure(dj.Manual):
 
 
 @schema
-class Session(dj.Manual):
+class Session(LeavesMasters, dj.Manual):
     definition = """
     # one experiment: a subject at a rig, once
     eid                 : char(36)          # experiment id, uuid in lower case

@@ -2,6 +2,7 @@
 
 import datajoint as dj
 
+from labweave.schemas.deletion import LeavesMasters
 from labweave.schemas.lab import Lab, LabMember, Project
 
 schema = dj.Schema()
@@ -52,7 +53,7 @@ class Breeder(dj.Manual):
 
 
 @schema
-class Subject(dj.Manual):
+class Subject(LeavesMasters, dj.Manual):
     definition = """
     # one animal
     -> Lab

@@ -49,7 +49,7 @@ def rows_of_tables(database: Database) -> dict[str, list[tuple]]:
     """Return the rows of every table that is not about the ingestion itself, as they are stored, by table."""
     found = {}
     for module in schema_modules():
-        for table in table_classes(module) if short_name(module) not in ("ingestion", "work") else ():
+        for table in table_classes(module) if short_name(module) not in ("ingestion", "provenance", "work") else ():
             # not by DataJoint, which would read arrays from their files
             rows = database.connection.query(f"select * from {table.full_table_name}", as_dict=True).fetchall()
             if rows:

@@ -28,7 +28,7 @@ def count_rows(url, prefix) -> dict[str, int]:
         return {
             f"{module.__name__}.{cls.__qualname__}": len(cls())
             for module in schema_modules()
-            if not module.__name__.endswith(("ingestion", "work"))
+            if not module.__name__.endswith(("ingestion", "provenance", "work"))
             for cls in table_classes(module)
         }
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from conftest import PREFIX
-from simulated import OPTIONS, rheobase_na, spikes, sweeps_of, write_cell, write_cells
+from simulated import OPTIONS, ask_for_everything, rheobase_na, spikes, sweeps_of, write_cell, write_cells
 from typer.testing import CliRunner
 
 from labweave import ingest, populate
@@ -45,6 +45,7 @@ def lab(database, tmp_path):
     ingest.run("ephys", tmp_path / "cells", **OPTIONS)
     add_target_set("firing", TARGETS)
     add_cell_group("all")
+    ask_for_everything()
     assert populate.run().failed == 0
     return database
 
@@ -125,6 +126,7 @@ def test_each_cell_alone_in_a_folder_of_its_own(lab, tmp_path):
 def test_cells_alone_keep_absolute_amplitudes_and_the_other_words_of_the_targets(lab, tmp_path):
     targets = [{"efeature": "Spikecount", "protocol": "IDrest", "amplitude": 0.2, "tolerance": 0.01}]
     add_target_set("nA", targets, absolute_amplitude=True, default_std=0.5)
+    ask_for_everything()
     populate.run()
     export_features(tmp_path, target_set="nA", per_cell=True)
     for index in range(2):
@@ -139,6 +141,7 @@ def test_a_cell_that_never_fires_gives_null(database, tmp_path):
     ingest.run("ephys", tmp_path / "cells", **OPTIONS)
     add_target_set("firing", TARGETS)
     add_cell_group("all")
+    ask_for_everything()
     populate.run()
     (one,) = export_features(tmp_path / "out")
     features, protocols, currents = read(tmp_path / "out")
@@ -150,6 +153,7 @@ def test_a_cell_that_never_fires_gives_null(database, tmp_path):
 def test_several_extractions_get_folders_and_options_choose_one(lab, tmp_path):
     add_rheobase_method("two/three", "flush", {"flush_length": 2})
     add_target_set("first spike", TARGETS[:2])
+    ask_for_everything()
     assert populate.run().failed == 0
     export_features(tmp_path / "every")
     assert sorted(path.name for path in (tmp_path / "every").iterdir()) == [
@@ -181,6 +185,7 @@ def test_the_name_of_a_cell_never_leads_out_of_the_folder(database, tmp_path):
     ingest.run("ephys", tmp_path / "cells", **{**OPTIONS, "subject": "m"})
     add_target_set("firing", TARGETS)
     add_cell_group("all")
+    ask_for_everything()
     populate.run()
     export_features(tmp_path / "deep" / "out", per_cell=True)
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["out"]
@@ -194,6 +199,7 @@ def test_the_command_says_what_it_wrote_what_is_missing_and_what_is_old(lab, lab
     assert names_below(tmp_path / "out") == sorted(FILES)
     targets = [{"efeature": "AP1_amp", "protocol": "IDrest", "amplitude": 900, "tolerance": 1}]
     add_target_set("far", targets)
+    ask_for_everything()
     populate.run()
     done = labweave_command("export", "features", "far", "--target-set", "far", "--per-cell", check=0)
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
@@ -245,6 +251,7 @@ def test_a_real_cell_gives_the_files_that_bluepyefe_wrote(database, tmp_path, sh
     add_target_set("peer", combo["targets"])
     add_cell_group("all")
     add_rheobase_method("IDRest", protocols=combo["kwargs"]["protocols_rheobase"])
+    ask_for_everything()
     assert populate.run().failed == 0
     export_features(tmp_path / "out", rheobase_method="IDRest", per_cell=True)
     for place in (tmp_path / "out", tmp_path / "out" / "B6"):

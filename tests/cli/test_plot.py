@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from conftest import PREFIX
-from simulated import AMPLITUDES, OPTIONS, rheobase_na, spikes, sweeps_of, write_cell, write_cells
+from simulated import AMPLITUDES, OPTIONS, ask_for_everything, rheobase_na, spikes, sweeps_of, write_cell, write_cells
 from typer.testing import CliRunner
 
 from labweave import ingest, populate
@@ -173,6 +173,7 @@ TARGETS = [
 def test_efeatures_of_a_group_from_the_tables(cells, drawn, labweave_command, tmp_path):
     add_target_set("firing", TARGETS)
     add_cell_group("all")
+    ask_for_everything()
     assert "labweave populate" in error_of(labweave_command("plot", "features", "all"))
     populate.run()
     plot.features("all", output=tmp_path / "out")
@@ -210,6 +211,7 @@ def test_one_name_with_two_settings_is_two_figures(cells, drawn, tmp_path):
     wanted = {"efeature": "Spikecount", "protocol": "IDrest", "amplitude": 0.25, "tolerance": 0.01}
     add_target_set("two", [wanted, {**wanted, "efel_settings": {"Threshold": 200.0}}], absolute_amplitude=True)
     add_cell_group("all")
+    ask_for_everything()
     populate.run()
     plot.features("all", output=tmp_path)
     ((group, (protocols, _), options),) = drawn
@@ -224,6 +226,7 @@ def test_groups_that_can_not_be_drawn(cells, labweave_command):
     add_cell_group("all")
     for name in ("one", "two"):
         add_target_set(name, TARGETS)
+    ask_for_everything()
     assert "all" in error_of(labweave_command("plot", "features", "nobody"))
     populate.run()
     assert len(efeature.Extraction()) == 2

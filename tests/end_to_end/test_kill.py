@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 from conftest import delete_results
-from simulated import LAB, contents, sweeps_of, write_cell
+from simulated import LAB, ask_for_everything, contents, sweeps_of, write_cell
 
 import labweave
 from labweave import populate
@@ -54,6 +54,7 @@ class Lab:
     def group(self):
         with labweave.connect(self.url, prefix=self.prefix):
             add_cell_group("all")
+            ask_for_everything()
 
 
 def end(process):

@@ -286,7 +286,7 @@ def test_results_are_made_again_of_trials_that_changed_and_of_no_others(database
         table.write_text(lines[0] + lines[1].replace(",0.0,", ",5.0,") + lines[2])  # shorter by one, and other
         shown = run(root, dry_run=True)
         report = run(root)
-        assert report.outdated == shown.outdated == {"ownwork.__doubled": 2}
+        assert report.outdated == shown.outdated == {"ownwork.Doubled": 2}
         assert doubled().to_arrays("trial").tolist() == [1]
         doubled.populate()
         assert (doubled & {"trial": 0}).fetch1("doubled") == 10

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from simulated import OPTIONS, damage, rheobase_na, spikes, sweeps_of, write_cell, write_cells
+from simulated import OPTIONS, ask_for_everything, damage, rheobase_na, spikes, sweeps_of, write_cell, write_cells
 
 from labweave import ephys, ingest, populate
 from labweave.analysis import add_cell_group, add_feature_set, add_target_set
@@ -45,6 +45,7 @@ def test_tables_are_made_in_the_order_of_their_foreign_keys(database, tmp_path):
     ingest.run("ephys", tmp_path, **OPTIONS)
     add_targets()
     add_cell_group("all")
+    ask_for_everything()
     report = populate.run()
     assert [entry.table for entry in report.tables if entry.made] == [
         "recording.RecordingStimulus", "rheobase.Rheobase", "efeature.RecordingEFeatures", "efeature.Extraction",
@@ -199,6 +200,7 @@ def test_an_extraction_equals_the_same_functions_on_files_read_directly(database
         targets = [{**target, "amplitude": target["amplitude"] / 1000, "tolerance": 0.03} for target in targets]
         add_target_set("nA", targets, **options)
     add_cell_group("all")
+    ask_for_everything()
     populate.run()
     files = {f"cell{index}": {"IDrest": [{"filepath": tmp_path / f"cell{index}.h5"}]} for index in range(2)}
     features, protocols, currents = extract.extract_efeatures(
@@ -232,6 +234,7 @@ def test_an_extraction_waits_for_its_values_and_is_made_again_with_them(database
     ingest.run("ephys", tmp_path, **OPTIONS)
     add_targets()
     add_cell_group("all")
+    ask_for_everything()
     populate.run(["RecordingStimulus", "Rheobase"])
     assert made(populate.run(["Extraction"])) == {"Extraction": 0}
     populate.run()
@@ -250,6 +253,7 @@ def test_an_extraction_waits_for_its_values_and_is_made_again_with_them(database
     ingest.run("ephys", tmp_path, **OPTIONS)
     assert made(populate.run())["Extraction"] == 0, "the new cell is in no group"
     add_cell_group("all")
+    ask_for_everything()
     assert made(populate.run())["Extraction"] == 1
 
 
@@ -293,6 +297,7 @@ def test_real_cells_equal_what_the_reference_program_found(database, tmp_path, s
     ingest_real(shared, tmp_path, ["B6", "B95", "C060109A1-SR-C1"])
     add_target_set("default_relative", combo["targets"])
     add_cell_group("pair", [{"cell": cell} for cell in combo["cells"]])
+    ask_for_everything()
     report = populate.run()
     assert report.failed == 0, report.failures[:3]
     found = rheobases()

@@ -1,10 +1,11 @@
 """Rheobase methods and automatic targets in the tables."""
 
 import pytest
-from simulated import AMPLITUDES, OPTIONS, spikes, sweeps_of, write_cell, write_cells
+from simulated import AMPLITUDES, OPTIONS, ask_for_everything, spikes, sweeps_of, write_cell, write_cells
 
 from labweave import ephys, ingest, populate
 from labweave.analysis import add_auto_targets, add_cell_group, add_rheobase_method
+from labweave.database.inputs import out_of_date
 from labweave.ephys.auto_targets import AutoTarget
 from labweave.errors import ConfigError, SchemaError
 from labweave.schemas import efeature, rheobase
@@ -66,7 +67,7 @@ def test_a_method_is_added_once_and_never_changed(cell):
         "protocols": ["IDrest", "IV"],
     }
     populate.run()
-    assert rheobase.Rheobase.stale() == []
+    assert out_of_date(rheobase.Rheobase()) == []
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,7 @@ def test_automatic_targets_come_from_the_sweeps_of_a_group(database, tmp_path):
     assert [(t["protocol"], t["amplitude"], t["tolerance"], t["efeature"]) for t in targets] == [
         ("IDrest", 200.0, 10.0, "Spikecount"), ("IDrest", 200.0, 10.0, "AP1_amp"),
     ]  # fmt: skip  # 200 pA is twice the rheobase of 100 pA, and there is no 300 pA
+    ask_for_everything()
     populate.run()
     row = (efeature.Extraction.Feature & {"target_set": "auto", "efeature": "Spikecount"}).fetch1()
     assert (row["mean"], row["n"]) == (spikes(sweeps_of(0)[AMPLITUDES.index(200.0)]), 1)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 from conftest import PREFIX, delete_results
-from simulated import OPTIONS, sweeps_of, write_cell, write_cells
+from simulated import OPTIONS, ask_for_everything, sweeps_of, write_cell, write_cells
 
 from labweave import ingest, populate
 from labweave.analysis import add_cell_group, add_target_set
@@ -245,6 +245,7 @@ def test_two_runs_at_once_make_each_result_once(database, labweave_command, tmp_
     ingest.run("ephys", tmp_path / "data", **OPTIONS)
     add_target_set("t", [{"efeature": "Spikecount", "protocol": "IDrest", "amplitude": 200, "tolerance": 50}])
     add_cell_group("all")
+    ask_for_everything()
     first, second = labweave_command.start("populate"), labweave_command.start("populate", "--workers", "2")
     with ending(first), ending(second):
         for process in (first, second):

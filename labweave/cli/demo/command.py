@@ -119,6 +119,8 @@ def _ingest(folder: Path) -> None:
     for name, wanted in TARGETS.items():
         targets.add_target_set(name, wanted, absolute_amplitude=name == SINGLE)
     targets.add_cell_group(GROUP, (Session & {"lab": LAB}).proj(), "cells of the demo")
+    for name in TARGETS:
+        targets.add_extraction(GROUP, name)
     counts = f"{report.new} new, {report.changed} changed, {report.unchanged} unchanged"
     _say("ingest", f"{report.seen} files: {counts}", began)
 

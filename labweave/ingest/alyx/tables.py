@@ -55,6 +55,10 @@ class SyncPage(dj.Imported):
     outdated            : json              # table -> results deleted that were made from what changed
     """
 
+    def inputs(self, key):
+        """A part is pulled once."""
+        return []
+
     def make_fetch(self, key):
         resource, scope = (SyncPart & key).fetch1("resource", "scope")
         source = (Run & key).fetch1("source")

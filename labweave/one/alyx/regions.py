@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -30,13 +29,13 @@ def regions() -> Regions:
 
 def _packaged() -> Iterable[dict[str, Any]]:
     try:
-        package: Any = importlib.import_module("iblatlas.regions")
+        from iblatlas.regions import BrainRegions
     except ImportError:
         raise ConfigError(
             "The tables have no regions of the brain atlas. labweave ingest alyx brings them from a server; "
             "or install them: pip install labweave[atlas]"
         ) from None
-    atlas = package.BrainRegions()
+    atlas = BrainRegions()
     for number, acronym, name, parent in zip(atlas.id, atlas.acronym, atlas.name, atlas.parent, strict=True):
         around = None if parent != parent else int(parent)
         values = {"acronym": str(acronym), "region_name": str(name), "parent_region": around}

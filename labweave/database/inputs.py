@@ -1,0 +1,214 @@
+"""What results rest on: hashes of the rows that a computed table reads, kept for each result and compared in SQL.
+
+A computed table says what it reads by a method ``inputs(self, key)`` that returns expressions; without one, its parents
+count. For each result, ``provenance.Made.inputs`` keeps of each expression the number of its rows and the sum of their
+hashes, as the server computes them. A result is out of date when the same statement, for all results together, gives
+something else.
+
+A computed table that an expression holds with all its attributes counts by the hash of its result, parts included; one
+projected to some attributes counts by these. So a result that was made again and came out the same changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from datajoint.expression import QueryExpression
+from datajoint.table import FreeTable
+from datajoint.user_tables import UserTable
+
+from labweave.database.reads import table_label
+
+is_name_of_results = re.compile(r".*[.`\"]__?[a-z](?!.*__)[a-z0-9_]*[`\"]").fullmatch
+"""DataJoint marks computed and imported tables so; parts have another __ inside."""
+
+
+@dataclass(frozen=True)
+class OutOfDate:
+    """One result that would come out otherwise, or of which nobody knows what it was made from.
+
+    Attributes
+    ----------
+    key : dict
+    reasons : list of str
+        What changed, in words.
+    """
+
+    key: dict[str, Any]
+    reasons: list[str]
+
+
+def inputs_of(table: Any, key: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+    """Return what a computed table reads for one key, or with an empty key for all, by name."""
+    given = table.inputs(dict(key), **options) if hasattr(table, "inputs") else _parents(table)
+    named: dict[str, Any] = {}
+    for one in given:
+        expression = one() if isinstance(one, type) else one
+        label = "*".join(dict.fromkeys(table_label(part) for part in _tables_in(expression)))
+        while label in named:
+            label += "~"
+        own = {name: value for name, value in key.items() if name in expression.heading.names}
+        named[label] = expression & own if own else expression
+    return named
+
+
+def out_of_date(table: Any) -> list[OutOfDate]:
+    """Return the results of a table, which may be restricted, that would come out otherwise now; in one statement."""
+    connection, keys = table.connection, table.primary_key
+    quote = connection.adapter.quote_identifier
+    variants = [_now(table, **options) for options in ({}, *getattr(table, "also_fresh", ()))]
+    joins = "".join(join for _, join in variants)
+    made = connection.adapter.make_full_table_name(f"{connection.prefix}provenance", "made")
+    differs = " and ".join(f"m.inputs <> {now}" for now, _ in variants)
+    rows = connection.query(
+        f"select {', '.join(f't.{quote(name)}' for name in keys)}, m.inputs, {variants[0][0]}"
+        f" from ({table.proj().make_sql()}) t left join {made} m on m.made = {made_id(table, 't')}"
+        f"{joins} where m.made is null or ({differs})"
+    ).fetchall()
+    return [OutOfDate(dict(zip(keys, row, strict=False)), _reasons(row[-2], row[-1])) for row in rows]
+
+
+def fingerprint_of(table: Any, key: Mapping[str, Any]) -> str:
+    """Return SQL for what a result of one key rests on now, as ``Made.inputs`` keeps it."""
+    texts = []
+    for label, names, numbers in _known_numbers(table) or _numbers_of(table, key):
+        where = (table & {name: key[name] for name in names if name in key}).where_clause()
+        texts.append(f"'{label}=', (select {_TOTAL} from ({numbers}) r{where})")
+    return _sentence(texts)
+
+
+def _known_numbers(table: Any) -> list[tuple[str, list[str], str]] | None:
+    """Return the SQL of the inputs of all keys, made once where it needs no look at the database.
+
+    DataJoint takes 1 ms to put the joins of `RecordingEFeatures` together, a twentieth of its make.
+    """
+    connection, name = table.connection, table.full_table_name
+    if name not in connection.numbers:
+        n_statements = connection.n_statements
+        try:
+            numbers = _numbers_of(table, {})
+        except KeyError:  # it can be asked for a whole key only
+            connection.numbers[name] = None
+        else:
+            if connection.n_statements > n_statements:  # perhaps only for a heading
+                return numbers
+            connection.numbers[name] = numbers
+    return connection.numbers[name]
+
+
+def _numbers_of(table: Any, key: Mapping[str, Any]) -> list[tuple[str, list[str], str]]:
+    found = []
+    for label, expression in inputs_of(table, key).items():
+        names = [name for name in table.primary_key if name in expression.heading.names]
+        found.append((label, names, _numbers(expression, names)))
+    return found
+
+
+_TOTAL = "concat(count(*), ':', coalesce(sum(r.n), 0))"
+
+
+def _sentence(texts: list[str]) -> str:
+    return f"""concat({", ' ', ".join(texts)})""" if texts else "''"
+
+
+def _now(table: Any, **options: Any) -> tuple[str, str]:
+    """Return SQL for what each row of a table, called t, rests on now, and what must be joined for it."""
+    quote = table.connection.adapter.quote_identifier
+    texts, joins = [], []
+    for at, (label, expression) in enumerate(inputs_of(table, {}, **options).items()):
+        names = [name for name in table.primary_key if name in expression.heading.names]
+        listed = ", ".join(f"r.{quote(name)}" for name in names)
+        alias = f"f{'_'.join([str(at), *options])}"
+        same = " and ".join(f"{alias}.{quote(name)} = t.{quote(name)}" for name in names) or "1 = 1"
+        joins.append(
+            f" left join (select {listed}{', ' if names else ''}{_TOTAL} f from ({_numbers(expression, names)}) r"
+            f"{f' group by {listed}' if names else ''}) {alias} on {same}"
+        )
+        texts.append(f"'{label}=', coalesce({alias}.f, '0:0')")
+    return _sentence(texts), "".join(joins)
+
+
+def _numbers(expression: Any, keys: tuple[str, ...] | list[str]) -> str:
+    """Return SQL that gives a number for each row of an expression, beside some attributes of it."""
+    connection = expression.connection
+    quote, adapter = connection.adapter.quote_identifier, connection.adapter
+    names = set(expression.heading.names)
+    made = adapter.make_full_table_name(f"{connection.prefix}provenance", "made")
+    joins, results = "", []
+    for at, table in enumerate(_tables_in(expression)):
+        if is_name_of_results(table.full_table_name) and names.issuperset(table.heading.names):
+            names -= set(table.heading.secondary_attributes)
+            joins += f" left join {made} m{at} on m{at}.made = {made_id(table, 'e')}"
+            results.append(f"coalesce(m{at}.result_sha256, '-')")
+    texts = [_text(expression, "e", name) for name in sorted(names)] + results
+    kept = "".join(f"e.{quote(name)}, " for name in keys)
+    number = adapter.number_of(adapter.sha256_of(f"concat_ws('|', {', '.join(texts)})"))
+    return f"select {kept}{number} n from ({expression.make_sql()}) e{joins}"
+
+
+def made_id(table: Any, alias: str) -> str:
+    """Return SQL for the id in ``provenance.Made`` of a row of a table, which the statement calls by an alias."""
+    texts = [_text(table, alias, name) for name in table.primary_key]
+    sha256 = table.connection.adapter.sha256_of(f"concat_ws('|', '{table_label(table)}', {', '.join(texts)})")
+    return f"left({sha256}, 32)"
+
+
+def _text(expression: Any, alias: str, name: str) -> str:
+    adapter = expression.connection.adapter
+    is_binary = expression.heading[name].type.lower() in ("bytea", "longblob")
+    return f"coalesce({adapter.text_of(f'{alias}.{adapter.quote_identifier(name)}', is_binary)}, '-')"
+
+
+def _reasons(before: str | None, now: str) -> list[str]:
+    if before is None:
+        return ["what it was made from was not kept"]
+    old, new = _counts(before), _counts(now)
+    reasons = []
+    for label in [*new, *(name for name in old if name not in new)]:
+        if old.get(label) != new.get(label):
+            n_old, n_new = (counts.get(label, "0:0").partition(":")[0] for counts in (old, new))
+            what = "changed" if n_old == n_new else f"has {n_new} rows, {n_old} before"
+            reasons.append(f"{label.rstrip('~')} {what}")
+    return reasons
+
+
+def _counts(text: str) -> dict[str, str]:
+    return dict(item.split("=", 1) for item in text.split(" ") if item)
+
+
+def _parents(table: Any) -> Iterator[Any]:
+    table.connection.dependencies.load(force=False)
+    for parent, link in table.parents(primary=True, as_objects=True, foreign_key_info=True):
+        renamed = {child: own for child, own in link["attr_map"].items() if child != own}
+        found = find_table(table.connection, parent.full_table_name)
+        yield found.proj(..., **renamed) if renamed else found
+
+
+def _tables_in(expression: Any) -> Iterator[Any]:
+    """Yield the tables that an expression is made of."""
+    for part in expression.support:
+        if isinstance(part, QueryExpression):
+            yield from _tables_in(part)
+        else:
+            yield find_table(expression.connection, part)
+
+
+def find_table(connection: Any, full_name: str) -> Any:
+    """Return a table of labweave or of a lab by its full name; one that no class was defined for is a free one."""
+    known = connection.tables
+    if full_name not in known:
+        known |= {cls.full_table_name: cls for cls in _classes(UserTable) if cls._connection is connection}
+    if full_name not in known:
+        known[full_name] = FreeTable(connection, full_name)
+    found = known[full_name]
+    return found() if isinstance(found, type) else found
+
+
+def _classes(cls: Any) -> Iterator[Any]:
+    for child in cls.__subclasses__():
+        yield from _classes(child)
+        if getattr(child, "database", None):
+            yield child

@@ -1,0 +1,215 @@
+"""Results follow what they rest on: one thing changes, and exactly what rests on it is made again."""
+
+import json
+
+import pytest
+from simulated import OPTIONS, sweeps_of, write_cell
+
+from labweave import ingest, populate
+from labweave.analysis import add_cell_group, add_extraction, add_rheobase_method, add_target_set
+from labweave.database import upsert
+from labweave.formats.canonical import canonical_sha256
+from labweave.schemas import efeature, provenance, recording, rheobase
+
+pytestmark = pytest.mark.slow
+
+CELLS, METHODS, TARGETS = ("a", "b"), ("absolute", "low"), ("firing", "shape")
+N_SWEEPS = len(sweeps_of(0))
+
+
+def write_sweep(folder, cell, number, index=None, protocol="IDrest", **more):
+    """Write one sweep of a cell as a file of its own."""
+    sweep = {**sweeps_of(CELLS.index(cell) if index is None else index)[number], "protocol": protocol, **more}
+    return write_cell(folder / cell, 0, cell, file=f"s{number}.h5", sweeps=[sweep])
+
+
+def ask():
+    """Put in what is wanted: two methods, two lists of targets, one group."""
+    add_rheobase_method("low", "absolute", {"efel_settings": {"Threshold": -30.0}}, ["IDrest", "Step"])
+    wanted = {"efeature": "Spikecount", "protocol": "IDrest", "amplitude": 150, "tolerance": 60.0}
+    add_target_set("firing", [wanted])
+    add_target_set("shape", [{**wanted, "efeature": "AP1_amp"}], {"Threshold": -25.0, "interp_step": 0.025})
+    add_cell_group("all")
+    for targets in TARGETS:
+        add_extraction("all", targets)
+    add_extraction("all", "firing", "low")
+
+
+@pytest.fixture
+def folder(database, tmp_path):
+    """A folder of two cells, a file a sweep; everything is made."""
+    for cell in CELLS:
+        for number in range(N_SWEEPS):
+            write_sweep(tmp_path, cell, number)
+    ingest.run("ephys", tmp_path, **OPTIONS)
+    ask()
+    assert populate.run().failed == 0
+    return tmp_path
+
+
+def times():
+    """Return when each result was made."""
+    return {
+        (row["made_table"].partition(".")[2], *sorted(row["made_key"].items())): row["made_at"]
+        for row in provenance.Made().to_dicts()
+    }
+
+
+def remade(before):
+    """Return what populate makes now: table -> what tells the rows apart."""
+    assert populate.run().failed == 0
+    found = {}
+    for place, time in times().items():
+        if before.get(place) != time:
+            key = dict(place[1:])
+            told = {
+                "RecordingStimulus": ("cell", "protocol", "recording"),
+                "Rheobase": ("cell", "rheobase_method"),
+                "RecordingEFeatures": ("recording", "feature_set"),
+                "Extraction": ("target_set", "rheobase_method"),
+            }[place[0]]
+            found.setdefault(place[0], set()).add(tuple(key[name] for name in told))
+    assert populate.run().made == 0, "a second populate makes something again"
+    return found
+
+
+def feature_set(targets):
+    return (efeature.TargetSet.Target & {"target_set": targets}).fetch1("feature_set")
+
+
+def of_sweep(cell, number):
+    """Return what rests on one sweep by foreign keys."""
+    name = f"{cell}/s{number}#sweep_000"
+    return {
+        "RecordingStimulus": {(cell, "IDrest", name)},
+        "RecordingEFeatures": {(name, feature_set(targets)) for targets in TARGETS},
+    }
+
+
+def of_set(targets):
+    """Return the values of a set of efeatures."""
+    names = {f"{cell}/s{number}#sweep_000" for cell in CELLS for number in range(N_SWEEPS)}
+    return {(name, feature_set(targets)) for name in names}
+
+
+RHEOBASES_OF_A = {("a", method) for method in METHODS}
+EXTRACTIONS = {("firing", "absolute"), ("shape", "absolute"), ("firing", "low")}
+
+
+def unchanged(folder):
+    ingest.run("ephys", folder, **OPTIONS, again=True)
+    return {}
+
+
+def one_file_changed(folder):
+    write_sweep(folder, "a", 3, index=2)
+    ingest.run("ephys", folder, **OPTIONS)
+    return {**of_sweep("a", 3), "Rheobase": RHEOBASES_OF_A, "Extraction": EXTRACTIONS}
+
+
+def units_changed(folder):
+    voltage = sweeps_of(0)[3]["voltage"] / 1000
+    write_sweep(folder, "a", 3, voltage=voltage, v_unit="V")
+    ingest.run("ephys", folder, **OPTIONS)
+    return {**of_sweep("a", 3), "Rheobase": RHEOBASES_OF_A}  # which come out the same: so do the extractions
+
+
+def a_method_added(folder):
+    add_rheobase_method("majority", "majority", {"majority": 0.5}, ["IDrest"])
+    return {"Rheobase": {(cell, "majority") for cell in CELLS}}
+
+
+def a_threshold_changed(folder):
+    settings = {"efel_settings": {"Threshold": 1000.0}}
+    rheobase.RheobaseMethod.update1({"rheobase_method": "low", "strategy_settings": settings})
+    return {"Rheobase": {(cell, "low") for cell in CELLS}, "Extraction": {("firing", "low")}}
+
+
+def a_feature_set_changed(folder):
+    key = {"feature_set": feature_set("shape")}
+    (efeature.FeatureSet.Feature & key).delete(prompt=False, part_integrity="ignore")
+    efeature.FeatureSet.Feature.insert1({**key, "efeature": "AP1_width"})
+    return {"RecordingEFeatures": of_set("shape"), "Extraction": {("shape", "absolute")}}
+
+
+def a_feature_added(folder):
+    efeature.FeatureSet.Feature.insert1({"feature_set": feature_set("firing"), "efeature": "mean_frequency"})
+    return {
+        "RecordingEFeatures": of_set("firing"),
+        "Extraction": {("firing", "absolute"), ("firing", "low")},
+    }
+
+
+def settings_changed(folder):
+    name = (efeature.FeatureSet & {"feature_set": feature_set("shape")}).fetch1("efel_settings")
+    settings = json.dumps({"Threshold": -22.0, "interp_step": 0.025})
+    table = efeature.EFelSettings()
+    table.connection.query(
+        f"update {table.full_table_name} set settings = %s where efel_settings = %s", (settings, name)
+    )
+    return {"RecordingEFeatures": of_set("shape"), "Extraction": {("shape", "absolute")}}
+
+
+def a_tolerance_changed(folder):
+    efeature.TargetSet.Target.update1({"target_set": "firing", "target": 0, "tolerance": 20.0})
+    return {"Extraction": {("firing", "absolute"), ("firing", "low")}}
+
+
+def a_sweep_removed(folder):
+    (folder / "a/s3.h5").unlink()
+    source = ingest.run("ephys", folder, **OPTIONS).source
+    ingest.forget(source, ["a/s3.h5"])
+    return {"Rheobase": RHEOBASES_OF_A, "Extraction": EXTRACTIONS}
+
+
+def a_cell_removed(folder):
+    source = ingest.run("ephys", folder, **OPTIONS).source
+    (efeature.CellGroup.Member & {"cell": "a"}).delete(prompt=False, part_integrity="ignore")
+    ingest.forget(source, [f"a/s{number}.h5" for number in range(N_SWEEPS)])
+    return {"Extraction": EXTRACTIONS}
+
+
+def a_protocol_renamed(folder):
+    write_sweep(folder, "a", 3, protocol="Step")
+    ingest.run("ephys", folder, **OPTIONS)
+    name = "a/s3#sweep_000"
+    return {
+        "RecordingStimulus": {("a", "Step", name)},
+        "Rheobase": RHEOBASES_OF_A,
+        "Extraction": EXTRACTIONS,
+    }
+
+
+def a_cell_deleted(folder):
+    (recording.Cell & {"cell": "a"}).delete(prompt=False)
+    return {"Extraction": EXTRACTIONS}
+
+
+def a_sweep_excluded(folder):
+    (key,) = (recording.Recording & "recording like 'a/s3%%'").keys()
+    upsert(recording.SweepExclusion, [{**key, "exclusion_reason": "seal lost", "excluded_at": "2026-01-03 10:00:00"}])
+    return {"Rheobase": RHEOBASES_OF_A, "Extraction": EXTRACTIONS}
+
+
+STEPS = (
+    unchanged, one_file_changed, units_changed, a_method_added, a_threshold_changed, a_feature_set_changed,
+    a_feature_added, settings_changed, a_tolerance_changed, a_sweep_removed, a_cell_removed, a_protocol_renamed,
+    a_cell_deleted, a_sweep_excluded,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
+def test_exactly_what_rests_on_a_change_is_made_again(database, folder, step):
+    before = times()
+    expected = step(folder)
+    assert remade(before) == expected
+    results = (recording.RecordingStimulus, rheobase.Rheobase, efeature.RecordingEFeatures, efeature.Extraction)
+    stored = {table.__name__: rows(table) for table in results}
+    for table in reversed(results):
+        table().delete(prompt=False)
+    populate.run()
+    assert stored == {table.__name__: rows(table) for table in results}, "not what a fresh populate makes"
+
+
+def rows(table):
+    return sorted(canonical_sha256(row) for row in table().to_dicts())
