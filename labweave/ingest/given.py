@@ -10,6 +10,7 @@ units; how many is counted (``ingestion.Shared``).
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
@@ -36,6 +37,7 @@ from labweave.ingest.keys import (
     without,
 )
 from labweave.ingest.removing import Remover
+from labweave.ingest.renamed import rename_back
 from labweave.ingest.results import RowsHang
 from labweave.schemas.dataset import Dataset, FileRecord
 from labweave.schemas.ingestion import Given, Shared, SourceFile
@@ -104,8 +106,8 @@ class GivenRows:
         own = by_table(self._stored.get(unit, {})).get(name, set())
         return [dict(zip(primary_key, key, strict=True)) for key in sorted(own, key=str)]
 
-    def units_with_lost_rows(self) -> set[str]:
-        """Return the units that gave rows which are no longer there."""
+    def lost_rows(self) -> dict[str, dict[tuple, list[str]]]:
+        """Return table -> keys that no row has any more -> the units that gave them."""
         owners: dict[str, dict[tuple, list[str]]] = {}
         for unit, keys in self._stored.items():
             for name, own in by_table(keys).items():
@@ -113,11 +115,16 @@ class GivenRows:
                 for key in own:
                     by_key.setdefault(key, []).append(unit)
         return {
-            unit
+            name: {key: by_key[key] for key in missing}
             for name, by_key in owners.items()
-            for key in missing_keys(table_called(self.connection, name), by_key)
-            for unit in by_key[key]
+            if (missing := missing_keys(table_called(self.connection, name), by_key))
         }
+
+    def rename_back(self, lost: Mapping[str, Mapping[tuple, list[str]]], run: str) -> int:
+        """Give rows that somebody renamed their keys again, and return how many there were."""
+        sessions = {eid for keys in self._stored.values() for eid in keys if eid}
+        work = functools.partial(rename_back, self.connection, self.source, lost, self._given(sessions), run)
+        return self.connection.run_transaction(work)
 
     def units(self) -> set[str]:
         """Return all units of the source that gave rows."""

@@ -253,7 +253,7 @@ class _Ingest:
                 progress(report.seen, report.failed, total)
                 self.writer.known = self._known_files(units)
                 self.given.load([unit.path for unit in units if _is_storable(unit.path) and not unit.in_parts])
-                self.lost = self.given.units_with_lost_rows()
+                self.lost = self._units_with_lost_rows()
                 for unit in units:
                     self._ingest(unit)
                     progress(report.seen - len(self.waiting), report.failed, total)
@@ -290,6 +290,13 @@ class _Ingest:
             if counted:
                 self._fail(unit, SourceError(unit.problem))
         return [*units, *forgotten]
+
+    def _units_with_lost_rows(self) -> set[str]:
+        """Return units of which rows are gone from the database; rows that were renamed there get their keys again."""
+        lost = self.given.lost_rows()
+        if lost and not self.dry_run:
+            self.report.corrected += self.given.rename_back(lost, self.report.run)
+        return {unit for by_key in lost.values() for units in by_key.values() for unit in units}
 
     def _known_files(self, units: list[Unit]) -> dict[str, dict[str, Any]]:
         """Return what earlier runs have recorded of the files of some units."""

@@ -36,6 +36,7 @@ from labweave import ingest, populate
 from labweave.database.connection import LabConnection
 from labweave.database.declare import is_computed, schema_modules, short_name, table_classes
 from labweave.database.reads import table_label
+from labweave.database.writes import set_values
 from labweave.errors import ConfigError, SourceError
 from labweave.formats.onedata import LoadingRecipe
 from labweave.ingest.keys import unpack
@@ -44,8 +45,8 @@ from labweave.schemas.dataset import Dataset, FileRecord
 from labweave.schemas.efeature import CellGroup
 from labweave.schemas.ingestion import Given, Shared, Source, SourceFile
 from labweave.schemas.onedata import OneSession
-from labweave.schemas.recording import Cell, Recording
-from labweave.schemas.task import TaskRun
+from labweave.schemas.recording import Cell, Protocol, Recording
+from labweave.schemas.task import Task, TaskRun
 from labweave.testing import empty, rows_of_tables
 
 LAB, OTHER_LAB = "testlab", "wronglab"
@@ -59,7 +60,7 @@ NOT_YET = set[str]()
 STEPS = (
     *("write", "write", "remove", "rename", "swap", "damage", "disagree", "name_ids", "empty_folder", "move_folder"),
     *("run", "run", "run", "kill", "two_at_once", "another_name", "wrong_lab", "wrong_case", "again"),
-    *("delete", "delete", "edit", "forget", "populate"),
+    *("delete", "delete", "edit", "rename_row", "forget", "populate"),
 )
 SEQUENCE = st.lists(
     st.tuples(st.sampled_from([name for name in STEPS if name not in NOT_YET]), st.integers(0, 1000), st.booleans()),
@@ -340,6 +341,14 @@ class World:
             table.update1({**keys[which % len(keys)], **values})
             self.is_edited = True
 
+    def rename_row(self, which: int, _: bool) -> None:
+        """Change the key of a row, which those that refer to it follow."""
+        table, attribute = self.kind.keys[which % len(self.kind.keys)]
+        if keys := sorted(table().keys(), key=str):
+            key = keys[which % len(keys)]
+            note(f"rename {table_label(table)} {key}")
+            set_values(table, {attribute: f"other {which}"}, key)
+
     # --- the end
 
     def end(self) -> ingest.IngestReport | None:
@@ -400,6 +409,7 @@ class Kind:
     wrong: ClassVar[list[dict[str, Any]]] = []
     results: ClassVar[list[str]] = []
     edits: ClassVar[list[tuple[Any, dict[str, Any]]]]
+    keys: ClassVar[list[tuple[Any, str]]] = [(Task, "task")]
     hangs_on: ClassVar[Any] = TaskRun
     """What a person's notes are about."""
 
@@ -454,6 +464,7 @@ class Ephys(Kind, adapters.TestEphys):
     options: ClassVar = {"session_date": "2026-01-02"}
     results: ClassVar = ["RecordingStimulus", "Rheobase"]
     edits: ClassVar = [(Recording, {"reader": "igor"}), (Cell, {"cell_type": "basket"})]
+    keys: ClassVar = [(Cell, "cell"), (Protocol, "protocol")]
     hangs_on = Cell
     wrong: ClassVar = [
         {"session_date": "2026-01-03"},

@@ -1,0 +1,82 @@
+"""Keys that somebody changed in the database: a cell that was renamed there is no second cell.
+
+The rows of a unit are lost under their old key, and rows that carry the name of the source, and that no unit gave, are
+there under another one. What differs in one attribute alone is the same row: it gets its old key again, with all that
+hangs on it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from labweave.database.batches import Changed
+from labweave.database.connection import LabConnection
+from labweave.database.reads import rows_among
+from labweave.database.writes import record_changes, set_values
+from labweave.ingest.keys import Keys, plain, table_called
+
+
+def rename_back(
+    connection: LabConnection, source: str, lost: Mapping[str, Collection[tuple]], given: Keys, run: str
+) -> int:
+    """Give renamed rows the keys that their source says, and return how many there were.
+
+    Parameters
+    ----------
+    connection : LabConnection
+        In a transaction.
+    source : str
+    lost : mapping
+        Table -> keys that its units gave, and that no row has.
+    given : dict
+        What any unit gave in the sessions of these keys.
+    run : str
+        For ``ingestion.Change``.
+    """
+    count = 0
+    for name in lost:
+        table = table_called(connection, name)
+        names = table.primary_key
+        if "eid" not in names or "source" not in table.heading.secondary_attributes:
+            continue
+        eids = {key[names.index("eid")] for key in lost[name]}
+        there = {tuple(map(plain, row)) for row in rows_among(table, "eid", eids, names, {"source": source})}
+        strays = there - {key for tables in given.values() for key in tables.get(name, ())}
+        renamed: set[tuple] = set()
+        for old, new, at in _pairs(lost[name], strays, [at for at, name in enumerate(names) if name != "eid"]):
+            owner = _owner_of(table, names[at], dict(zip(names, new, strict=True)))
+            own = owner.primary_key
+            key = tuple(old[names.index(part)] for part in own)
+            if (owner.full_table_name, key) not in renamed:  # its other rows have followed
+                renamed.add((owner.full_table_name, key))
+                old_key = dict(zip(own, key, strict=True))
+                set_values(owner, {names[at]: new[at]}, old_key)
+                change = Changed({**old_key, names[at]: new[at]}, {names[at]: old[at]}, {names[at]: new[at]})
+                record_changes(connection, owner, [change], run or None)
+                count += 1
+    return count
+
+
+def _pairs(
+    lost: Collection[tuple], strays: Collection[tuple], places: Collection[int]
+) -> Iterator[tuple[tuple, tuple, int]]:
+    """Yield stray and lost keys that differ in one place alone, and the place; none where there are several."""
+    for at in places:
+        alike: dict[tuple, tuple[list[tuple], list[tuple]]] = defaultdict(lambda: ([], []))
+        for side, keys in enumerate((strays, lost)):
+            for key in keys:
+                alike[key[:at] + key[at + 1 :]][side].append(key)
+        for old, new in alike.values():
+            if len(old) == len(new) == 1:
+                yield old[0], new[0], at
+
+
+def _owner_of(table: Any, attribute: str, new: Mapping[str, Any]) -> Any:
+    """Return the table in which an attribute of the key was renamed: that of the parent, when it lacks the new key."""
+    for parent, reference in table.parents(as_objects=True, foreign_key_info=True):
+        key = {theirs: new[ours] for ours, theirs in reference["attr_map"].items() if ours in new}
+        if attribute in key and attribute in parent.primary_key and key.keys() == set(parent.primary_key):
+            return table if parent & key else parent
+    return table
