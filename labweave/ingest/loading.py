@@ -5,7 +5,8 @@ The way of a unit, from its files to the report:
 1. `run` finds the adapter by its name (`registry`), and validates its options. The adapter's `discover` yields a `Unit`
    for each piece of work: a name, and the files whose change makes it change.
 2. Units are taken in windows of `WINDOW_FILES` files. `_known_files` reads what earlier runs have recorded of these
-   files in ``ingestion.SourceFile``.
+   files in ``ingestion.SourceFile``; units of which rows are lost are read again, and rows that were renamed in the
+   database get their keys back (`renamed`).
 3. `Files` (`files`) takes size and time of a unit's files; a file with those of before is not read. When `Failures`
    (`failures`) knows that the unit would fail again, or `_is_unchanged` says that hashes, options and the adapter's
    version are those of before, the unit is done.

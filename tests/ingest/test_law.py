@@ -292,8 +292,11 @@ class World:
     def wrong_case(self, _: int, __: bool) -> None:
         """Give the command while a name is written in another case."""
         if not self.broken:
-            self.ingest(**(self.kind.swap_case(self.folder) or {}))
+            kept = shutil.copytree(self.folder, self.folder.parent / "kept")
             self.kind.swap_case(self.folder)
+            self.ingest()
+            shutil.rmtree(self.folder)
+            kept.rename(self.folder)
 
     def forget(self, number: int, is_undone: bool) -> None:
         """Forget a unit, or want all again."""
@@ -420,9 +423,9 @@ class Kind:
     def name_ids(self, path: Path, digits: str) -> None:
         """Put ids into the names of a unit's files."""
 
-    def swap_case(self, folder: Path) -> dict[str, Any]:
-        """Swap the case of a name in the folder, or return options that do."""
-        return {}
+    def swap_case(self, folder: Path) -> None:
+        """Write a name in another case."""
+        raise NotImplementedError
 
     def declare(self, database: Any) -> dj.Schema:
         """Make a table of the lab's own."""

@@ -27,7 +27,7 @@ from labweave.ingest import make_uuid
 from labweave.ingest.given import disown
 from labweave.ingest.onedata import remove_recipe, save_recipe
 from labweave.schemas import dataset, ingestion, lab, rheobase, session, subject
-from labweave.schemas.recording import Cell, Recording, RecordingStimulus
+from labweave.schemas.recording import Cell, Protocol, Recording, RecordingStimulus
 from labweave.testing import empty, rows_of_tables
 
 RIGHT = {"lab": "testlab", "subject": "m1", "session_date": "2026-01-02"}
@@ -542,3 +542,14 @@ def test_the_first_of_two_folders_is_the_session_whichever_came_first(database, 
     forget_vanished()
     found, expected = fresh(database, "onedata", tmp_path)
     assert found == expected
+
+
+@pytest.mark.parametrize(("table", "attribute", "name"), [(Cell, "cell", "cell0"), (Protocol, "protocol", "IDrest")])
+def test_what_was_renamed_in_the_database_is_called_as_its_source_says(database, folder, table, attribute, name):
+    run(folder)
+    populate.run(["RecordingStimulus"])
+    before = rows_of_tables(database)
+    set_values(table, {attribute: "renamed"}, {attribute: name})
+    report = run(folder)
+    assert report.failed == 0 and report.corrected == 1
+    assert rows_of_tables(database) == before  # and its results are there
