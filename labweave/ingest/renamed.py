@@ -44,18 +44,17 @@ def rename_back(
         eids = {key[names.index("eid")] for key in lost[name]}
         there = {tuple(map(plain, row)) for row in rows_among(table, "eid", eids, names, {"source": source})}
         strays = there - {key for tables in given.values() for key in tables.get(name, ())}
-        renamed: set[tuple] = set()
-        for old, new, at in _pairs(lost[name], strays, [at for at, name in enumerate(names) if name != "eid"]):
+        places = [at for at, attribute in enumerate(names) if attribute != "eid"]
+        renamed: dict[tuple, tuple[Any, dict[str, Any], str, Any]] = {}  # by row: those that refer to it follow
+        for old, new, at in _pairs(lost[name], strays, places):
             owner = _owner_of(table, names[at], dict(zip(names, new, strict=True)))
-            own = owner.primary_key
-            key = tuple(old[names.index(part)] for part in own)
-            if (owner.full_table_name, key) not in renamed:  # its other rows have followed
-                renamed.add((owner.full_table_name, key))
-                old_key = dict(zip(own, key, strict=True))
-                set_values(owner, {names[at]: new[at]}, old_key)
-                change = Changed({**old_key, names[at]: new[at]}, {names[at]: old[at]}, {names[at]: new[at]})
-                record_changes(connection, owner, [change], run or None)
-                count += 1
+            key = {part: old[names.index(part)] for part in owner.primary_key}
+            renamed[(owner.full_table_name, *key.values())] = owner, key, names[at], new[at]
+        for owner, key, attribute, value in renamed.values():
+            set_values(owner, {attribute: value}, key)
+            change = Changed({**key, attribute: value}, {attribute: key[attribute]}, {attribute: value})
+            record_changes(connection, owner, [change], run or None)
+        count += len(renamed)
     return count
 
 
