@@ -319,7 +319,7 @@ class World:
         filled = [
             table
             for module in schema_modules()
-            if short_name(module) not in ("ingestion", "work", "alyx")
+            if short_name(module) not in ("ingestion", "provenance", "work", "alyx")
             for table in table_classes(module)
             if not is_computed(table) and not hasattr(table, "contents") and len(table())
             if not issubclass(table, (dj.Part, CellGroup))
