@@ -50,7 +50,7 @@ def record_made(connection: Any, making: Mapping[str, Any], seconds: float) -> N
         f" exists (select 1 from {full_name} m where m.made = {made_id(table, 't')})"
         f" from {table.full_table_name} t{where}"
     ).fetchall()
-    code, _ = _programs()
+    code, _ = programs()
     now = dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)
     host = f"{platform.node()[:200]}:{os.getpid()}"
     for *values, made, inputs, is_known in found:  # none, when the make found nothing to store
@@ -110,7 +110,7 @@ def user() -> str:
 
 def keep_code(connection: Any) -> None:
     """Say in ``provenance.Code`` which programs this process runs, before the transaction that refers to it begins."""
-    code, row = _programs()
+    code, row = programs()
     if code in connection.known_code:
         return
     full_name = connection.adapter.make_full_table_name(f"{connection.prefix}provenance", "code")
@@ -125,7 +125,8 @@ def keep_code(connection: Any) -> None:
 
 
 @functools.cache
-def _programs() -> tuple[str, tuple[str, str | None, str]]:
+def programs() -> tuple[str, tuple[str, str | None, str]]:
+    """Return the id of the programs of this process, and the rest of their row in ``provenance.Code``."""
     versions = {"labweave": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
