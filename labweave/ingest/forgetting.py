@@ -11,6 +11,7 @@ from labweave.database.connection import LabConnection
 from labweave.database.reads import in_parts
 from labweave.errors import ConfigError
 from labweave.ingest.base import Adapter, Service
+from labweave.ingest.disputes import Disputes, mark_unread
 from labweave.ingest.files import read_again
 from labweave.ingest.given import GivenRows
 from labweave.ingest.given_parts import GivenInParts
@@ -170,7 +171,9 @@ def withdraw(
     """
 
     def work() -> tuple[dict[str, int], dict[str, int]]:
-        counts = _take_out(given, adapter, given.claim({unit: {} for unit in units}), "")
+        nothing: dict[str, Keys] = {unit: {} for unit in units}
+        counts = _take_out(given, adapter, given.claim(nothing), "")
+        mark_unread(given.connection, Disputes(given.source, {}).to_read_again(nothing, given.lost, {}))
         drop_units(given, units)
         if dry_run:
             raise _DryRun(*counts)

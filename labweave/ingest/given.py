@@ -22,6 +22,7 @@ from labweave.database.connection import LabConnection, TransientError
 from labweave.database.reads import among, in_parts, missing_keys, rows_among
 from labweave.database.values import to_json
 from labweave.errors import Clash
+from labweave.ingest.disputes import once_changed
 from labweave.ingest.keys import (
     Keys,
     by_table,
@@ -65,6 +66,15 @@ def vanished_units() -> set[tuple[str, str]]:
     return units
 
 
+def _attributes_in_dispute(lost: Keys) -> dict[str, set[tuple]]:
+    """Return attributes that units no longer give, of rows in which they changed: empty until others give theirs."""
+    attributes = {name: keys for name, keys in lost.get("", {}).items() if ":" in name}
+    changed = set(once_changed({"": attributes})) if attributes else set()
+    return {
+        name: {key for key in keys if (name.partition(":")[0], key) in changed} for name, keys in attributes.items()
+    }
+
+
 class GivenRows:
     """What the units of one source gave.
 
@@ -78,6 +88,7 @@ class GivenRows:
         self.connection, self.source = connection, source
         self._lock = f"for {connection.adapter.row_lock}"
         self._stored: dict[str, Keys] = {}
+        self.lost: dict[str, Keys] = {}
         self._remover = Remover(connection)
 
     def load(self, units: Sequence[str]) -> None:
@@ -226,10 +237,12 @@ class GivenRows:
         Clash
             A row that no unit gave hangs on one of them; `units` says on whose.
         """
-        lost = {unit: without(self._stored.get(unit, {}), keys) for unit, keys in own.items()}
+        lost = self.lost = {unit: without(self._stored.get(unit, {}), keys) for unit, keys in own.items()}
         if not any(lost.values()):
             return {}
         unused = self._count(lost.values(), -1)
+        for name, keys in _attributes_in_dispute(without(join(lost.values()), join(own.values()))).items():
+            unused.setdefault(name, set()).update(keys)
         gone = without(join(lost.values()), join(own.values()))
         gone.pop("", None)
         if gone:

@@ -23,6 +23,8 @@ The way of a unit, from its files to the report:
    one may give up what it needs. Those that clash are written together at the end (`_settle_clashes`).
 8. An error on the way makes the unit a row in ``ingestion.Failure``, and in ``ingestion.OpenFailure`` until it is
    solved (`_fail`), and the next unit comes.
+   A unit that changes rows which others give, too, or no longer gives them, has these read again (`disputes`): those
+   that were met already by a second pass.
 9. `_settle_unseen` looks for files and units of earlier runs that are gone, and asks the adapter's `vanished_rows`
    what that changes. The `IngestReport` has counted all of it; `runs.finish` keeps it in ``ingestion.Run``.
 
@@ -73,6 +75,10 @@ WINDOW_FILES = 20_000
 """How many files, with what is known of them, are in memory at once."""
 
 
+def _tell_nobody(*where: Any) -> None:
+    pass
+
+
 def run(
     adapter: str | type[Adapter] | type[Service],
     location: str | Path,
@@ -83,7 +89,7 @@ def run(
     again: bool = False,
     move: bool = False,
     also: bool = False,
-    progress: Progress = lambda *where: None,
+    progress: Progress = _tell_nobody,
     **options: Any,
 ) -> IngestReport:
     """Ingest a location: what is new goes in, what changed is updated, the rest is left.
@@ -167,7 +173,14 @@ def run(
             f"Nothing in {place} can be read by the adapter {cls.name}. See: labweave ingest {cls.name} --help"
         )
     ingest = _Ingest(database.connection, reader, dry_run, again)
-    return ingest.run(itertools.chain([first] if first else [], windows), progress, found.moved_from)
+    report = ingest.run(itertools.chain([first] if first else [], windows), progress, found.moved_from)
+    if ingest.writer.is_left_unread():
+        reader = cls(place, lab, chosen)
+        reader.source, reader.is_second_lab = found.name, found.is_second_lab
+        report.add(
+            _Ingest(database.connection, reader, False, False).run(_windows(reader.discover(), cls), _tell_nobody)
+        )
+    return report
 
 
 def _check_readable(place: Path) -> None:
@@ -266,7 +279,9 @@ class _Ingest:
         except BaseException as error:
             self._finish("failed", f"{type(error).__name__}: {error}")
             raise
+        others = sorted({source for source, _ in self.writer.marked} - {self.source})
         report.notes = self.adapter.notes()
+        report.notes += [f"{source} gives rows that this source no longer gives: ingest it again" for source in others]
         self.failures.solve_others(self.seen | self.failed)
         self._finish("finished", "")
         if report.failed == report.seen > 1 and len(self.missing) == 1 and None not in self.missing:
@@ -314,6 +329,7 @@ class _Ingest:
         """Look at one unit, and write it whole or not at all: now, or together with the next ones."""
         self.report.seen += 1
         self.seen.add(unit.path)
+        self.writer.order[unit.path] = len(self.writer.order)
         if not self.forgotten.isdisjoint((unit.path, "")):
             self.report.forgotten += 1
             self.failures.solve(unit.path)

@@ -87,6 +87,17 @@ class IngestReport:
         """0 when every unit went in whole, 1 when some failed, or files of them."""
         return 1 if self.failed or self.refused else 0
 
+    def add(self, second: IngestReport) -> None:
+        """Add what a second pass did, which read some units again."""
+        for table, counts in second.rows.items():
+            self.rows[table] = self.rows.get(table, UpsertCounts()) + counts
+        for mine, theirs in ((self.outdated, second.outdated), (self.removed, second.removed)):
+            for table, count in theirs.items():
+                mine[table] = mine.get(table, 0) + count
+        known = {failure.path for failure in self.failures}
+        self.failures += [failure for failure in second.failures if failure.path not in known]
+        self.notes.append(f"{second.changed} units were read again, because they share rows with units that changed")
+
     def counts(self) -> dict[str, object]:
         """Return the numbers as ``ingestion.Run`` keeps them."""
         return {

@@ -11,10 +11,11 @@ from labweave.database import UpsertCounts, upsert
 from labweave.database.connection import LabConnection
 from labweave.database.declare import every_table
 from labweave.database.derived import fill_derived
-from labweave.database.reads import table_label
+from labweave.database.reads import in_parts, table_label
 from labweave.database.writes import write_rows
 from labweave.errors import Clash
 from labweave.ingest.base import Adapter, Row, Unit
+from labweave.ingest.disputes import Disputes, Units, mark_unread
 from labweave.ingest.files import NOT_READ, read_again
 from labweave.ingest.forgetting import drop_units
 from labweave.ingest.given import GivenRows
@@ -69,6 +70,9 @@ class Writer:
             self.options["also"] = True
         self.spellings = Spellings()
         self.vanished: set[tuple[str, str]] = set()
+        self.order: dict[str, int] = {}
+        self.disputes = Disputes(self.source, self.order)
+        self.marked: Units = set()
         self.known: dict[str, dict[str, Any]] = {}
         self.shown: dict[type, set[tuple]] = {}
         self.shown_own: dict[str, Keys] = {}
@@ -151,6 +155,8 @@ class Writer:
             if part:
                 self.read_again(part.neighbours(own, changed))
             if not self.dry_run:
+                if not part:
+                    self._mark_unread(self.disputes.to_read_again(own, given.lost, changed))
                 given.keep({unit: kept for unit, kept in own.items() if unit not in withdrawn})
                 for pending in group:
                     if given.knows(pending.unit.path):  # a file that it no longer has may come back to it
@@ -197,6 +203,19 @@ class Writer:
                 raise Clash(message)
         if clashes:
             raise Clash(str(next(iter(clashes.values()))), units=clashes)
+
+    def _mark_unread(self, units: Units) -> None:
+        mark_unread(self.connection, units)
+        self.marked |= units
+        for file in self.known.values():
+            if (self.source, file["unit"]) in units:
+                file["options_sha256"] = NOT_READ
+
+    def is_left_unread(self) -> bool:
+        """Say whether units are marked as not read that the run had met before."""
+        units = [unit for source, unit in self.marked if source == self.source and unit in self.order]
+        unread = SourceFile & {"source": self.source, "options_sha256": NOT_READ, "file_status": "ingested"}
+        return any(unread & [{"unit": unit} for unit in part] for part in in_parts(units))
 
     def read_again(self, units: Sequence[str], mark: str = NOT_READ) -> None:
         """Mark units as not read: the next look at them reads all of their files."""

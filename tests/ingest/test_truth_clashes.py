@@ -228,3 +228,48 @@ def test_a_cell_gets_a_file_back(database, folder):
         run(folder)
     found = rows_of_tables(database)
     assert found == alone(database, folder)
+
+
+SPECIES = {"cell0": "Mus musculus", "cell1": "Rattus norvegicus"}
+
+
+def describe(folder, cells):
+    """Write a mapping of two cells of one animal, with what it says of each."""
+    (folder / "metadata.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "files_metadata": {name: {"IDrest": [{"filepath": f"{name}.h5"}]} for name in ("cell0", "cell1")},
+                "cells": {
+                    name: {"subject": "m1", "session_date": "2026-01-02", **said} for name, said in cells.items()
+                },
+            }
+        )
+    )
+
+
+@pytest.mark.parametrize("changed", ["cell0", "cell1"])
+@pytest.mark.parametrize("to", [{}, {"species": "Danio rerio"}, None])
+def test_units_that_disagree_on_a_row_leave_the_last_one_s_value(database, folder, changed, to):
+    cells = {name: {"species": species} for name, species in SPECIES.items()}
+    describe(folder, cells)
+    run(folder)
+    assert subject.Subject().fetch1("species") == SPECIES["cell1"]
+    describe(folder, {**cells, changed: {"species": SPECIES[changed], "subject": "m2"} if to is None else to})
+    assert run(folder).failed == 0
+    assert run(folder).unchanged == 2
+    check_counts()
+    found = rows_of_tables(database)
+    assert found == alone(database, folder)
+
+
+def test_a_unit_that_is_withdrawn_leaves_no_value_of_its_own(database, folder):
+    for name, cell_type in (("cell0.h5", "L5PC"), ("cell1.h5", "basket")):
+        (folder / name).unlink()
+        write_cell(folder, int(name[4]), "one", file=name, sweeps=sweeps_of(int(name[4]))[:2])
+        run(folder, cell_type=cell_type)
+    source = run(folder).source
+    ingest.forget(source, ["cell1.h5"])
+    run(folder)
+    found = rows_of_tables(database)
+    (folder / "cell1.h5").unlink()
+    assert found == alone(database, folder)
