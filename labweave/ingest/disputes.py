@@ -2,7 +2,7 @@
 
 The value of such a row is that of the last unit that gives it, in the order of discovery, as in a fresh database. When
 a unit changes the row, those behind it have the last word. When a unit no longer gives it, the others say again what
-they say; for a row of no session, which may be all units of a source, only if the row was ever changed.
+they say, if they ever disagreed: if the row was ever changed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class Disputes:
         place = min((self._order.get(unit, -1) for unit in own), default=-1)
         of_changed, of_lost = _givers_in_sessions(changed_keys), _givers_in_sessions(lost_keys)
         of_changed |= self._givers_of(shared(changed_keys))
-        of_lost |= self._givers_of(once_changed(lost_keys), everywhere=True)
+        if of_lost:  # they may agree on all of it
+            of_lost = _givers_in_sessions(_once_changed_in_sessions(lost_keys))
+        of_lost |= self._givers_of(once_changed(shared(lost_keys)), everywhere=True)
         later = {
             (source, unit)
             for source, unit in of_changed
@@ -108,10 +110,19 @@ def _givers_in_sessions(keys: Keys) -> Units:
     return found
 
 
-def once_changed(keys: Keys) -> Iterator[tuple[str, tuple]]:
-    """Yield those of some rows of no session that have ever had another value."""
+def _once_changed_in_sessions(keys: Keys) -> Keys:
+    found: Keys = {}
+    for eid, tables in keys.items():
+        if eid:
+            for name, key in once_changed((name, key) for name, own in tables.items() for key in own):
+                found.setdefault(eid, {}).setdefault(name, set()).add(key)
+    return found
+
+
+def once_changed(rows: Iterable[tuple[str, tuple]]) -> Iterator[tuple[str, tuple]]:
+    """Yield those of some rows that have ever had another value."""
     by_name: dict[str, set[tuple]] = {}
-    for name, key in shared(keys):
+    for name, key in rows:
         by_name.setdefault(name.partition(":")[0], set()).add(key)
     for name, own in by_name.items():
         table = table_called(Change().connection, name)

@@ -69,7 +69,7 @@ def vanished_units() -> set[tuple[str, str]]:
 def _attributes_in_dispute(lost: Keys) -> dict[str, set[tuple]]:
     """Return attributes that units no longer give, of rows in which they changed: empty until others give theirs."""
     attributes = {name: keys for name, keys in lost.get("", {}).items() if ":" in name}
-    changed = set(once_changed({"": attributes})) if attributes else set()
+    changed = set(once_changed(shared({"": attributes}))) if attributes else set()
     return {
         name: {key for key in keys if (name.partition(":")[0], key) in changed} for name, keys in attributes.items()
     }
