@@ -40,7 +40,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from pathlib import Path
 from typing import Any
 
-from datajoint.errors import LostConnectionError
+from datajoint.errors import IntegrityError, LostConnectionError
 from pydantic import ValidationError
 
 from labweave.database import current, upsert
@@ -311,7 +311,12 @@ class _Ingest:
         """Return units of which rows are gone from the database; rows that were renamed there get their keys again."""
         lost = self.given.lost_rows()
         if lost and not self.dry_run:
-            self.report.corrected += self.given.rename_back(lost, self.report.run)
+            try:
+                self.report.corrected += self.given.rename_back(lost, self.report.run)
+            except IntegrityError as error:  # MySQL 9.7 lets no key change that tables further down refer to
+                text = f"Rows were renamed in the database, and it refuses to give them their names again: {error}"
+                self.failures.add("", "renamed rows", SourceError(f"{text}. Delete them; the others come back."))
+                self.report.failed += 1
         return {unit for by_key in lost.values() for units in by_key.values() for unit in units}
 
     def _known_files(self, units: list[Unit]) -> dict[str, dict[str, Any]]:
