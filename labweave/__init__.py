@@ -10,8 +10,9 @@ from labweave.version import __version__
 if TYPE_CHECKING:
     from labweave.database import Database, connect
     from labweave.one.api import ONE
+    from labweave.provenance import explain
 
-__all__ = ["ONE", "Database", "__version__", "connect"]
+__all__ = ["ONE", "Database", "__version__", "connect", "explain"]
 
 # labweave has settings of its own; DataJoint warns at import that it found none.
 warnings.filterwarnings("ignore", message="No datajoint.json found", category=UserWarning)
@@ -23,6 +24,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'labweave' has no attribute {name!r}")
     if name == "ONE":
         from labweave.one import api as module
+    elif name == "explain":
+        from labweave import provenance as module
     else:
         from labweave import database as module
     return globals().setdefault(name, getattr(module, name))

@@ -47,7 +47,7 @@ def inputs_of(table: Any, key: Mapping[str, Any], **options: Any) -> dict[str, A
     named: dict[str, Any] = {}
     for one in given:
         expression = one() if isinstance(one, type) else one
-        label = "*".join(dict.fromkeys(table_label(part) for part in _tables_in(expression)))
+        label = "*".join(dict.fromkeys(table_label(part) for part in tables_in(expression)))
         while label in named:
             label += "~"
         own = {name: value for name, value in key.items() if name in expression.heading.names}
@@ -138,7 +138,7 @@ def _numbers(expression: Any, keys: tuple[str, ...] | list[str]) -> str:
     names = set(expression.heading.names)
     made = adapter.make_full_table_name(f"{connection.prefix}provenance", "made")
     joins, results = "", []
-    for at, table in enumerate(_tables_in(expression)):
+    for at, table in enumerate(tables_in(expression)):
         if is_name_of_results(table.full_table_name) and names.issuperset(table.heading.names):
             names -= set(table.heading.secondary_attributes)
             joins += f" left join {made} m{at} on m{at}.made = {made_id(table, 'e')}"
@@ -187,11 +187,11 @@ def _parents(table: Any) -> Iterator[Any]:
         yield found.proj(..., **renamed) if renamed else found
 
 
-def _tables_in(expression: Any) -> Iterator[Any]:
+def tables_in(expression: Any) -> Iterator[Any]:
     """Yield the tables that an expression is made of."""
     for part in expression.support:
         if isinstance(part, QueryExpression):
-            yield from _tables_in(part)
+            yield from tables_in(part)
         else:
             yield find_table(expression.connection, part)
 
