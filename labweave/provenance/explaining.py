@@ -90,9 +90,11 @@ def explain(query: Any) -> Explanation:
     --------
     >>> import labweave
     >>> from labweave.schemas.rheobase import Rheobase
-    >>> print(labweave.provenance.explain(Rheobase & {"cell": "sim01"}))
+    >>> print(labweave.explain(Rheobase & {"cell": "sim01"}))
     rheobase.Rheobase ... cell=sim01 rheobase_method=absolute
-    ├─ rheobase = 0.1... nA ...
+    ├─ rheobase = ... nA   (null when there is none)
+    ...
+    ├─ recording.RecordingStimulus: ... rows
     ...
     """
     current()
