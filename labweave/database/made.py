@@ -80,14 +80,13 @@ def _is_part(value: Any) -> bool:
 
 def _rows_sha256(table: Any, key: Mapping[str, Any], rows: Sequence[Sequence[Any]] | None = None) -> list[Any]:
     names = table.heading.names
-    if rows is None:
+    found = rows
+    if found is None:
         where = (table & {name: key[name] for name in key if name in names}).where_clause()
-        rows = table.connection.query(
-            f"select {_listed(table, names)} from {table.full_table_name} t{where}"
-        ).fetchall()
+        found = list(table.connection.query(f"select {_listed(table, names)} from {table.full_table_name} t{where}"))
     is_json = [table.heading[name].json for name in names]
     own = [at for at, name in enumerate(names) if name not in key]
-    hashes = [canonical_sha256([_plain(row[at], is_json[at]) for at in own]) for row in rows]
+    hashes = [canonical_sha256([_plain(row[at], is_json[at]) for at in own]) for row in found]
     return [table.table_name, [names[at] for at in own], sorted(hashes)]
 
 

@@ -18,7 +18,7 @@ from labweave.formats.axopy.names import check_name
 from labweave.formats.axopy.reader import TaskReader, TaskState
 from labweave.formats.axopy.trials import TABLE, tells_more, type_column
 from labweave.formats.plain import plain_json, tidy
-from labweave.ingest.base import Adapter, Day, Options, Row, Unit, inside, make_uuid, unreadable
+from labweave.ingest.base import Adapter, Day, Options, Refused, Row, Unit, inside, make_uuid, unreadable
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import Subjects, find_session, session_rows
 from labweave.ingest.trials import run_rows
@@ -100,7 +100,7 @@ class AxopyAdapter(Adapter):
                     f"there is {table}. Ingest {table.parents[2]} instead."
                 )
 
-    def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row]:
+    def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row | Refused]:
         """Yield subject, session, task, run, trials, arrays and pickles of one unit."""
         if self.location.is_file():
             yield from self._read_archive()
@@ -110,7 +110,7 @@ class AxopyAdapter(Adapter):
         folder = self.root / unit.path
         yield from self._rows(self.root.name, folder.parent.name, folder, {"path": unit.path})
 
-    def _read_archive(self) -> Iterator[Row]:
+    def _read_archive(self) -> Iterator[Row | Refused]:
         """Yield the rows of all tasks in a zip archive, which is read in place."""
         path = self.location
         with zipfile.ZipFile(path) as archive:
@@ -142,7 +142,7 @@ class AxopyAdapter(Adapter):
         self._hidden.update(str(child) for child in folders if child.name.startswith("."))
         return [child for child in folders if not child.name.startswith(".")]
 
-    def _rows(self, root_name: str, subject_name: str, folder: Any, place: dict[str, str]) -> Iterator[Row]:
+    def _rows(self, root_name: str, subject_name: str, folder: Any, place: dict[str, str]) -> Iterator[Row | Refused]:
         animal = tidy(check_name(subject_name, "subject id"))
         task_name = tidy(check_name(folder.name, "task id"))
         eid = self._eid(root_name, animal)
@@ -162,7 +162,9 @@ class AxopyAdapter(Adapter):
             return make_uuid(f"axopy/{self.lab}/{tidy(root_name)}/{subject_name}")
         return find_session(self.lab, subject_name, date, number)[0]
 
-    def _task_rows(self, key: dict[str, str], reader: TaskReader, folder: Any, place: dict[str, str]) -> Iterator[Row]:
+    def _task_rows(
+        self, key: dict[str, str], reader: TaskReader, folder: Any, place: dict[str, str]
+    ) -> Iterator[Row | Refused]:
         state = reader.examine()
         typed = [
             (name, *type_column([cells[index] for cells in state.table.rows]))

@@ -31,7 +31,7 @@ from labweave.ingest.alf.rows import (
     plan_datasets,
     stored_datasets,
 )
-from labweave.ingest.base import Options, Row, Unit, inside, make_uuid, unreadable
+from labweave.ingest.base import Options, Refused, Row, Unit, inside, make_uuid, unreadable
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import find_session, session_rows
 from labweave.ingest.trials import run_rows
@@ -138,7 +138,7 @@ class OneDataAdapter(DatasetAdapter):
             if depth and child not in ones:
                 yield from self._below(child, depth - 1)
 
-    def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row]:
+    def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row | Refused]:
         """Yield session, planes, variables, recipes, datasets and trials of one session folder."""
         folder = self.root / unit.path
         for path in {unit.path, *(name.rpartition("/")[0] for name in unit.files)}:
@@ -278,7 +278,7 @@ def _plane_rows(eid: str, opened: formats.OneDataSession) -> Iterator[Row]:
         yield Row(onedata.RoiPlane, row)
 
 
-def _trial_rows(eid: str, unit: str, root: Path, found: Mapping[str, formats.OneFile]) -> Iterator[Row]:
+def _trial_rows(eid: str, unit: str, root: Path, found: Mapping[str, formats.OneFile]) -> Iterator[Row | Refused]:
     """Yield the trials, from the variables ``trials.…`` that have a value for each."""
     columns = {
         name[1]: formats.read_npy(root / path)

@@ -19,7 +19,7 @@ from labweave.formats.stytra.journal import SUFFIX as JOURNAL
 from labweave.formats.stytra.logs import Log, open_log
 from labweave.formats.stytra.metadata import Metadata, base_name, read_metadata
 from labweave.formats.stytra.sessions import SessionFiles, find_sessions, fish_of_folder
-from labweave.ingest.base import Adapter, Options, Row, Unit, inside, make_uuid, unreadable
+from labweave.ingest.base import Adapter, Options, Refused, Row, Unit, inside, make_uuid, unreadable
 from labweave.ingest.forgetting import forgotten_units
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import Subjects, session_rows
@@ -125,7 +125,7 @@ class StytraAdapter(Adapter):
                 if place != self.root / first[row["eid"]].path and any(place.parent.glob(f"{place.name}_*")):
                     yield row["eid"], str(place), (row["run_json"] or {}).get("sha256")
 
-    def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row]:
+    def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row | Refused]:
         """Yield subject, session, task, run, stimuli and logs of one session."""
         for path in unit.files:
             inside(self.root, path)
@@ -251,7 +251,7 @@ class _Session:
             )
         return tidy(name)
 
-    def rows(self, relations: Mapping[str, Any], sha256: Mapping[str, str]) -> Iterator[Row]:
+    def rows(self, relations: Mapping[str, Any], sha256: Mapping[str, str]) -> Iterator[Row | Refused]:
         """Yield the rows, parents first; none for a copy of another session that is there."""
         self.relations, self.sha256 = relations, sha256
         self.damaged = bool(self.files.logs.keys() - self.logs.keys())

@@ -107,7 +107,7 @@ class AlfAdapter(DatasetAdapter):
         digest = hashlib.sha256("\0".join(files).encode("utf-8", "surrogateescape")).hexdigest()
         return Unit(name, () if problem else files, {"files": digest, "folder": folder}, problem=problem or "")
 
-    def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row]:
+    def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row | Refused]:
         """Yield subject, session, datasets and file records of one session folder, then its trials."""
         folder: SessionFolder = unit.content["folder"]
         lab, name = folder.lab or self.lab, tidy(folder.subject)

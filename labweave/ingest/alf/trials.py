@@ -19,7 +19,7 @@ from labweave.formats.alf.names import parse_name
 from labweave.formats.columns import kind_of
 from labweave.formats.plain import plain_json
 from labweave.ingest.alf.rows import Plan, Stored
-from labweave.ingest.base import Row
+from labweave.ingest.base import Refused, Row
 from labweave.ingest.trials import run_rows
 from labweave.schemas import session, task
 from labweave.schemas.ingestion import Source
@@ -50,7 +50,7 @@ class Table(NamedTuple):
 
 def trial_rows(
     eid: str, root: Path, below: str, plan: Plan, stored: Sequence[Stored], source: str, trust_pickles: bool = False
-) -> Iterator[Row]:
+) -> Iterator[Row | Refused]:
     """Yield the runs and trials of a session folder.
 
     Parameters

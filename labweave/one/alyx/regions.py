@@ -29,7 +29,7 @@ def regions() -> Regions:
 
 def _packaged() -> Iterable[dict[str, Any]]:
     try:
-        from iblatlas.regions import BrainRegions
+        from iblatlas.regions import BrainRegions  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ConfigError(
             "The tables have no regions of the brain atlas. labweave ingest alyx brings them from a server; "
