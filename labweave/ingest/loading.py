@@ -3,7 +3,8 @@
 The way of a unit, from its files to the report:
 
 1. `run` finds the adapter by its name (`registry`), and validates its options. The adapter's `discover` yields a `Unit`
-   for each piece of work: a name, and the files whose change makes it change.
+   for each piece of work: a name, and the files whose change makes it change. When options or lab have changed and
+   units are older than the keeping of their rows, the source is first read as before (`older`).
 2. Units are taken in windows of `WINDOW_FILES` files. `_known_files` reads what earlier runs have recorded of these
    files in ``ingestion.SourceFile``; units of which rows are lost are read again, and rows that were renamed in the
    database get their keys back (`renamed`).
@@ -35,13 +36,11 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datajoint.errors import IntegrityError, LostConnectionError
-from pydantic import ValidationError
 
 from labweave.database import current, upsert
 from labweave.database.connection import LabConnection
@@ -55,10 +54,11 @@ from labweave.ingest.files import Files
 from labweave.ingest.forgetting import UNITS_AT_ONCE, forgotten_units, withdraw_in_parts
 from labweave.ingest.given import GivenRows, vanished_units
 from labweave.ingest.given_parts import GivenInParts
-from labweave.ingest.locations import source_of, take_over
+from labweave.ingest.locations import check_readable, source_of, take_over
 from labweave.ingest.naming import Names
+from labweave.ingest.older import Before, options_before
 from labweave.ingest.parts import write_in_parts
-from labweave.ingest.registry import find_adapter
+from labweave.ingest.registry import find_adapter, make_options
 from labweave.ingest.report import IngestReport
 from labweave.ingest.unseen import find_earlier_files
 from labweave.ingest.writing import Failed, Pending, Writer
@@ -154,17 +154,21 @@ def run(
     """
     database = current()
     cls = find_adapter(adapter) if isinstance(adapter, str) else adapter
-    chosen = _options(cls, options)
+    chosen = make_options(cls, options)
     if issubclass(cls, Service):
         return cls.sync(str(location), chosen, lab=lab, source=source, dry_run=dry_run, progress=progress)
     place = Path(location).expanduser().resolve()
-    if not place.exists():
-        raise SourceError(f"{place} does not exist. Check the path, or whether the disk is mounted.")
+    check_readable(place)
     if not lab:
         raise ConfigError(f"Which lab do the rows of {place} belong to? Say --lab NAME, or set lab in labweave.toml.")
-    _check_readable(place)
     reader = cls(place, lab, chosen)
     found = source_of(cls, place, lab, source, move=move, also=also)
+    notes: list[str] = []
+    if (before := options_before(cls, found, lab, chosen)) and not dry_run:
+        notes = [_read_as_before(cls, place, found.name, before)]
+        found = source_of(cls, place, lab, source, move=move, also=also)
+    elif before:
+        notes = [f"would be read first as before, with {before.text}; what is then taken out is not counted here"]
     reader.source, reader.is_second_lab = found.name, found.is_second_lab
     windows = _windows(reader.discover(), cls)
     first = next(windows, None)
@@ -174,6 +178,7 @@ def run(
         )
     ingest = _Ingest(database.connection, reader, dry_run, again)
     report = ingest.run(itertools.chain([first] if first else [], windows), progress, found.moved_from)
+    report.notes += notes
     if ingest.writer.is_left_unread():
         reader = cls(place, lab, chosen)
         reader.source, reader.is_second_lab = found.name, found.is_second_lab
@@ -183,28 +188,14 @@ def run(
     return report
 
 
-def _check_readable(place: Path) -> None:
+def _read_as_before(cls: type[Adapter], place: Path, source: str, before: Before) -> str:
+    """Read a source as it was read before, so that its units know their rows, and say what became of it."""
     try:
-        if place.is_dir():
-            os.scandir(place).close()
-        else:
-            place.open("rb").close()
-    except OSError as error:
-        raise SourceError(f"{place}: {error.strerror or error}. Ask who owns it for the right to read it.") from None
-
-
-def _options(cls: type[Adapter] | type[Service], options: Mapping[str, Any]) -> Any:
-    try:
-        return cls.options_model(**options)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        found, option = first["msg"].removeprefix("Value error, "), ".".join(map(str, first["loc"]))
-        if option in cls.options_model.model_fields:
-            raise ConfigError(f"Option {option} of the adapter {cls.name} is {first['input']!r}: {found}.") from None
-        raise ConfigError(
-            f"Option {option} of the adapter {cls.name}: {found}. "
-            f"Its options: {', '.join(cls.options_model.model_fields) or 'none'}."
-        ) from None
+        report = run(cls, place, source=source, **before.options)
+    except (ConfigError, SourceError) as error:
+        return f"could not be read first as before, with {before.text}, so that rows of then may have stayed: {error}"
+    left = f"; {report.failed} units failed, and rows of theirs may have stayed" if report.failed else ""
+    return f"read first as before, with {before.text}, since older units did not know their rows{left}"
 
 
 def _windows(units: Iterator[Unit], cls: type[Adapter]) -> Iterator[tuple[list[Unit], bool]]:

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from labweave.database.connection import LabConnection
-from labweave.errors import ConfigError
+from labweave.errors import ConfigError, SourceError
 from labweave.formats.hashing import sha256_of_file
 from labweave.ingest.base import Adapter
 from labweave.ingest.files import NOT_READ
 from labweave.schemas.ingestion import Forgotten, Given, Source, SourceFile
+
+
+def check_readable(place: Path) -> None:
+    """Refuse a location that does not exist, or that may not be read.
+
+    Raises
+    ------
+    SourceError
+    """
+    if not place.exists():
+        raise SourceError(f"{place} does not exist. Check the path, or whether the disk is mounted.")
+    try:
+        if place.is_dir():
+            os.scandir(place).close()
+        else:
+            place.open("rb").close()
+    except OSError as error:
+        raise SourceError(f"{place}: {error.strerror or error}. Ask who owns it for the right to read it.") from None
 
 
 def _source_name(cls: type[Adapter], *identity: Any) -> str:

@@ -1,9 +1,12 @@
-"""Which adapters there are: labweave's own, and those of other packages, by entry point."""
+"""Which adapters there are, labweave's own and those of other packages, by entry point; and their options."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from labweave.errors import ConfigError
 
@@ -49,3 +52,24 @@ def find_adapter(name: str) -> type[Adapter] | type[Service]:
 def summary_of(name: str) -> str:
     """Return the summary of an adapter; one of another package is imported for it."""
     return SUMMARIES[name] if name in SUMMARIES else find_adapter(name).summary
+
+
+def make_options(cls: type[Adapter] | type[Service], options: Mapping[str, Any]) -> Any:
+    """Return options as the adapter's model has them.
+
+    Raises
+    ------
+    ConfigError
+        The adapter has no such option, or it has another value than it may have.
+    """
+    try:
+        return cls.options_model(**options)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        found, option = first["msg"].removeprefix("Value error, "), ".".join(map(str, first["loc"]))
+        if option in cls.options_model.model_fields:
+            raise ConfigError(f"Option {option} of the adapter {cls.name} is {first['input']!r}: {found}.") from None
+        raise ConfigError(
+            f"Option {option} of the adapter {cls.name}: {found}. "
+            f"Its options: {', '.join(cls.options_model.model_fields) or 'none'}."
+        ) from None

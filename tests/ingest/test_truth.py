@@ -249,6 +249,21 @@ def test_rows_of_before_units_knew_theirs_are_theirs(database, folder):
     assert found == alone(database, folder)
 
 
+@pytest.mark.parametrize("wrong", [{"subject": "m2"}, {"lab": "wronglab"}])
+def test_older_units_are_read_as_before_when_the_command_is_corrected(database, folder, wrong):
+    run(folder, **wrong)
+    ingestion.Given.delete_quick()
+    ingestion.Shared.delete_quick()
+    would_be = run(folder, move="lab" in wrong, dry_run=True)
+    assert would_be.notes[0].startswith("would be read first as before, with ")
+    report = run(folder, move="lab" in wrong)
+    assert (report.failed, report.removed["recording.Recording"]) == (0, 4)
+    assert f"read first as before, with {' '.join(*wrong.items())}, " in str(report)
+    assert not run(folder).notes
+    found = rows_of_tables(database)
+    assert found == alone(database, folder)
+
+
 def test_recordings_whose_files_are_away_enter_no_new_result(database, folder):
     run(folder)
     populate.run(["RecordingStimulus", "Rheobase"])

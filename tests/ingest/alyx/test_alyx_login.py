@@ -9,7 +9,7 @@ from labweave.errors import ConfigError
 from labweave.ingest import find_adapter
 from labweave.ingest.alyx.login import find_login
 from labweave.ingest.alyx.service import AlyxOptions
-from labweave.ingest.loading import _options
+from labweave.ingest.registry import make_options
 
 URL = "https://alyx.example.org"
 
@@ -80,4 +80,4 @@ def test_names_are_given_with_commas():
 )
 def test_an_option_that_is_none_is_refused(options, found):
     with pytest.raises(ConfigError, match=found):
-        _options(find_adapter("alyx"), options)
+        make_options(find_adapter("alyx"), options)
