@@ -111,6 +111,9 @@ class Dialect(ABC):
     def session_ids(self, connection: Any) -> set[int]:
         """Return the ids of the sessions that this user may see."""
 
+    def analyze(self, connection: Any, tables: Iterable[str]) -> None:  # noqa: B027
+        """Have the server look at tables, given by full names, that many rows went into, if it does not by itself."""
+
     def break_off(self, connection: Any) -> None:  # noqa: B027
         """Make the session usable after a signal interrupted a statement, if need be by opening a new one."""
 

@@ -21,6 +21,7 @@ from datajoint.table import FreeTable
 from datajoint.user_tables import UserTable
 
 from labweave.database.reads import table_label
+from labweave.schemas.through import Through
 
 is_name_of_results = re.compile(r".*[.`\"]__?[a-z](?!.*__)[a-z0-9_]*[`\"]").fullmatch
 """DataJoint marks computed and imported tables so; parts have another __ inside."""
@@ -47,12 +48,21 @@ def inputs_of(table: Any, key: Mapping[str, Any], **options: Any) -> dict[str, A
     named: dict[str, Any] = {}
     for one in given:
         expression = one() if isinstance(one, type) else one
-        label = "*".join(dict.fromkeys(table_label(part) for part in tables_in(expression)))
+        of_label = expression.rows if isinstance(expression, Through) else expression
+        label = "*".join(dict.fromkeys(table_label(part) for part in tables_in(of_label)))
         while label in named:
             label += "~"
-        own = {name: value for name, value in key.items() if name in expression.heading.names}
-        named[label] = expression & own if own else expression
+        if isinstance(expression, Through):
+            way = _restricted(expression.way, key)
+            named[label] = Through(expression.rows & way if key else expression.rows, way)
+        else:
+            named[label] = _restricted(expression, key)
     return named
+
+
+def _restricted(expression: Any, key: Mapping[str, Any]) -> Any:
+    own = {name: value for name, value in key.items() if name in expression.heading.names}
+    return expression & own if own else expression
 
 
 def out_of_date(table: Any) -> list[OutOfDate]:
@@ -89,25 +99,41 @@ def _known_numbers(table: Any) -> list[tuple[str, list[str], str]] | None:
     if name not in connection.numbers:
         n_statements = connection.n_statements
         try:
-            numbers = _numbers_of(table, {})
+            inputs = inputs_of(table, {})
         except KeyError:  # it can be asked for a whole key only
-            connection.numbers[name] = None
-        else:
-            if connection.n_statements > n_statements:  # perhaps only for a heading
-                return numbers
-            connection.numbers[name] = numbers
+            inputs = {"": Through(None, None)}
+        if connection.n_statements > n_statements:  # perhaps only for a heading
+            return None
+        # Rows through others are many: they are hashed for one key alone.
+        is_same_for_all = not any(isinstance(one, Through) for one in inputs.values())
+        connection.numbers[name] = _numbers_of(table, {}) if is_same_for_all else None
     return connection.numbers[name]
 
 
-def _numbers_of(table: Any, key: Mapping[str, Any]) -> list[tuple[str, list[str], str]]:
+def _numbers_of(table: Any, key: Mapping[str, Any], **options: Any) -> list[tuple[str, list[str], str]]:
     found = []
-    for label, expression in inputs_of(table, key).items():
-        names = [name for name in table.primary_key if name in expression.heading.names]
-        found.append((label, names, _numbers(expression, names)))
+    for label, expression in inputs_of(table, key, **options).items():
+        heading = (expression.way if isinstance(expression, Through) else expression).heading
+        names = [name for name in table.primary_key if name in heading.names]
+        make = _numbers_through if isinstance(expression, Through) else _numbers
+        found.append((label, names, make(expression, names)))
     return found
 
 
-_TOTAL = "concat(count(*), ':', coalesce(sum(r.n), 0))"
+def _numbers_through(through: Through, keys: list[str]) -> str:
+    """Return the same SQL as `_numbers` for rows that others lead to, with their sums and numbers."""
+    quote, shared = through.rows.connection.adapter.quote_identifier, through.shared
+    kept = ", ".join(f"w.{quote(name)}" for name in keys)
+    listed = ", ".join(f"r.{quote(name)}" for name in shared)
+    same = " and ".join(f"a.{quote(name)} = w.{quote(name)}" for name in shared)
+    return (
+        f"select {kept}, a.n, a.c from ({through.way.make_sql()}) w join"
+        f" (select {listed}, sum(r.n) n, count(*) c from ({_numbers(through.rows, shared)}) r group by {listed}) a"
+        f" on {same}"
+    )
+
+
+_TOTAL = "concat(coalesce(sum(r.c), 0), ':', coalesce(sum(r.n), 0))"
 
 
 def _sentence(texts: list[str]) -> str:
@@ -118,13 +144,12 @@ def _now(table: Any, **options: Any) -> tuple[str, str]:
     """Return SQL for what each row of a table, called t, rests on now, and what must be joined for it."""
     quote = table.connection.adapter.quote_identifier
     texts, joins = [], []
-    for at, (label, expression) in enumerate(inputs_of(table, {}, **options).items()):
-        names = [name for name in table.primary_key if name in expression.heading.names]
+    for at, (label, names, numbers) in enumerate(_numbers_of(table, {}, **options)):
         listed = ", ".join(f"r.{quote(name)}" for name in names)
         alias = f"f{'_'.join([str(at), *options])}"
         same = " and ".join(f"{alias}.{quote(name)} = t.{quote(name)}" for name in names) or "1 = 1"
         joins.append(
-            f" left join (select {listed}{', ' if names else ''}{_TOTAL} f from ({_numbers(expression, names)}) r"
+            f" left join (select {listed}{', ' if names else ''}{_TOTAL} f from ({numbers}) r"
             f"{f' group by {listed}' if names else ''}) {alias} on {same}"
         )
         texts.append(f"'{label}=', coalesce({alias}.f, '0:0')")
@@ -146,7 +171,7 @@ def _numbers(expression: Any, keys: tuple[str, ...] | list[str]) -> str:
     texts = [_text(expression, "e", name) for name in sorted(names)] + results
     kept = "".join(f"e.{quote(name)}, " for name in keys)
     number = adapter.number_of(adapter.sha256_of(f"concat_ws('|', {', '.join(texts)})"))
-    return f"select {kept}{number} n from ({expression.make_sql()}) e{joins}"
+    return f"select {kept}{number} n, 1 c from ({expression.make_sql()}) e{joins}"
 
 
 def made_id(table: Any, alias: str) -> str:

@@ -143,6 +143,10 @@ class Adapter(Dialect, PostgreSQLAdapter):
         if new:
             connection.query(self.create_index_ddl(self.make_full_table_name(schema, table), new))
 
+    def analyze(self, connection, tables):
+        # It looks by itself within a minute; until then, it plans as if the tables were empty.
+        connection.query(f"analyze {', '.join(tables)}")
+
     def session_ids(self, connection):
         return {int(row[0]) for row in connection.query("select pid from pg_stat_activity").fetchall()}
 

@@ -22,6 +22,7 @@ from labweave.errors import ComputeError, ConfigError
 from labweave.populate import queue, worker
 from labweave.populate.queue import Restriction
 from labweave.populate.worker import Heartbeat, Outcome
+from labweave.schemas.provenance import Made
 
 Progress = Callable[[str, int, int, int], None]
 """Called with table, jobs done, jobs failed, jobs in all."""
@@ -169,6 +170,9 @@ def run(
                         entry.failed += 1
                         report.failures.append((entry.table, outcome))
                     progress(entry.table, entry.made + entry.failed, entry.failed, total)
+            if entry.made:
+                names = [table.full_table_name, *table.parts(), Made().full_table_name]
+                database.connection.adapter.analyze(database.connection, names)
             entry.seconds = time.monotonic() - began
             report.add(entry, outdated)
     return report

@@ -20,6 +20,7 @@ from labweave.formats.places import folder_of
 from labweave.schemas.ingestion import Change, Run, Source, SourceFile
 from labweave.schemas.provenance import Code, Made, Verified
 from labweave.schemas.recording import Recording
+from labweave.schemas.through import Through
 
 ROWS_SHOWN = 100
 """How many rows of one table are listed."""
@@ -128,7 +129,8 @@ def _result_of(table: Any) -> str:
 
 def _collect(table: Any, key: Mapping[str, Any], used: dict[str, tuple[Any, dict[tuple, dict[str, Any]]]]) -> None:
     """Collect the rows that a result rests on, and those that these rest on, by table."""
-    for expression in inputs_of(table, key).values():
+    for given in inputs_of(table, key).values():
+        expression = given.rows * given.way if isinstance(given, Through) else given
         for part in tables_in(expression):
             names = [name for name in part.primary_key if name in expression.heading.names]
             if len(names) < len(part.primary_key):

@@ -17,6 +17,7 @@ from labweave.schemas.recording import (
     usable_recordings,
 )
 from labweave.schemas.rheobase import Rheobase, RheobaseMethod
+from labweave.schemas.through import Through
 
 schema = dj.Schema()
 
@@ -285,8 +286,8 @@ class Extraction(dj.Computed):
             used * FeatureSet.proj("efel_settings") * EFelSettings,
             member,
             member * Rheobase.proj("rheobase"),
-            member * RecordingStimulus & usable,
-            member * used * RecordingEFeatures & usable,
+            Through(RecordingStimulus & usable, member),
+            Through(RecordingEFeatures & usable, member * used),
         ]
 
     @staticmethod
