@@ -1,8 +1,8 @@
 """Keys that somebody changed in the database: a cell that was renamed there is no second cell.
 
-The rows of a unit are lost under their old key, and rows that carry the name of the source, and that no unit gave, are
-there under another one. What differs in one attribute alone is the same row: it gets its old key again, with all that
-hangs on it.
+The rows of a unit are lost under their old key, and rows that no unit gave are there under another one, with the name
+of the source, or of the one that its folder was before it was moved. What differs in one attribute alone is the same
+row: it gets its old key again, with all that hangs on it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import datajoint as dj
+
 from labweave.database.batches import Changed
 from labweave.database.connection import LabConnection
 from labweave.database.reads import rows_among
 from labweave.database.writes import record_changes, set_values
 from labweave.ingest.keys import Keys, plain, table_called
+from labweave.schemas.ingestion import Given
 
 
 def rename_back(
@@ -36,13 +39,15 @@ def rename_back(
         For ``ingestion.Change``.
     """
     count = 0
+    others = set((dj.U("source") & Given).to_arrays("source").tolist()) - {source}
     for name in lost:
         table = table_called(connection, name)
         names = table.primary_key
         if "eid" not in names or "source" not in table.heading.secondary_attributes:
             continue
         eids = {key[names.index("eid")] for key in lost[name]}
-        there = {tuple(map(plain, row)) for row in rows_among(table, "eid", eids, names, {"source": source})}
+        rows = rows_among(table, "eid", eids, [*names, "source"])
+        there = {tuple(map(plain, row[:-1])) for row in rows if row[-1] and row[-1] not in others}
         strays = there - {key for tables in given.values() for key in tables.get(name, ())}
         places = [at for at, attribute in enumerate(names) if attribute != "eid"]
         renamed: dict[tuple, tuple[Any, dict[str, Any], str, Any]] = {}  # by row: those that refer to it follow
