@@ -311,8 +311,8 @@ class _Session:
     def _sessions_elsewhere(self) -> Iterator[_About]:
         """Yield the sessions of the animal that other sources gave."""
         animal = {"lab": self.adapter.lab, "subject": self.subject}
-        own = (task.TaskRun & {"source": self.adapter.source}).proj()
-        for row in ((session.Session & animal) - own).proj("start_time", "session_json").to_dicts():
+        others = (task.TaskRun - {"source": self.adapter.source}).proj()
+        for row in (session.Session & animal & others).proj("start_time", "session_json").to_dicts():
             described = (row["session_json"] or {}).get("animal") or {}
             yield _About("", row["eid"], self.subject, row["start_time"], described, "", bool(described))
 
