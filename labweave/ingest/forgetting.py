@@ -11,7 +11,7 @@ from labweave.database.connection import LabConnection
 from labweave.database.reads import in_parts
 from labweave.errors import ConfigError
 from labweave.ingest.base import Adapter, Service
-from labweave.ingest.disputes import Disputes, mark_unread
+from labweave.ingest.disputes import Disputes, Units, mark_unread
 from labweave.ingest.files import read_again
 from labweave.ingest.given import GivenRows
 from labweave.ingest.given_parts import GivenInParts
@@ -41,6 +41,8 @@ class ForgetReport:
         Table -> rows taken out; ``ingestion.Change`` has them.
     outdated : dict
         Computed table -> results deleted, because what they were made from is gone.
+    unread : set of tuple
+        Source and name of the units that the next ingest reads again: they gave other values for the same rows.
     undo, dry_run : bool
     """
 
@@ -48,6 +50,7 @@ class ForgetReport:
     units: list[str] = field(default_factory=list)
     removed: dict[str, int] = field(default_factory=dict)
     outdated: dict[str, int] = field(default_factory=dict)
+    unread: Units = field(default_factory=set)
     undo: bool = False
     dry_run: bool = False
 
@@ -58,6 +61,8 @@ class ForgetReport:
         lines = [f"{self.source}: {len(self.units)} units {would}forgotten"]
         lines += [f"  {table}: {count} rows {would}taken out" for table, count in self.removed.items()]
         lines += [f"  {table}: {count} results {would}deleted" for table, count in self.outdated.items()]
+        for source in sorted({source for source, _ in self.unread}):
+            lines.append(f"  {source} gives some of the same rows, with other values: ingest it again")
         return "\n".join(lines)
 
 
@@ -130,7 +135,7 @@ def forget(source: str, units: Sequence[str] = (), *, undo: bool = False, dry_ru
     for part in parts:
         counts = report.outdated, report.removed
         if large.isdisjoint(part):
-            withdraw(given, adapter, part, dry_run, *counts)
+            report.unread |= withdraw(given, adapter, part, dry_run, *counts)
         else:
             withdraw_in_parts(GivenInParts(connection, source, part[0]), adapter, "", dry_run, *counts)
         if not dry_run:
@@ -161,25 +166,29 @@ def withdraw(
     dry_run: bool,
     outdated: dict[str, int],
     removed: dict[str, int],
-) -> None:
-    """Take out all that some units gave, and count the results and the rows that went with it, by table.
+) -> Units:
+    """Take out all that some units gave, count the results and rows that went, by table, and return units left unread.
 
     Raises
     ------
     SourceError
         A row that no unit gave hangs on one of them.
     """
+    unread: Units = set()
 
     def work() -> tuple[dict[str, int], dict[str, int]]:
+        nonlocal unread
         nothing: dict[str, Keys] = {unit: {} for unit in units}
         counts = _take_out(given, adapter, given.claim(nothing), "")
-        mark_unread(given.connection, Disputes(given.source, {}).to_read_again(nothing, given.lost, {}))
+        unread = Disputes(given.source, {}).to_read_again(nothing, given.lost, {})
+        mark_unread(given.connection, unread)
         drop_units(given, units)
         if dry_run:
             raise _DryRun(*counts)
         return counts
 
     _count(given.connection, work, outdated, removed)
+    return unread
 
 
 def withdraw_in_parts(

@@ -4,7 +4,8 @@ Hypothesis makes sequences of commands and mishaps: files that are edited, swapp
 locations that are moved, commands with wrong options or for a wrong lab, runs that are stopped or killed, two at once,
 rows that are deleted or edited by DataJoint or by SQL. After each sequence the right command is given, once; all tables
 but those of the ingestion itself must then equal those of an empty database that saw only this command, and a person's
-rows are as they were. Rows of units whose files are gone stay marked, so they are forgotten before the comparison.
+rows are as they were. Rows of units whose files are gone stay marked, so they are forgotten before the comparison; when
+others disagreed with them, forget says that they are read again by the next command, which is then given.
 
 LABWEAVE_LAW_SEQUENCES sets how many sequences are tried for each adapter, LABWEAVE_LAW_SEED which ones.
 """
@@ -40,7 +41,8 @@ from labweave.database.reads import table_label
 from labweave.database.writes import set_values
 from labweave.errors import ConfigError, SourceError
 from labweave.formats.onedata import LoadingRecipe
-from labweave.ingest.keys import unpack
+from labweave.ingest.files import NOT_READ
+from labweave.ingest.keys import by_table, join, name_of, plain, unpack
 from labweave.ingest.onedata import save_recipe
 from labweave.schemas.dataset import Dataset, FileRecord
 from labweave.schemas.efeature import CellGroup
@@ -322,13 +324,13 @@ class World:
             for module in schema_modules()
             if short_name(module) not in ("ingestion", "provenance", "work", "alyx")
             for table in table_classes(module)
-            if not is_computed(table) and not hasattr(table, "contents") and len(table())
+            if not is_computed(table) and not hasattr(table, "contents") and keys_of_units(table)
             if not issubclass(table, (dj.Part, CellGroup))
         ]
         if not filled:
             return
         table = filled[which % len(filled)]
-        row = table & random.Random(which).choice(sorted(table().keys(), key=str))
+        row = table & random.Random(which).choice(keys_of_units(table))
         note(f"delete {table_label(table)} {row.keys()}")
         if by_sql or self.has_person:
             try:
@@ -341,7 +343,7 @@ class World:
     def edit(self, which: int, _: bool) -> None:
         """Change a value that the source says; the right command is then given with --again."""
         table, values = self.kind.edits[which % len(self.kind.edits)]
-        if keys := sorted(table().keys(), key=str):
+        if keys := keys_of_units(table):
             table.update1({**keys[which % len(keys)], **values})
             self.is_edited = True
 
@@ -373,6 +375,9 @@ class World:
                 continue
             if units := sorted(set(gone.to_arrays("unit").tolist())):
                 ingest.forget(row["source"], units)
+        if report is not None and SourceFile & {"source": report.source, "options_sha256": NOT_READ}:
+            self.is_edited = False
+            return self.right() or report
         return report
 
     def rows(self, source: str) -> dict[str, list[tuple]]:
@@ -384,6 +389,13 @@ class World:
             table: sorted(tuple((name, value.replace(source, "SOURCE")) for name, value in row) for row in rows)
             for table, rows in rows_of_tables(self.database).items()
         }
+
+
+def keys_of_units(table: Any) -> list[dict[str, Any]]:
+    """Return the keys of a table's rows that units gave; others are a person's."""
+    given = by_table(join(unpack(row["eid"], row["given_keys"]) for row in Given().to_dicts()))
+    own = given.get(name_of(table), set())
+    return sorted((key for key in table().keys() if tuple(map(plain, key.values())) in own), key=str)
 
 
 def check_counts() -> None:

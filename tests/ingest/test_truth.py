@@ -27,7 +27,7 @@ from labweave.formats.onedata import LoadingRecipe, OneDataSession
 from labweave.ingest import make_uuid
 from labweave.ingest.given import disown
 from labweave.ingest.onedata import remove_recipe, save_recipe
-from labweave.schemas import dataset, ingestion, lab, rheobase, session, subject
+from labweave.schemas import dataset, ingestion, lab, rheobase, session, subject, task
 from labweave.schemas.recording import Cell, Protocol, Recording, RecordingStimulus
 from labweave.testing import empty, rows_of_tables
 
@@ -506,6 +506,12 @@ def test_a_file_of_two_labs_is_read_again_for_both(database, folder):
         assert (report.changed, report.failed) == (1, 0), report
 
 
+def write_trials(root, x):
+    folder = root / "p0/reaching"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "trials.csv").write_text(f"x,block,trial\n{x},0,0\n2.5,0,1\n")
+
+
 def test_a_data_root_that_was_moved_and_then_edited_is_the_same_experiment(database, tmp_path):
     table = tmp_path / "a/root/p0/reaching/trials.csv"
     table.parent.mkdir(parents=True)
@@ -572,3 +578,43 @@ def test_what_was_renamed_in_the_database_is_called_as_its_source_says(database,
     report = run(folder)
     assert report.failed == 0 and report.corrected == 1
     assert rows_of_tables(database) == before  # and its results are there
+
+
+def test_what_was_renamed_before_its_folder_was_moved_is_there_once(database, tmp_path):
+    write_trials(tmp_path / "a", 1.5)
+    ingest.run("axopy", tmp_path / "a", lab="testlab")
+    set_values(task.Task, {"task": "renamed"}, {"task": "reaching"})
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert ingest.run("axopy", tmp_path / "b", lab="testlab").corrected == 1
+    found, expected = fresh(database, "axopy", tmp_path / "b")
+    assert found == expected
+
+
+def test_a_person_s_run_is_not_taken_for_one_that_was_renamed(database, tmp_path):
+    write_trials(tmp_path / "a", 1.5)
+    ingest.run("axopy", tmp_path / "a", lab="testlab")
+    own = {**task.TaskRun().keys()[0], "task": "mine"}
+    task.Task.insert1({"task": "mine"})
+    task.TaskRun.insert1({**own, "run_status": "complete", "n_run_trials": 0})
+    (task.TaskRun & {"task": "reaching"}).delete(prompt=False)
+    assert ingest.run("axopy", tmp_path / "a", lab="testlab").restored == 1
+    assert (task.TaskRun & own).fetch1("n_run_trials") == 0
+    assert sorted(task.TaskRun().to_arrays("task")) == ["mine", "reaching"]
+
+
+@pytest.mark.parametrize("is_run_deleted", [False, True])
+def test_what_a_forgotten_unit_said_otherwise_is_said_again_by_the_next_ingest(database, tmp_path, is_run_deleted):
+    for day in (0, 1):
+        last = write_session(tmp_path, start=START + dt.timedelta(days=day), animal={"id": "f1", "age": 5 + day})
+    source = ingest.run("stytra", tmp_path, lab="testlab").source
+    gone = ingestion.SourceFile().to_arrays("unit", order_by="unit").tolist()[-1]
+    shutil.rmtree(last)
+    if is_run_deleted:
+        (task.TaskRun & {"run_path": gone}).delete(prompt=False)
+    ingest.run("stytra", tmp_path, lab="testlab")
+    assert subject.Subject().fetch1("subject_json")["stytra"]["age"] == 5
+    report = ingest.forget(source, [gone])
+    assert f"{source} gives some of the same rows, with other values: ingest it again" in str(report)
+    assert ingest.run("stytra", tmp_path, lab="testlab").failed == 0
+    found, expected = fresh(database, "stytra", tmp_path)
+    assert found == expected and subject.Subject().fetch1("subject_json")["stytra"]["age"] == 5
