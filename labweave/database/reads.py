@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 from datajoint.table import FreeTable
 
+from labweave.database.values import Column, make_columns
+
 Values = TypeVar("Values", bound=Sequence[Any])
 
 VALUES_AT_ONCE = 1000
@@ -125,7 +127,7 @@ def missing_keys(table: Any, keys: Collection[tuple]) -> set[tuple]:
     ----------
     table : DataJoint table class or instance
     keys : collection of tuple
-        Of numbers and text.
+        Of numbers and text; times, dates and decimals as text.
     """
     table = table() if isinstance(table, type) else table
     names = table.primary_key
@@ -139,5 +141,20 @@ def missing_keys(table: Any, keys: Collection[tuple]) -> set[tuple]:
             if table.connection.query(query, values).fetchone()[0] != len(part):
                 suspect += part
         keys = suspect
-    there = {tuple(map(str, key)) for key in rows_among(table, names[0], {key[0] for key in keys}, names)}
-    return {key for key in keys if tuple(map(str, key)) not in there}
+    if not keys:
+        return set()
+    columns = make_columns(table)
+    as_text = [_as_text(columns[name]) for name in names]
+
+    def compared(key: tuple) -> tuple[str, ...]:
+        return tuple([text(value) for text, value in zip(as_text, key, strict=True)])
+
+    there = {compared(key) for key in rows_among(table, names[0], {key[0] for key in keys}, names)}
+    return {key for key in keys if compared(key) not in there}
+
+
+def _as_text(column: Column) -> Callable[[Any], str]:
+    """Return what makes a value of a column the same text, whether it was kept or the database gives it back."""
+    if column.kind == "float" and not column.sql_type.startswith("double"):
+        return lambda value: f"{float(value):.6g}"  # so many digits of a float32 MySQL and MariaDB give back
+    return str

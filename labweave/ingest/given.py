@@ -327,7 +327,8 @@ class GivenRows:
         default = re.match("[\"'](.*?)[\"']", table.heading[attribute].default or "")
         wanted = [*table.primary_key, attribute]
         rows = rows_among(table, wanted[0], {key[0] for key in keys}, wanted)
-        return missing | {row[:-1] for row in rows if row[-1] in (None, default[1] if default else None)}
+        empty = (None, default[1] if default else None)
+        return missing | {tuple(map(plain, row[:-1])) for row in rows if row[-1] in empty}
 
     def _given(self, sessions: Iterable[str], but: Container[tuple[str, str]] = ()) -> Keys:
         """Return what units gave in some sessions, some left out by their source and name."""

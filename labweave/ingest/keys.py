@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from datajoint.table import FreeTable
 
 from labweave.database.connection import LabConnection
 from labweave.database.declare import schema_modules, short_name, table_classes
+from labweave.database.values import Column, make_columns
 from labweave.ingest.base import Row
 
 Keys = dict[str, dict[str, set[tuple]]]
@@ -37,7 +39,7 @@ def keys_of(rows: Iterable[Row], source: str) -> Keys:
 def key_of(row: Row, source: str) -> tuple[str, str, tuple]:
     """Return the name of a row's table, its session, and its key."""
     name, primary_key = facts_of(row.table)
-    values = row.values
+    values = {**row.values, **_stored(row.table, row.values)} if _converted(row.table) else row.values
     if len(primary_key) == 1:  # of most rows
         key: tuple = (plain(values.get(primary_key[0], source)),)
     else:
@@ -79,6 +81,23 @@ def digest_of(name: str, key: tuple) -> str:
 def plain(value: Any) -> Any:
     """Return a value of a key as the kept keys have it."""
     return value if isinstance(value, (str, int)) else str(value)
+
+
+@functools.cache
+def _converted(table: Any) -> list[Column]:
+    """Return the attributes of a key whose values the database may give back in another form than they had."""
+    kinds = {"bool", "float", "decimal", "date", "datetime"}
+    columns = make_columns(table())
+    return [columns[name] for name in facts_of(table)[1] if columns[name].kind in kinds]
+
+
+def _stored(table: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of these attributes as they are stored; bad ones, which are refused later, are left out."""
+    stored = {}
+    for column in _converted(table):
+        with contextlib.suppress(ValueError, TypeError, ArithmeticError, KeyError):
+            stored[column.name] = column.convert(values[column.name])
+    return stored
 
 
 def by_table(keys: Keys) -> dict[str, set[tuple]]:

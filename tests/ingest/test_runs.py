@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import datajoint as dj
+import numpy as np
 import pytest
 from pydantic import Field
 from simulated import LAB, OPTIONS, contents, damage, differences, rheobase_na, sweeps_of, write_cell, write_cells
@@ -380,6 +382,47 @@ def test_only_a_subject_that_was_written_refuses_other_spellings(
     assert "'m1' differs from 'M1'" in messages["4.txt"] and "case" not in messages["1.txt"]
     expected = [] if dry_run else ["M1", "more", "other"]
     assert sorted(subject.Subject().to_arrays("subject").tolist()) == expected
+
+
+KEYS = {
+    "at : datetime": ["2026-03-01T10:00:00+01:00", "2026-03-01 11:30:00.7"],
+    "at : datetime(6)": [dt.datetime(2026, 3, 1, 10), np.datetime64("2026-03-01T10:00:00.25")],
+    "at : date": ["2026-03-01", np.datetime64("2026-03-02")],
+    "at : decimal(6,2)": [1.5, "2.250"],
+    "at : float64": [np.float32(0.1), 0.100000001],
+    "at : float32": [0.1, 0.123456789],
+    "at : datetime\nchannel : int32": ["2026-03-01T10:00:00Z", "2026-03-01T11:00:00Z"],
+}
+"""Attributes of a key, and values for it, not as the database gives them back."""
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_of_any_type_is_found_again_and_taken_out(database, tmp_path, key):
+    schema = dj.Schema(f"{database.prefix}weather", connection=database.connection)
+
+    @schema
+    class Weather(dj.Manual):
+        definition = f"{key}\n---\nsky : varchar(16)"
+
+    class WeatherAdapter(BirdAdapter):
+        def read(self, unit, sha256):
+            for number in (self.root / unit.path).read_text().split():
+                values = {"at": KEYS[key][int(number)], "channel": 3, "sky": number}
+                yield ingest.Row(Weather, {name: values[name] for name in Weather().heading.names})
+
+    try:
+        (tmp_path / "a.txt").write_text("0 1")
+        assert ingest.run(WeatherAdapter, tmp_path, lab="x").new == 1
+        before = Weather().to_dicts(order_by="sky")
+        assert ingest.run(WeatherAdapter, tmp_path, lab="x").unchanged == 1
+        (Weather & {"sky": "0"}).delete_quick()
+        assert ingest.run(WeatherAdapter, tmp_path, lab="x").restored == 1
+        assert Weather().to_dicts(order_by="sky") == before and len(before) == 2
+        (tmp_path / "a.txt").write_text("1")
+        assert ingest.run(WeatherAdapter, tmp_path, lab="x").failed == 0
+        assert Weather().to_dicts() == before[1:]
+    finally:
+        schema.drop(prompt=False)
 
 
 def test_a_file_in_two_units_is_refused(database, tmp_path):
