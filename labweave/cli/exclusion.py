@@ -35,6 +35,9 @@ def include(sweeps: Sweeps, dry_run: DryRun = False) -> None:
 
 
 def _print(keys: list[dict[str, Any]], what: str, dry_run: bool) -> None:
-    if keys:
-        print_table(("cell", "protocol", "recording"), [(k["cell"], k["protocol"], k["recording"]) for k in keys])
-    out.print(f"{len(keys)} sweeps {'would be ' * dry_run}{what}" + ("" if dry_run else ". Next: labweave populate"))
+    if not keys:
+        out.print(f"Nothing to do: these sweeps are {'excluded already' if what == 'excluded' else 'not excluded'}")
+        return
+    print_table(("cell", "protocol", "recording"), [(k["cell"], k["protocol"], k["recording"]) for k in keys])
+    sweeps = "1 sweep" if len(keys) == 1 else f"{len(keys)} sweeps"
+    out.print(f"{sweeps} {'would be ' * dry_run}{what}" + ("" if dry_run else ". Next: labweave populate"))

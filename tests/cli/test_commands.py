@@ -553,3 +553,13 @@ def test_help_loads_no_database_layer_and_no_arrays(words):
 def test_importing_labweave_loads_no_database_layer():
     code = "import sys, labweave; print(*sorted({'datajoint', 'pandas', 'numpy', 'pydantic'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == ""
+
+
+def test_exclude_and_include_say_which_sweeps_and_when_there_is_nothing_to_do(database, labweave_command, tmp_path):
+    write_cell(tmp_path, 0, "c")
+    labweave_command("ingest", "ephys", ".", *ARGUMENTS, check=0)
+    one = recording.Recording().keys(order_by="recording")[0]["recording"]
+    for command, again in (("exclude", "excluded already"), ("include", "not excluded")):
+        out = labweave_command(command, f"recording={one}", check=0).stdout
+        assert one in out and f"1 sweep {command}d. Next: labweave populate" in out
+        assert labweave_command(command, f"recording={one}", check=0).stdout.strip().endswith(again)
