@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from datajoint.errors import IntegrityError
 
 from labweave.database import current, upsert
 from labweave.database.connection import LabConnection
@@ -187,6 +190,10 @@ def withdraw(
             raise _DryRun(*counts)
         return counts
 
+    given.load(units)
+    if not dry_run and (lost := given.lost_rows()):
+        with contextlib.suppress(IntegrityError):  # MySQL 9.7 may refuse it: the rows that hang on others are named
+            given.rename_back(lost, "")
     _count(given.connection, work, outdated, removed)
     return unread
 

@@ -590,6 +590,14 @@ def test_what_was_renamed_before_its_folder_was_moved_is_there_once(database, tm
     assert found == expected
 
 
+def test_rows_that_were_renamed_are_forgotten_with_their_unit(database, tmp_path):
+    write_trials(tmp_path / "a", 1.5)
+    source = ingest.run("axopy", tmp_path / "a", lab="testlab").source
+    set_values(task.Task, {"task": "renamed"}, {"task": "reaching"})
+    ingest.forget(source, ["p0/reaching"])
+    assert len(task.TaskRun()) == len(task.Task()) == len(session.Session()) == 0
+
+
 def test_a_person_s_run_is_not_taken_for_one_that_was_renamed(database, tmp_path):
     write_trials(tmp_path / "a", 1.5)
     ingest.run("axopy", tmp_path / "a", lab="testlab")
