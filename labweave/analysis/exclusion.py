@@ -53,7 +53,17 @@ def exclude(restriction: Mapping[str, Any], reason: str = "", *, dry_run: bool =
 
 
 def include(restriction: Mapping[str, Any], *, dry_run: bool = False) -> list[dict[str, Any]]:
-    """Use excluded sweeps again; parameters, errors and the keys returned are as of `exclude`."""
+    """Use excluded sweeps again; parameters, errors and the keys returned are as of `exclude`.
+
+    Examples
+    --------
+    >>> from labweave.analysis import exclude, include
+    >>> excluded = exclude({"cell": "sim01", "protocol": "IV"}, "seal lost")
+    >>> include({"cell": "sim01", "protocol": "IV"}, dry_run=True) == excluded
+    True
+    >>> include({"cell": "sim01"}) == excluded
+    True
+    """
     current()
     keys = (_chosen(restriction) & SweepExclusion).keys()
     if keys and not dry_run:

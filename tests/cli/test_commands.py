@@ -134,7 +134,7 @@ def test_a_failed_unit_gives_exit_code_1_and_is_named(database, labweave_command
     assert "1 new" in result.stdout and "1 failed" in result.stdout
     assert "failed cell1.h5: " in result.stdout and "Traceback" not in result.stdout + result.stderr
     listed = labweave_command("errors", check=0).stdout
-    assert listed.count("cell1.h5\n") == 1 and "1 units not ingested" in listed
+    assert listed.count("cell1.h5\n") == 1 and "1 units or files not ingested" in listed
     labweave_command("ingest", "ephys", "cells", *ARGUMENTS, check=1)
     assert labweave_command("errors", check=0).stdout == listed
     write_cell(tmp_path / "cells", 1)
