@@ -19,7 +19,7 @@ from datajoint.condition import Not
 from labweave import processes
 from labweave.database import current, upsert
 from labweave.database.declare import every_table, is_computed
-from labweave.database.inputs import OutOfDate, out_of_date
+from labweave.database.inputs import OutOfDate, find_table, is_name_of_results, out_of_date
 from labweave.database.reads import in_parts, table_label
 from labweave.errors import SchemaError
 from labweave.schemas.session import Session
@@ -208,12 +208,43 @@ def outdated(table: Any, restriction: Restriction = None) -> list[OutOfDate]:
     return found
 
 
-def delete_outdated(table: Any, restriction: Restriction = None) -> list[OutOfDate]:
-    """Delete the results of a table that would come out otherwise now, with all that refers to them."""
+def delete_outdated(
+    table: Any, restriction: Restriction = None
+) -> tuple[list[OutOfDate], list[tuple[dict[str, Any], str]]]:
+    """Delete the results of a table that would come out otherwise now, with the results that rest on them.
+
+    Returns
+    -------
+    tuple of list
+        Those that were deleted; and the keys of those that stay because a person's row hangs on them, which nobody
+        could make again, with what is to be done.
+    """
     found = outdated(table, restriction)
-    for part in in_parts(found):
+    held = _held(table, [one.key for one in found]) if found else {}
+    gone = [one for one in found if tuple(one.key.values()) not in held]
+    for part in in_parts(gone):
         (table & [one.key for one in part]).delete(prompt=False)
-    return found
+    return gone, [(one.key, held[key]) for one in found if (key := tuple(one.key.values())) in held]
+
+
+def _held(table: Any, keys: Sequence[Mapping[str, Any]]) -> dict[tuple, str]:
+    """Return the keys of results that a person's row hangs on, and what is to be done."""
+    held: dict[tuple, str] = {}
+    table.connection.dependencies.load()
+    for name in table.descendants():
+        other = find_table(table.connection, name)
+        if is_name_of_results(name) or "__" in other.table_name.lstrip("_"):  # a part goes with its master
+            continue
+        if not set(table.primary_key) <= set(other.heading.names):
+            continue
+        for part in in_parts(keys):
+            for row in (other & part).to_dicts():
+                hanging = ", ".join(f"{name} {row[name]}" for name in other.primary_key)
+                held[tuple(row[name] for name in table.primary_key)] = (
+                    f"it is to be made again, but the row {hanging} of {table_label(other)} hangs on it. "
+                    "Delete that row, then populate again."
+                )
+    return held
 
 
 def counts(table: Any) -> dict[str, int]:

@@ -156,8 +156,9 @@ def run(
         for table in queue.computed_tables(tables):
             worker.check_stop()
             began = time.monotonic()
-            outdated = queue.delete_outdated(table, restriction)
-            entry = TableReport(table_label(table), remade=len(outdated))
+            outdated, held = queue.delete_outdated(table, restriction)
+            entry = TableReport(table_label(table), failed=len(held), remade=len(outdated))
+            report.failures += [(entry.table, Outcome(*one)) for one in held]
             queue.free_orphans(table)
             queue.fill(table, restriction)
             total = len(queue.pending_keys(table, restriction))

@@ -2,14 +2,17 @@
 
 import json
 
+import datajoint as dj
 import pytest
 from simulated import OPTIONS, sweeps_of, write_cell
 
 from labweave import ingest, populate
 from labweave.analysis import add_cell_group, add_extraction, add_rheobase_method, add_target_set
 from labweave.database import upsert
+from labweave.database.inputs import out_of_date
 from labweave.formats.canonical import canonical_sha256
-from labweave.schemas import efeature, provenance, recording, rheobase
+from labweave.ingest.alyx import tables
+from labweave.schemas import efeature, ingestion, provenance, recording, rheobase
 
 pytestmark = pytest.mark.slow
 
@@ -213,3 +216,72 @@ def test_exactly_what_rests_on_a_change_is_made_again(database, folder, step):
 
 def rows(table):
     return sorted(canonical_sha256(row) for row in table().to_dicts())
+
+
+def test_a_result_that_a_person_s_row_hangs_on_stays_and_is_named(database, folder):
+    own = dj.Schema(f"{database.connection.prefix}ownnotes", connection=database.connection, context=globals())
+
+    class Note(dj.Manual):
+        definition = """
+        # what somebody thinks of a rheobase
+        -> rheobase.Rheobase
+        ---
+        note : varchar(64)
+        """
+
+    note = own(Note)
+    try:
+        (key,) = (rheobase.Rheobase & {"cell": "a", "rheobase_method": "low"}).keys()
+        note.insert1({**key, "note": "odd"})
+        before = times()
+        a_threshold_changed(folder)
+        report = populate.run()
+        assert [(table, outcome.key) for table, outcome in report.failures] == [("rheobase.Rheobase", key)]
+        assert "note" in report.failures[0][1].reason.lower() and len(note()) == 1
+        again = {place[1:] for place, time in times().items() if before.get(place) != time and place[0] == "Rheobase"}
+        assert {dict(key)["cell"] for key in again} == {"b"}
+        note().delete(prompt=False)
+        assert populate.run().failed == 0 and len(rheobase.Rheobase()) == 4
+    finally:
+        own.drop(prompt=False)
+
+
+def test_what_a_sync_has_pulled_is_not_out_of_date(database):
+    upsert(ingestion.Source, [{"source": "s", "adapter": "alyx", "location": "http://x", "source_lab": "l"}])
+    run = {"run": "r", "source": "s", "status": "finished", "started": "2026-01-01 00:00:00"}
+    upsert(ingestion.Run, [run])
+    upsert(tables.SyncRun, [{"run": "r", "sync_options": {}, "stages": []}])
+    upsert(tables.SyncPart, [{"run": "r", "part": 0, "resource": "labs", "part_stage": "x", "scope": {}}])
+    numbers = dict.fromkeys(("n_records", "n_new", "n_changed", "n_refused", "n_unread"), 0)
+    facts = {"absent": [], "postponed": [], "written": {}, "outdated": {}}
+    upsert(tables.SyncPage, [{"run": "r", "part": 0, **numbers, **facts}])
+    assert out_of_date(tables.SyncPage()) == [] and provenance.Made().to_dicts() == []
+
+
+def test_inputs_of_a_lab_s_own_table_may_look_into_the_key(database, folder):
+    own = dj.Schema(f"{database.connection.prefix}owninputs", connection=database.connection, context=globals())
+
+    class Longest(dj.Computed):
+        definition = """
+        # one number of somebody's own pipeline
+        -> recording.Cell
+        ---
+        tend : float64          # ms
+        """
+
+        def inputs(self, key):
+            return [recording.RecordingStimulus.proj("tend") & {"cell": key["cell"]}]
+
+        def make(self, key):
+            self.insert1({**key, "tend": max((recording.RecordingStimulus & key).to_arrays("tend"))})
+
+    longest = own(Longest)
+    try:
+        longest.populate()
+        assert out_of_date(longest()) == []
+        key = (recording.RecordingStimulus & {"cell": "a"}).keys(limit=1)[0]
+        recording.RecordingStimulus.update1({**key, "tend": 999.0})
+        (one,) = out_of_date(longest())
+        assert one.key["cell"] == "a" and one.reasons == ["recording.RecordingStimulus changed"]
+    finally:
+        own.drop(prompt=False)
