@@ -101,7 +101,7 @@ def _out_of_date_by_key(table: Any) -> list[OutOfDate]:
 
 
 def fingerprint_of(table: Any, key: Mapping[str, Any]) -> str:
-    """Return SQL for what a result of one key rests on now, as ``Made.inputs`` keeps it."""
+    """Return SQL for what a result of one key rests on now, as ``Made.inputs`` keeps it; empty when it is nothing."""
     texts = []
     for label, names, numbers in _known_numbers(table) or _numbers_of(table, key):
         where = (table & {name: key[name] for name in names if name in key}).where_clause()
@@ -156,7 +156,7 @@ _TOTAL = "concat(coalesce(sum(r.c), 0), ':', coalesce(sum(r.n), 0))"
 
 
 def _sentence(texts: list[str]) -> str:
-    return f"""concat({", ' ', ".join(texts)})""" if texts else "''"
+    return f"""concat({", ' ', ".join(texts)})""" if texts else ""
 
 
 def _now(table: Any, **options: Any) -> tuple[str, str]:

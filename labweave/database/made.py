@@ -43,10 +43,13 @@ def record_made(connection: Any, making: Mapping[str, Any], seconds: float) -> N
     """Record the results of one make, in its transaction."""
     table = find_table(connection, making["table"])
     key = {name: value for name, value in making["key"].items() if name in table.primary_key}
+    inputs_sql = fingerprint_of(table, key)
+    if not inputs_sql:  # nothing it rests on: a part of a server that was pulled
+        return
     full_name = connection.adapter.make_full_table_name(f"{connection.prefix}provenance", "made")
     names, where = table.heading.names, (table & key).where_clause()
     found = connection.query(
-        f"select {_listed(table, names)}, {made_id(table, 't')}, {fingerprint_of(table, key)},"
+        f"select {_listed(table, names)}, {made_id(table, 't')}, {inputs_sql},"
         f" exists (select 1 from {full_name} m where m.made = {made_id(table, 't')})"
         f" from {table.full_table_name} t{where}"
     ).fetchall()

@@ -88,7 +88,7 @@ def workers(process):
 
 def facts(url, prefix):
     """Return what is known, without who did it when."""
-    left_out = {"run", "mtime_ns"}
+    left_out = {"run", "mtime_ns", "made_at", "made_by", "host", "seconds"}
     return {
         table: sorted(tuple((name, value) for name, value in row if name not in left_out) for row in rows)
         for table, rows in contents((url, prefix)).items()

@@ -433,8 +433,8 @@ def test_results_are_made_again_from_a_dataset_that_changed(database, server):
         server.base.edit("datasets", changed.id, hash="c" * 32, auto_datetime="2026-04-01T10:00:00")
         server.base.edit("datasets", other.id, qc="FAIL", auto_datetime="2026-04-01T10:00:00")
         report = server.sync()
-        assert report.outdated == {"ownwork.__size": 1}
-        assert "ownwork.__size: 1 results to be made again" in str(report)
+        assert report.outdated == {"ownwork.Size": 1}
+        assert "ownwork.Size: 1 results to be made again" in str(report)
         size.populate()
         assert (size & {"dataset_id": changed.id}).fetch1("content_hash") == "c" * 32
         assert len(size()) == len(dataset.Dataset())
