@@ -566,15 +566,20 @@ def test_the_first_of_two_folders_is_the_session_whichever_came_first(database, 
     assert found == expected
 
 
+def rename(table, attribute, name):
+    """Rename rows by SQL, where the server lets anybody."""
+    try:
+        set_values(table, {attribute: "renamed"}, {attribute: name})
+    except IntegrityError:
+        pytest.skip("MySQL 9.7 lets no key change that tables further down refer to")
+
+
 @pytest.mark.parametrize(("table", "attribute", "name"), [(Cell, "cell", "cell0"), (Protocol, "protocol", "IDrest")])
 def test_what_was_renamed_in_the_database_is_called_as_its_source_says(database, folder, table, attribute, name):
     run(folder)
     populate.run(["RecordingStimulus"])
     before = rows_of_tables(database)
-    try:
-        set_values(table, {attribute: "renamed"}, {attribute: name})
-    except IntegrityError:
-        pytest.skip("MySQL 9.7 lets no key change that tables further down refer to")
+    rename(table, attribute, name)
     report = run(folder)
     assert report.failed == 0 and report.corrected == 1
     assert rows_of_tables(database) == before  # and its results are there
@@ -583,7 +588,7 @@ def test_what_was_renamed_in_the_database_is_called_as_its_source_says(database,
 def test_what_was_renamed_before_its_folder_was_moved_is_there_once(database, tmp_path):
     write_trials(tmp_path / "a", 1.5)
     ingest.run("axopy", tmp_path / "a", lab="testlab")
-    set_values(task.Task, {"task": "renamed"}, {"task": "reaching"})
+    rename(task.Task, "task", "reaching")
     (tmp_path / "a").rename(tmp_path / "b")
     assert ingest.run("axopy", tmp_path / "b", lab="testlab").corrected == 1
     found, expected = fresh(database, "axopy", tmp_path / "b")
@@ -593,7 +598,7 @@ def test_what_was_renamed_before_its_folder_was_moved_is_there_once(database, tm
 def test_rows_that_were_renamed_are_forgotten_with_their_unit(database, tmp_path):
     write_trials(tmp_path / "a", 1.5)
     source = ingest.run("axopy", tmp_path / "a", lab="testlab").source
-    set_values(task.Task, {"task": "renamed"}, {"task": "reaching"})
+    rename(task.Task, "task", "reaching")
     ingest.forget(source, ["p0/reaching"])
     assert len(task.TaskRun()) == len(task.Task()) == len(session.Session()) == 0
 
