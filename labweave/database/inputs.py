@@ -90,7 +90,7 @@ def _out_of_date_by_key(table: Any) -> list[OutOfDate]:
     """Return the same, one result after the other, where the inputs can be asked for a whole key only."""
     connection, found = table.connection, []
     made = connection.adapter.make_full_table_name(f"{connection.prefix}provenance", "made")
-    for key in table:
+    for key in table.proj():
         before, now = connection.query(
             f"select (select m.inputs from {made} m where m.made = {made_id(table, 't')}), {fingerprint_of(table, key)}"
             f" from {table.full_table_name} t{(table & key).where_clause()}"
