@@ -167,9 +167,14 @@ class Declared:
 def _dumped(connection, prefix) -> list[tuple[str]]:
     info = connection.conn_info
     address = [f"--host={info['host']}", f"--port={info['port']}", f"--username={info['user']}"]
-    options = ["--no-owner", "--no-privileges", "--inserts", f"--schema={prefix}*", f"--dbname={info['database_name']}"]
-    text = subprocess.check_output([programs() / "pg_dump", *address, *options], text=True)
-    return [("\n".join(line for line in text.splitlines() if not line.startswith("\\")),)]  # those are psql's own
+    options = ["--no-owner", "--no-privileges", f"--dbname={info['database_name']}"]
+    lookups = [f"--table={prefix}*.#*", f"--table={prefix}meta.*"]  # other tables may have rows of an earlier test
+    statements = []
+    for chosen in (["--schema-only", f"--schema={prefix}*"], ["--data-only", "--inserts", *lookups]):
+        text = subprocess.check_output([programs() / "pg_dump", *address, *options, *chosen], text=True)
+        lines = (line for line in text.splitlines() if not line.startswith("\\"))  # those are psql's own
+        statements.append(("\n".join(lines),))
+    return statements
 
 
 def _shown(connection, prefix):
