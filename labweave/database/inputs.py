@@ -203,7 +203,10 @@ def made_id(table: Any, alias: str) -> str:
 def _text(expression: Any, alias: str, name: str) -> str:
     adapter = expression.connection.adapter
     is_binary = expression.heading[name].type.lower() in ("bytea", "longblob")
-    return f"coalesce({adapter.text_of(f'{alias}.{adapter.quote_identifier(name)}', is_binary)}, '-')"
+    column = f"{alias}.{adapter.quote_identifier(name)}"
+    text = adapter.text_of(column, is_binary)
+    # With its length, no value can look like two, or like none.
+    return f"case when {column} is null then '-' else concat(char_length({text}), '=', {text}) end"
 
 
 def _reasons(before: str | None, now: str) -> list[str]:

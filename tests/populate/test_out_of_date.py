@@ -9,10 +9,10 @@ from simulated import OPTIONS, sweeps_of, write_cell
 from labweave import ingest, populate
 from labweave.analysis import add_cell_group, add_extraction, add_rheobase_method, add_target_set
 from labweave.database import upsert
-from labweave.database.inputs import out_of_date
+from labweave.database.inputs import made_id, out_of_date
 from labweave.formats.canonical import canonical_sha256
 from labweave.ingest.alyx import tables
-from labweave.schemas import efeature, ingestion, provenance, recording, rheobase
+from labweave.schemas import efeature, ingestion, lab, provenance, recording, rheobase
 
 pytestmark = pytest.mark.slow
 
@@ -285,3 +285,11 @@ def test_inputs_of_a_lab_s_own_table_may_look_into_the_key(database, folder):
         assert one.key["cell"] == "a" and one.reasons == ["recording.RecordingStimulus changed"]
     finally:
         own.drop(prompt=False)
+
+
+def test_values_that_meet_at_another_border_are_others(database):
+    upsert(lab.Lab, [{"lab": "a|b"}, {"lab": "a"}])
+    upsert(lab.Location, [{"lab": "a|b", "location": "c"}, {"lab": "a", "location": "b|c"}])
+    table = lab.Location()
+    ids = table.connection.query(f"select {made_id(table, 't')} from {table.full_table_name} t").fetchall()
+    assert len(set(ids)) == 2
