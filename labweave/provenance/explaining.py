@@ -137,7 +137,8 @@ def _collect(table: Any, key: Mapping[str, Any], used: dict[str, tuple[Any, dict
                 continue
             rows = used.setdefault(table_label(part), (part, {}))[1]
             new = []
-            for row in expression.proj(*(n for n in names if n not in expression.primary_key)).to_dicts():
+            wanted = expression.proj(*(name for name in names if name not in expression.primary_key))
+            for row in wanted.to_dicts(order_by=names):
                 own = {name: row[name] for name in part.primary_key}
                 if tuple(own.values()) not in rows:
                     rows[tuple(own.values())] = own
@@ -190,7 +191,7 @@ def _add_rows(root: Node, used: Mapping[str, tuple[Any, dict[tuple, dict[str, An
         node = root.add(f"{label}: {len(keys)} row{'s' * (len(keys) != 1)}")
         listed = list(keys.values())[:ROWS_SHOWN]
         names = [name for name in table.heading.secondary_attributes if not _is_long(table, name)]
-        for row in (table & listed).to_dicts():
+        for row in (table & listed).to_dicts(order_by="KEY"):
             values = " ".join(f"{name}={_value_text(row[name])}" for name in names if row[name] not in (None, ""))
             node.add(
                 f"{_key_text({name: row[name] for name in table.primary_key if name != 'eid'})}   {values}".rstrip()
@@ -207,7 +208,7 @@ def _is_long(table: Any, name: str) -> bool:
 def _add_files(root: Node, used: Mapping[str, tuple[Any, dict[tuple, dict[str, Any]]]]) -> None:
     """Add the files of recordings: whether they are the same now, and who ingested them."""
     _, keys = used.get("recording.Recording", (None, {}))
-    rows = (Recording & list(keys.values())[:ROWS_SHOWN]).to_dicts() if keys else []
+    rows = (Recording & list(keys.values())[:ROWS_SHOWN]).to_dicts(order_by="KEY") if keys else []
     files = {(row["source"], file["path"]): file["sha256"] for row in rows for file in row["files"].values()}
     for source in sorted({source for source, _ in files}):
         about = (Source & {"source": source}).to_dicts()
