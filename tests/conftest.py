@@ -168,7 +168,8 @@ def _dumped(connection, prefix) -> list[tuple[str]]:
     info = connection.conn_info
     address = [f"--host={info['host']}", f"--port={info['port']}", f"--username={info['user']}"]
     options = ["--no-owner", "--no-privileges", f"--dbname={info['database_name']}"]
-    lookups = [f"--table={prefix}*.#*", f"--table={prefix}meta.*"]  # other tables may have rows of an earlier test
+    # Other tables may have rows of an earlier test.
+    lookups = [f"--table={prefix}{pattern}" for pattern in ("*.#*", "*.~lineage", "meta.*")]
     statements = []
     for chosen in (["--schema-only", f"--schema={prefix}*"], ["--data-only", "--inserts", *lookups]):
         text = subprocess.check_output([programs() / "pg_dump", *address, *options, *chosen], text=True)
