@@ -52,7 +52,6 @@ class AxopyAdapter(Adapter):
 
     def __init__(self, location: Path, lab: str, options: AxopyOptions):
         super().__init__(location, lab, options)
-        self._hidden: set[str] = set()
         self.subjects = Subjects(options.allow_case)
 
     def discover(self) -> Iterator[Unit]:
@@ -71,7 +70,7 @@ class AxopyAdapter(Adapter):
             for folder in folders:
                 path = f"{subject_folder.name}/{folder.name}"
                 try:
-                    yield Unit(path, tuple(f"{path}/{name}" for name in _files(folder)), journal_state(folder))
+                    yield Unit(path, tuple(f"{path}/{name}" for name in self._files(folder)), journal_state(folder))
                 except OSError as error:
                     yield unreadable(self.root, error)
                 except ReadError as error:
@@ -132,15 +131,29 @@ class AxopyAdapter(Adapter):
                 for folder in self._folders(subject_folder):
                     yield from self._rows(name, subject_folder.name, folder, {"path": path.name, "member": folder.at})
 
-    def notes(self) -> list[str]:
-        """Say which folders were left out."""
-        return [f"left out, being hidden: {', '.join(sorted(self._hidden))}"] if self._hidden else []
-
     def _folders(self, folder: Any) -> list[Any]:
         """Return the folders in one, by name, without the hidden ones."""
-        folders = sorted((child for child in folder.iterdir() if child.is_dir()), key=lambda child: child.name)
-        self._hidden.update(str(child) for child in folders if child.name.startswith("."))
-        return [child for child in folders if not child.name.startswith(".")]
+        folders = []
+        for child in sorted(folder.iterdir(), key=lambda child: child.name):
+            if isinstance(child, Path) and child.is_symlink() and not child.name.startswith("."):
+                if not child.is_file():
+                    self.follows(child)
+            elif child.is_dir() and child.name.startswith("."):
+                self.leave_out(str(child), "it is hidden")
+            elif child.is_dir():
+                folders.append(child)
+        return folders
+
+    def _files(self, folder: Path) -> list[str]:
+        """Return the names of the files that tell what a task holds; a link that leaves the root fails the task."""
+        names = []
+        for child in sorted(folder.iterdir()):
+            tells = child.name == TABLE or (child.suffix in (SUFFIX, PICKLE) and not child.name.startswith("."))
+            if child.is_file():
+                names += [child.name] if tells else []
+            elif child.is_symlink() and not child.name.startswith("."):
+                self.follows(child)
+        return names
 
     def _rows(self, root_name: str, subject_name: str, folder: Any, place: dict[str, str]) -> Iterator[Row | Refused]:
         animal = tidy(check_name(subject_name, "subject id"))
@@ -274,9 +287,3 @@ def _below(place: Mapping[str, str], name: str) -> dict[str, str]:
     """Return where a file of a task's folder is."""
     last = "member" if "member" in place else "path"
     return {**place, last: f"{place[last].rstrip('/')}/{name}"}
-
-
-def _files(folder: Path) -> list[str]:
-    """Return the names of the files that tell what a task holds."""
-    names = sorted(child.name for child in folder.iterdir() if child.is_file())
-    return [name for name in names if name == TABLE or (not name.startswith(".") and name.endswith((SUFFIX, PICKLE)))]

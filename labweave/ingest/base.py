@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import logging
+import os
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +24,11 @@ from labweave.formats.hashing import sha256_of_file
 
 if TYPE_CHECKING:
     from labweave.ingest.report import IngestReport
+
+log = logging.getLogger(__name__)
+
+SHOWN = 5
+"""How many of the files that were left out are named."""
 
 NAMESPACE = uuid.uuid3(uuid.NAMESPACE_DNS, "labweave")
 
@@ -169,6 +176,8 @@ class Adapter:
         Another lab has the location, too; set by the run.
     lists_units : bool
         The location itself says which units it has, as a mapping does, so that it may have none; set by `discover`.
+    bad_links : list of Unit
+        Links that `follows` refused: they fail.
     """
 
     name: ClassVar[str]
@@ -189,6 +198,9 @@ class Adapter:
     def __init__(self, location: Path, lab: str, options: Any):
         self.location, self.lab, self.options = location, lab, options
         self.root = location if location.is_dir() else location.parent
+        self.bad_links: list[Unit] = []
+        self._left_out: list[tuple[str, str]] = []
+        self._n_left_out = 0
 
     def discover(self) -> Iterator[Unit]:
         """Yield the units below the location, in the same order every time."""
@@ -247,9 +259,46 @@ class Adapter:
             mark = True if table().heading[attribute].original_type == "bool" else self.run or "dry run"
             yield from (Row(table, {**key, attribute: mark}) for key in given.get(table, []))
 
+    def follows(self, link: str | Path) -> bool:
+        """Say whether a symbolic link that discovery meets is read as the file it leads to; else the report names it.
+
+        A link to a folder below the root is left out, since that folder is read where it is. One that leads out of the
+        root, or nowhere, fails.
+        """
+        target = os.path.realpath(link)
+        if not Path(target).is_relative_to(self.root):
+            found = f"leads out of {self.root}, to {target}. Put that below the folder, or ingest it by itself"
+        elif os.path.isdir(target):  # noqa: PTH112 - the target may be a loop, at which pathlib fails
+            self.leave_out(link, "links to folders are not followed; what is in the folder is read where it is")
+            return False
+        elif os.path.isfile(target):  # noqa: PTH113
+            return True
+        else:
+            found = "leads nowhere. Remove it, or put back what it leads to"
+        self.bad_links.append(Unit(self._below(link), (), problem=f"{link}: the link {found}."))
+        return False
+
+    def leave_out(self, path: str | Path, reason: str) -> None:
+        """Have the report name a file or folder that is left out."""
+        self._n_left_out += 1
+        shown = self._below(path).encode("utf-8", "backslashreplace").decode()
+        if len(self._left_out) < SHOWN:
+            self._left_out.append((shown, reason))
+        log.info("left out: path=%s reason=%s", shown, reason)
+
+    def _below(self, path: str | Path) -> str:
+        return Path(path).relative_to(self.root).as_posix()
+
     def notes(self) -> list[str]:
-        """Return what a person should know at the end of a run, for example what was left out."""
-        return []
+        """Return what a person should know at the end of a run; by itself, which files were left out, and why."""
+        if not self._n_left_out:
+            return []
+        more = self._n_left_out - len(self._left_out)
+        return [
+            f"{self._n_left_out} files or folders were left out:",
+            *(f"  {path}: {reason}" for path, reason in self._left_out),
+            *([f"  and {more} more; --debug names them all"] if more else []),
+        ]
 
 
 class Service:

@@ -96,15 +96,20 @@ class EphysAdapter(Adapter):
             return
         folders: dict[str, list[str]] = {}
         hidden: list[OSError] = []
-        found = [Path(folder, name) for folder, _, names in os.walk(self.root, onerror=hidden.append) for name in names]
+        found: list[Path] = []
+        for folder, inner, names in os.walk(self.root, onerror=hidden.append):
+            inner[:] = [name for name in inner if not name.startswith(".")]
+            found += [Path(folder, name) for name in (*inner, *names) if not name.startswith(".")]
         yield from (unreadable(self.root, error) for error in hidden)
         for path in sorted(found):
             relative, cell_from = path.relative_to(self.root).as_posix(), _cell_from(path)
-            if cell_from is None or any(part.startswith(".") for part in Path(relative).parts):
+            if path.is_symlink() and (cell_from or not os.path.isfile(path)) and not self.follows(path):  # noqa: PTH113
+                continue
+            if cell_from is None:
                 continue
             try:
                 path.stat()
-            except OSError as error:  # a link that leads nowhere, a folder whose names alone can be read
+            except OSError as error:  # a folder whose names alone can be read
                 yield unreadable(self.root, error)
                 continue
             if not path.is_file():

@@ -170,7 +170,7 @@ def run(
     elif before:
         notes = [f"would be read first as before, with {before.text}; what is then taken out is not counted here"]
     reader.source, reader.is_second_lab = found.name, found.is_second_lab
-    windows = _windows(reader.discover(), cls)
+    windows = _windows(_units(reader), cls)
     first = next(windows, None)
     if first is None and not (reader.lists_units and Source & {"source": found.name}):
         raise SourceError(
@@ -182,9 +182,7 @@ def run(
     if ingest.writer.is_left_unread():
         reader = cls(place, lab, chosen)
         reader.source, reader.is_second_lab = found.name, found.is_second_lab
-        report.add(
-            _Ingest(database.connection, reader, False, False).run(_windows(reader.discover(), cls), _tell_nobody)
-        )
+        report.add(_Ingest(database.connection, reader, False, False).run(_windows(_units(reader), cls), _tell_nobody))
     return report
 
 
@@ -196,6 +194,12 @@ def _read_as_before(cls: type[Adapter], place: Path, source: str, before: Before
         return f"could not be read first as before, with {before.text}, so that rows of then may have stayed: {error}"
     left = f"; {report.failed} units failed, and rows of theirs may have stayed" if report.failed else ""
     return f"read first as before, with {before.text}, since older units did not know their rows{left}"
+
+
+def _units(reader: Adapter) -> Iterator[Unit]:
+    """Yield the units below a location, then the links on the way that can't be followed."""
+    yield from reader.discover()
+    yield from reader.bad_links
 
 
 def _windows(units: Iterator[Unit], cls: type[Adapter]) -> Iterator[tuple[list[Unit], bool]]:

@@ -98,7 +98,24 @@ class OneDataAdapter(DatasetAdapter):
     def discover(self) -> Iterator[Unit]:
         """Yield a unit per session folder."""
         if self.location.is_dir():
-            yield from self._below(self.root, DEPTH)
+            yield from self._sessions_below(self.root, DEPTH)
+
+    def _folders_in(self, folder: Path, depth: int) -> list[Path]:
+        """Return the folders in one, by name; links in place of sessions, or above them, are named."""
+        folders = []
+        for child in sorted(child for child in folder.iterdir() if not child.name.startswith(".")):
+            if not child.is_symlink():
+                folders += [child] if child.is_dir() else []
+            elif (depth or child.name in formats.FOLDERS) and not child.is_file():
+                self.follows(child)
+        return folders
+
+    def _files_in(self, folder: Path) -> list[Path]:
+        """Return the files of variables in a folder; links that lead nowhere are named, others out fail the session."""
+        for child in folder.iterdir():
+            if child.is_symlink() and not child.is_file():
+                self.follows(child)
+        return formats.saved_files(folder)
 
     def _unit(self, name: str, files: list[Path]) -> Unit:
         """Return the unit of a session folder, which fails when another folder is the same session."""
@@ -118,17 +135,18 @@ class OneDataAdapter(DatasetAdapter):
         shown = self._problems[:SHOWN]
         more = len(self._problems) - len(shown)
         return [
+            *super().notes(),
             *(f"not usable: {problem}" for problem in shown),
             *([f"and {more} more; OneData.one_problem has them all"] if more else []),
         ]
 
-    def _below(self, folder: Path, depth: int) -> Iterator[Unit]:
+    def _sessions_below(self, folder: Path, depth: int) -> Iterator[Unit]:
         name = folder.relative_to(self.root).as_posix()
         try:
-            children = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+            children = self._folders_in(folder, depth)
             ones = [child for child in children if child.name in formats.FOLDERS]
             beside = [folder / name for name in (OPTIONS, PREPROCESSING, VALUES)]
-            files = [*formats.saved_files(ones[0]), *(path for path in beside if path.is_file())] if ones else []
+            files = [*self._files_in(ones[0]), *(path for path in beside if path.is_file())] if ones else []
         except OSError as error:
             yield unreadable(self.root, error)
             return
@@ -136,7 +154,7 @@ class OneDataAdapter(DatasetAdapter):
             yield self._unit(name, files)
         for child in children:
             if depth and child not in ones:
-                yield from self._below(child, depth - 1)
+                yield from self._sessions_below(child, depth - 1)
 
     def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row | Refused]:
         """Yield session, planes, variables, recipes, datasets and trials of one session folder."""

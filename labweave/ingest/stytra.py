@@ -19,7 +19,7 @@ from labweave.formats.stytra.journal import SUFFIX as JOURNAL
 from labweave.formats.stytra.logs import Log, open_log
 from labweave.formats.stytra.metadata import Metadata, base_name, read_metadata
 from labweave.formats.stytra.sessions import SessionFiles, find_sessions, fish_of_folder
-from labweave.ingest.base import Adapter, Options, Refused, Row, Unit, inside, make_uuid, unreadable
+from labweave.ingest.base import Adapter, Options, Refused, Row, Unit, make_uuid, unreadable
 from labweave.ingest.forgetting import forgotten_units
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import Subjects, session_rows
@@ -59,14 +59,13 @@ class StytraAdapter(Adapter):
     def __init__(self, location: Path, lab: str, options: StytraOptions):
         super().__init__(location, lab, options)
         self.subjects = Subjects(options.allow_case)
-        self._copies: dict[str, str] = {}
 
     def discover(self) -> Iterator[Unit]:
         """Yield a unit per session."""
         if self.location.is_file():
             raise SourceError(f"{self.location} is a file. Give the folder that it is in, or one above.")
         hidden: list[OSError] = []
-        found = list(find_sessions(self.root, hidden.append))
+        found = list(find_sessions(self.root, hidden.append, self.follows))
         yield from (unreadable(self.root, error) for error in hidden)
         self._found = {files.path: files for files in found}
         relations = self._relations(found)
@@ -127,8 +126,6 @@ class StytraAdapter(Adapter):
 
     def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row | Refused]:
         """Yield subject, session, task, run, stimuli and logs of one session."""
-        for path in unit.files:
-            inside(self.root, path)
         yield from _Session(self, self._found[unit.path]).rows(unit.content, sha256)
 
     def is_copy(self, path: str, twin: tuple[str, list[tuple[str, int, int]]], sha256: Mapping[str, str]) -> bool:
@@ -139,14 +136,6 @@ class StytraAdapter(Adapter):
             return False
         mine, theirs = (self.root / self._found[one].folder for one in (path, other))
         return not any(filecmp.cmpfiles(mine, theirs, names, shallow=False)[1:])
-
-    def leave_out(self, path: str, original: str) -> None:
-        """Remember a copy, for the notes."""
-        self._copies[path] = original
-
-    def notes(self) -> list[str]:
-        """Name the copies that were left out."""
-        return [f"left out, being a copy of {original}: {path}" for path, original in self._copies.items()]
 
 
 class _About(NamedTuple):
@@ -287,7 +276,7 @@ class _Session:
         else:
             return self.eid
         if is_copy:
-            self.adapter.leave_out(self.files.path, other)
+            self.adapter.leave_out(self.adapter.root / self.files.path, f"it is a copy of {other}")
             return None
         self.problems.append(f"{other} has the same animal and start, and other files: one is a copy")
         return _make_eid(self.adapter.lab, self.eid, str(self.adapter.root), self.files.path)

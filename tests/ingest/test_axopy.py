@@ -182,7 +182,7 @@ def test_crashed_empty_and_damaged_tasks(database, root):
     (root / "notes.txt").write_text("no subject")
     report = run(root)
     assert (report.seen, report.failed) == (5, 1)
-    assert report.notes == [f"left out, being hidden: {folder / '.hidden'}"]
+    assert report.notes[1] == "  p0/.hidden: it is hidden"
     assert "broken_table" in report.failures[0].path
     assert "trial 0 has 1 values" in report.failures[0].message
     runs = {row["task"]: row for row in task.TaskRun().to_dicts()}

@@ -349,12 +349,63 @@ def test_a_control_character_in_a_name_is_refused_and_spelled_out(database, tmp_
     assert all("control character" in f.message and "\n" not in f.message for f in report.failures if "\\" in f.path)
 
 
-def test_a_link_that_leads_nowhere_is_named(database, tmp_path):
-    write_cells(tmp_path, 1)
-    (tmp_path / "cell1.h5").symlink_to(tmp_path / "elsewhere.h5")
-    report = run(tmp_path)
-    assert (report.new, report.failed, still_failing()) == (1, 1, ["cell1.h5"])
-    assert "No such file" in report.failures[0].message
+@pytest.mark.parametrize("adapter", EVERY, ids=lambda each: each.adapter)
+@pytest.mark.parametrize("where", ["out", "nowhere", "in", "round"])
+def test_a_link_to_a_folder_is_named_and_one_that_leaves_the_root_fails(database, tmp_path, adapter, where):
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for folder in (root, outside):
+        folder.mkdir()
+        adapter().write_unit(folder, 0)
+    inner = next(path for path in sorted(root.iterdir()))
+    link = root / "linked"
+    link.symlink_to({"out": outside, "nowhere": tmp_path / "gone", "in": inner.parent, "round": link}[where])
+    run_it = functools.partial(ingest.run, adapter.adapter, root, lab=LAB, **adapter.options)
+    report = run_it()
+    assert report.new == 1
+    if where == "in":
+        assert (report.failed, report.exit_code) == (0, 0)
+        assert any("linked: links to folders are not followed" in note for note in report.notes)
+    else:
+        assert (report.failed, report.exit_code, report.failures[0].path) == (1, 1, "linked"), report
+        leads = "nowhere" if where == "round" else f"out of {root}"
+        assert f"{link}: the link leads {leads}" in report.failures[0].message
+        assert still_failing() == ["linked"]
+    link.unlink()
+    again = run_it()
+    assert (again.unchanged, again.failed, again.notes, still_failing()) == (1, 0, [], [])
+
+
+@pytest.mark.parametrize("adapter", EVERY, ids=lambda each: each.adapter)
+@pytest.mark.parametrize("where", ["out", "nowhere", "in"])
+def test_a_link_to_a_file_that_leaves_the_root_is_refused(database, tmp_path, adapter, where):
+    root = tmp_path / "root"
+    root.mkdir()
+    adapter().write_unit(root, 0)
+    files = {"ephys": "cell0.h5", "alf": "*/*/*/alf/spikes.times.npy", "axopy": "p0/reaching/emg.hdf5"}
+    files |= {"stytra": "*/*/*_behavior_log.*", "onedata": "*/*/*/oneData/mpci.times.npy"}
+    path = next(root.glob(files[adapter.adapter]))
+    target = (tmp_path if where == "out" else root / "store") / path.name
+    target = target.with_name("stored") if where == "in" else target
+    target.parent.mkdir(exist_ok=True)
+    (path.unlink if where == "nowhere" else functools.partial(path.rename, target))()
+    path.symlink_to(target)
+    report = ingest.run(adapter.adapter, root, lab=LAB, **adapter.options)
+    if where == "in":
+        assert (report.new, report.exit_code) == (1, 0), report
+    else:
+        assert report.exit_code == 1, report
+        assert any(path.relative_to(root).as_posix() in failure.message for failure in report.failures), report
+        assert len(still_failing()) == 1
+
+
+@pytest.mark.parametrize("adapter", EVERY, ids=lambda each: each.adapter)
+def test_a_link_to_a_file_that_no_adapter_reads_is_no_failure(database, tmp_path, adapter):
+    (tmp_path / "notes.md").write_text("of the lab")
+    root = tmp_path / "root"
+    root.mkdir()
+    adapter().write_unit(root, 0)
+    (root / "notes.md").symlink_to(tmp_path / "notes.md")
+    assert ingest.run(adapter.adapter, root, lab=LAB, **adapter.options).exit_code == 0
 
 
 def test_a_damaged_log_of_stytra_is_named_and_what_it_gave_stays(database, tmp_path):

@@ -59,7 +59,11 @@ class SessionFiles:
         return f"{self.folder}/{name}".lstrip("/")
 
 
-def find_sessions(root: str | Path, on_error: Callable[[OSError], object] | None = None) -> Iterator[SessionFiles]:
+def find_sessions(
+    root: str | Path,
+    on_error: Callable[[OSError], object] | None = None,
+    follows: Callable[[str], bool] = os.path.isfile,
+) -> Iterator[SessionFiles]:
     """Yield the sessions at or below a folder, by path; hidden folders and links to folders are left out.
 
     Parameters
@@ -67,6 +71,8 @@ def find_sessions(root: str | Path, on_error: Callable[[OSError], object] | None
     root : path or str
     on_error : callable, optional
         Called with the error of a folder that can't be read, which is left out.
+    follows : callable, optional
+        Called with the path of each link that is no other file; says whether it is read as the file that it leads to.
 
     Examples
     --------
@@ -82,9 +88,17 @@ def find_sessions(root: str | Path, on_error: Callable[[OSError], object] | None
     """
     root = Path(root)
     for folder, folders, names in os.walk(root, onerror=on_error):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        links = {name for name in (*folders, *names) if os.path.islink(f"{folder}/{name}")}  # noqa: PTH114
+        left_out = {name for name in links if _is_told(folder, name) and not follows(f"{folder}/{name}")}
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in left_out)
         relative = Path(folder).relative_to(root).as_posix()
-        yield from _sessions_of("" if relative == "." else relative, sorted(names))
+        yield from _sessions_of("" if relative == "." else relative, sorted(set(names) - left_out))
+
+
+def _is_told(folder: str, name: str) -> bool:
+    """Say whether a link stands for a folder, for metadata or a log, or for nobody knows what."""
+    is_read = _LOG.fullmatch(name) or name[6:] == f"_{METADATA}"
+    return not name.startswith(".") and bool(is_read or not os.path.isfile(f"{folder}/{name}"))  # noqa: PTH113
 
 
 def _sessions_of(folder: str, names: list[str]) -> Iterator[SessionFiles]:

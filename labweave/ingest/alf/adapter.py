@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -35,11 +34,6 @@ from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import check_lab, find_session, session_rows
 from labweave.schemas import dataset, session, task
 
-log = logging.getLogger(__name__)
-
-SHOWN = 5
-"""How many of the files that were left out are named."""
-
 
 class AlfOptions(Options):
     """What is done with the files."""
@@ -64,8 +58,6 @@ class AlfAdapter(DatasetAdapter):
     def __init__(self, location: Path, lab: str, options: Any):
         super().__init__(location, lab, options)
         check_lab(lab)
-        self._left_out: list[tuple[str, str]] = []
-        self._n_left_out = 0
         self._tables = CacheTables.find(location)
 
     def discover(self) -> Iterator[Unit]:
@@ -75,7 +67,7 @@ class AlfAdapter(DatasetAdapter):
         if self.location.is_file():
             return
         seen: dict[tuple[str, ...], str] = {}
-        for folder in find_session_folders(self.location, self._leave_out):
+        for folder in find_session_folders(self.location, self):
             self._md5.clear()  # of units that are done
             if not isinstance(folder, SessionFolder):
                 path, problem = folder
@@ -100,7 +92,7 @@ class AlfAdapter(DatasetAdapter):
         if problem is None:
             try:
                 below = "" if folder.path == self.location else f"{name}/"
-                files = tuple(below + path for path in find_datasets(folder.path, self.location, self._leave_out))
+                files = tuple(below + path for path in find_datasets(folder.path, self))
             except OSError as error:
                 problem = f"{error.filename or folder.path}: {error.strerror or error}. Is it readable?"
         # A file that is gone makes the unit change, too.
@@ -176,26 +168,4 @@ class AlfAdapter(DatasetAdapter):
     def read_parts(self, unit: Unit) -> Iterator[list[Row | Refused]]:
         """Yield the rows of the cache tables."""
         assert self._tables is not None
-        yield from self._tables.read(self, self._leave_out)
-
-    def notes(self) -> list[str]:
-        """Say which files were left out, and why."""
-        if not self._n_left_out:
-            return []
-        lines = [f"{path}: {reason}" for path, reason in self._left_out]
-        more = self._n_left_out - len(lines)
-        return [
-            f"{self._n_left_out} files or folders were left out:",
-            *(f"  {line}" for line in lines),
-            *([f"  and {more} more; --debug names them all"] if more else []),
-        ]
-
-    def _leave_out(self, path: str, reason: str) -> None:
-        self._n_left_out += 1
-        shown = self._below(Path(path)).encode("utf-8", "backslashreplace").decode()
-        if len(self._left_out) < SHOWN:
-            self._left_out.append((shown, reason))
-        log.info("left out: path=%s reason=%s", shown, reason)
-
-    def _below(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
+        yield from self._tables.read(self, self.leave_out)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from labweave.formats.alf.names import fits, is_date, rel_path_problem
+from labweave.ingest.base import Adapter
 
 _DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 _NUMBER = re.compile("[0-9]{1,3}").fullmatch
-
-Tell = Callable[[str, str], None]
-"""Called with a file or folder that is left out, and why."""
 
 
 class SessionFolder(NamedTuple):
@@ -55,10 +53,11 @@ def folder_problem(folder: SessionFolder) -> str | None:
     return None
 
 
-def find_session_folders(location: Path, tell: Tell) -> Iterator[SessionFolder | tuple[Path, str]]:
+def find_session_folders(location: Path, adapter: Adapter) -> Iterator[SessionFolder | tuple[Path, str]]:
     """Yield the session folders at or below a location in the order of their names.
 
-    A folder that can't be looked into is yielded with the reason instead.
+    A folder that can't be looked into is yielded with the reason instead. The adapter judges links, and is told what is
+    left out.
     """
     own = parse_session_folder(location)
     if own is not None:
@@ -66,7 +65,7 @@ def find_session_folders(location: Path, tell: Tell) -> Iterator[SessionFolder |
         return
     inside_date = bool(_DATE(location.name))
     try:
-        folders = sorted(_folders(location, tell), key=lambda folder: folder.name)
+        folders = sorted(_folders(location, adapter), key=lambda folder: folder.name)
     except OSError as error:
         yield location, f"{location}: {error.strerror or error}. Is the folder readable?"
         return
@@ -75,32 +74,30 @@ def find_session_folders(location: Path, tell: Tell) -> Iterator[SessionFolder |
         if found is not None:
             yield found
         elif not inside_date:
-            yield from find_session_folders(folder, tell)
+            yield from find_session_folders(folder, adapter)
         else:
-            tell(str(folder), "the folder of a day holds sessions by number, 001 to 999")
+            adapter.leave_out(folder, "the folder of a day holds sessions by number, 001 to 999")
 
 
-def _folders(location: Path, tell: Tell) -> Iterator[Path]:
+def _folders(location: Path, adapter: Adapter) -> Iterator[Path]:
     with os.scandir(location) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield Path(entry.path)
-            elif entry.is_symlink() and entry.is_dir():
-                tell(entry.path, "links to folders are not followed")
+            elif entry.is_symlink() and not os.path.isfile(entry.path):  # noqa: PTH113 - not for a loop of links, either
+                adapter.follows(entry.path)
 
 
-def find_datasets(session: Path, root: Path, tell: Tell, below: str = "") -> Iterator[str]:
+def find_datasets(session: Path, adapter: Adapter, below: str = "") -> Iterator[str]:
     """Yield the paths below a session folder of the files that are datasets, in order.
 
     Parameters
     ----------
     session : Path
-    root : Path
-        What links must not leave.
-    tell : callable
-        Gets what is left out: names that are not ALF, links that lead elsewhere.
+    adapter : Adapter
+        Judges links, and is told of names that are not ALF.
     below : str, default: ""
         Only what is in this folder of the session; it ends in ``/``.
     """
@@ -108,29 +105,19 @@ def find_datasets(session: Path, root: Path, tell: Tell, below: str = "") -> Ite
         listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:
         path = f"{below}{entry.name}"
-        if entry.is_symlink():
-            if reason := _link_problem(entry, root):
-                tell(entry.path, reason)
+        if entry.is_dir(follow_symlinks=False):
+            yield from find_datasets(session, adapter, f"{path}/")
+            continue
+        problem = _problem_of(PurePath(below).as_posix() if below else "", entry.name)
+        if not entry.is_file(follow_symlinks=False):
+            if not entry.is_symlink():
+                problem = "it is not a file"
+            elif not (problem and os.path.isfile(entry.path)) and not adapter.follows(entry.path):  # noqa: PTH113
                 continue
-        elif entry.is_dir(follow_symlinks=False):
-            yield from find_datasets(session, root, tell, f"{path}/")
-            continue
-        elif not entry.is_file(follow_symlinks=False):
-            tell(entry.path, "it is not a file")
-            continue
-        if problem := _problem_of(PurePath(below).as_posix() if below else "", entry.name):
-            tell(entry.path, problem)
+        if problem:
+            adapter.leave_out(entry.path, problem)
         else:
             yield path
-
-
-def _link_problem(entry: os.DirEntry[str], root: Path) -> str | None:
-    target = Path(entry.path).resolve()
-    if not target.is_relative_to(root):
-        return f"the link leads out of {root}"
-    if target.is_dir():
-        return "links to folders are not followed"
-    return None if target.is_file() else "the link leads nowhere"
 
 
 @lru_cache(maxsize=50_000)
