@@ -8,7 +8,6 @@ import io
 import json
 import math
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from labweave.database.values import to_json
-from labweave.ephys import EphysWarning
 from labweave.errors import Clash, OptionMissing, ReadError, SourceError
 from labweave.formats import recordings
 from labweave.formats.plain import tidy
@@ -266,7 +264,7 @@ class EphysAdapter(Adapter):
 
         What can't be read is added to `bad`; `listed` has the sweeps of files that were opened already.
         """
-        expanded, absent = [], []
+        expanded: Sweeps = []
         for protocol, item in sweeps:
             try:
                 named = self._sweeps_of(cell, protocol, item, bad, listed)
@@ -274,16 +272,12 @@ class EphysAdapter(Adapter):
                 bad[self._bad_file(item, error)] = error
                 continue
             if not named and not item.get("sweep"):
-                absent.append(f"{protocol} in {item.get('filepath') or item['v_file']}")
+                main = item.get("filepath") or item["v_file"]
+                bad[f"{main}: {protocol} of {cell}"] = SourceError(
+                    f"{self.root / main}: no sweep of {protocol}, which the mapping asks for cell {cell!r}. "
+                    "Correct the protocol, or give protocol_name as the file has it."
+                )
             expanded += [(protocol, {**item, "sweep": str(name)} if name is not None else item) for name in named]
-        message = (
-            f"Cell {cell!r}: the files have no sweep of what the mapping asks: {', '.join(absent)}. "
-            "Correct the protocols, or give protocol_name as the file has it."
-        )
-        if absent and not expanded and not bad:
-            raise SourceError(message)
-        if absent:
-            warnings.warn(message, EphysWarning, stacklevel=2)
         return expanded
 
     def _sweeps_of(

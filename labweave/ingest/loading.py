@@ -349,12 +349,7 @@ class _Ingest:
             files = Files(self.adapter, unit, {} if self.again else self.writer.known)
             failing = self.failures.of(unit.path)
             is_known = all(state == self._state(unit, files, path) for path, state in failing.items())
-            if (
-                failing
-                and is_known
-                and not self.again
-                and (unit.path in failing or failing.keys() >= files.facts.keys())
-            ):
+            if failing and is_known and not self.again and self._is_all_that_failed(unit, files, failing):
                 self._count_known(unit, len(failing))
                 return
             is_same = is_known and self._is_unchanged(unit, files, failing)
@@ -382,6 +377,11 @@ class _Ingest:
         self.waiting.append(pending)
         if not unit.files or sum(len(pending.rows) for pending in self.waiting) >= self.adapter.batch_rows:
             self._write_waiting()
+
+    def _is_all_that_failed(self, unit: Unit, files: Files, failing: Mapping[str, str]) -> bool:
+        """Say whether nothing of a unit went in: it failed, each of its files did, or what was asked of new files."""
+        items = failing.keys() - files.facts.keys()
+        return unit.path in failing or failing.keys() >= files.facts.keys() or bool(items and self._is_new(unit))
 
     def _read(self, unit: Unit, files: Files, is_same: bool) -> Pending:
         found = list(self.adapter.read(unit, files))

@@ -16,7 +16,7 @@ from simulated import LAB, OPTIONS, contents, differences, sweeps_of, write_cell
 
 from labweave import ingest, populate
 from labweave.analysis import read_recording
-from labweave.ephys import EphysWarning, StimulusWarning
+from labweave.ephys import StimulusWarning
 from labweave.errors import ConfigError, SourceError
 from labweave.schemas import ingestion, lab, recording, session, subject
 
@@ -440,16 +440,30 @@ def test_a_cell_without_any_sweep_is_named(database, tmp_path):
     nwb_files.write_aibs(tmp_path / "aibs.nwb")
     (tmp_path / "metadata.json").write_text(json.dumps({"c": {"Step": [{"filepath": "aibs.nwb"}]}}))
     (failure,) = ingest.run("ephys", tmp_path, **OPTIONS).failures
-    assert "'c': the files have no sweep of what the mapping asks: Step in aibs.nwb" in failure.message
+    assert "aibs.nwb: no sweep of Step, which the mapping asks for cell 'c'" in failure.message
+    second = ingest.run("ephys", tmp_path, **OPTIONS)
+    assert (second.failed, second.known_failures, second.failures) == (1, 1, [])
 
 
-def test_a_protocol_that_a_file_lacks_is_warned_of_and_the_others_go_in(database, tmp_path):
+def test_a_protocol_that_a_file_lacks_is_named_until_the_mapping_is_corrected(database, tmp_path, labweave_command):
     nwb_files.write_aibs(tmp_path / "aibs.nwb")
-    mapping = {"c": {"Ramp": [{"filepath": "aibs.nwb"}], "sAHP": [{"filepath": "aibs.nwb"}]}}
-    (tmp_path / "metadata.json").write_text(json.dumps(mapping))
-    with pytest.warns(EphysWarning, match=r"'c': the files have no sweep .*: sAHP in aibs\.nwb\. Correct"):
-        assert ingest.run("ephys", tmp_path, **OPTIONS).failed == 0
+
+    def write_mapping(other):
+        mapping = {"c": {"Ramp": [{"filepath": "aibs.nwb"}], other: [{"filepath": "aibs.nwb"}]}}
+        (tmp_path / "metadata.json").write_text(json.dumps(mapping))
+
+    write_mapping("sAHP")
+    report = ingest.run("ephys", tmp_path, **OPTIONS)
+    assert (report.new, report.failed, report.refused, report.exit_code) == (1, 0, 1, 1)
     assert names_of("c", "Ramp") == ["aibs#Sweep_1"]
+    named = "no sweep of sAHP, which the mapping asks for cell 'c'"
+    assert named in str(report) and named in labweave_command("errors", check=0).stdout
+    second = ingest.run("ephys", tmp_path, **OPTIONS)
+    assert (second.unchanged, second.refused, second.known_failures, second.failures) == (1, 1, 1, [])
+    assert named in labweave_command("errors", check=0).stdout
+    write_mapping("Long Square")
+    assert ingest.run("ephys", tmp_path, **OPTIONS).exit_code == 0
+    assert named not in labweave_command("errors", check=0).stdout
 
 
 def test_a_file_that_needs_a_mapping_is_named_as_location_too(database, tmp_path):
