@@ -236,8 +236,8 @@ class Adapter:
     def read_parts(self, unit: Unit) -> Iterator[list[Row | Refused]]:
         """Yield the rows of a unit in parts, each of which is written whole.
 
-        All rows of a session are in one part; later parts may repeat rows of no session. A unit of which something was
-        refused counts as failed and is read again by the next run.
+        All rows of a session are in one part; later parts may repeat rows of no session. What is refused as a `Clash`,
+        for what others hold, is tried by every run.
         """
         raise NotImplementedError
 

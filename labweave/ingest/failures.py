@@ -16,7 +16,7 @@ from typing import Any
 
 from labweave.database import upsert
 from labweave.database.reads import in_parts
-from labweave.errors import LabweaveError, SourceError, text_of
+from labweave.errors import Clash, LabweaveError, SourceError, text_of
 from labweave.ingest.report import IngestFailure, IngestReport
 from labweave.schemas.ingestion import Failure, OpenFailure
 from labweave.version import __version__
@@ -89,8 +89,8 @@ def state_of(files: Mapping[str, Mapping[str, Any]], facts: str) -> str:
 
 
 def will_fail_again(error: BaseException) -> bool:
-    """Say whether an error is a file's own: no fault of ours, and no right or disk that may be another tomorrow."""
-    if not isinstance(error, SourceError):
+    """Say whether an error is a file's own: not ours, and of no right, disk or row that may be another tomorrow."""
+    if not isinstance(error, SourceError) or isinstance(error, Clash):
         return False
     at: BaseException | None = error
     while at is not None:

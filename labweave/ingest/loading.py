@@ -49,8 +49,8 @@ from labweave.errors import Clash, ConfigError, OptionMissing, ReadError, Server
 from labweave.formats.hashing import NO_HASH
 from labweave.ingest import runs
 from labweave.ingest.base import Adapter, Refused, Row, Service, Unit
-from labweave.ingest.failures import Failures, state_of
-from labweave.ingest.files import Files
+from labweave.ingest.failures import Failures, state_of, will_fail_again
+from labweave.ingest.files import NOT_READ_OLDER, Files
 from labweave.ingest.forgetting import UNITS_AT_ONCE, forgotten_units, withdraw_in_parts
 from labweave.ingest.given import GivenRows, vanished_units
 from labweave.ingest.given_parts import GivenInParts
@@ -361,7 +361,7 @@ class _Ingest:
                     return
                 self.report.restored += unit.path in self.lost
             if unit.in_parts:
-                self._write_parts(unit, files.read(files), self._is_new(unit))
+                self._write_parts(unit, files)
                 return
             pending = self._read(unit, files, is_same)
         except (LostConnectionError, ServerUnavailable):
@@ -438,17 +438,24 @@ class _Ingest:
         self.done[unit.path] = what
         setattr(self.report, what, getattr(self.report, what) + 1)
 
-    def _write_parts(self, unit: Unit, files: Mapping[str, Mapping[str, Any]], is_new: bool) -> None:
-        """Write a unit part by part; what was refused makes it fail, when all else is in."""
+    def _write_parts(self, unit: Unit, files: Files) -> None:
+        """Write a unit part by part. It fails when something was refused that may go in though its files stay."""
+        facts, is_new = files.read(files), self._is_new(unit)
         refused = write_in_parts(self.writer, unit, GivenInParts(self.connection, self.source, unit.path))
-        self._record(unit.path, [(item.path, item.error, "") for item in refused])
-        if refused:
+        state = self._state(unit, files, unit.path)
+        self._record(unit.path, [(item.path, item.error, state) for item in refused])
+        if not all(will_fail_again(item.error) for item in refused) or (refused and self._is_older(unit)):
             self.failed.add(unit.path)
             self.report.failed += 1
             return
+        self.report.refused += len(refused)
         if not self.dry_run:
-            self.connection.run_transaction(lambda: self.writer.put_files(unit, files))
+            self.connection.run_transaction(lambda: self.writer.put_files(unit, facts))
         self._count(unit, "new" if is_new else "changed")
+
+    def _is_older(self, unit: Unit) -> bool:
+        """Say whether a unit was last read whole before labweave kept keys."""
+        return any(self.writer.known.get(path, {}).get("options_sha256") == NOT_READ_OLDER for path in unit.files)
 
     def _is_unchanged(self, unit: Unit, files: Files, failing: Container[str]) -> bool:
         """Say whether files and options are those of the last time, files that are known to be bad left out."""

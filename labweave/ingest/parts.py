@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datajoint.errors import LostConnectionError
 
-from labweave.errors import LabweaveError, ServerUnavailable, SourceError
+from labweave.errors import Clash, LabweaveError, ServerUnavailable, SourceError
 from labweave.ingest.base import Refused, Row, Unit
 from labweave.ingest.files import NOT_READ, NOT_READ_OLDER
 from labweave.ingest.given_parts import GivenInParts
@@ -46,7 +46,7 @@ def _write_sessions(writer: Writer, given: GivenInParts, rows: list[Row], older:
     except LabweaveError as error:
         eids = sorted({eid for row in rows if (eid := _eid_of(row))})
         if len(eids) < 2:
-            return [Refused(f"{given.unit}: session {eid}", str(error), eid) for eid in eids or [""]]
+            return [Refused(f"{given.unit}: session {eid}", Clash(str(error)), eid) for eid in eids or [""]]
         parts = [[row for row in rows if _eid_of(row) in {"", *half}] for half in _halves(eids)]
         return [item for part in parts for item in _write_sessions(writer, given, part, older)]
     return []
@@ -58,7 +58,7 @@ def _take_out_sessions(writer: Writer, given: GivenInParts, eids: list[str]) -> 
         writer.write([], [], (), given, lambda: given.claim_not_met(eids))
     except SourceError as error:
         if len(eids) < 2:
-            return [Refused(f"{given.unit}: session {eid}", str(error), eid) for eid in eids]
+            return [Refused(f"{given.unit}: session {eid}", Clash(str(error)), eid) for eid in eids]
         return [item for half in _halves(eids) for item in _take_out_sessions(writer, given, half)]
     return []
 

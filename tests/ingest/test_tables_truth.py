@@ -269,3 +269,40 @@ def test_sessions_and_insertions_that_are_there_twice(database, cache):
     assert "the same row is there twice" in told
     assert not session.Session & {"eid": S4} and len(session.Session()) == 7
     assert sum("insertion" in failure.path for failure in report.failures) == 3 and len(session.ProbeInsertion()) == 1
+
+
+def test_refused_rows_of_tables_are_known_until_the_tables_change(database, cache, monkeypatch, labweave_command):
+    rewrite(cache / "sessions.pqt", lambda frame: frame.assign(lab=frame.lab.where(frame.id != EIDS["s2"], "my-lab")))
+    first = run(cache)
+    named = f"Session {EIDS['s2']}: its lab 'my-lab'"
+    assert (first.new, first.failed, first.refused, first.exit_code) == (1, 0, 2, 1), first
+    with monkeypatch.context() as patched:
+        patched.delattr(tables.CacheTables, "read")  # whoever reads the tables fails
+        for _ in range(2):
+            night = run(cache)
+            assert (night.unchanged, night.refused, night.known_failures, night.failures) == (1, 2, 2, [])
+            assert night.exit_code == 1 and "2 known failures, unchanged" in str(night)
+            assert named in labweave_command("errors", check=0).stdout
+    assert run(cache, again=True).refused == 2
+    dataset.Dataset().delete(prompt=False)
+    assert (run(cache).restored, run(cache).known_failures) == (1, 2)
+    rewrite(cache / "sessions.pqt", lambda frame: frame.assign(lab=frame.lab.replace("my-lab", "smithlab")))
+    assert run(cache).exit_code == 0 and named not in labweave_command("errors", check=0).stdout
+    found = rows_of_tables(database)
+    assert alone(database, cache) == found
+
+
+def test_what_others_hold_is_tried_by_every_run(database, cache):
+    run(cache)
+    mine = {"eid": S8, "path_lab": "otherlab"}
+    source = ingestion.Source().fetch1("source")
+    ingest.forget(source)
+    ingest.forget(source, undo=True)
+    lab.Lab.insert1({"lab": "otherlab"})
+    subject.Subject.insert1({"lab": "otherlab", "subject": "mine", "subject_uuid": EIDS["s2"]})
+    session.Session.insert1({**mine, "lab": "otherlab", "subject": "mine"})
+    for _ in range(2):
+        report = run(cache)
+        assert (report.failed, report.known_failures, len(report.failures)) == (1, 0, 1), report
+    (session.Session & {"eid": S8}).delete(prompt=False)
+    assert run(cache).exit_code == 0 and (session.Session & {"eid": S8}).fetch1("lab") != "otherlab"

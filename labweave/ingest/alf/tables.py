@@ -19,7 +19,7 @@ from pandas.core.util.hashing import hash_array
 
 from labweave.database.reads import in_parts, rows_among, rows_in_order
 from labweave.database.values import is_missing
-from labweave.errors import ReadError, SourceError
+from labweave.errors import Clash, ReadError, SourceError
 from labweave.formats.alf.names import (
     RelativePath,
     fits,
@@ -480,7 +480,8 @@ class _Parts:
                 planned[given] = rows, plan
             except SourceError as error:
                 n_rows = f" None of its {len(files)} datasets went in." if files else ""
-                yield Refused(f"{self.tables.files[0]}: session {given}", f"{error}{n_rows}", eid)
+                kind = Clash if isinstance(error, Clash) else SourceError
+                yield Refused(f"{self.tables.files[0]}: session {given}", kind(f"{error}{n_rows}"), eid)
         files = [file for _, plan in planned.values() for file, _, values in plan.files if values]
         yield from kind_rows([file.place for file in files], self.kinds)
         for name in sorted({file.more["dataset_type"] for file in files if "dataset_type" in file.more}):
@@ -517,7 +518,10 @@ class _Parts:
                 if owner in served:
                     yield Refused(
                         f"{INSERTIONS}: insertion {pid}",
-                        f"Insertion {pid} is {one.name} of session {eid}, but a server says {owner[1]} of {owner[0]}.",
+                        Clash(
+                            f"Insertion {pid} is {one.name} of session {eid}, but a server says {owner[1]} of "
+                            f"{owner[0]}."
+                        ),
                     )
                     continue
                 if owner != (eid, one.name):  # the id is free once the row that has it now has another one
@@ -551,7 +555,7 @@ class _Parts:
         if known is not None and known.is_served:
             return
         if known is not None and known.lab != found.lab and not self._is_ours(known.eid, ours):
-            raise SourceError(
+            raise Clash(
                 f"Session {given} is {known.lab}'s already, by another source or by hand, and here it is {found.lab}'s."
             )
         more: dict[str, Any] = {"task_protocol": found.task_protocol, "start_time": found.start_time}
@@ -562,7 +566,7 @@ class _Parts:
             )
         else:
             if other := self.unlike.get((found.lab, found.subject)):
-                raise SourceError(differs("subject", found.subject, other))
+                raise Clash(differs("subject", found.subject, other))
             eid = found.eid
             yield from session_rows(self.subjects, *found.identity, eid, **more)
         for project in found.projects:
