@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -57,15 +56,9 @@ def print_sources() -> None:
 
 def failed_units() -> list[tuple[str, str, str]]:
     """Return source, path and reason of all that could not be ingested, and still can't."""
-    from labweave.schemas.ingestion import Failure, OpenFailure, Run, Source
+    from labweave.schemas.ingestion import OpenFailure
 
-    rows = OpenFailure().proj("message").to_dicts()
-    for source in Source().to_dicts():
-        if not Path(source["location"]).is_absolute():  # a server: what its last whole sync could not store
-            key = {"source": source["source"]}
-            runs = (Run & {**key, "status": "finished"}).keys(order_by="started desc", limit=1)
-            rows += [{**row, **key} for row in (Failure & runs).to_dicts()] if runs else []
-    return sorted((row["source"], row["path"], row["message"]) for row in rows)
+    return sorted((row["source"], row["path"], row["message"]) for row in OpenFailure().proj("message").to_dicts())
 
 
 def print_failed_units() -> None:

@@ -21,7 +21,7 @@ from labweave.formats.alyx.records import Mapped, row_key
 from labweave.ingest.alyx.tables import SourceRecord
 from labweave.ingest.given import disown
 from labweave.ingest.results import delete_results, results_of
-from labweave.schemas.ingestion import Failure
+from labweave.schemas.ingestion import Failure, OpenFailure
 
 INPUTS = {
     "dataset.Dataset": ("eid", "collection", "revision", "dataset_name", "file_size", "hash"),
@@ -212,16 +212,28 @@ class Mirror:
             self.counts[label] += UpsertCounts(updated=len(removed))
 
 
-def record_failures(run: str, name: str, reasons: Mapping[str, str]) -> None:
-    """Write records that could not be stored into ``ingestion.Failure``."""
-    common = {"run": run, "error_class": "RecordRefused"}
-    upsert(
-        Failure,
-        [
-            {**common, "path": f"{name}/{key}"[:512], "message": f"{name} {key}: {reason}"[:2000]}
-            for key, reason in reasons.items()
-        ],
-    )
+def record_failures(run: str, source: str, name: str, reasons: Mapping[str, str]) -> None:
+    """Remember records that could not be stored, until they are: a later run, or part of this one, may store them."""
+    facts = [
+        {
+            "run": run,
+            "path": f"{name}/{key}"[:512],
+            "error_class": "RecordRefused",
+            "message": f"{name} {key}: {reason}"[:2000],
+        }
+        for key, reason in reasons.items()
+    ]
+    upsert(Failure, facts)
+    still_open = [{**row, "source": source, "unit": row["path"], "state_sha256": ""} for row in facts]
+    write_rows(OpenFailure, still_open, record=False)
+
+
+def solve_failures(source: str, name: str, ids: Iterable[str]) -> None:
+    """Forget the failures of records that are stored now."""
+    stored = {f"{name}/{key}"[:512] for key in ids}
+    still_open = (OpenFailure & {"source": source}).to_arrays("path").tolist() if stored else []
+    for part in in_parts(sorted(stored.intersection(still_open))):
+        (OpenFailure & {"source": source} & [{"path": path} for path in part]).delete_quick()
 
 
 def mark_vanished(resource: Resource, ids: Sequence[str], run: str) -> None:

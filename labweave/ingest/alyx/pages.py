@@ -12,7 +12,7 @@ from labweave.database.writes import set_values, write_rows
 from labweave.formats.alyx import RESOURCES, Resource
 from labweave.formats.alyx.records import Facts, Mapped, Postponed
 from labweave.formats.hashing import NO_HASH
-from labweave.ingest.alyx.mirror import Batch, Mirror, record_failures
+from labweave.ingest.alyx.mirror import Batch, Mirror, record_failures, solve_failures
 from labweave.ingest.alyx.pull import Pulled, subjects_of, zone_of
 from labweave.ingest.alyx.scopes import LAST_ID, id_text
 from labweave.ingest.alyx.tables import SourceRecord
@@ -94,7 +94,8 @@ def write(
             mirror.refused[stand_in.subject_uuid] = stand_in.reason
         else:
             mirror.refused[f"{id_text(low)}..."] = f"the server fails on this one ({found}); look into its log"
-    record_failures(run, name, mirror.refused)
+    solve_failures(source, name, done)
+    record_failures(run, source, name, mirror.refused)
     stamps = [record[resource.stamp_field] for record in pulled.records if record.get(resource.stamp_field)]
     return {
         "n_records": len(compared.digests),

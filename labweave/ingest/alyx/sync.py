@@ -47,7 +47,7 @@ from labweave.ingest.alyx.scopes import LAST_ID, present_records, span
 from labweave.ingest.alyx.tables import SourceRecord, SyncCursor, SyncPage, SyncPart, SyncRun
 from labweave.ingest.report import IngestFailure
 from labweave.ingest.runs import may_live, process_of, this_process
-from labweave.schemas.ingestion import Change, Failure, Run, Source
+from labweave.schemas.ingestion import Change, OpenFailure, Run, Source
 from labweave.version import __version__
 
 log = logging.getLogger(__name__)
@@ -172,6 +172,7 @@ class _Sync:
     ):
         self.connection, self.client, self.run, self.source = current().connection, client, run, choice.source
         self.choice, self.options, self.progress, self.lock = choice, options, progress, lock
+        self.own = {"source": choice.source, "run": run}
         self.nights = due_nights(choice.last)
         self.left_out: dict[str, int] = {}
         self.held_back: dict[str, str] = {}
@@ -199,6 +200,8 @@ class _Sync:
         if report.failed_parts:
             self._finish("failed", f"{report.failed_parts} parts could not be pulled", report)
         else:
+            if self.choice.is_whole and not self.choice.since:  # it has met whatever still fails
+                (OpenFailure & {"source": self.source} & f"run <> '{self.run}'").delete_quick()
             self._finish("finished", report.question, report)
             for name in (Run * SyncRun & {"source": self.source}).to_arrays("run").tolist():
                 if name != self.run:
@@ -336,13 +339,13 @@ class _Sync:
             self.left_out[name] = len(reasons) - len(failed)
             for key in reasons.keys() - failed.keys():
                 log.info("%s %s is left out: the server has no %s", name, key, reasons[key])
-            record_failures(self.run, name, failed)
+            record_failures(self.run, self.source, name, failed)
 
     def _find_parent(self, reason: str) -> str:
         """Say what is wrong with a missing parent; nothing when the server no longer has it either."""
         table, _, key = reason.partition(" ")
         name = OF_TABLE.get(table)
-        if name not in NAMED_BY_ID or (Failure & {"run": self.run, "path": f"{name}/{key}"}):
+        if name not in NAMED_BY_ID or (OpenFailure & self.own & {"path": f"{name}/{key}"}):
             return "is not there, or could not be stored"
         try:
             pulled = pull(self.client, self.source, name, {"ids": [key]})
@@ -435,7 +438,7 @@ class _Sync:
     def _report(self) -> SyncReport:
         report = SyncReport(source=self.source, run=self.run)
         report.left_out = {name: count for name, count in self.left_out.items() if count}
-        failed = (Failure & {"run": self.run}).to_dicts(order_by="path")
+        failed = (OpenFailure & self.own).to_dicts(order_by="path")
         for name in RESOURCES:
             gone = SourceRecord & {"source": self.source, "resource": name, "vanished_in": self.run}
             report.resources[name] = ResourceCounts(gone=len(gone) if name != "session-details" else 0)

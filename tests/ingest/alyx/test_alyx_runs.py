@@ -1,5 +1,6 @@
 """Syncs one after the other: who may run, what a lost lock or token does, and what waits for a person's word."""
 
+import contextlib
 import datetime as dt
 import platform
 import subprocess
@@ -200,3 +201,55 @@ def rename_labs(base):
                 base.edit(resource, row.id, lab=[f"{name}_new" for name in row.shown["lab"]])
             else:
                 base.edit(resource, row.id, lab=f"{row.shown['lab']}_new")
+
+
+# what could not be stored
+
+
+def named(labweave_command):
+    """Return the paths that `labweave errors` lists, each once."""
+    lines = labweave_command("errors", check=0).stdout.splitlines()
+    paths = [line.split()[1] for line in lines if line.startswith("alyx-")]
+    assert len(paths) == len(set(paths))
+    return set(paths)
+
+
+def test_errors_of_a_sync_are_listed_until_each_is_solved(database, server, labweave_command):
+    mouse, other = list(server.base.rows("subjects"))[:2]
+    for row in (mouse, other):
+        server.base.edit("subjects", row.id, birth_date="yesterday")
+    process = None
+    server.on_request = lambda request: request.resource == "datasets" and process.kill()
+    login = {"LABWEAVE_ALYX_USER": server.user, "LABWEAVE_ALYX_PASSWORD": server.password}
+    process = labweave_command.start("ingest", "alyx", server.url, **login)
+    assert process.wait() != 0
+    server.on_request = lambda request: None
+    assert ingestion.Run().fetch1("status") == "running"
+    both = {f"subjects/{row.id}" for row in (mouse, other)}
+    assert named(labweave_command) == both
+    assert "2 units or files not ingested" in labweave_command("status", check=0).stdout
+    assert server.sync().exit_code == 1 and named(labweave_command) >= both
+    server.base.edit("subjects", mouse.id, birth_date="2026-01-02")
+    server.sync(subjects=[mouse.shown["nickname"]])
+    assert f"subjects/{other.id}" in named(labweave_command) and f"subjects/{mouse.id}" not in named(labweave_command)
+    assert server.sync().exit_code == 1
+    assert both & named(labweave_command) == {f"subjects/{other.id}"}
+    server.base.edit("subjects", other.id, birth_date="2026-01-02")
+    server.fail("drop", 10_000, match="/(datasets|files)")
+    with contextlib.suppress(SourceError):
+        assert server.sync().exit_code == 1
+    assert not both & named(labweave_command)  # though this run has not ended well
+    server.forgive()
+    assert server.sync().exit_code == 0 and named(labweave_command) == set()
+    assert all_wrong(server.base) == []
+
+
+def test_a_record_that_fails_and_is_deleted_on_the_server_is_no_error_any_more(database, server, labweave_command):
+    broken = next(iter(server.base.resources["datasets"]))
+    server.broken = {broken}
+    assert server.sync().exit_code == 1
+    assert any(path.startswith("datasets/") for path in named(labweave_command))
+    server.broken = set()
+    server.base.remove("datasets", broken)
+    server.sync()
+    assert named(labweave_command) == set()
