@@ -14,17 +14,17 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5g, h5l, h5o, h5p, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
+from h5py import h5d, h5p, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
 from labweave.errors import FileMissing, ReadError
 from labweave.formats.axopy.journal import EncodedArray, Journal, open_journal
 from labweave.formats.axopy.names import StorageError
+from labweave.formats.hdf5 import InsideFile, find_inside, raising_read_errors
 
 SUFFIX = ".hdf5"
 FORMAT = ("earliest", "v110")  # that of the older programs which read these files
 _MAX_AXES = 32
 _MAX_TYPE_BYTES = 2**16 - 8
-_DAMAGED = (OSError, RuntimeError, KeyError, TypeError, ValueError)
 _decode_type = lru_cache(maxsize=64)(h5t.decode)
 
 
@@ -70,19 +70,10 @@ class ArrayFile:
             raise
 
     def _open_file(self) -> h5py.File:
-        if isinstance(self.path, Path):
-            source: Any = self.path
-            self._size = self.path.stat().st_size
-        else:
-            source = io.BytesIO(self.path.read_bytes())
-            self._size = len(source.getbuffer())
-        try:
-            return h5py.File(source, "r", **({"locking": False} if source is self.path else {}))
-        except FileNotFoundError:
-            raise
-        except _DAMAGED as error:
-            found = "the file is empty" if self._size == 0 else f"not a complete HDF5 file ({error})"
-            raise ReadError(self.path, found, "Copy it again, or delete it when nothing else is left of it.") from None
+        with raising_read_errors(self.path):
+            if isinstance(self.path, Path):
+                return InsideFile(self.path)
+            return InsideFile(self.path, io.BytesIO(self.path.read_bytes()))
 
     def close(self) -> None:
         """Close the file."""
@@ -125,7 +116,7 @@ class ArrayFile:
 
     def read(self, dataset: str) -> np.ndarray:
         """Return a whole dataset, shape and dtype as it was written, if file and journal agree on it."""
-        try:
+        with raising_read_errors(self.path):
             journaled = None
             if self.journal is not None and dataset in self._journaled():
                 array = self.journal.read(self._array, dataset)
@@ -134,10 +125,6 @@ class ArrayFile:
             if journaled is not None and dataset not in self._stored:
                 return journaled
             values = self._from_file(dataset)
-        except ReadError:
-            raise
-        except _DAMAGED as error:
-            raise ReadError(self.path, f"the file is damaged ({error})", "Copy it again.") from None
         if journaled is not None and not _are_same(values, journaled):
             raise ReadError(
                 self.path,
@@ -149,28 +136,22 @@ class ArrayFile:
     @cached_property
     def _stored(self) -> set[str]:
         """The names at the top of the file."""
-        try:
+        with raising_read_errors(self.path):
             return set(() if self._file is None else self._file)
-        except _DAMAGED as error:
-            raise ReadError(self.path, f"the file is damaged ({error})", "Copy it again.") from None
 
     def _journaled(self) -> KeysView[str]:
         return ({} if self.journal is None else self.journal.arrays.get(self._array, {})).keys()
 
     def _from_file(self, dataset: str) -> np.ndarray:
-        opened = self._open(dataset)
+        try:
+            opened = find_inside(None if self._file is None else self._file.id, dataset.encode())
+        except KeyError:
+            raise MissingDataset(self.path, f"it has no dataset {dataset}", "Ask for one that it has.") from None
+        if not isinstance(opened, h5d.DatasetID):
+            raise MissingDataset(self.path, f"{dataset} is a group, no dataset", "Ask for a dataset in it.")
         stored_type, shape = opened.get_type(), opened.shape
         dtype, is_numpys = _dtype_of(stored_type.encode())
         n_bytes = dtype.itemsize * math.prod(shape)
-        space = opened.get_create_plist()
-        if space.get_layout() == h5d.VIRTUAL or space.get_external_count():
-            raise ReadError(
-                self.path, f"the dataset {dataset} takes its data from other files", "Copy the data into it."
-            )
-        if n_bytes > 1100 * self._size:  # deflate packs 1032 bytes into one at best
-            raise ReadError(
-                self.path, f"the dataset {dataset} claims {n_bytes:,} bytes, more than the file holds", "Copy it again."
-            )
         if dtype.kind in "mM":
             return _plain(np.asarray(h5py.Dataset(opened)[()]))
         if dtype.hasobject:
@@ -181,20 +162,6 @@ class ArrayFile:
         if n_bytes:
             opened.read(h5s.ALL, h5s.ALL, values, stored_type if is_numpys else None)
         return _plain(values)
-
-    def _open(self, dataset: str) -> h5d.DatasetID:
-        """Open a dataset by its path; every step of it must lie in this file."""
-        place: Any = None if self._file is None else self._file.id
-        for part in dataset.strip("/").split("/"):
-            name = part.encode()
-            if not isinstance(place, h5g.GroupID) or not name or not place.links.exists(name):
-                raise MissingDataset(self.path, f"it has no dataset {dataset}", "Ask for one that it has.")
-            if place.links.get_info(name).type != h5l.TYPE_HARD:
-                raise ReadError(self.path, f"{dataset} is a link", "Copy the data into the file.")
-            place = h5o.open(place, name)
-        if not isinstance(place, h5d.DatasetID):
-            raise MissingDataset(self.path, f"{dataset} is a group, no dataset", "Ask for a dataset in it.")
-        return place
 
 
 def encode_array(data: Any, name: str) -> EncodedArray:

@@ -11,7 +11,7 @@ import numpy as np
 import scipy
 
 from labweave.errors import FileMissing, ReadError
-from labweave.formats.hdf5 import dataset_inside
+from labweave.formats.hdf5 import open_hdf5
 from labweave.formats.onedata import suite2p
 from labweave.formats.onedata.arrays import MAX_OBJECT_BYTES, open_npz, read_npy, read_sparse, to_dense
 from labweave.formats.onedata.errors import NotSaved, RecipeRefused
@@ -76,29 +76,21 @@ def _dense_part(array: scipy.sparse.csc_array, path: Path, index: Index | None) 
 def load_hdf5(session: OneDataSession, file: str, dataset: str, index: Index | None = None) -> np.ndarray:
     """Load a dataset of an HDF5 file (.h5, .mat of version 7.3, .nwb) below the session's folder."""
     path = session.source_path(file)
-    try:
-        with h5py.File(path, "r", locking=False) as opened:
-            try:
-                found = dataset_inside(opened, dataset)
-            except LookupError as error:
-                raise ReadError(path, str(error), "Correct `dataset` of the recipe.") from None
-            except ValueError as error:
-                raise RecipeRefused(f"{path}: {error}. Name the dataset that has the data.") from None
-            if h5py.check_string_dtype(found.dtype) is not None:
-                values = np.array(found.asstr()[()], dtype=str)
-                return values if index is None else values[full_index(index, values.ndim)]
-            if found.dtype.hasobject:
-                raise ReadError(path, f"{dataset} has references or arrays of uneven length", "They can't be loaded.")
-            if index is None:
-                return found[()]
-            wanted = full_index(index, found.ndim)
-            if any(isinstance(part, slice) and (part.step or 1) < 1 for part in wanted):  # HDF5 counts upwards only
-                return found[()][wanted]
-            return found[wanted]
-    except (OSError, RuntimeError, KeyError) as error:
-        if isinstance(error, ReadError):
-            raise
-        raise ReadError(path, f"{dataset} can't be read ({error})", "Is it a complete HDF5 file?") from None
+    with open_hdf5(path) as opened:
+        found = opened.get(dataset)
+        if not isinstance(found, h5py.Dataset):
+            raise ReadError(path, f"there is no dataset {dataset}", "Correct `dataset` of the recipe.")
+        if h5py.check_string_dtype(found.dtype) is not None:
+            values = np.array(found.asstr()[()], dtype=str)
+            return values if index is None else values[full_index(index, values.ndim)]
+        if found.dtype.hasobject:
+            raise ReadError(path, f"{dataset} has references or arrays of uneven length", "They can't be loaded.")
+        if index is None:
+            return found[()]
+        wanted = full_index(index, found.ndim)
+        if any(isinstance(part, slice) and (part.step or 1) < 1 for part in wanted):  # HDF5 counts upwards only
+            return found[()][wanted]
+        return found[wanted]
 
 
 @register_loader("session", lazy=True)

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 
 from labweave.errors import ConfigError, ReadError
+from labweave.formats.limits import file_size
 from labweave.formats.recordings.base import ListedSweep, RecordingFile
-from labweave.formats.recordings.files import file_size, need, numbered_sweeps, parsing, quantity_of
+from labweave.formats.recordings.files import need, numbered_sweeps, parsing, quantity_of
 from labweave.formats.recordings.units import to_ms
 
 _BLOCK, _SECTIONS_START, _N_SECTIONS = 512, 76, 18

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from labweave.errors import ReadError
+from labweave.formats.limits import file_size
 from labweave.formats.recordings.base import ListedSweep, RecordingFile
-from labweave.formats.recordings.files import as_list, file_size, numbered_sweeps
+from labweave.formats.recordings.files import as_list, numbered_sweeps
 from labweave.formats.recordings.notices import EphysWarning
 from labweave.formats.recordings.units import to_ms
 

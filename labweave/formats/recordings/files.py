@@ -1,26 +1,12 @@
-"""What the readers share: opening a file, units, and which sweeps are wanted."""
+"""What the readers share: the errors of parsers, units, and which sweeps are wanted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-from labweave.errors import FileMissing, ReadError
-
-
-def file_size(path) -> int:
-    """Bytes of a file; ReadError when it is missing, closed to us or empty."""
-    try:
-        size = Path(path).stat().st_size
-    except FileNotFoundError as error:
-        raise FileMissing(path, "there is no such file", "Check the path, and whether its disk is mounted") from error
-    except OSError as error:
-        raise ReadError(path, f"can't be opened ({error.strerror})", "Check the path") from error
-    if size == 0:
-        raise ReadError(path, "the file is empty", "Copy it again from the acquisition computer")
-    return size
+from labweave.errors import ReadError
+from labweave.formats.limits import file_size
 
 
 @contextmanager
@@ -35,33 +21,6 @@ def parsing(path, what: str) -> Iterator[None]:
             f"not a complete {what} of {size} bytes ({type(error).__name__}: {error})",
             "Copy it again; if it is another format, name its reader",
         ) from error
-
-
-@contextmanager
-def open_hdf5(path) -> Iterator[Any]:
-    """Open an HDF5 file. Whatever h5py raises for damaged objects while the file is in use becomes a ReadError."""
-    import h5py
-
-    file_size(path)
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ReadError(path, f"not a complete HDF5 file ({error})", "Copy it again") from error
-    with file:
-        try:
-            yield file
-        except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-            raise ReadError(path, f"the file is damaged ({error})", "Copy it again") from error
-
-
-def read_samples(path, dataset) -> Any:
-    """Read an HDF5 dataset; ReadError when it claims more than its file can hold, as a damaged one may."""
-    most_bytes = 1100 * file_size(path)  # deflate packs 1032 bytes into one at best
-    if dataset.nbytes > most_bytes:
-        raise ReadError(
-            path, f"{dataset.name} claims {dataset.nbytes:,} bytes, more than the file can hold", "Copy it again"
-        )
-    return dataset[()]
 
 
 def as_list(value) -> list:

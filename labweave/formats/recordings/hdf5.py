@@ -18,7 +18,7 @@ import numpy as np
 
 from labweave.errors import ReadError
 from labweave.formats.recordings.base import ListedSweep, RecordingFile
-from labweave.formats.recordings.files import as_list, open_hdf5, read_samples
+from labweave.formats.recordings.files import as_list
 from labweave.formats.writing import whole_file
 
 FORMAT = "labweave-recordings"
@@ -99,6 +99,8 @@ class LabweaveFile(RecordingFile):
     @contextmanager
     def opened(self):
         """Yield the file, checked to be ours and of a version we know."""
+        from labweave.formats.hdf5 import open_hdf5
+
         with open_hdf5(self.path) as file:
             if file.attrs.get("format") != FORMAT or "cell" not in file.attrs:
                 raise ReadError(
@@ -200,7 +202,7 @@ def _read_dataset(path, name, group, key) -> np.ndarray:
     if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 1 or dataset.dtype.kind not in "fiu":
         raise ReadError(path, f"sweep {name} has no usable dataset {key!r}", "Write the file again")
     try:
-        return read_samples(path, dataset)
+        return dataset[()]
     except OSError as error:
         raise ReadError(path, f"samples of sweep {name} are damaged ({error})", "Copy the file again") from error
 

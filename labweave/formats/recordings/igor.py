@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from labweave.errors import ReadError, SourceError
+from labweave.formats.limits import file_size
 from labweave.formats.recordings.base import ListedSweep, RecordingFile
-from labweave.formats.recordings.files import file_size, need, parsing, quantity_of
+from labweave.formats.recordings.files import need, parsing, quantity_of
 
 _UNIT_IN_NOTES = re.compile(r"(?:^|[;\r\n])\s*(?:Y_?UNITS?|DATA_?UNITS?|UNITS?)\s*[:=]\s*([A-Za-zµ]+)", re.IGNORECASE)
 _X_UNIT_IN_NOTES = re.compile(r"(?:^|[;\r\n])\s*X_?UNITS?\s*[:=]\s*([A-Za-zµ]+)", re.IGNORECASE)

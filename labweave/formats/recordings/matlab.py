@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from labweave.errors import ReadError
+from labweave.formats.limits import file_size
 from labweave.formats.recordings.base import ListedSweep, RecordingFile
-from labweave.formats.recordings.files import file_size, need, open_hdf5, parsing, read_samples
+from labweave.formats.recordings.files import need, parsing
 
 
 class MatlabFile(RecordingFile):
@@ -74,6 +75,8 @@ def _is_current(name) -> bool:
 def _variables(path) -> list[str]:
     """Names of the variables in the file."""
     if _is_hdf5(path):
+        from labweave.formats.hdf5 import open_hdf5
+
         with open_hdf5(path) as file:
             return list(file)
     from scipy.io import whosmat
@@ -85,9 +88,11 @@ def _variables(path) -> list[str]:
 def _load(path, names) -> dict:
     """The variables of these names, as arrays; absent ones are left out."""
     if _is_hdf5(path):
+        from labweave.formats.hdf5 import open_hdf5
+
         with open_hdf5(path) as file:
             found = {name: file[name] for name in names if name in file}
-            return {name: read_samples(path, node).T for name, node in found.items() if hasattr(node, "shape")}
+            return {name: node[()].T for name, node in found.items() if hasattr(node, "shape")}
     from scipy.io import loadmat
 
     with parsing(path, "MATLAB file"):

@@ -14,7 +14,7 @@ import numpy as np
 
 from labweave.errors import ReadError, SourceError
 from labweave.formats.recordings.base import RecordingFile
-from labweave.formats.recordings.files import as_list, need, open_hdf5, pick_sweeps, read_samples
+from labweave.formats.recordings.files import as_list, need, pick_sweeps
 from labweave.formats.recordings.notices import EphysWarning
 from labweave.formats.recordings.nwb_layouts import TRT, VU, NWBSweep, find_layout, text, vu_description
 from labweave.formats.recordings.units import to_ms, to_na
@@ -58,6 +58,8 @@ class NWBFile(RecordingFile):
     @contextmanager
     def opened(self):
         """Yield the file and its layout."""
+        from labweave.formats.hdf5 import open_hdf5
+
         with open_hdf5(self.path) as file:
             if not ("acquisition" in file or "stimulus" in file):
                 fault = "an HDF5 file, but without acquisition and stimulus"
@@ -241,7 +243,7 @@ def _samples(path, series, scale) -> np.ndarray:
     data = series["data"]
     if getattr(data, "ndim", None) != 1 or data.dtype.kind not in "fiu":
         raise ReadError(path, f"{series.name} is no row of numbers", "Export each sweep as a series of its own")
-    return (read_samples(path, data).astype(np.float64) * scale[0] + scale[1]).astype(np.float32)
+    return (data[()].astype(np.float64) * scale[0] + scale[1]).astype(np.float32)
 
 
 def _interval_s(path, series, file_metadata) -> float:
@@ -250,7 +252,7 @@ def _interval_s(path, series, file_metadata) -> float:
     rate = float(start.attrs.get("rate", 0.0)) if start is not None else 0.0
     if rate > 0 and np.isfinite(rate):
         return 1.0 / rate
-    times = read_samples(path, series["timestamps"]) if "timestamps" in series else np.empty(0)
+    times = series["timestamps"][()] if "timestamps" in series else np.empty(0)
     if len(times) > 1:
         steps = np.diff(times)
         if np.median(steps) > 0 and np.allclose(steps, np.median(steps), rtol=1e-3):

@@ -15,13 +15,11 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from labweave.errors import ReadError
-from labweave.formats.hdf5 import dataset_inside
+from labweave.formats.hdf5 import open_hdf5
 
 _GROUP = "data"
 _BLOSC = {32001, 32026}
 _CHUNK_BYTES = 1 << 18
-_DAMAGED = (OSError, RuntimeError, LookupError, TypeError, ValueError, MemoryError)
 
 
 def read_table(path: Path) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
@@ -41,28 +39,24 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
     ReadError
         It is no such file, or damaged.
     """
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            return _read(file, path)
-    except _DAMAGED as error:
-        raise ReadError(path, f"no complete HDF5 log ({error})", "Copy it again.") from None
+    with open_hdf5(path) as file:
+        return _read(file)
 
 
-def _read(file: h5py.File, path: Path) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
-    size = path.stat().st_size
-    names = _names(file, f"{_GROUP}/axis0", size)
-    n_rows = int(dataset_inside(file, f"{_GROUP}/axis1").shape[0])
+def _read(file: Any) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
+    names = _names(file, f"{_GROUP}/axis0")
+    n_rows = int(file[f"{_GROUP}/axis1"].shape[0])
     columns: dict[str, Any] = {}
     refused: dict[str, str] = {}
     for block in range(int(np.asarray(file[_GROUP].attrs["nblocks"]))):
-        items = _names(file, f"{_GROUP}/block{block}_items", size)
-        dataset = dataset_inside(file, f"{_GROUP}/block{block}_values")
+        items = _names(file, f"{_GROUP}/block{block}_items")
+        dataset = file[f"{_GROUP}/block{block}_values"]
         if dataset.dtype.hasobject or dataset.ndim != 2:
             refused |= dict.fromkeys(items, "its values are pickled, which could run any code; save the log as csv")
             continue
         if dataset.shape != (n_rows, len(items)) and n_rows:
             raise ValueError(f"block{block}_values has the shape {dataset.shape}")
-        values = _values(dataset, size)
+        values = _values(dataset)
         for index, name in enumerate(items):
             columns[name] = _column(values[:, index], dataset)
     if missing := set(names) - set(columns) - set(refused):
@@ -70,19 +64,16 @@ def _read(file: h5py.File, path: Path) -> tuple[pd.DataFrame, list[str], dict[st
     return pd.DataFrame({name: columns[name] for name in names if name in columns}), names, refused
 
 
-def _values(dataset: Any, file_size: int) -> np.ndarray:
-    """Return all values; more than the file can hold is refused."""
+def _values(dataset: Any) -> np.ndarray:
     plist = dataset.id.get_create_plist()
     filters = {plist.get_filter(index)[0] for index in range(plist.get_nfilters())}
-    if dataset.size * dataset.dtype.itemsize > 1100 * file_size:
-        raise ValueError(f"{dataset.name} claims more than the file holds")
     if filters & _BLOSC:
         import hdf5plugin  # noqa: F401 - registers the filter
     return dataset[()]
 
 
-def _names(file: h5py.File, name: str, file_size: int) -> list[str]:
-    values = _values(dataset_inside(file, name), file_size)
+def _names(file: Any, name: str) -> list[str]:
+    values = _values(file[name])
     if values.dtype.kind != "S":
         raise ValueError(f"{name} holds no names")
     return [value.decode("utf-8") for value in values.tolist()]
