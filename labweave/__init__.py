@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,6 @@ def __getattr__(name: str) -> Any:
     """Load the database layer when it is first asked for: the science code works without it."""
     if name not in __all__:
         raise AttributeError(f"module 'labweave' has no attribute {name!r}")
-    if name == "ONE":
-        from labweave.one import api as module
-    elif name == "explain":
-        from labweave import provenance as module
-    else:
-        from labweave import database as module
+    place = {"ONE": "one.api", "explain": "provenance"}.get(name, "database")
+    module = importlib.import_module(f"labweave.{place}")
     return globals().setdefault(name, getattr(module, name))

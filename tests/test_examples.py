@@ -46,7 +46,7 @@ labweave.database: upsert restore
 labweave.ingest: run
 labweave.analysis: add_target_set add_cell_group add_auto_targets add_rheobase_method add_feature_set
 labweave.analysis: trials_frame read_event_log read_recording add_extraction exclude include
-labweave.provenance: verify explain
+labweave.provenance: verify explain render
 labweave.ingest.onedata: save_recipe remove_recipe
 labweave.populate: run errors retry
 labweave.schemas.onedata: session load_dataset

@@ -17,7 +17,7 @@ import pytest
 import labweave
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("PyQt5", "neo", "dask", "distributed", "starlette", "uvicorn")
+EXTRAS = ("PyQt5", "neo", "dask", "distributed", "starlette", "uvicorn", "prov", "rocrate")
 
 IMPORT_ALL = """
 import importlib, sys

@@ -12,6 +12,9 @@ from labweave.cli.base import open_database, out, parse_restriction
 def explain(
     table: Annotated[str, typer.Argument(help="For example Rheobase, or RecordingEFeatures.Value")],
     key: Annotated[list[str], typer.Argument(metavar="NAME=VALUE…", help="Which row: as much as tells it apart")],
+    form: Annotated[
+        str, typer.Option("--format", help="tree, json, prov (PROV-JSON), crate (ro-crate-metadata.json) or mermaid")
+    ] = "tree",
 ) -> None:
     """Say what a row was made from: settings, sweeps, files, programs and people, and whether that is still so."""
     from labweave import provenance
@@ -28,4 +31,4 @@ def explain(
         restriction = parse_restriction(key)
         if unknown := sorted(set(restriction) - set(chosen.heading.names)):
             raise SchemaError(f"{table} has no {', '.join(unknown)}. It has: {', '.join(chosen.heading.names)}.")
-        out.print(str(provenance.explain(chosen & restriction)))
+        out.print(provenance.render(provenance.explain(chosen & restriction), form))

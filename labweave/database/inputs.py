@@ -88,22 +88,29 @@ def out_of_date(table: Any) -> list[OutOfDate]:
 
 def _out_of_date_by_key(table: Any) -> list[OutOfDate]:
     """Return the same, one result after the other, where the inputs can be asked for a whole key only."""
-    connection, found = table.connection, []
+    found = ((key, why_out_of_date(table, key)) for key in table.proj())
+    return [OutOfDate(key, reasons) for key, reasons in found if reasons]
+
+
+def why_out_of_date(table: Any, key: Mapping[str, Any]) -> list[str]:
+    """Return why one result would come out otherwise now, without a look at any other; nothing when it would not."""
+    connection = table.connection
+    variants = [fingerprint_of(table, key, **options) for options in ({}, *getattr(table, "also_fresh", ()))]
+    if not variants[0]:
+        return []
     made = connection.adapter.make_full_table_name(f"{connection.prefix}provenance", "made")
-    for key in table.proj():
-        before, now = connection.query(
-            f"select (select m.inputs from {made} m where m.made = {made_id(table, 't')}), {fingerprint_of(table, key)}"
-            f" from {table.full_table_name} t{(table & key).where_clause()}"
-        ).fetchone()
-        if before != now:
-            found.append(OutOfDate(key, _reasons(before, now)))
-    return found
+    before, *now = connection.query(
+        f"select (select m.inputs from {made} m where m.made = {made_id(table, 't')}), {', '.join(variants)}"
+        f" from {table.full_table_name} t{(table & dict(key)).where_clause()}"
+    ).fetchone()
+    return [] if before in now else _reasons(before, now[0])
 
 
-def fingerprint_of(table: Any, key: Mapping[str, Any]) -> str:
+def fingerprint_of(table: Any, key: Mapping[str, Any], **options: Any) -> str:
     """Return SQL for what a result of one key rests on now, as ``Made.inputs`` keeps it; empty when it is nothing."""
     texts = []
-    for label, names, numbers in _known_numbers(table) or _numbers_of(table, key):
+    known = None if options else _known_numbers(table)
+    for label, names, numbers in known or _numbers_of(table, key, **options):
         where = (table & {name: key[name] for name in names if name in key}).where_clause()
         texts.append(f"'{label}=', (select {_TOTAL} from ({numbers}) r{where})")
     return _sentence(texts)

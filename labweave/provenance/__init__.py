@@ -1,6 +1,8 @@
 """What results rest on, and whether they come out the same again."""
 
-from labweave.provenance.explaining import Explanation, explain
+from labweave.provenance.explaining import explain
+from labweave.provenance.explanation import Explanation
+from labweave.provenance.forms import render
 from labweave.provenance.verifying import Verification, verify
 
-__all__ = ["Explanation", "Verification", "explain", "verify"]
+__all__ = ["Explanation", "Verification", "explain", "render", "verify"]

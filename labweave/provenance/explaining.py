@@ -1,71 +1,42 @@
-"""Why a value is what it is: what it was made from, down to the files, the programs and the people."""
+"""Why a value is what it is: what it was made from, down to the files, the programs and the people.
+
+All of it is gathered once, as an `Explanation`, which `labweave.provenance.forms` shows in several forms.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime as dt
-import html
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from labweave.database import current
-from labweave.database.inputs import find_table, inputs_of, is_name_of_results, made_id, out_of_date, tables_in
-from labweave.database.reads import rows_among, table_label
+from labweave.database.inputs import find_table, inputs_of, is_name_of_results, made_id, tables_in, why_out_of_date
+from labweave.database.made import programs, result_sha256
+from labweave.database.reads import in_parts, rows_among, rows_between, table_label
 from labweave.database.values import to_json
-from labweave.errors import SchemaError
-from labweave.formats.hashing import sha256_of_file
+from labweave.ephys.efeatures.units import efeature_unit
+from labweave.errors import ReadError, SchemaError
+from labweave.formats.hashing import NO_HASH, sha256_of_file
 from labweave.formats.places import folder_of
+from labweave.ingest.origins import KEYS_AT_ONCE, Origin, find_origins, rows_of_keys
+from labweave.provenance.explanation import Explanation, File, FromSource, Given, Key, Make, OldValue, UsedRow, Value
 from labweave.schemas.ingestion import Change, Run, Source, SourceFile
 from labweave.schemas.provenance import Code, Made, Verified
-from labweave.schemas.recording import Recording
 from labweave.schemas.through import Through
 
-ROWS_SHOWN = 100
-"""How many rows of one table are listed."""
+BYTES_READ = 64_000_000
+"""Files are hashed up to so many bytes together; of larger ones, size and time of change tell, as they do to ingest."""
 
 UNITS = frozenset(
     ("nA", "pA", "mV", "V", "MOhm", "pF", "s", "ms", "ns", "Hz", "g", "ml", "bytes", "um", "degrees", "rad")
 )
 """First words of an attribute's comment that are its unit."""
 
-
-@dataclass
-class Node:
-    """One line of an explanation, with what stands below it."""
-
-    text: str
-    nodes: list[Node] = field(default_factory=list)
-
-    def add(self, text: str) -> Node:
-        """Add a line below, and return it."""
-        node = Node(text)
-        self.nodes.append(node)
-        return node
-
-
-@dataclass
-class Explanation:
-    """Why a row is what it is.
-
-    Attributes
-    ----------
-    table : str
-    key : dict
-    root : Node
-        As a tree of lines; `str` gives its text, and a notebook shows it.
-    """
-
-    table: str
-    key: dict[str, Any]
-    root: Node
-
-    def __str__(self) -> str:
-        return "\n".join([self.root.text, *_lines(self.root.nodes, "")])
-
-    def _repr_html_(self) -> str:
-        return _html(self.root, is_open=True)
+FILE_FACTS: tuple[str, ...] = ("path", "unit", "size", "mtime_ns", "sha256", "run")
 
 
 def explain(query: Any) -> Explanation:
@@ -81,6 +52,7 @@ def explain(query: Any) -> Explanation:
     Explanation
         Values with units; when, by whom and by which programs it was made, and whether it would come out otherwise
         now; the rows it rests on; their files, and whether these are the same; what was overwritten before.
+        `print` shows it as a tree, a notebook as one that opens; `labweave.provenance.render` gives other forms.
 
     Raises
     ------
@@ -98,27 +70,34 @@ def explain(query: Any) -> Explanation:
     ├─ recording.RecordingStimulus: ... rows
     ...
     """
-    current()
+    connection = current().connection
     table = query() if isinstance(query, type) else query
-    rows = table.to_dicts(limit=2)
+    names = [name for name in table.heading.names if not _is_lazy(table, name)]
+    rows = table.proj(*(name for name in names if name not in table.primary_key)).to_dicts(limit=2)
     if len(rows) != 1:
         found = "No row fits" if not rows else f"{len(table)} rows fit"
         raise SchemaError(f"{found} {table_label(table)}. Restrict it to one by {', '.join(table.primary_key)}.")
     (row,) = rows
+    row |= _lazy_values(table)
     key = {name: row[name] for name in table.primary_key}
-    root = Node(f"{table_label(table)} {_key_text(key)}")
-    _add_values(root, table, row)
-    result = find_table(table.connection, _result_of(table))
-    own = {name: key[name] for name in result.primary_key if name in key}
-    used: dict[str, tuple[Any, dict[tuple, dict[str, Any]]]] = {}
+    found = Explanation(table_label(table), key, list(_values(table, row)))
+    result = find_table(connection, _result_of(table))
+    own = {name: key[name] for name in result.primary_key}
+    used: dict[str, tuple[Any, dict[tuple, Key]]] = {}
     if is_name_of_results(result.full_table_name):
-        _add_make(root, result, own)
-        _collect(result, own, used)
-    used.setdefault(table_label(result), (result, {}))[1][tuple(own.values())] = own
-    _add_rows(root, used, table_label(result))
-    _add_files(root, used)
-    _add_changes(root, used)
-    return Explanation(table_label(table), key, root)
+        found.would_be_made_again = why_out_of_date(result, own)
+        _add_make(found, result, own)
+        _collect(result, [own], used)
+    listed = {label: (part, list(keys.values())) for label, (part, keys) in used.items()}
+    found.rows = {label: list(_rows(part, keys)) for label, (part, keys) in listed.items() if keys}
+    found.units = {label: _units(listed[label][0]) for label in found.rows}
+    if found.would_be_made_again and found.make:
+        _find_changed(found, listed)
+    listed.setdefault(table_label(table), (find_table(connection, table.full_table_name), [key]))
+    _add_sources(found, find_origins(connection, listed), row)
+    _add_overwritten(found, listed)
+    _add_runs(found)
+    return found
 
 
 def _result_of(table: Any) -> str:
@@ -127,10 +106,64 @@ def _result_of(table: Any) -> str:
     return master.full_table_name if master else table.full_table_name
 
 
-def _collect(table: Any, key: Mapping[str, Any], used: dict[str, tuple[Any, dict[tuple, dict[str, Any]]]]) -> None:
-    """Collect the rows that a result rests on, and those that these rest on, by table."""
-    for given in inputs_of(table, key).values():
-        expression = given.rows * given.way if isinstance(given, Through) else given
+def _is_lazy(table: Any, name: str) -> bool:
+    """Say whether fetching an attribute would read it from a file."""
+    codec = table.heading[name].codec
+    return codec is not None and codec.name != "blob"
+
+
+def _lazy_values(table: Any) -> dict[str, Any]:
+    """Return where the values of one row are that would be read from a file."""
+    names = [name for name in table.heading.names if _is_lazy(table, name)]
+    if not names:
+        return {}
+    listed = ", ".join(map(table.connection.adapter.quote_identifier, names))
+    sql = f"select {listed} from {table.full_table_name}{table.where_clause()}"
+    return dict(zip(names, map(_parsed, table.connection.query(sql).fetchone()), strict=True))
+
+
+def _values(table: Any, row: Mapping[str, Any]) -> Iterator[Value]:
+    for at, name in enumerate(table.heading.secondary_attributes):
+        if name not in row or (row[name] in (None, "") and at):
+            continue
+        unit, about = _unit_and_rest(table.heading[name].comment or "")
+        if "in eFEL's unit" in about and name != "n":
+            unit = efeature_unit(str(row.get("efeature", "")))
+        yield Value(name, row[name], unit, about)
+
+
+def _unit_and_rest(comment: str) -> tuple[str, str]:
+    """Return the unit with which an attribute's comment begins, if it does, and the rest."""
+    comment = re.sub(r"^:[^:]*:", "", comment)
+    first, _, rest = (part.strip() for part in re.split(r"([,;])", comment + ",", maxsplit=1))
+    return (first, rest.rstrip(",")) if first in UNITS else ("", comment)
+
+
+def _units(table: Any) -> dict[str, str]:
+    found = {name: _unit_and_rest(table.heading[name].comment or "")[0] for name in table.heading.secondary_attributes}
+    return {name: unit for name, unit in found.items() if unit}
+
+
+def _add_make(found: Explanation, table: Any, key: Key) -> None:
+    """Add when, by whom and by which programs a result was made, and how it was verified last."""
+    where = (table & key).where_clause()
+    sql = f"select {made_id(table, 't')} from {table.full_table_name} t{where} limit 1"
+    (made,) = table.connection.query(sql).fetchone()
+    for row in ((Made * Code) & {"made": made}).to_dicts():
+        names = [one.name for one in dataclasses.fields(Make)]
+        now = json.loads(programs()[1][0])
+        then = row["versions"]
+        differ = {name for name in then.keys() | now.keys() if then.get(name) != now.get(name)}
+        row["other_versions"] = {name: (then.get(name), now.get(name)) for name in sorted(differ)}
+        row["is_altered"] = result_sha256(table, key) != row["result_sha256"]
+        found.make = Make(**{name: row[name] for name in names})
+    for row in (Verified & {"made": made}).to_dicts(order_by="verified_at desc", limit=1):
+        found.verified = {name: row[name] for name in ("verified_at", "verified_by", "outcome", "worst_difference")}
+
+
+def _collect(table: Any, keys: Sequence[Key], used: dict[str, tuple[Any, dict[tuple, Key]]]) -> None:
+    """Collect the rows that some results of a table rest on, and those that these rest on, by table."""
+    for expression in _inputs(table, keys):
         for part in tables_in(expression):
             names = [name for name in part.primary_key if name in expression.heading.names]
             if len(names) < len(part.primary_key):
@@ -143,119 +176,202 @@ def _collect(table: Any, key: Mapping[str, Any], used: dict[str, tuple[Any, dict
                 if tuple(own.values()) not in rows:
                     rows[tuple(own.values())] = own
                     new.append(own)
-            if is_name_of_results(part.full_table_name) and len(new) <= ROWS_SHOWN:
-                for own in new:
-                    _collect(part, own, used)
+            if new and is_name_of_results(part.full_table_name):
+                _collect(part, new, used)
 
 
-def _add_values(node: Node, table: Any, row: Mapping[str, Any]) -> None:
-    for name in table.heading.secondary_attributes:
-        if row[name] in (None, "") and name != table.heading.secondary_attributes[0]:
-            continue
-        about = re.sub(r"^:[^:]*:", "", table.heading[name].comment or "")
-        first, _, rest = (part.strip() for part in re.split(r"([,;])", about + ",", maxsplit=1))
-        unit, about = (f" {first}", rest.rstrip(",")) if first in UNITS else ("", about)
-        value = "none" if row[name] is None else _value_text(row[name]) + unit
-        node.add(f"{name} = {value}" + (f"   ({about})" if about else ""))
-
-
-def _add_make(root: Node, table: Any, key: Mapping[str, Any]) -> None:
-    """Add when, by whom and by which programs a result was made, and whether it is out of date."""
-    where = (table & dict(key)).where_clause()
-    (made,) = table.connection.query(
-        f"select {made_id(table, 't')} from {table.full_table_name} t{where} limit 1"
-    ).fetchone()
-    found = ((Made * Code) & {"made": made}).to_dicts()
-    if not found:
-        root.add("made: nobody kept when and from what (before labweave did, or inserted by hand)")
-    for row in found:
-        by = (
-            f"made {_time(row['made_at'])} by {row['made_by'] or 'somebody'} on {row['host']} in {row['seconds']:.3g} s"
+def _inputs(table: Any, keys: Sequence[Key]) -> Iterator[Any]:
+    """Yield what some results read, as expressions."""
+    if len(keys) == 1:
+        yield from map(_joined, inputs_of(table, keys[0]).values())
+        return
+    try:
+        inputs = inputs_of(table, {})
+    except KeyError:  # it can be asked for a whole key only
+        yield from (one for key in keys for one in _inputs(table, [key]))
+        return
+    for given in inputs.values():
+        expression = _joined(given)
+        shared = [name for name in table.primary_key if name in expression.heading.names]
+        chosen = list(
+            {tuple(key[name] for name in shared): {name: key[name] for name in shared} for key in keys}.values()
         )
-        node = root.add(by)
-        node.add(", ".join(f"{name} {version}" for name, version in sorted(row["versions"].items())))
-        if row["git"]:
-            node.add(f"checkout at {row['git']['commit'][:12]}" + " with changed files" * row["git"]["changed"])
-        node.add(row["platform"])
-    for one in out_of_date(table & dict(key)):
-        root.add(f"would be made again: {'; '.join(one.reasons)}")
-    for row in (Verified & {"made": made}).to_dicts(order_by="verified_at desc", limit=1):
-        root.add(f"verified {_time(row['verified_at'])} by {row['verified_by']}: {row['outcome']}")
+        yield from (expression & list(part) for part in in_parts(chosen, 200)) if shared else (expression,)
 
 
-def _add_rows(root: Node, used: Mapping[str, tuple[Any, dict[tuple, dict[str, Any]]]], own: str) -> None:
-    """Add the rows that a result rests on, a node for each table."""
-    for label, (table, keys) in used.items():
-        if label == own or not keys:
-            continue
-        node = root.add(f"{label}: {len(keys)} row{'s' * (len(keys) != 1)}")
-        listed = list(keys.values())[:ROWS_SHOWN]
-        names = [name for name in table.heading.secondary_attributes if not _is_long(table, name)]
-        for row in (table & listed).to_dicts(order_by="KEY"):
-            values = " ".join(f"{name}={_value_text(row[name])}" for name in names if row[name] not in (None, ""))
-            node.add(
-                f"{_key_text({name: row[name] for name in table.primary_key if name != 'eid'})}   {values}".rstrip()
-            )
-        if len(keys) > ROWS_SHOWN:
-            node.add(f"and {len(keys) - ROWS_SHOWN} more")
+def _joined(given: Any) -> Any:
+    return given.rows * given.way if isinstance(given, Through) else given
 
 
-def _is_long(table: Any, name: str) -> bool:
-    attribute = table.heading[name]
-    return attribute.is_blob or attribute.codec is not None or name in ("files", "metadata", "content_sha256", "params")
+def _rows(table: Any, keys: Sequence[Key]) -> Iterator[UsedRow]:
+    """Yield rows in the order of their keys."""
+    names = [name for name in table.heading.secondary_attributes if not table.heading[name].is_blob]
+    for row in rows_of_keys(table, keys, [name for name in names if not _is_lazy(table, name)]):
+        key = {name: row.pop(name) for name in table.primary_key}
+        yield UsedRow(key, row)
 
 
-def _add_files(root: Node, used: Mapping[str, tuple[Any, dict[tuple, dict[str, Any]]]]) -> None:
-    """Add the files of recordings: whether they are the same now, and who ingested them."""
-    _, keys = used.get("recording.Recording", (None, {}))
-    rows = (Recording & list(keys.values())[:ROWS_SHOWN]).to_dicts(order_by="KEY") if keys else []
-    files = {(row["source"], file["path"]): file["sha256"] for row in rows for file in row["files"].values()}
-    for source in sorted({source for source, _ in files}):
-        about = (Source & {"source": source}).to_dicts()
-        place = about[0]["location"] if about else ""
-        node = root.add(f"files of the source {source}, {place}")
-        paths = [path for name, path in files if name == source]
-        runs = dict(rows_among(SourceFile, "path", paths, ("path", "run"), {"source": source}))
-        told = (
-            {row["run"]: row for row in (Run & [{"run": run} for run in set(runs.values())]).to_dicts()} if runs else {}
-        )
-        for path in paths:
-            run = told.get(runs.get(path, ""))
-            who = f", ingested {_time(run['started'])} by {run['started_by']} on {run['host']}" if run else ""
-            digest = files[source, path]
-            node.add(f"{path}  sha256 {digest[:12]}…  {_state(place, path, digest)}{who}")
+def _find_changed(found: Explanation, listed: Mapping[str, tuple[Any, Sequence[Key]]]) -> None:
+    """Mark the rows because of which a result would be made again.
+
+    Results among them are those that were made since, or whose rows somebody changed; other rows those that labweave
+    has overwritten since.
+    """
+    assert found.make
+    since = found.make.made_at
+    named = {name for reason in found.would_be_made_again for name in reason.split(" ")[0].split("*")}
+    for label in named & found.rows.keys():
+        table, keys = listed[label]
+        if is_name_of_results(table.full_table_name):
+            changed = list(_remade(table, keys, since))
+        else:
+            changed = [one.key for one in _old_values({label: (table, keys)}) if one.changed_at > since]
+        for row in found.rows[label]:
+            row.is_changed = row.key in changed
 
 
-def _state(place: str, path: str, digest: str) -> str:
-    full = folder_of(place) / path
-    if not full.exists():
-        return "gone"
-    return "the same" if sha256_of_file(full) == digest else "changed since"
+def _remade(table: Any, keys: Sequence[Key], since: dt.datetime) -> Iterator[Key]:
+    """Yield those of some results that were made since, or that are not what their make gave."""
+    connection, quote = table.connection, table.connection.adapter.quote_identifier
+    names = table.primary_key
+    for part in in_parts(keys, KEYS_AT_ONCE):
+        rows = connection.query(
+            f"select {', '.join(f't.{quote(name)}' for name in names)}, m.made_at, m.result_sha256"
+            f" from {table.full_table_name} t join {Made.full_table_name} m on m.made = {made_id(table, 't')}"
+            f"{(table & list(part)).where_clause()}"
+        ).fetchall()
+        for *values, made_at, sha256 in rows:
+            key = dict(zip(names, values, strict=True))
+            if made_at > since or result_sha256(table, key) != sha256:
+                yield key
 
 
-def _add_changes(root: Node, used: Mapping[str, tuple[Any, dict[tuple, dict[str, Any]]]]) -> None:
-    """Add what was overwritten or deleted before in these rows."""
+# --- sources and files
+
+
+def _add_sources(found: Explanation, origins: Sequence[Origin], own: Mapping[str, Any]) -> None:
+    """Add the sources of rows, with the units or records that gave them and the state of the files."""
+    rows = [own, *(row.values for listed in found.rows.values() for row in listed)]
+    named = {
+        (row["source"], file["path"]): file["sha256"] for row in rows for file in (row.get("files") or {}).values()
+    }
+    texts = _texts(rows)
+    look = _Looker()
+    for source in sorted({origin.source for origin in origins} | {source for source, _ in named}):
+        about = next(iter((Source & {"source": source}).to_dicts()), {"adapter": "", "location": ""})
+        part = FromSource(source, about["adapter"], about["location"], [])
+        found.sources.append(part)
+        known = _known_files(source, [path for name, path in named if name == source])
+        for origin in (one for one in origins if one.source == source):
+            given = Given(origin.unit, origin.record, None, origin.vanished_in, origin.gave, [])
+            part.given.append(given)
+            if origin.record:
+                done = (Run & {"source": source, "status": "finished"}).to_dicts(order_by="started desc", limit=1)
+                given.run = done[0]["run"] if done else None
+                continue
+            files = [file for file in known.values() if file["unit"] == origin.unit]
+            files = files or list(_files_of_unit(source, origin.unit))
+            meant = [file for file in files if not texts.isdisjoint(_ends(file["path"]))]
+            given.files = [look(part.location, file) for file in meant or files]
+            given.run = files[0]["run"] if files else None
+        shown = {file.path for given in part.given for file in given.files}
+        lost = {path: sha256 for (name, path), sha256 in named.items() if name == source and path not in shown}
+        if lost:  # no unit is known to have given these rows
+            files = [known.get(path, {"path": path, "sha256": sha256, "run": None}) for path, sha256 in lost.items()]
+            part.given.append(Given("", "", files[0]["run"], None, {}, [look(part.location, file) for file in files]))
+
+
+def _known_files(source: str, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return what ingest knows of some files."""
+    found = rows_among(SourceFile, "path", paths, FILE_FACTS, {"source": source})
+    rows = [dict(zip(FILE_FACTS, row, strict=True)) for row in found]
+    return {row["path"]: row for row in sorted(rows, key=lambda row: row["path"])}
+
+
+def _files_of_unit(source: str, unit: str) -> Iterator[dict[str, Any]]:
+    """Yield what ingest knows of a unit's files: its path, or those below; no index has the unit."""
+    of_path = rows_among(SourceFile, "path", [unit], FILE_FACTS, {"source": source})
+    below = rows_between(SourceFile, "path", f"{unit}/", f"{unit}0", FILE_FACTS, {"source": source})
+    rows = [*of_path, *below] or rows_among(SourceFile, "unit", [unit], FILE_FACTS, {"source": source})
+    found = (dict(zip(FILE_FACTS, row, strict=True)) for row in sorted(rows))
+    yield from (file for file in found if file["unit"] == unit)
+
+
+def _texts(value: Any) -> set[str]:
+    """Return the texts in rows, which may name files; a dataset's name with its folder."""
+    if isinstance(value, str):
+        return {value}
+    if isinstance(value, Mapping):
+        if "dataset_name" in value and "collection" in value:
+            revision = f"#{value['revision']}#" if value.get("revision") else ""
+            return {"/".join(filter(None, (value["collection"], revision, value["dataset_name"])))}
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return set()
+    return {text for one in value for text in _texts(one)}
+
+
+def _ends(path: str) -> Iterator[str]:
+    """Yield a path, and what is left of it below each of its folders."""
+    while path:
+        yield path
+        path = path.partition("/")[2]
+
+
+class _Looker:
+    """Looks what has become of files; it reads `BYTES_READ` at most."""
+
+    def __init__(self) -> None:
+        self.left = BYTES_READ
+
+    def __call__(self, location: str, known: Mapping[str, Any]) -> File:
+        file = File(known["path"], known["sha256"], "gone", False, known["run"])
+        full = folder_of(location) / file.path
+        with contextlib.suppress(OSError, ReadError):
+            stat = full.stat()
+            file.state = "same" if known.get("mtime_ns", stat.st_mtime_ns) == stat.st_mtime_ns else "changed"
+            if known.get("size", stat.st_size) != stat.st_size:
+                file.state = "changed"
+            elif stat.st_size <= self.left and file.sha256 != NO_HASH:
+                self.left -= stat.st_size
+                file.is_read = True
+                file.state = "same" if sha256_of_file(full) == file.sha256 else "changed"
+        return file
+
+
+# --- what was overwritten
+
+
+def _old_values(listed: Mapping[str, tuple[Any, Sequence[Key]]]) -> Iterator[OldValue]:
+    """Yield what some rows held before, the oldest first."""
     connection = Change.connection
     text = connection.adapter.text_of("row_key", False)
-    node = Node("overwritten before")
-    for label, (_, keys) in used.items():
-        wanted = {to_json({name: _plain(value) for name, value in key.items()}) for key in keys.values()}
-        anchors = {str(next(iter(key.values()))) for key in keys.values() if key}
-        for anchor in anchors:
-            found = connection.query(
-                f"select row_key, old_values, new_values, changed_at, run from {Change.full_table_name}"
-                f" where table_name = %s and {text} like %s order by changed_at",
-                (label, f"%{anchor}%"),
-            ).fetchall()
-            for row_key, old, new, when, run in found:
-                if to_json(_parsed(row_key)) in wanted:
-                    values = _parsed(new)
-                    told = ", ".join(f"{name} was {_value_text(value)}" for name, value in (_parsed(old) or {}).items())
-                    by = f" by the run {run[:8]}" if run else ""
-                    what = "deleted: " if values is None else ""
-                    node.add(f"{_time(when)} {label} {_key_text(_parsed(row_key))}: {what}{told}{by}")
-    if node.nodes:
-        root.nodes.append(node)
+    wanted = {
+        (label, to_json({name: _plain(value) for name, value in key.items()})): key
+        for label, (_, keys) in listed.items()
+        for key in keys
+    }
+    anchors = sorted({(label, str(next(iter(key.values())))) for (label, _), key in wanted.items()})
+    for part in in_parts(anchors, 100):
+        conditions = " or ".join(f"(table_name = %s and {text} like %s)" for _ in part)
+        rows = connection.query(
+            f"select table_name, row_key, old_values, new_values, changed_at, run from {Change.full_table_name}"
+            f" where {conditions} order by changed_at, change_id",
+            tuple(value for label, anchor in part for value in (label, f"%{_escaped(anchor)}%")),
+        ).fetchall()
+        for label, row_key, old, new, changed_at, run in rows:
+            key = wanted.get((label, to_json(_parsed(row_key))))
+            if key is not None:
+                yield OldValue(label, key, _parsed(old) or {}, _parsed(new), changed_at, run)
+
+
+def _add_overwritten(found: Explanation, listed: Mapping[str, tuple[Any, Sequence[Key]]]) -> None:
+    found.overwritten = sorted(_old_values(listed), key=lambda one: one.changed_at)
+
+
+def _escaped(text: str) -> str:
+    """Return a pattern for LIKE; servers write some characters otherwise in JSON, so anything may stand there."""
+    return re.sub(r"[^\w .:/#()+=,-]|_", "%", text)
 
 
 def _parsed(value: Any) -> Any:
@@ -266,31 +382,10 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float)) else str(value)
 
 
-def _key_text(key: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in key.items())
-
-
-def _value_text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    text = to_json(value) if isinstance(value, (dict, list)) else str(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"
-
-
-def _time(value: dt.datetime) -> str:
-    return f"{value:%Y-%m-%d %H:%M} UTC"
-
-
-def _lines(nodes: list[Node], before: str) -> Iterator[str]:
-    for at, node in enumerate(nodes, 1):
-        is_last = at == len(nodes)
-        yield f"{before}{'└─' if is_last else '├─'} {node.text}"
-        yield from _lines(node.nodes, f"{before}{'   ' if is_last else '│  '}")
-
-
-def _html(node: Node, is_open: bool = False) -> str:
-    text = html.escape(node.text)
-    if not node.nodes:
-        return f"<div style='margin-left:1.2em'>{text}</div>"
-    inner = "".join(_html(one) for one in node.nodes)
-    return f"<details style='margin-left:1.2em'{' open' if is_open else ''}><summary>{text}</summary>{inner}</details>"
+def _add_runs(found: Explanation) -> None:
+    """Add who ran what is named, when and where."""
+    given = [one for source in found.sources for one in source.given]
+    runs = {one.run for one in [*given, *found.overwritten]} | {one.vanished_in for one in given}
+    columns = ("run", "source", "status", "started", "finished", "started_by", "host", "version")
+    for row in rows_among(Run, "run", sorted(run for run in runs if run), columns):
+        found.runs[row[0]] = dict(zip(columns[1:], row[1:], strict=True))

@@ -1,14 +1,17 @@
 """Why a value is what it is."""
 
+import json
+
 import datajoint as dj
 import pytest
 from simulated import AMPLITUDES, OPTIONS, rheobase_na, spikes, sweeps_of, write_cell
 
 import labweave
 from labweave import ingest, populate
+from labweave.analysis import add_feature_set
 from labweave.errors import SchemaError
 from labweave.formats.hashing import sha256_of_file
-from labweave.schemas import recording, rheobase
+from labweave.schemas import efeature, ingestion, recording, rheobase, session, subject
 
 pytestmark = pytest.mark.slow
 
@@ -38,31 +41,76 @@ def test_a_rheobase_down_to_its_files(database, folder):
     assert about(lines, "labweave ")[0].count(labweave.__version__) and about(lines, "made 20")
     sweeps = about(lines, "n_spikes=")
     assert [int(line.split("n_spikes=")[1].split()[0]) for line in sweeps] == [spikes(sweep) for sweep in sweeps_of(0)]
+    ordered = [float(line.split("amp=")[1].split(" nA")[0]) for line in sweeps]
+    assert ordered == pytest.approx([amplitude / 1000 for amplitude in AMPLITUDES], abs=1e-3)
     files = about(lines, ".h5")
     assert len(files) == len(AMPLITUDES)
+    user = (ingestion.Run & {"status": "finished"}).fetch1("started_by")
     for number, line in enumerate(files):
         assert f"a/s{number}.h5  sha256 {sha256_of_file(folder / f'a/s{number}.h5')[:12]}" in line
-        assert "the same, ingested" in line
-    assert not about(lines, "made again") and not about(lines, "overwritten")
+        assert "the same; gave 1 row of recording.Recording; ingested in the run" in line and f" by {user} on " in line
+    assert not about(lines, "made again") and not about(lines, "overwritten") and not about(lines, "since")
 
 
-def test_what_changed_since_is_named(database, folder):
+def test_what_became_of_the_files_is_told(database, folder):
     write_cell(folder, 0, "a", file="a/s1.h5", sweeps=[sweeps_of(1)[1]])
     (folder / "a/s2.h5").unlink()
-    key = (recording.RecordingStimulus & "recording like 'a/s3%%'").keys()[0]
-    recording.RecordingStimulus.update1({**key, "n_spikes": 77})
     lines = explained()
-    assert [line.split("…  ")[1].split(",")[0] for line in about(lines, ".h5")] == [
-        "the same", "changed since", "gone", "the same", "the same", "the same",
-    ]  # fmt: skip
-    (reason,) = about(lines, "would be made again")
-    assert "recording.RecordingStimulus" in reason and "changed" in reason
+    states = {line.split(".h5")[0][-1]: line.split("…  ")[1].split(";")[0] for line in about(lines, ".h5")}
+    assert states == {
+        "0": "the same",
+        "1": "changed since",
+        "2": "gone",
+        "3": "the same",
+        "4": "the same",
+        "5": "the same",
+    }
+    assert about(lines, "1 changed and 1 gone") and not about(lines, "made again")
+
+
+def test_one_efeature_names_its_unit_settings_and_sweep(database, folder):
+    name = add_feature_set("shape", ["AP1_amp", "AP_width"], {"Threshold": -25.0})
+    populate.run()
+    value = efeature.RecordingEFeatures.Value & {"efeature": "AP1_amp", "feature_set": name} & "recording like 'a/s5%%'"
+    lines = explained(value)
+    assert f"value = {value.fetch1('value'):.6g} mV" in about(lines, "value = ")[0]
+    assert about(lines, "made 20") and about(lines, '"Threshold":-25.0') and about(lines, "efeature=AP_width")
+    assert about(lines, f"n_spikes = {spikes(sweeps_of(0)[5])}") and len(about(lines, ".h5")) == 1
+    assert "a/s5.h5" in about(lines, ".h5")[0]
+
+
+@pytest.mark.parametrize("what", ["Recording", "Cell", "Session", "Subject", "Protocol"])
+def test_a_row_that_files_gave_names_them(database, folder, what):
+    table = {
+        cls.__name__: cls
+        for cls in (recording.Recording, recording.Cell, session.Session, subject.Subject, recording.Protocol)
+    }[what]
+    query = table & {"recording": "a/s3#sweep_000"} if what == "Recording" else table
+    found = labweave.explain(query)
+    units = [given.unit for source in found.sources for given in source.given]
+    assert units == (["a/s3.h5"] if what == "Recording" else [f"a/s{n}.h5" for n in range(len(AMPLITUDES))])
+    assert all(file.state == "same" and file.is_read for _, file in found.files())
+    run = (ingestion.Run & {"status": "finished"}).fetch1("run")
+    assert {given.run for source in found.sources for given in source.given} == {run} == set(found.runs)
+
+
+def test_a_long_list_is_cut_in_the_tree_alone(database, tmp_path):
+    n_sweeps = 40
+    write_cell(tmp_path, 0, "a", sweeps=[sweeps_of(0)[number % len(AMPLITUDES)] for number in range(n_sweeps)])
+    ingest.run("ephys", tmp_path, **OPTIONS)
+    assert populate.run(["RecordingStimulus", "Rheobase"]).failed == 0
+    found = labweave.explain(rheobase.Rheobase)
+    lines = str(found).splitlines()
+    assert about(lines, "recording.RecordingStimulus: 40 rows") and len(about(lines, "n_spikes=")) == 17
+    assert about(lines, "and 23 more")
+    assert len(json.loads(labweave.provenance.render(found, "json"))["rows"]["recording.RecordingStimulus"]) == n_sweeps
 
 
 def test_what_was_overwritten_before_is_named(database, folder):
     ingest.run("ephys", folder, **OPTIONS, cell_type="L5PC")
     lines = explained(recording.Cell)
-    assert any("cell_type was" in line and "by the run" in line for line in about(lines, "recording.Cell"))
+    assert any("cell_type was" in line and "in the run" in line for line in about(lines, "recording.Cell"))
+    assert about(lines, "cell_type = L5PC") and len(about(lines, "a/s3.h5")) == 1
 
 
 def test_one_row_is_explained_at_a_time(database, folder, labweave_command):
@@ -94,7 +142,7 @@ def test_a_table_of_the_lab_s_own_is_recorded_and_explained(database, folder):
     try:
         doubled.populate()
         lines = explained(doubled)
-        assert about(lines, "made 20") and about(lines, "rheobase.Rheobase: 1 row") and len(about(lines, ".h5")) == 6
+        assert about(lines, "made 20") and about(lines, "rheobase = ") and len(about(lines, ".h5")) == 6
         rheobase.Rheobase.update1({**rheobase.Rheobase().keys()[0], "rheobase": 0.5})
         assert not about(explained(doubled), "made again"), "a result counts by what its make gave"
     finally:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from labweave.ephys.efeatures.units import efeature_unit
 from labweave.ephys.grouping import effective_amplitude
 from labweave.ephys.plots.common import (
     GREY,
@@ -84,7 +85,7 @@ def draw_efeature(
         labels.append("target: mean ± std,\namplitude ± tolerance")
     if relative:
         axes.axvline(100, color=GREY, lw=0.8, ls=":")
-    unit = _efel_unit(efeature) if unit is None else unit
+    unit = efeature_unit(efeature) if unit is None else unit
     axes.set_xlabel(_amplitude_label(cells, protocol_name, relative))
     axes.set_ylabel(f"{efeature} ({unit})" if unit else efeature, parse_math=False)
     whose = cells[0].name if len(cells) == 1 else f"{len(cells)} cells"
@@ -136,7 +137,7 @@ def plot_all_efeatures(
         groups.append(([cell], folder, f"{stem}_"))
     paths: list[Path] = []
     for (protocol_name, efeature), targets in wanted.items():
-        unit = _efel_unit(targets[0].efel_feature_name)
+        unit = efeature_unit(targets[0].efel_feature_name)
         name = f"{file_name(protocol_name)}_{file_name(efeature)}_amp"
         for members, folder, prefix in groups:
             for relative in (False, True):
@@ -190,14 +191,3 @@ def _factor(cells, protocol_name: str, absolute_amplitude: bool, relative: bool)
 def _error_bars(targets, factor: float) -> list[ErrorBar]:
     bars = [ErrorBar(t.amplitude * factor, t.tolerance * factor, t.mean, t.std, t.sample_size) for t in targets]
     return [bar for bar in bars if math.isfinite(bar.amplitude)]
-
-
-def _efel_unit(efeature: str) -> str:
-    """Return eFEL's unit of an efeature, "" if it has none or eFEL does not know the name."""
-    from efel.units import get_unit
-
-    try:
-        unit = get_unit(efeature)
-    except KeyError:
-        return ""
-    return "" if unit == "constant" else unit

@@ -1,0 +1,166 @@
+"""Where rows came from: the units of sources that gave them, and the records of servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from datajoint.table import FreeTable
+
+from labweave.database.connection import LabConnection
+from labweave.database.reads import among, in_parts, rows_among
+from labweave.formats.alyx import RESOURCES, Resource
+from labweave.formats.alyx.records import row_key
+from labweave.ingest.alyx.mirror import tables
+from labweave.ingest.alyx.tables import SourceRecord
+from labweave.ingest.keys import name_of, plain, unpack
+from labweave.schemas.ingestion import Given, Source
+
+Key = dict[str, Any]
+Rows = Mapping[str, tuple[Any, Sequence[Key]]]
+"""Table, by its label, and keys of some of its rows."""
+
+KEYS_AT_ONCE = 200
+"""How many keys one condition lists."""
+
+SESSIONS_ASKED = 20
+"""Of how many sessions the units are asked whether they gave a row of no session, such as a subject."""
+
+WITH_OTHERS = {
+    "subject.SubjectGenotype": "subjects",
+    "subject.SubjectNote": "notes",
+    "dataset.AggregateDataset": "datasets",
+}
+"""Tables beside those that resources name -> the resource whose records give their rows."""
+
+
+@dataclass
+class Origin:
+    """One unit or record, and which of the rows it gave.
+
+    Attributes
+    ----------
+    source : str
+    unit : str
+        Of a source of files; empty for a record.
+    record : str
+        Of a server: its resource and id, for example ``subjects/1f3c...``; empty for a unit.
+    vanished_in : str or None
+        The run that no longer found the record.
+    gave : dict
+        Table -> keys of its rows.
+    """
+
+    source: str
+    unit: str = ""
+    record: str = ""
+    vanished_in: str | None = None
+    gave: dict[str, list[Key]] = field(default_factory=dict)
+
+
+def find_origins(connection: LabConnection, rows: Rows) -> list[Origin]:
+    """Return the units and records that gave some rows; several may have given the same one, or none."""
+    return [*_units(connection, rows), *_records(rows)]
+
+
+def _units(connection: LabConnection, rows: Rows) -> Iterator[Origin]:
+    wanted: dict[str, dict[tuple, tuple[str, Key]]] = {}
+    eids: set[str] = set()
+    for label, (table, keys) in rows.items():
+        if isinstance(table, FreeTable) or not keys:
+            continue
+        names = table.primary_key
+        wanted[name_of(type(table))] = {tuple(plain(key[name]) for name in names): (label, key) for key in keys}
+        eids |= _sessions(table, keys)
+    found: dict[tuple[str, str], Origin] = {}
+    for part in in_parts(sorted(eids)):
+        query = f"select source, unit, eid, given_keys from {Given.full_table_name} where {among('eid', part)}"
+        for source, unit, eid, packed in connection.query(query, tuple(part)).fetchall():
+            for given in unpack(eid, packed).values():
+                for name in given.keys() & wanted.keys():
+                    for key in given[name] & wanted[name].keys():
+                        label, own = wanted[name][key]
+                        origin = found.setdefault((source, unit), Origin(source, unit))
+                        if own not in (gave := origin.gave.setdefault(label, [])):
+                            gave.append(own)
+    yield from (found[at] for at in sorted(found))
+
+
+def _sessions(table: Any, keys: Sequence[Key]) -> set[str]:
+    """Return the sessions of some rows; of rows of no session, a few that hang on them, and none at all: ""."""
+    if "eid" in table.primary_key:
+        return {key["eid"] for key in keys}
+    if "eid" in table.heading.names:
+        return {row["eid"] or "" for row in rows_of_keys(table, keys, ["eid"])}
+    for parent, link in table.parents(as_objects=True, foreign_key_info=True):
+        if "eid" in parent.heading.names and all(child == own for child, own in link["attr_map"].items()):
+            names = link["attr_map"]
+            above = rows_of_keys(table, keys, [name for name in names if name not in table.primary_key])
+            return _sessions(parent, [{name: row[name] for name in names} for row in above])
+    return {"", *_below(table, keys, depth=2)}
+
+
+def _below(table: Any, keys: Sequence[Key], depth: int) -> set[str]:
+    """Return a few sessions of rows that hang on some rows."""
+    for child in table.children(as_objects=True):
+        own = set(table.primary_key) & set(child.heading.names)
+        if len(own) < len(table.primary_key):  # it names them otherwise
+            continue
+        hanging = child & list(keys[:SESSIONS_ASKED])
+        if "eid" in child.heading.names:
+            eids = {eid for eid in hanging.to_arrays("eid", limit=SESSIONS_ASKED) if eid}
+        else:
+            eids = _below(child, hanging.keys(limit=SESSIONS_ASKED), depth - 1) if depth else set()
+        if eids:
+            return eids
+    return set()
+
+
+def _records(rows: Rows) -> Iterator[Origin]:
+    servers = (Source & {"adapter": "alyx"}).to_arrays("source", order_by="source").tolist()
+    if not servers:
+        return
+    found: dict[tuple[str, str, str], Origin] = {}
+    for label, (table, keys) in rows.items():
+        for resource in RESOURCES.values():
+            ids: dict[str, list[Key]] = {}
+            for record_id, key in _record_ids(resource, label, table, keys, servers):
+                ids.setdefault(record_id, []).append(key)
+            for source in servers if ids else ():
+                fixed = {"source": source, "resource": resource.name}
+                for record_id, vanished in rows_among(
+                    SourceRecord, "record_id", ids, ("record_id", "vanished_in"), fixed
+                ):
+                    new = Origin(source, "", f"{resource.name}/{record_id}", vanished)
+                    origin = found.setdefault((source, resource.name, record_id), new)
+                    origin.gave.setdefault(label, []).extend(ids[record_id])
+    yield from found.values()
+
+
+def _record_ids(
+    resource: Resource, label: str, table: Any, keys: Sequence[Key], servers: Sequence[str]
+) -> Iterator[tuple[str, Key]]:
+    """Yield the ids that the records of some rows would have, each with the row's key."""
+    linked = {table_name for _, table_name, _ in resource.lists}
+    if label not in linked | {resource.table} and WITH_OTHERS.get(label) != resource.name:
+        return
+    if resource.name == "water-restriction":  # the key can be had from the record's id, but not its id from the key
+        wanted = {tuple(key.values()): key for key in keys}
+        for source in servers:
+            ids = (SourceRecord & {"source": source, "resource": resource.name}).to_arrays("record_id")
+            yield from ((one, wanted[at]) for one in ids if (at := row_key(resource.name, one)) in wanted)
+        return
+    owner = table if label in (resource.table, "subject.SubjectNote") else tables()[resource.table]()
+    names = owner.primary_key
+    of_key = {tuple(key[name] for name in names): "/".join(str(key[name]) for name in names) for key in keys}
+    if resource.identity:
+        rows = rows_of_keys(owner, [dict(zip(names, at, strict=True)) for at in of_key], [resource.identity])
+        of_key = {tuple(row[name] for name in names): row[resource.identity] for row in rows}
+    yield from ((record_id, key) for key in keys if (record_id := of_key.get(tuple(key[name] for name in names))))
+
+
+def rows_of_keys(table: Any, keys: Sequence[Key], wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of some keys, with some attributes, in the order of the keys' values."""
+    for part in in_parts(keys, KEYS_AT_ONCE):
+        yield from (table & list(part)).proj(*wanted).to_dicts(order_by="KEY")
