@@ -20,6 +20,7 @@ from labweave.ingest.given import GivenRows
 from labweave.ingest.given_parts import GivenInParts
 from labweave.ingest.keys import Keys
 from labweave.ingest.registry import find_adapter
+from labweave.ingest.renamed import rename_back
 from labweave.ingest.results import delete_outdated
 from labweave.schemas.ingestion import Failure, Forgotten, OpenFailure, Run, Source, SourceFile
 
@@ -190,10 +191,9 @@ def withdraw(
             raise _DryRun(*counts)
         return counts
 
-    given.load(units)
-    if not dry_run and (lost := given.lost_rows()):
+    for lost in given.lost_rows(units if not dry_run else ()):
         with contextlib.suppress(IntegrityError):  # MySQL 9.7 may refuse it: the rows that hang on others are named
-            given.rename_back(lost, "")
+            rename_back(given.connection, given.source, set().union(*lost.values()), "")
     _count(given.connection, work, outdated, removed)
     return unread
 

@@ -10,10 +10,9 @@ units; how many is counted (``ingestion.Shared``).
 
 from __future__ import annotations
 
-import functools
 import re
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from datajoint.errors import DuplicateError
@@ -38,7 +37,6 @@ from labweave.ingest.keys import (
     without,
 )
 from labweave.ingest.removing import Remover
-from labweave.ingest.renamed import rename_back
 from labweave.ingest.results import RowsHang
 from labweave.schemas.dataset import Dataset, FileRecord
 from labweave.schemas.ingestion import Given, Shared, SourceFile
@@ -87,13 +85,10 @@ class GivenRows:
     def __init__(self, connection: LabConnection, source: str):
         self.connection, self.source = connection, source
         self._lock = f"for {connection.adapter.row_lock}"
+        self._units: set[str] = set()
         self._stored: dict[str, Keys] = {}
         self.lost: dict[str, Keys] = {}
         self._remover = Remover(connection)
-
-    def load(self, units: Sequence[str]) -> None:
-        """Read what some units gave in earlier runs, and forget the units of before."""
-        self._stored = self._read(units)
 
     def _read(self, units: Sequence[str], lock: str = "", source: str = "") -> dict[str, Keys]:
         found: dict[str, Keys] = {}
@@ -107,39 +102,38 @@ class GivenRows:
                 found[unit] = join([found[unit], keys]) if unit in found else keys
         return found
 
+    def units(self) -> set[str]:
+        """Return all units of the source that gave rows."""
+        self._units = set((Given & {"source": self.source}).to_arrays("unit").tolist())
+        return self._units
+
     def knows(self, unit: str) -> bool:
-        """Say whether it is known what a unit gave."""
-        return unit in self._stored
+        """Say whether it is known what a unit gave, since `units` was asked for."""
+        return unit in self._units
 
     def keys(self, unit: str, table: type) -> list[dict[str, Any]]:
         """Return the keys of the rows of a table that a unit gave."""
         name, primary_key = facts_of(table)
-        own = by_table(self._stored.get(unit, {})).get(name, set())
+        own = by_table(join(self._read([unit]).values())).get(name, set())
         return [dict(zip(primary_key, key, strict=True)) for key in sorted(own, key=str)]
 
-    def lost_rows(self) -> dict[str, dict[tuple, list[str]]]:
-        """Return table -> keys that no row has any more -> the units that gave them."""
-        owners: dict[str, dict[tuple, list[str]]] = {}
-        for unit, keys in self._stored.items():
-            for name, own in by_table(keys).items():
-                by_key = owners.setdefault(name.partition(":")[0], {})
-                for key in own:
-                    by_key.setdefault(key, []).append(unit)
-        return {
-            name: {key: by_key[key] for key in missing}
-            for name, by_key in owners.items()
-            if (missing := missing_keys(table_called(self.connection, name), by_key))
-        }
-
-    def rename_back(self, lost: Mapping[str, Mapping[tuple, list[str]]], run: str) -> int:
-        """Give rows that somebody renamed their keys again, and return how many there were."""
-        sessions = {eid for keys in self._stored.values() for eid in keys if eid}
-        work = functools.partial(rename_back, self.connection, self.source, lost, self._given(sessions), run)
-        return self.connection.run_transaction(work)
-
-    def units(self) -> set[str]:
-        """Return all units of the source that gave rows."""
-        return set((Given & {"source": self.source}).to_arrays("unit").tolist())
+    def lost_rows(self, units: Sequence[str]) -> Iterator[dict[str, set[str]]]:
+        """Yield, some units at a time, those of which rows are gone, with the sessions of these rows."""
+        for part in in_parts(units):
+            owners: dict[str, dict[tuple, list[tuple[str, str]]]] = {}
+            for unit, keys in self._read(part).items():
+                for eid, tables in keys.items():
+                    for name, own in tables.items():
+                        by_key = owners.setdefault(name.partition(":")[0], {})
+                        for key in own:
+                            by_key.setdefault(key, []).append((unit, eid))
+            lost: dict[str, set[str]] = {}
+            for name, by_key in owners.items():
+                for key in missing_keys(table_called(self.connection, name), by_key):
+                    for unit, eid in by_key[key]:
+                        lost.setdefault(unit, set()).add(eid)
+            if lost:
+                yield lost
 
     def units_in_parts(self) -> set[str]:
         """Return those of the source's units that were written in parts: they have a row for those of no session."""
@@ -161,8 +155,7 @@ class GivenRows:
 
     def only_of(self, units: Sequence[str]) -> dict[type, list[dict[str, Any]]]:
         """Return table -> keys of the rows in sessions that are there, and that no other units gave whose files are."""
-        self.load(units)
-        keys = join(self._stored.values())
+        keys = join(self._read(units).values())
         keys.pop("", None)
         but = {(self.source, unit) for unit in units} | vanished_units()
         alone = {}
@@ -209,7 +202,8 @@ class GivenRows:
             Units that were written before labweave kept keys: what is there is theirs.
         """
         now = self._read(list(units), self._lock)  # another process may have written them since they were read
-        self._stored = {unit: keys for unit, keys in self._stored.items() if unit not in units} | now
+        self._stored = now
+        self._units |= now.keys()
         fresh = {unit: without(keys, now.get(unit, {})) for unit, keys in units.items()}
         foreign = self._foreign(join(keys for unit, keys in fresh.items() if unit not in older))
         self._count([without(keys, foreign) for keys in fresh.values()], +1)

@@ -5,9 +5,9 @@ The way of a unit, from its files to the report:
 1. `run` finds the adapter by its name (`registry`), and validates its options. The adapter's `discover` yields a `Unit`
    for each piece of work: a name, and the files whose change makes it change. When options or lab have changed and
    units are older than the keeping of their rows, the source is first read as before (`older`).
-2. Units are taken in windows of `WINDOW_FILES` files. `_known_files` reads what earlier runs have recorded of these
-   files in ``ingestion.SourceFile``; units of which rows are lost are read again, and rows that were renamed in the
-   database get their keys back (`renamed`).
+2. `_find_lost_rows` finds units of which rows are gone, which are read again; rows that were renamed in the database
+   get their keys back (`renamed`). Then units are taken in windows of `WINDOW_FILES` files. `_known_files` reads what
+   earlier runs have recorded of these files in ``ingestion.SourceFile``.
 3. `Files` (`files`) takes size and time of a unit's files; a file with those of before is not read. When `Failures`
    (`failures`) knows that the unit would fail again, or `_is_unchanged` says that hashes, options and the adapter's
    version are those of before, the unit is done.
@@ -59,6 +59,7 @@ from labweave.ingest.naming import Names
 from labweave.ingest.older import Before, options_before
 from labweave.ingest.parts import write_in_parts
 from labweave.ingest.registry import find_adapter, make_options
+from labweave.ingest.renamed import rename_back
 from labweave.ingest.report import IngestReport
 from labweave.ingest.unseen import find_earlier_files
 from labweave.ingest.writing import Failed, Pending, Writer
@@ -234,6 +235,7 @@ class _Ingest:
         self.given = adapter.given = GivenRows(connection, source)
         self.writer = Writer(connection, adapter, self.given, self.report)
         self.waiting: list[Pending] = []
+        self.large: set[str] = set()
         self.lost: set[str] = set()
         self.seen: set[str] = set()
         self.done: dict[str, str] = {}
@@ -254,6 +256,8 @@ class _Ingest:
             if moved_from:
                 take_over(self.connection, moved_from, self.source)
         try:
+            self.large = self.given.units_in_parts()
+            self._find_lost_rows()
             found = 0
             for window, is_last in windows:
                 units = self._named(window)
@@ -261,8 +265,6 @@ class _Ingest:
                 total = found if is_last else None
                 progress(report.seen, report.failed, total)
                 self.writer.known = self._known_files(units)
-                self.given.load([unit.path for unit in units if _is_storable(unit.path) and not unit.in_parts])
-                self.lost = self._units_with_lost_rows()
                 for unit in units:
                     self._ingest(unit)
                     progress(report.seen - len(self.waiting), report.failed, total)
@@ -302,17 +304,22 @@ class _Ingest:
                 self._fail(unit, SourceError(unit.problem))
         return [*units, *forgotten]
 
-    def _units_with_lost_rows(self) -> set[str]:
-        """Return units of which rows are gone from the database; rows that were renamed there get their keys again."""
-        lost = self.given.lost_rows()
-        if lost and not self.dry_run:
-            try:
-                self.report.corrected += self.given.rename_back(lost, self.report.run)
-            except IntegrityError as error:  # MySQL 9.7 lets no key change that tables further down refer to
-                text = f"Rows were renamed in the database, and it refuses to give them their names again: {error}"
-                self.failures.add("", "renamed rows", SourceError(f"{text}. Delete them; the others come back."))
-                self.report.failed += 1
-        return {unit for by_key in lost.values() for units in by_key.values() for unit in units}
+    def _find_lost_rows(self) -> None:
+        """Find units of which rows are gone from the database; rows that were renamed there get their keys again.
+
+        All units count, also those whose files are gone: a row that they share with others has its old key before one
+        of the others makes it anew.
+        """
+        for lost in self.given.lost_rows(sorted(self.given.units() - self.large)):
+            self.lost |= lost.keys()
+            if not self.dry_run:
+                try:
+                    eids = set().union(*lost.values())
+                    self.report.corrected += rename_back(self.connection, self.source, eids, self.report.run)
+                except IntegrityError as error:  # MySQL 9.7 lets no key change that tables further down refer to
+                    text = f"Rows were renamed in the database, and it refuses to give them their names again: {error}"
+                    self.failures.add("", "renamed rows", SourceError(f"{text}. Delete them; the others come back."))
+                    self.report.failed += 1
 
     def _known_files(self, units: list[Unit]) -> dict[str, dict[str, Any]]:
         """Return what earlier runs have recorded of the files of some units."""
@@ -541,7 +548,6 @@ class _Ingest:
         found = find_earlier_files(self.source, self.adapter.root, self.hidden)
         vanished = set(found.gone.values()) - self.seen - found.here.keys()
         self.report.vanished = [path for path, unit in found.gone.items() if unit in vanished]
-        large = self.given.units_in_parts()
         for part in in_parts(sorted(vanished), UNITS_AT_ONCE):
             self._mark_vanished(part, [path for path, unit in found.gone.items() if unit in part])
         clashing = {path for unit in self.clashing for path in unit.files}
@@ -552,7 +558,7 @@ class _Ingest:
             if not self.failed.isdisjoint(files):
                 continue
             try:
-                if unit in large:
+                if unit in self.large:
                     self._take_out_parts(unit)
                 elif clashing.isdisjoint(files):
                     self._write([], [unit])
@@ -616,11 +622,8 @@ class _Ingest:
 
     def _mark_vanished(self, units: Sequence[str], paths: list[str]) -> None:
         """Mark the rows of units whose files are gone, and the files."""
-        rows = list(
-            self.adapter.vanished_rows(
-                paths, self.given.only_of([unit for unit in units if unit not in self.given.units_in_parts()])
-            )
-        )
+        given = self.given.only_of([unit for unit in units if unit not in self.large])
+        rows = list(self.adapter.vanished_rows(paths, given))
         if self.dry_run:
             self.writer.write([], rows)
             return

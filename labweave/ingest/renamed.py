@@ -17,41 +17,41 @@ from labweave.database.batches import Changed
 from labweave.database.connection import LabConnection
 from labweave.database.reads import rows_among
 from labweave.database.writes import record_changes, set_values
-from labweave.ingest.keys import Keys, plain, table_called
+from labweave.ingest.keys import by_table, join, plain, table_called, unpack
 from labweave.schemas.ingestion import Given
 
 
-def rename_back(
-    connection: LabConnection, source: str, lost: Mapping[str, Collection[tuple]], given: Keys, run: str
-) -> int:
+def rename_back(connection: LabConnection, source: str, eids: Collection[str], run: str) -> int:
     """Give renamed rows the keys that their source says, and return how many there were.
 
     Parameters
     ----------
     connection : LabConnection
-        In a transaction.
     source : str
-    lost : mapping
-        Table -> keys that its units gave, and that no row has.
-    given : dict
-        What any unit gave in the sessions of these keys.
+    eids : collection of str
+        Sessions in which rows are lost that units of the source gave.
     run : str
         For ``ingestion.Change``.
     """
+    return connection.run_transaction(lambda: _rename_back(connection, source, eids, run))
+
+
+def _rename_back(connection: LabConnection, source: str, eids: Collection[str], run: str) -> int:
     count = 0
+    rows = list(rows_among(Given, "eid", eids, ("source", "eid", "given_keys")))
+    given = by_table(join(unpack(eid, packed) for _, eid, packed in rows))
+    ours = by_table(join(unpack(eid, packed) for theirs, eid, packed in rows if theirs == source))
     others = set((dj.U("source") & Given).to_arrays("source").tolist()) - {source}
-    for name in lost:
-        table = table_called(connection, name)
+    for name, own in ours.items():
+        table = table_called(connection, name.partition(":")[0])
         names = table.primary_key
         if "eid" not in names or "source" not in table.heading.secondary_attributes:
             continue
-        eids = {key[names.index("eid")] for key in lost[name]}
-        rows = rows_among(table, "eid", eids, [*names, "source"])
-        there = {tuple(map(plain, row[:-1])) for row in rows if row[-1] and row[-1] not in others}
-        strays = there - {key for tables in given.values() for key in tables.get(name, ())}
+        there = {tuple(map(plain, row[:-1])): row[-1] for row in rows_among(table, "eid", eids, [*names, "source"])}
+        strays = {key for key in there.keys() - given[name] if there[key] and there[key] not in others}
         places = [at for at, attribute in enumerate(names) if attribute != "eid"]
         renamed: dict[tuple, tuple[Any, dict[str, Any], str, Any]] = {}  # by row: those that refer to it follow
-        for old, new, at in _pairs(lost[name], strays, places):
+        for old, new, at in _pairs(own - there.keys(), strays, places):
             owner = _owner_of(table, names[at], dict(zip(names, new, strict=True)))
             key = {part: old[names.index(part)] for part in owner.primary_key}
             renamed[(owner.full_table_name, *key.values())] = owner, key, names[at], new[at]

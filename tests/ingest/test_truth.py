@@ -603,6 +603,18 @@ def test_rows_that_were_renamed_are_forgotten_with_their_unit(database, tmp_path
     assert len(task.TaskRun()) == len(task.Task()) == len(session.Session()) == 0
 
 
+def test_what_was_renamed_of_a_unit_that_is_gone_leaves_nothing_behind(database, tmp_path):
+    """Another unit gives the same task, for the first time after it was renamed."""
+    write_trials(tmp_path, 1.5)
+    source = ingest.run("axopy", tmp_path, lab="testlab").source
+    (tmp_path / "p0").rename(tmp_path / "p1")
+    rename(task.Task, "task", "reaching")
+    ingest.run("axopy", tmp_path, lab="testlab")
+    ingest.forget(source, ["p0/reaching"])
+    found, expected = fresh(database, "axopy", tmp_path)
+    assert found == expected
+
+
 def test_a_person_s_run_is_not_taken_for_one_that_was_renamed(database, tmp_path):
     write_trials(tmp_path / "a", 1.5)
     ingest.run("axopy", tmp_path / "a", lab="testlab")
