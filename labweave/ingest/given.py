@@ -209,7 +209,9 @@ class GivenRows:
         self._count([without(keys, foreign) for keys in fresh.values()], +1)
         return {unit: without(keys, foreign) for unit, keys in units.items()}
 
-    def take_out(self, own: Mapping[str, Keys], run: str, results: dict[str, int]) -> dict[str, list[dict[str, Any]]]:
+    def take_out(
+        self, own: Mapping[str, Keys], run: str, results: dict[str, int], *, are_written: bool = True
+    ) -> dict[str, list[dict[str, Any]]]:
         """Delete the rows that units gave before and no unit gives now, with what was computed from them.
 
         Parameters
@@ -220,6 +222,8 @@ class GivenRows:
             For ``ingestion.Change``.
         results : dict
             Table -> number of results deleted; is added to.
+        are_written : bool, default: True
+            The rows that they give now are in the tables; False in a dry run.
 
         Returns
         -------
@@ -245,15 +249,16 @@ class GivenRows:
             gone = without(gone, self._moved(gone, but))
         now = by_table(join(own.values()))  # a file's record keeps its key in another session
         gone_rows = {name: keys - now.get(name, set()) for name, keys in by_table(gone).items()}
+        moving = {} if are_written else now
         try:
-            deleted = self._remover.delete(gone_rows, run, results)
+            deleted = self._remover.delete(gone_rows, run, results, moving=moving)
         except RowsHang as error:
             for unit, keys in lost.items():
                 hung = {key for own in by_table(keys).values() for key in own} & error.rows.keys()
                 if hung:
                     error.units[unit] = Clash(error.rows[min(hung, key=str)])
             raise
-        return deleted | self._remover.delete(unused, run, results, may_stay=True)
+        return deleted | self._remover.delete(unused, run, results, may_stay=True, moving=moving)
 
     def keep(self, own: Mapping[str, Keys]) -> None:
         """Store what units give now."""

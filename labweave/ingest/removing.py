@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from datajoint.errors import IntegrityError
 
 from labweave.database.batches import Changed, shown
 from labweave.database.connection import LabConnection
+from labweave.database.inputs import find_table
 from labweave.database.reads import in_parts, table_label
 from labweave.database.values import make_columns
 from labweave.database.writes import record_changes
-from labweave.ingest.keys import order_of_tables, table_called
+from labweave.ingest.keys import name_of, order_of_tables, plain, table_called
 from labweave.ingest.results import Link, RowsHang, delete_results, results_of
 
 KEYS_PER_DELETE = 200
@@ -31,16 +33,23 @@ class Remover:
         self._results: dict[str, list[Link]] = {}
 
     def delete(
-        self, tables: Mapping[str, set[tuple]], run: str, results: dict[str, int], *, may_stay: bool = False
+        self,
+        tables: Mapping[str, set[tuple]],
+        run: str,
+        results: dict[str, int],
+        *,
+        may_stay: bool = False,
+        moving: Mapping[str, set[tuple]] = MappingProxyType({}),
     ) -> dict[str, list[dict[str, Any]]]:
         """Delete rows and what was computed from them, children first, and return the keys of those deleted.
 
-        A row that others hang on is an error; with `may_stay`, it stays.
+        A row that others hang on is an error; with `may_stay`, it stays. Rows that are `moving`, which a dry run has
+        not hung on others, go without being counted.
         """
         deleted: dict[str, list[dict[str, Any]]] = {}
         for name in sorted(tables, key=lambda name: order_of_tables().get(name, len(order_of_tables())), reverse=True):
-            plain, _, attribute = name.partition(":")
-            table = table_called(self.connection, plain)
+            called, _, attribute = name.partition(":")
+            table = table_called(self.connection, called)
             keys = [dict(zip(table.primary_key, key, strict=True)) for key in sorted(tables[name], key=str)]
             if attribute:
                 for row in (table & keys).proj(attribute).to_dicts():
@@ -57,6 +66,8 @@ class Remover:
             if name not in self._results:
                 self._results[name] = results_of(table)
             for part in in_parts(keys, 1 if may_stay else KEYS_PER_DELETE):
+                if moving and (hanging := _hanging_on(table, part, moving)):
+                    self.delete(hanging, run, {}, moving=moving)
                 if gone := self._delete_part(table, part, run, results, self._results[name], may_stay):
                     deleted.setdefault(table_label(table), []).extend(gone)
         return deleted
@@ -102,6 +113,17 @@ class Remover:
         if decides := getattr(table, "decides", None):
             self.connection.update_derived(type(table), {row[decides["key"]] for row in rows})
         return [item.key for item in changed]
+
+
+def _hanging_on(table: Any, keys: list[dict[str, Any]], among: Mapping[str, set[tuple]]) -> dict[str, set[tuple]]:
+    """Return which of some rows, by table, hang on others."""
+    found: dict[str, set[tuple]] = {}
+    for child, reference in table.children(as_objects=True, foreign_key_info=True):
+        name = name_of(type(find_table(table.connection, child.full_table_name)))
+        if own := among.get(name):
+            hanging = child & [{ours: key[theirs] for ours, theirs in reference["attr_map"].items()} for key in keys]
+            found[name] = own & {tuple(map(plain, key.values())) for key in hanging.keys()}  # noqa: SIM118  not whole rows
+    return {name: own for name, own in found.items() if own}
 
 
 def _what_hangs_on(table: Any, keys: list[dict[str, Any]]) -> dict[tuple, str]:

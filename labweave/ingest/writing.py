@@ -228,7 +228,7 @@ class Writer:
         """Count, in a dry run, the rows that would go: one that several units gave would go with the last of them."""
 
         def work() -> None:
-            raise _DryRun(self.given.take_out(self.given.claim(self.shown_own), "", {}))
+            raise _DryRun(self.given.take_out(self.given.claim(self.shown_own), "", {}, are_written=False))
 
         try:
             if self.shown_own:

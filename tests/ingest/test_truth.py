@@ -13,6 +13,7 @@ from pathlib import Path
 import datajoint as dj
 import numpy as np
 import pytest
+import test_every_adapter as adapters
 import yaml
 from datajoint.errors import IntegrityError
 from simulated import sweeps_of, write_cell
@@ -184,6 +185,20 @@ def test_a_location_of_another_lab_is_refused_moved_or_kept_by_both(database, fo
     assert run(folder).unchanged == 2
     found = rows_of_tables(database)
     assert found == alone(database, folder)
+
+
+@pytest.mark.parametrize("kind", [adapters.TestAlf(), adapters.TestOneData()], ids=lambda kind: kind.adapter)
+def test_a_dry_run_of_a_move_counts_as_the_move(database, tmp_path, kind):
+    """Records of files stay when their datasets are the other lab's."""
+    for number in (0, 1):
+        kind.write_unit(tmp_path, number)
+    ingest.run(kind.adapter, tmp_path, lab="wronglab", **kind.options)
+    would, did = (
+        ingest.run(kind.adapter, tmp_path, lab="testlab", move=True, dry_run=is_dry, **kind.options)
+        for is_dry in (True, False)
+    )
+    assert would.failed == did.failed == 0 and would.removed["dataset.Dataset"] == 4
+    assert (would.removed, would.rows) == (did.removed, did.rows)
 
 
 def test_two_labs_have_file_records_of_their_own(database, tmp_path):
