@@ -9,7 +9,20 @@ from typing import Annotated, Any
 import typer
 
 from labweave import __version__
-from labweave.cli import check, database, exclusion, explain, export, one, plot, populate, query, sources, verify
+from labweave.cli import (
+    check,
+    database,
+    delete,
+    exclusion,
+    explain,
+    export,
+    one,
+    plot,
+    populate,
+    query,
+    sources,
+    verify,
+)
 from labweave.cli.base import Group, Stopped, add_commands, add_group, choose_database, err, out
 from labweave.cli.demo.command import demo
 from labweave.cli.ingest import AdapterGroup
@@ -45,7 +58,7 @@ LABWEAVE_DATABASE_URL or --database. Exit codes: 0 all good, 1 something failed,
 )
 add_commands(app, init, demo, populate.populate, populate.status, populate.errors, populate.retry)
 add_commands(app, exclusion.exclude, exclusion.include, explain.explain, verify.verify)
-add_commands(app, sources.sources, sources.forget, query.sql, query.diagram)
+add_commands(app, sources.sources, sources.forget, delete.delete, query.sql, query.diagram)
 add_group(app, "ingest", "Bring data in: labweave ingest ADAPTER LOCATION --lab LAB.", cls=AdapterGroup)
 add_group(app, "check", "Find what has broken since it went in.", check.recipes)
 add_group(

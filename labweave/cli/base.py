@@ -20,6 +20,11 @@ Restrict = Annotated[
     list[str] | None, typer.Option("--restrict", "-r", metavar="NAME=VALUE", help="Only these, for example subject=M12")
 ]
 
+TableName = Annotated[str, typer.Argument(help="For example Rheobase, or RecordingEFeatures.Value")]
+Key = Annotated[
+    list[str], typer.Argument(metavar="NAME=VALUE…", help="Which row: as much as tells it apart, for example cell=c1")
+]
+
 # What the lab has written is printed as it is: no markup in brackets, no names of emoji.
 AS_IT_IS: Any = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
 out = Console(**AS_IT_IS, width=None if sys.stdout.isatty() else 200)
@@ -88,6 +93,36 @@ def parse_restriction(pairs: Sequence[str]) -> dict[str, str]:
             )
         restriction[name.strip()] = value.strip()
     return restriction
+
+
+def find_rows(table: str, key: Sequence[str]) -> Any:
+    """Return a table by the name that people use for it, restricted by ``NAME=VALUE`` pairs.
+
+    Raises
+    ------
+    SchemaError
+        There is no such table or attribute, or a value that it can't hold: MySQL would take 5x for 5, and x for 0.
+    """
+    from labweave.database.declare import every_table
+    from labweave.database.reads import table_label
+    from labweave.database.values import make_columns
+    from labweave.errors import SchemaError
+
+    known = {table_label(cls).lower(): cls for cls in every_table()}
+    known |= {label.partition(".")[2]: cls for label, cls in known.items()}
+    if table.lower() not in known:
+        raise SchemaError(f"No table is called {table}. See: labweave status")
+    chosen, restriction = known[table.lower()](), parse_restriction(key)
+    columns = make_columns(chosen)
+    if unknown := sorted(set(restriction) - set(columns)):
+        raise SchemaError(f"{table} has no {', '.join(unknown)}. It has: {', '.join(columns)}.")
+    for name, value in restriction.items():
+        if columns[name].kind in ("integer", "float", "decimal", "date", "datetime"):
+            try:
+                columns[name].convert(value)
+            except (ValueError, ArithmeticError) as error:
+                raise SchemaError(f"{table} has no {name} {value}: {error}.") from None
+    return chosen & restriction
 
 
 Show = Callable[[str, int, int, "int | None"], None]

@@ -85,5 +85,7 @@ def shown(column: Column, value: Any) -> Any:
     if column.kind == "bool":
         return bool(value)
     if isinstance(value, (bytes, memoryview)):
+        if column.in_key:
+            return bytes(value).hex()
         return {"n_bytes": len(value), "sha256": hashlib.sha256(value).hexdigest()}
-    return str(value) if column.kind in {"date", "datetime", "decimal"} else value
+    return value if isinstance(value, (str, int, float)) else str(value)

@@ -23,11 +23,14 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+import datajoint.table
 from datajoint.adapters import ADAPTERS
 from datajoint.connection import Connection
 from datajoint.errors import DataJointError, LostConnectionError
 from datajoint.settings import _create_config
+from datajoint.utils import user_choice
 
+from labweave.database import changes
 from labweave.database.derived import update_derived
 from labweave.database.dialect import TransientError
 from labweave.database.made import being_made, keep_code, record_made
@@ -72,11 +75,11 @@ class LabConnection(Connection):
         self.n_statements = 0
         self._making: tuple[Any, float] = (None, 0.0)
         self._began = 0.0
+        self.why_deleted: tuple[str, str | None] = (changes.DELETED, None)
         with _without_hints():
             config: Any = _create_config()
             if "DJ_LOG_LEVEL" not in os.environ:
                 logging.getLogger("datajoint").setLevel(logging.WARNING)
-            config.safemode = False
             config.database.backend = url.backend
             super().__init__(
                 "labweave", url.user, url.password, url.port, backend=f"labweave-{url.backend}", config_override=config
@@ -123,7 +126,12 @@ class LabConnection(Connection):
             return None
 
     def query(self, query: str, args: tuple = (), **options: Any) -> Any:
-        """Run a statement, and notice the first one of a make."""
+        """Run a statement; notice the first one of a make, and keep what DataJoint deletes."""
+        if deletion := changes.kept_deletion(self, query):
+            return self.run_transaction(lambda: changes.delete(self, *deletion, args))
+        if query.startswith("DROP "):  # a table that is made again may have other attributes
+            self.tables.clear()
+            self.numbers.clear()
         if (making := being_made()) is not self._making[0]:
             self._making = making, time.monotonic()
         self.n_statements += 1
@@ -204,6 +212,16 @@ class LabConnection(Connection):
         raise AssertionError("unreachable")
 
     @contextlib.contextmanager
+    def deleting(self, kind: str | None = None, run: str | None = None) -> Iterator[None]:
+        """Say of what is deleted inside, for ``ingestion.Change``, of which kind it is and which run deletes it."""
+        before = self.why_deleted
+        self.why_deleted = (kind or before[0], run or before[1])
+        try:
+            yield
+        finally:
+            self.why_deleted = before
+
+    @contextlib.contextmanager
     def savepoint(self, undoing: type[Exception] | tuple[type[Exception], ...]) -> Iterator[None]:
         """Undo what is done inside on one kind of error, so that the open transaction can go on after it."""
         name = f"labweave_{next(_savepoints)}"
@@ -214,6 +232,20 @@ class LabConnection(Connection):
             self.query(f"rollback to savepoint {name}")
             raise
         self.query(f"release savepoint {name}")
+
+
+def _choice(*question: Any, **options: Any) -> str:
+    """Ask as DataJoint does. Ctrl-C means no: it would leave the deletion in an open transaction, which all joins."""
+    try:
+        return user_choice(*question, **options)
+    except KeyboardInterrupt:
+        return "no"
+    except EOFError:
+        log.warning("Nobody can be asked here, so nothing is deleted. To ask nobody: delete(prompt=False)")
+        return "no"
+
+
+datajoint.table.user_choice = _choice
 
 
 def _load_adapter(backend: str) -> None:

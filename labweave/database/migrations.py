@@ -142,10 +142,28 @@ def _add_tasks(connection: LabConnection) -> None:
     )
 
 
+def _add_who_changed(connection: LabConnection) -> None:
+    for name, length, comment in (
+        ("change_kind", 16, "updated, deleted, or outdated: a result that is to be made again"),
+        ("changed_by", 64, "who did it"),
+    ):
+        kind = f"varchar({length})"
+        add_column(
+            connection, "ingestion.change", name, sql_type=kind, original_type=kind, comment=comment, default="''"
+        )
+    change = connection.adapter.make_full_table_name(f"{connection.prefix}ingestion", "change")
+    connection.query(
+        f"update {change} set change_kind = case when new_values is null then 'deleted' else 'updated' end"
+        " where change_kind = ''"
+    )
+    declare.redeclared(connection, {"Change"})
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, "datasets say whether a copy of them is there; wider indexes for searches and lists", _add_presence),
     Migration(3, "units know the rows they gave; recordings say when their files are gone", _add_vanished_recordings),
     Migration(4, "results say what they were made from; extractions are asked for", _add_tasks),
+    Migration(5, "changes say of which kind they are and who made them", _add_who_changed),
 )
 """Every step since version 1, in order."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any, TypeVar
 
 from datajoint.table import FreeTable
+from datajoint.utils import to_camel_case
 
 from labweave.database.values import Column, make_columns
 
@@ -29,7 +30,9 @@ def among(column: str, values: Sequence[Any]) -> str:
 def table_label(table: Any) -> str:
     """Return the name people use for a table (a class or an instance), for example ``efeature.TargetSet.Target``."""
     table = table() if isinstance(table, type) else table
-    name = table.table_name if isinstance(table, FreeTable) else type(table).__name__
+    name = type(table).__name__
+    if isinstance(table, FreeTable):  # as its class, defined elsewhere, is called
+        name = ".".join(map(to_camel_case, table.table_name.lstrip("#_~").split("__")))
     if master := getattr(table, "_master", None):  # of a part
         name = f"{master.__name__}.{name}"
     return f"{table.database.removeprefix(table.connection.prefix)}.{name}"

@@ -7,9 +7,7 @@ JSON_TABLE opens. What an update overwrites is kept in ``ingestion.Change``.
 
 from __future__ import annotations
 
-import datetime as dt
 import itertools
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,10 +15,11 @@ import pandas as pd
 from datajoint.errors import DataJointError, DuplicateError, IntegrityError
 
 from labweave.database.batches import Batch, Changed
+from labweave.database.changes import record_changes
 from labweave.database.connection import ATTEMPTS, LabConnection
 from labweave.database.derived import Filled, derived_attributes
 from labweave.database.reads import among, in_parts, rows_among, table_label
-from labweave.database.values import Column, convert_rows, is_missing, make_columns, to_json
+from labweave.database.values import Column, convert_rows, is_missing, make_columns
 from labweave.errors import RowError, SchemaError
 
 BATCH_ROWS = 10_000
@@ -233,29 +232,6 @@ def _parents(table: Any, name: str, writes: list[tuple[Batch, list[tuple]]], cha
 
 def _first_line(error: Exception) -> str:
     return " ".join(str(error.args[0] if error.args else error).split())[:400]
-
-
-def record_changes(connection: LabConnection, table: Any, changed: list[Changed], run: str | None) -> None:
-    """Keep what is being overwritten, in the transaction that overwrites it."""
-    change = connection.adapter.make_full_table_name(f"{connection.prefix}ingestion", "change")
-    quote = connection.adapter.quote_identifier
-    names = ", ".join(
-        map(quote, ("change_id", "table_name", "row_key", "old_values", "new_values", "run", "changed_at"))
-    )
-    now = dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)
-    label = table_label(table)
-    for part in in_parts(changed):
-        rows = [
-            (
-                *(str(uuid.uuid4()), label, to_json(item.key), to_json(item.old)),
-                *(to_json(item.new) if item.new else None, run, now),
-            )
-            for item in part
-        ]
-        marks = ", ".join(["(%s, %s, %s, %s, %s, %s, %s)"] * len(rows))
-        connection.query(
-            f"insert into {change} ({names}) values {marks}", tuple(value for row in rows for value in row)
-        )
 
 
 def set_values(

@@ -244,7 +244,8 @@ def _take_out(
 ) -> tuple[dict[str, int], dict[str, int]]:
     results: dict[str, int] = {}
     removed = given.take_out(own, run, results)
-    delete_outdated(adapter, {}, {}, {}, removed, results)
+    with given.connection.deleting(run=run):
+        delete_outdated(adapter, {}, {}, {}, removed, results)
     return results, {table: len(keys) for table, keys in removed.items()}
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from datajoint.errors import IntegrityError
 
 from labweave.database.batches import Changed, shown
+from labweave.database.changes import record_changes
 from labweave.database.connection import LabConnection
 from labweave.database.inputs import find_table
 from labweave.database.reads import in_parts, table_label
 from labweave.database.values import make_columns
-from labweave.database.writes import record_changes
 from labweave.ingest.keys import name_of, order_of_tables, plain, table_called
 from labweave.ingest.results import Link, RowsHang, delete_results, results_of
 
@@ -84,15 +84,12 @@ class Remover:
         doomed = table & keys
         for stamp in (name for name in table.heading.names if name.endswith("_stamp")):
             doomed &= f"{stamp} is null"  # a server follows the others
-        rows = self.connection.query(
-            f"select * from {table.full_table_name}{doomed.where_clause()}", as_dict=True
-        ).fetchall()
-        if not rows:
+        there = doomed.keys()
+        if not there:
             return []
         with_results = dict(results)
-        there = [{name: row[name] for name in table.primary_key} for row in rows]
         try:
-            with self.connection.savepoint((IntegrityError, RowsHang)):
+            with self.connection.savepoint((IntegrityError, RowsHang)), self.connection.deleting(run=run):
                 delete_results(results_of_table, there, with_results)
                 doomed.delete_quick()
             results.update(with_results)
@@ -104,15 +101,7 @@ class Remover:
             hanging = _what_hangs_on(table, keys)
             raise RowsHang(next(iter(hanging.values()), f"{table_label(table)}: {error}"), hanging) from None
         columns = make_columns(table)
-        changed = []
-        for row in rows:
-            values = {name: shown(columns[name], value) for name, value in row.items()}
-            key = {name: values.pop(name) for name in table.primary_key}
-            changed.append(Changed(key, values, {}))
-        record_changes(self.connection, table, changed, run or None)
-        if decides := getattr(table, "decides", None):
-            self.connection.update_derived(type(table), {row[decides["key"]] for row in rows})
-        return [item.key for item in changed]
+        return [{name: shown(columns[name], value) for name, value in key.items()} for key in there]
 
 
 def _hanging_on(table: Any, keys: list[dict[str, Any]], among: Mapping[str, set[tuple]]) -> dict[str, set[tuple]]:

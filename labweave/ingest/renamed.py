@@ -14,9 +14,10 @@ from typing import Any
 import datajoint as dj
 
 from labweave.database.batches import Changed
+from labweave.database.changes import record_changes
 from labweave.database.connection import LabConnection
 from labweave.database.reads import rows_among
-from labweave.database.writes import record_changes, set_values
+from labweave.database.writes import set_values
 from labweave.ingest.keys import by_table, join, plain, table_called, unpack
 from labweave.schemas.ingestion import Given
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from labweave.database import UpsertCounts
 from labweave.database.batches import Changed
+from labweave.database.changes import OUTDATED
 from labweave.database.declare import every_table
 from labweave.database.inputs import find_table, is_name_of_results
 from labweave.database.reads import in_parts, table_label
@@ -104,7 +105,8 @@ def delete_results(links: Sequence[Link], keys: Sequence[Mapping[str, Any]], del
                 delete_results(link.links, found, deleted)
                 label = table_label(link.results)
                 deleted[label] = deleted.get(label, 0) + len(found)
-                doomed.delete(transaction=False, prompt=False)
+                with doomed.connection.deleting(OUTDATED):
+                    doomed.delete(transaction=False, prompt=False)
             if link.results is link.table and type(link.table) in every_table():  # a lab's own may have no queue
                 failed = link.table.jobs & {"status": "error"}
                 names = {own: theirs for own, theirs in link.renamed.items() if own in failed.primary_key}

@@ -151,7 +151,8 @@ class Writer:
                 counts[table_label(table)] = count + UpsertCounts(-again, 0, again)
             outdated: dict[str, int] = {}
             removed = given.take_out(own, self.report.run, outdated)
-            delete_outdated(self.adapter, tables, counts, changed, removed, outdated)
+            with self.connection.deleting(run=self.report.run):
+                delete_outdated(self.adapter, tables, counts, changed, removed, outdated)
             if part:
                 self.read_again(part.neighbours(own, changed))
             if not self.dry_run:

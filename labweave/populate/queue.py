@@ -18,6 +18,7 @@ from datajoint.condition import Not
 
 from labweave import processes
 from labweave.database import current, upsert
+from labweave.database.changes import OUTDATED
 from labweave.database.declare import every_table, is_computed
 from labweave.database.inputs import OutOfDate, find_table, is_name_of_results, out_of_date
 from labweave.database.reads import in_parts, table_label
@@ -222,8 +223,9 @@ def delete_outdated(
     found = outdated(table, restriction)
     held = _held(table, [one.key for one in found]) if found else {}
     gone = [one for one in found if tuple(one.key.values()) not in held]
-    for part in in_parts(gone):
-        (table & [one.key for one in part]).delete(prompt=False)
+    with table.connection.deleting(OUTDATED):
+        for part in in_parts(gone):
+            (table & [one.key for one in part]).delete(prompt=False)
     return gone, [(one.key, held[key]) for one in found if (key := tuple(one.key.values())) in held]
 
 

@@ -157,7 +157,7 @@ class FileRecord(dj.Manual):
         "needs": {"present": True, "file_vanished": None},
     }
 
-    # DataJoint's own methods keep Dataset.is_present right too, except when it deletes copies with their Repository.
+    # DataJoint's own methods keep Dataset.is_present right, too; of its deletes the connection takes care.
 
     def insert(self, rows: Any, *args: Any, **options: Any) -> None:
         """Insert copies. Rows that are not mappings don't show their datasets, so all datasets are checked."""
@@ -177,19 +177,6 @@ class FileRecord(dj.Manual):
             ids.update(of_now.to_arrays("dataset_id"))
 
         self._change(work, ids)
-
-    def delete_quick(self, get_count: bool = False) -> int | None:
-        """Delete these copies."""
-        delete = super().delete_quick
-        ids: list[Any] = list(self.to_arrays("dataset_id"))
-        return self._change(lambda: delete(get_count), ids)
-
-    def delete(self, *args: Any, **options: Any) -> int:
-        """Delete these copies."""
-        ids: list[Any] = list(self.to_arrays("dataset_id"))
-        count = super().delete(*args, **options)
-        self.connection.update_derived(FileRecord, ids)
-        return count
 
     def _change(self, work: Callable[[], Any], ids: Iterable[str] | None) -> Any:
         """Do `work` on copies, then bring up to date the datasets in `ids`, or all of them."""

@@ -98,7 +98,9 @@ class Change(dj.Manual):
     row_key             : json              # its primary key
     old_values=null     : json              # the attributes that changed, before
     new_values=null     : json              # and after; null when the row was deleted
+    change_kind=''      : varchar(16)       # updated, deleted, or outdated: a result that is to be made again
     run=null            : char(36)          # the ingestion run that did it, if any
+    changed_by=''       : varchar(64)       # who did it
     changed_at          : datetime(6)       # UTC
     index (table_name, changed_at)
     """

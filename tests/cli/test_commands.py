@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pymysql
 import pytest
+import typer
 from conftest import PREFIX, is_embedded
 from simulated import LAB, OPTIONS, contents, damage, differences, sweeps_of, write_cell, write_cells
 from typer.testing import CliRunner
@@ -58,11 +59,16 @@ def test_the_version_needs_no_database(labweave_command):
     labweave_command("--version", check=0, LABWEAVE_DATABASE_URL="mysql://nobody@127.0.0.1:1")
 
 
-@pytest.mark.parametrize(
-    "command",
-    [(), ("db",), ("ingest",), ("ingest", "ephys"), ("populate",), ("sql",), ("init",), ("status",), ("errors",), ("retry",), ("diagram",)]
-    + [("db", name) for name in ("start", "stop", "status", "url", "upgrade", "check", "backup", "restore")],
-)  # fmt: skip
+def every_command(command, *names):
+    """Yield the words of each command and group below one, as the command line itself knows them."""
+    yield names
+    if hasattr(command, "list_commands"):
+        context = command.make_context("labweave", [], resilient_parsing=True)
+        for name in command.list_commands(context):
+            yield from every_command(command.get_command(context, name), *names, name)
+
+
+@pytest.mark.parametrize("command", every_command(typer.main.get_command(app)), ids=" ".join)
 def test_help_of_every_command(command):
     result = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*command, "--help"], prog_name="labweave")
     out = result.stdout

@@ -69,6 +69,9 @@ def test_datajoints_own_methods(two):
     assert present() == [D2]
     (dataset.FileRecord & {"file_record_id": B}).delete_quick()
     assert present() == []
+    dataset.FileRecord.insert([copy(B, D2)])
+    dataset.Repository().delete(prompt=False)
+    assert present() == []
 
 
 def test_plain_sql_is_made_good(two):
@@ -115,6 +118,7 @@ def test_an_older_database_is_upgraded(database_url, new_lab):
         upsert(dataset.Repository, [{"repository": "r", "repository_kind": "server"}])
         upsert(dataset.Dataset, [{"dataset_id": each, "dataset_name": "a.b.npy"} for each in (D1, D2)])
         upsert(dataset.FileRecord, [copy(A, D1), copy(B, D2, file_vanished=RUN)])
+        upsert(dataset.FileRecord, [{"file_record_id": A, "relative_path": "b.npy"}])
         tables = [(cls.full_table_name, cls.database, cls.table_name) for cls in (dataset.Dataset, session.Session)]
         fresh = [set(database.connection.adapter.indexes(database.connection, *place)) for _, *place in tables]
         old = {
@@ -143,11 +147,15 @@ def test_an_older_database_is_upgraded(database_url, new_lab):
         query(f"alter table {tables[0][0]} drop column is_present")
         recordings = recording.Recording.full_table_name
         query(f"alter table {recordings} drop column recording_vanished")
+        changes = ingestion.Change.full_table_name
+        for name in ("change_kind", "changed_by"):
+            query(f"alter table {changes} drop column {name}")
         register = declare.Register(database.connection)
         register.set_declared(tables[0][1], "dataset", "0" * 64)
         register.set_declared(recording.Recording.database, "recording", "0" * 64)
         register.set_version(1, "0.1")
-        assert [step.version for step in database.upgrade()] == [2, 3, 4]
+        assert [step.version for step in database.upgrade()] == [2, 3, 4, 5]
+        assert ingestion.Change().fetch1("change_kind", "changed_by") == ("updated", "")
         assert database.check() == []
         assert [set(database.connection.adapter.indexes(database.connection, *place)) for _, *place in tables] == fresh
         assert present() == [D1]

@@ -66,7 +66,7 @@ def test_a_unit_that_still_clashes_fails_alone(database, folder):
     rewrite(folder, 2, "new")
     report = run(folder)
     assert (report.changed, [failure.path for failure in report.failures]) == (2, ["cell2.h5"]), report
-    assert "cell_group__member hangs on it" in report.failures[0].message
+    assert "CellGroup.Member hangs on it" in report.failures[0].message
     assert sorted(Cell().to_arrays("cell")) == ["cell0", "cell1", "cell2"]
 
 

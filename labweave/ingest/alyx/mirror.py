@@ -6,15 +6,17 @@ import functools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from labweave.database import UpsertCounts, upsert
+from labweave.database.batches import Changed
+from labweave.database.changes import record_changes
 from labweave.database.connection import LabConnection
 from labweave.database.declare import schema_modules, short_name, table_classes
 from labweave.database.derived import Filled, fill_derived
 from labweave.database.reads import in_parts
 from labweave.database.values import convert_rows, make_columns
-from labweave.database.writes import Changed, record_changes, set_values, write_rows
+from labweave.database.writes import set_values, write_rows
 from labweave.errors import RowError
 from labweave.formats.alyx import Resource
 from labweave.formats.alyx.records import Mapped, row_key
@@ -116,7 +118,8 @@ class Mirror:
         self.counts[label] += counts
         outdated = [item.key for item in changed if not item.new.keys().isdisjoint(INPUTS.get(label, ()))]
         if outdated:
-            delete_results(results_of(tables()[label]), outdated, self.outdated)
+            with self.connection.deleting(run=self.run):
+                delete_results(results_of(tables()[label]), outdated, self.outdated)
         return counts
 
     def _without_orphans(self, batch: Batch) -> Batch:
@@ -204,12 +207,11 @@ class Mirror:
         rows = _rows_with(table, owner, owners)
         gone = [row for row in rows if tuple(row[name] for name in table.primary_key) not in wanted]
         keys = [{name: row[name] for name in table.primary_key} for row in gone]
-        for part in in_parts(keys):
-            (table & part).delete_quick()
-        removed = [Changed(key, row, cast(Any, None)) for key, row in zip(keys, gone, strict=True)]
-        if removed:
-            record_changes(self.connection, table, removed, self.run)
-            self.counts[label] += UpsertCounts(updated=len(removed))
+        with self.connection.deleting(run=self.run):
+            for part in in_parts(keys):
+                (table & part).delete_quick()
+        if keys:
+            self.counts[label] += UpsertCounts(updated=len(keys))
 
 
 def record_failures(run: str, source: str, name: str, reasons: Mapping[str, str]) -> None:
