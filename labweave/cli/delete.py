@@ -13,8 +13,8 @@ from labweave.cli.base import Key, TableName, find_rows, open_database, out, pri
 NAMED = 3
 """How many people and units are named for each table."""
 
-LOOKED_AT = 10_000
-"""For so many rows of a table the units that gave them are looked up."""
+LOOKED_AT = 1000
+"""For so many rows of a table the units and records that gave them are looked up."""
 
 
 def delete(
@@ -102,7 +102,7 @@ def _delete(rows: Any, shown: dict[str, int] | None) -> dict[str, int]:
 
 
 def _whose(rows: Any, count: int) -> str:
-    """Return who made results, or which units gave the other rows, and who ingested those."""
+    """Return who made results, or which units and records gave the other rows, and who ingested those."""
     from labweave.database.inputs import find_table, is_name_of_results
 
     table = find_table(rows.connection, rows.full_table_name)
@@ -124,22 +124,15 @@ def _makers(table: Any, rows: Any) -> list[str]:
 
 
 def _givers(table: Any, rows: Any) -> list[str]:
-    from labweave.ingest.disputes import givers_in_sessions
-    from labweave.ingest.keys import Keys, facts_of, plain
+    from labweave.ingest.origins import find_origins
     from labweave.schemas.ingestion import Run, SourceFile
 
-    if "eid" not in table.heading.names or type(table).__name__ == "FreeTable":
-        return []
-    name, primary_key = facts_of(type(table))
-    keys: Keys = {}
-    for row in rows.proj(*({"eid"} - set(primary_key))).to_dicts():
-        key = tuple(plain(row[attribute]) for attribute in primary_key)
-        keys.setdefault(row["eid"] or "", {}).setdefault(name, set()).add(key)
     found = []
-    for source, unit in sorted(givers_in_sessions(keys)):
-        files = (SourceFile & {"source": source, "unit": unit}).proj("run") * Run.proj("started_by")
-        who = sorted(set(files.to_arrays("started_by")) - {""})
-        found.append(f"{source} {unit}" + f" (ingested by {', '.join(who)})" * bool(who))
+    for origin in find_origins(rows.connection, {"": (table, rows.keys())}):
+        files = SourceFile & {"source": origin.source, "unit": origin.unit}
+        who = sorted({row["started_by"] for row in (files.proj("run") * Run.proj("started_by")).to_dicts()} - {""})
+        by = f" (ingested by {', '.join(who)})" if who else ""
+        found.append(f"{origin.source} {origin.unit or origin.record}{by}")
     return found
 
 

@@ -51,10 +51,10 @@ class Disputes:
             return set()
         written = {(self._source, unit) for unit in own}
         place = min((self._order.get(unit, -1) for unit in own), default=-1)
-        of_changed, of_lost = givers_in_sessions(changed_keys), givers_in_sessions(lost_keys)
+        of_changed, of_lost = _givers_in_sessions(changed_keys), _givers_in_sessions(lost_keys)
         of_changed |= self._givers_of(shared(changed_keys))
         if of_lost:  # they may agree on all of it
-            of_lost = givers_in_sessions(_once_changed_in_sessions(lost_keys))
+            of_lost = _givers_in_sessions(_once_changed_in_sessions(lost_keys))
         of_lost |= self._givers_of(once_changed(shared(lost_keys)), everywhere=True)
         later = {
             (source, unit)
@@ -99,7 +99,7 @@ def _among(own: Keys, changed: Mapping[type, Iterable[Changed]]) -> Keys:
     return found
 
 
-def givers_in_sessions(keys: Keys) -> Units:
+def _givers_in_sessions(keys: Keys) -> Units:
     """Return the units that give one of some rows of sessions."""
     found: Units = set()
     eids = [eid for eid in keys if eid]

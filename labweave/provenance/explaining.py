@@ -355,14 +355,14 @@ def _old_values(listed: Mapping[str, tuple[Any, Sequence[Key]]]) -> Iterator[Old
     for part in in_parts(anchors, 100):
         conditions = " or ".join(f"(table_name = %s and {text} like %s)" for _ in part)
         rows = connection.query(
-            f"select table_name, row_key, old_values, new_values, changed_at, run from {Change.full_table_name}"
-            f" where {conditions} order by changed_at, change_id",
+            "select table_name, row_key, old_values, new_values, changed_at, run, change_kind, changed_by"
+            f" from {Change.full_table_name} where {conditions} order by changed_at, change_id",
             tuple(value for label, anchor in part for value in (label, f"%{_escaped(anchor)}%")),
         ).fetchall()
-        for label, row_key, old, new, changed_at, run in rows:
+        for label, row_key, old, new, *how in rows:
             key = wanted.get((label, to_json(_parsed(row_key))))
             if key is not None:
-                yield OldValue(label, key, _parsed(old) or {}, _parsed(new), changed_at, run)
+                yield OldValue(label, key, _parsed(old) or {}, _parsed(new), *how)
 
 
 def _add_overwritten(found: Explanation, listed: Mapping[str, tuple[Any, Sequence[Key]]]) -> None:

@@ -129,6 +129,8 @@ class OldValue:
         None for a row that was deleted.
     run : str or None
         The run that did it.
+    kind, by : str
+        As `change_kind` and `changed_by` of ``ingestion.Change``.
     """
 
     table: str
@@ -137,6 +139,8 @@ class OldValue:
     new: dict[str, Any] | None
     changed_at: dt.datetime
     run: str | None
+    kind: str
+    by: str
 
 
 @dataclass(repr=False)

@@ -163,8 +163,8 @@ def _add_overwritten(root: Node, found: Explanation) -> None:
     node = root.add("overwritten before")
     for one in _cut(node, found.overwritten):
         told = ", ".join(f"{name} was {_value_text(value)}" for name, value in one.old.items())
-        what = "deleted: " if one.new is None else ""
-        by = f", in {_run_text(found, one.run)}" if one.run else ""
+        what = "" if one.kind == "updated" else f"{one.kind}: "
+        by = f", in {_run_text(found, one.run)}" if one.run else f", by {one.by}" * bool(one.by)
         node.add(f"{_time(one.changed_at)} {one.table} {_key_text(one.key)}: {what}{told}{by}")
 
 

@@ -90,7 +90,7 @@ def test_a_delete_is_kept_explained_and_undone_by_ingest(folder, database, labwe
     again = rheobase.Rheobase & {"cell": "cell0"}
     assert again.fetch1("rheobase") == old["rheobase"]
     lines = str(labweave.explain(recording.Cell & {"cell": "cell0"})).splitlines()
-    assert any("recording.Cell" in line and "deleted" in line for line in lines)
+    assert any("recording.Cell" in line and "deleted: " in line and f", by {ME}" in line for line in lines), lines
 
 
 @pytest.mark.parametrize("answer", [b"n\n", b"\n", b"y\n"])
