@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import inspect
 import math
@@ -15,15 +16,41 @@ import pandas as pd
 from datajoint.user_tables import Part
 
 from labweave.database import current, upsert
-from labweave.database.inputs import made_id
+from labweave.database.inputs import made_id, why_out_of_date
 from labweave.database.made import keep_code, programs, user
 from labweave.database.reads import table_label
 from labweave.errors import ComputeError, FileMissing, ReadError
 from labweave.formats.plain import plain_json
 from labweave.schemas.provenance import Verified
 
+KEPT = 20
+"""How many differences of a result are kept in the table."""
+
 GONE = (FileMissing, ReadError, ComputeError)
 """Errors of reading a file: it is away, damaged, or not the one that was ingested."""
+
+IN_WORDS = frozenset({"inputs_sha256"})
+"""Attributes that are not compared: they say what a result was made from; `Verification.would_be_made_again` does."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One value that came out otherwise.
+
+    Attributes
+    ----------
+    place : str
+        The part and its key, the attribute, and where in it, for example ``Feature 3 mean``.
+    stored, now : object
+        Plain values; None where there is no such row or number.
+    apart : float
+        Relative difference of two numbers; infinite for anything else.
+    """
+
+    place: str
+    stored: Any
+    now: Any
+    apart: float
 
 
 @dataclass(frozen=True)
@@ -37,16 +64,22 @@ class Verification:
     outcome : {"equal", "close", "different", "input gone", "failed"}
         Close: every number is within the tolerance.
     worst_difference : float or None
-        The largest relative difference of two numbers.
-    differences : list of str
-        What differs, the largest first; or why it could not be made.
+        The largest relative difference of two numbers; None when a difference has no size.
+    differences : list of Difference
+        What differs, the largest first.
+    reason : str
+        Why it could not be made.
+    would_be_made_again : list of str
+        Because of what populate would make it again: what it rests on changed since.
     """
 
     table: str
     key: dict[str, Any]
     outcome: str
     worst_difference: float | None = None
-    differences: list[str] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    reason: str = ""
+    would_be_made_again: list[str] = field(default_factory=list)
 
 
 def verify(
@@ -92,6 +125,8 @@ def verify(
         progress(label, 0, 0, len(keys))
         for done, key in enumerate(keys, 1):
             found = _verify(connection, table, key, rtol)
+            if found is None:
+                continue
             bad += found.outcome not in ("equal", "close")
             _keep(connection, table, found)
             progress(label, done, bad, len(keys))
@@ -104,43 +139,49 @@ def _keep(connection: Any, table: Any, found: Verification) -> None:
     if not ids:  # deleted meanwhile
         return
     keep_code(connection)
+    told = [plain_json(dataclasses.asdict(one)) for one in found.differences[:KEPT]]
     row = {
         "made": ids[0][0],
         "verified_at": dt.datetime.now(dt.timezone.utc),
         "outcome": found.outcome,
         "worst_difference": found.worst_difference,
-        "differences": found.differences[:20] or None,
+        "differences": told or ([{"reason": found.reason}] if found.reason else None),
         "code": programs()[0],
         "verified_by": user(),
     }
     upsert(Verified, [row])
 
 
-def _verify(connection: Any, table: Any, key: dict[str, Any], rtol: float) -> Verification:
+def _verify(connection: Any, table: Any, key: dict[str, Any], rtol: float) -> Verification | None:
+    """Return how one result comes out; None when it was deleted meanwhile."""
     label = table_label(table)
     collected: dict[str, list[dict[str, Any]]] = {}
     copy = _copy_of(type(table), collected)()
 
     def make() -> dict[str, list[dict[str, Any]]]:
+        collected.clear()
         _make(copy, dict(key))
         parts = [value() for value in vars(type(table)).values() if _is_part(value)]
         return {one.table_name: (one & key).to_dicts() for one in (table & key, *parts)}
 
     try:
         stored = connection.adapter.read_only(connection, make)
-    except GONE as error:
-        return Verification(label, key, "input gone", None, [str(error)])
     except Exception as error:  # whatever a lab's own make() raises
-        return Verification(label, key, "failed", None, [f"{type(error).__name__}: {error}"])
-    found = sorted(_differences(table, stored, collected), key=lambda one: -one[0])
-    worst = found[0][0] if found else None
-    texts = [text for _, text in found]
-    if worst is None:
+        if not table & key:
+            return None
+        if isinstance(error, GONE):
+            return Verification(label, key, "input gone", reason=str(error))
+        return Verification(label, key, "failed", reason=f"{type(error).__name__}: {error}")
+    if not stored[table.table_name]:
+        return None
+    found = sorted(_differences(table, stored, collected), key=lambda one: -one.apart)
+    if not found:
         return Verification(label, key, "equal")
-    is_close = worst <= rtol
-    return Verification(
-        label, key, "close" if is_close else "different", worst if math.isfinite(worst) else None, texts
-    )
+    worst = found[0].apart
+    if worst <= rtol:
+        return Verification(label, key, "close", worst, found)
+    size = worst if math.isfinite(worst) else None
+    return Verification(label, key, "different", size, found, would_be_made_again=why_out_of_date(table, key))
 
 
 def _is_part(value: Any) -> bool:
@@ -177,43 +218,54 @@ def _make(table: Any, key: dict[str, Any]) -> None:
 
 def _differences(
     table: Any, stored: Mapping[str, list[dict[str, Any]]], made: Mapping[str, list[dict[str, Any]]]
-) -> Iterator[tuple[float, str]]:
-    """Yield how far two values are apart, relatively, and where; rows that are missing are infinitely far."""
+) -> Iterator[Difference]:
+    """Yield the values that differ; a row that is missing is one difference."""
     parts = {value().table_name: value() for value in vars(type(table)).values() if _is_part(value)}
     for name, rows in stored.items():
         one = parts.get(name, table)
         by_key = {tuple(str(row[part]) for part in one.primary_key): row for row in rows}
         now = {tuple(str(row[part]) for part in one.primary_key): row for row in made.get(name, [])}
-        label = table_label(one)
-        for key in by_key.keys() | now.keys():
-            shown = f"{label} {' '.join(key[len(table.primary_key) :])}".rstrip()
+        for key in sorted(by_key.keys() | now.keys()):
+            words = [type(one).__name__, *key[len(table.primary_key) :]] if name in parts else []
             if key not in now or key not in by_key:
-                yield math.inf, f"{shown}: {'no longer made' if key in by_key else 'not stored'}"
+                is_stored = key in by_key
+                row = "row" if is_stored else "no row"
+                yield Difference(" ".join(words) or "row", row, "no row" if is_stored else "row", math.inf)
                 continue
             for attribute, value in now[key].items():
-                if attribute not in one.primary_key:
-                    is_json = one.heading[attribute].json
-                    new = plain_json(value) if is_json else value
-                    if distance := _distance(by_key[key][attribute], new):
-                        yield distance, f"{shown} {attribute}: stored {by_key[key][attribute]!s:.60}, now {new!s:.60}"
+                if attribute not in one.primary_key and attribute not in IN_WORDS:
+                    new = plain_json(value) if one.heading[attribute].json else value
+                    yield from _apart(" ".join([*words, attribute]), by_key[key][attribute], new)
 
 
-def _distance(stored: Any, now: Any) -> float:
-    """Return the relative difference of two values; 0 when they are the same, infinite when they can't be compared."""
+def _apart(place: str, stored: Any, now: Any) -> Iterator[Difference]:
+    """Yield the numbers and other values in which two values differ."""
     if _is_none(stored) and _is_none(now):
-        return 0.0
+        return
     if isinstance(stored, Mapping) and isinstance(now, Mapping):
-        if stored.keys() != now.keys():
-            return math.inf
-        return max((_distance(stored[name], now[name]) for name in stored), default=0.0)
-    if isinstance(stored, (list, tuple, np.ndarray)) and isinstance(now, (list, tuple, np.ndarray)):
+        for name in sorted(stored.keys() | now.keys()):
+            yield from _apart(f"{place}.{name}", stored.get(name), now.get(name))
+        return
+    lists = (list, tuple, np.ndarray)
+    if isinstance(stored, lists) and isinstance(now, lists):
         if len(stored) != len(now):
-            return math.inf
-        return max((_distance(a, b) for a, b in zip(stored, now, strict=True)), default=0.0)
-    if isinstance(stored, (int, float, np.number)) and isinstance(now, (int, float, np.number)):
+            yield Difference(place, f"{len(stored)} values", f"{len(now)} values", math.inf)
+            return
+        for at, (a, b) in enumerate(zip(stored, now, strict=True)):
+            yield from _apart(f"{place}[{at}]", a, b)
+        return
+    numbers = (int, float, np.number)
+    if isinstance(stored, numbers) and isinstance(now, numbers):
         a, b = float(stored), float(now)
-        return 0.0 if a == b else abs(a - b) / max(abs(a), abs(b))
-    return 0.0 if str(stored) == str(now) else math.inf
+        if a != b and not (math.isnan(a) and math.isnan(b)):
+            apart = abs(a - b) / max(abs(a), abs(b))
+            yield Difference(place, a, b, apart if math.isfinite(apart) else math.inf)
+    elif str(stored) != str(now):
+        yield Difference(place, _shown(stored), _shown(now), math.inf)
+
+
+def _shown(value: Any) -> Any:
+    return value if value is None or isinstance(value, (bool, int, float)) else str(value)
 
 
 def _is_none(value: Any) -> bool:

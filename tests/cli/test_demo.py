@@ -77,6 +77,8 @@ def test_demo_survives_a_kill_shows_what_is_true_and_repeats(labweave_command, n
     assert sorted(path.name for path in (folder / "recordings").iterdir()) == [f"sim{n:02d}.h5" for n in range(1, 7)]
     height, width, _ = matplotlib.image.imread(folder / "demo.png").shape
     assert 1000 < width < 3000 and 400 < height < 2000
+    said = labweave_command("--prefix", prefix, "verify", check=0).stdout
+    assert re.fullmatch(r"(\d+) results verified: \1 equal\n", said)
 
     rows = count_rows(database_url, prefix)
     assert rows["labweave.schemas.recording.RecordingStimulus"] == 6 * simulated_lab.N_SWEEPS

@@ -10,6 +10,8 @@ from labweave import ephys, ingest, populate
 from labweave.analysis import add_cell_group, add_feature_set, add_target_set
 from labweave.ephys import extract
 from labweave.errors import ConfigError, SchemaError
+from labweave.populate import queue
+from labweave.provenance import verify
 from labweave.schemas import efeature, recording, rheobase
 
 pytestmark = pytest.mark.slow
@@ -322,6 +324,7 @@ def test_real_cells_equal_what_the_reference_program_found(database, tmp_path, s
     assert any("sag_ratio1 at IV_100" in note for note in left_out)
     stored = {row["stimulus"]: row["stimulus_description"] for row in efeature.Extraction.Protocol().to_dicts()}
     assert set(stored) == set(results["expected_protocols"]["default_relative"])
+    assert {one.outcome for one in verify(queue.computed_tables())} == {"equal"}
 
 
 def number(value):
