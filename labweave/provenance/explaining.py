@@ -262,15 +262,16 @@ def _add_sources(found: Explanation, origins: Sequence[Origin], own: Mapping[str
         part = FromSource(source, about["adapter"], about["location"], [])
         found.sources.append(part)
         known = _known_files(source, [path for name, path in named if name == source])
-        for origin in (one for one in origins if one.source == source):
+        own = [origin for origin in origins if origin.source == source]
+        units = _files_of_units(source, [one.unit for one in own if one.unit], known)
+        for origin in own:
             given = Given(origin.unit, origin.record, None, origin.vanished_in, origin.gave, [])
             part.given.append(given)
             if origin.record:
                 done = (Run & {"source": source, "status": "finished"}).to_dicts(order_by="started desc", limit=1)
                 given.run = done[0]["run"] if done else None
                 continue
-            files = [file for file in known.values() if file["unit"] == origin.unit]
-            files = files or list(_files_of_unit(source, origin.unit))
+            files = units[origin.unit]
             meant = [file for file in files if not texts.isdisjoint(_ends(file["path"]))]
             given.files = [look(part.location, file) for file in meant or files]
             given.run = files[0]["run"] if files else None
@@ -283,18 +284,38 @@ def _add_sources(found: Explanation, origins: Sequence[Origin], own: Mapping[str
 
 def _known_files(source: str, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return what ingest knows of some files."""
-    found = rows_among(SourceFile, "path", paths, FILE_FACTS, {"source": source})
-    rows = [dict(zip(FILE_FACTS, row, strict=True)) for row in found]
-    return {row["path"]: row for row in sorted(rows, key=lambda row: row["path"])}
+    return {
+        file["path"]: file for file in _facts(rows_among(SourceFile, "path", paths, FILE_FACTS, {"source": source}))
+    }
 
 
-def _files_of_unit(source: str, unit: str) -> Iterator[dict[str, Any]]:
-    """Yield what ingest knows of a unit's files: its path, or those below; no index has the unit."""
-    of_path = rows_among(SourceFile, "path", [unit], FILE_FACTS, {"source": source})
-    below = rows_between(SourceFile, "path", f"{unit}/", f"{unit}0", FILE_FACTS, {"source": source})
-    rows = [*of_path, *below] or rows_among(SourceFile, "unit", [unit], FILE_FACTS, {"source": source})
-    found = (dict(zip(FILE_FACTS, row, strict=True)) for row in sorted(rows))
-    yield from (file for file in found if file["unit"] == unit)
+def _files_of_units(
+    source: str, units: Sequence[str], known: Mapping[str, dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return what ingest knows of the files of units, but for those of which some are known.
+
+    No index has the unit: its files are mostly its path, or below it.
+    """
+    found: dict[str, list[dict[str, Any]]] = {unit: [] for unit in units}
+
+    def add(files: Iterable[dict[str, Any]]) -> list[str]:
+        for file in files:
+            if file["unit"] in found:
+                found[file["unit"]].append(file)
+        return [unit for unit, listed in found.items() if not listed]
+
+    fixed = {"source": source}
+    left = add(known.values())
+    left = add(_facts(rows_among(SourceFile, "path", left, FILE_FACTS, fixed)))
+    for unit in left:
+        add(_facts(rows_between(SourceFile, "path", f"{unit}/", f"{unit}0", FILE_FACTS, fixed)))
+    left = add(())
+    add(_facts(rows_among(SourceFile, "unit", left, FILE_FACTS, fixed)))
+    return found
+
+
+def _facts(rows: Iterable[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    return [dict(zip(FILE_FACTS, row, strict=True)) for row in sorted(rows)]
 
 
 def _texts(value: Any) -> set[str]:
