@@ -1,11 +1,15 @@
-"""The parts of a sync, stage by stage: which records of which resource, in ranges that fit one answer."""
+"""The parts of a sync, stage by stage: which records of which resource, in ranges that fit one answer.
+
+A shell or a script can give files another path, or pass a tag on to another dataset, and move no stamp and no count.
+What neither shows is looked at in turns, all of it in thirty nights. Nights without a sync are made up for by the next.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import random
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,8 +73,14 @@ LABELS = {
 }
 """Resource -> the column of a label, and how a filter reaches it; sessions have their location in `_moved`."""
 
-LOCATION_GROUPS = 2
-"""In how many groups of locations the sessions are counted every night."""
+NIGHTS = 30
+"""In so many nights, what neither a stamp nor a count shows is looked at once."""
+
+ATLAS_NIGHTS = 7
+"""In how many nights the regions of the atlas are counted once."""
+
+DIGITS = tuple(place for place in range(36) if place not in (8, 13, 14, 18, 19, 23))
+"""Where the random digits of an id are."""
 
 NAMES_PER_REQUEST = 50
 STAMPS_PER_REQUEST = 50
@@ -94,6 +104,8 @@ class Choice:
         Resource -> stamps that are left out when it is asked for changes.
     unchanged : set of str
         Resources that were found to have no new stamp since the last sync.
+    nights : tuple of int
+        The days that have begun since the last complete sync, the last thirty at most; each has its turns.
     """
 
     source: str
@@ -106,6 +118,11 @@ class Choice:
     last: dt.datetime | None = None
     known: dict[str, list[str]] = field(default_factory=dict)
     unchanged: set[str] = field(default_factory=set)
+    nights: tuple[int, ...] = ()
+
+    def turns(self, of: int) -> set[int]:
+        """Return which of so many turns are due: one a night, and all of them in the first or another sync of a day."""
+        return {night % of for night in self.nights} or set(range(of))
 
     @property
     def is_whole(self) -> bool:
@@ -149,11 +166,20 @@ def last_complete_sync(source: str) -> dt.datetime | None:
     return None
 
 
+def due_nights(last: dt.datetime | None) -> tuple[int, ...]:
+    """Return the numbers of the days that have begun since the last complete sync, the last thirty at most."""
+    if last is None:
+        return ()
+    today = dt.datetime.now(dt.timezone.utc).date().toordinal()
+    return tuple(range(max(last.date().toordinal(), today - NIGHTS) + 1, today + 1))
+
+
 def make_choice(source: str, asked: Mapping[str, Any]) -> Choice:
     """Return what a run is asked for, with what is known of its source."""
     names = {name: tuple(asked[name]) for name in ("subjects", "projects", "labs")}
     cursors = {row["resource"]: row["cursor_stamp"] for row in (SyncCursor & {"source": source}).to_dicts()}
-    known = {"cursors": cursors, "last": last_complete_sync(source)}
+    last = last_complete_sync(source)
+    known = {"cursors": cursors, "last": last, "nights": due_nights(last)}
     return Choice(source, **names, since=asked["since"], full=asked["full"], **known)
 
 
@@ -189,7 +215,10 @@ def plan_resource(client: AlyxClient, choice: Choice, name: str) -> Iterator[Par
 
 def _when_count_differs(client: AlyxClient, choice: Choice, name: str) -> Iterator[Part]:
     """Yield the whole list of what hardly ever changes and costs the server much, when it counts more or fewer."""
-    known = present_records(choice.source, name) & f"record_sha256 <> '{NO_HASH}'"
+    there = present_records(choice.source, name)
+    known = there & f"record_sha256 <> '{NO_HASH}'"
+    if 0 not in choice.turns(ATLAS_NIGHTS) and not choice.full and len(there) == len(known):
+        return
     try:
         count = client.count(RESOURCES[name].path, {})
     except AlyxError as error:
@@ -303,8 +332,8 @@ def _eids(client: AlyxClient, scope: dict[str, Any]) -> Iterator[str]:
 def _moved(client: AlyxClient) -> Iterator[str]:
     """Yield the sessions of locations where the server counts more or fewer than are known: a rename has no stamp.
 
-    The server counts groups of locations, which differ from night to night. Locations without sessions have groups of
-    their own.
+    The server counts those of half of the locations that have sessions, each night other ones, and of all that have
+    none: there a renamed location is.
     """
     known: dict[str, set[str]] = defaultdict(set)
     here = Session & "session_vanished is null"
@@ -312,11 +341,8 @@ def _moved(client: AlyxClient) -> Iterator[str]:
         known[name].add(eid)
     locations = set((Location & "location_vanished is null").to_arrays("location").tolist())
     names = [name for name in locations if name and not name.isdigit() and not set(name) & UNASKABLE]
-    random.shuffle(names)
     used, unused = ([name for name in names if (name in known) is is_used] for is_used in (True, False))
-    size = min(NAMES_PER_REQUEST, max(1, -(-len(used) // LOCATION_GROUPS)))
-    groups = [*in_parts(used, size), *in_parts(unused, NAMES_PER_REQUEST)]
-    for group in groups:
+    for group in in_parts([*random.sample(used, -(-len(used) // 2)), *unused], NAMES_PER_REQUEST):
         yield from _moved_among(client, group, known)
 
 
@@ -361,8 +387,6 @@ def renamed_labels(client: AlyxClient, name: str) -> Iterator[Part]:
 
     A label is the name of something that has no table, kept in each row.
     """
-    if name not in LABELS:
-        return
     resource, (column, path) = RESOURCES[name], LABELS[name]
     here = (tables()[resource.table]() & f"{resource.mark} is null" & f"{column} <> ''").to_arrays(column).tolist()
     known = Counter(label for label in here if not set(label) & UNASKABLE)
@@ -384,23 +408,42 @@ def _has_gone_repository(source: str, absent: set[str]) -> bool:
     return False
 
 
-def differing_tags(client: AlyxClient, source: str) -> Iterator[Part]:
-    """Yield the ranges in which the server counts more or fewer datasets of a tag than are known."""
-    for tag in tags_of(source):
-        for part in narrow(client, "datasets", {"tag": list(tag)}, tagged(tag[1]), "dataset_id"):
-            yield "datasets", {"tag": list(tag), "range": part}
+def differing_tags(client: AlyxClient, source: str, nights: Sequence[int]) -> Iterator[Part]:
+    """Yield the ranges in which the server counts more or fewer datasets of a tag than are known.
+
+    Every other night counts those in a half of all ids, each time another half. So a tag that one dataset has passed on
+    to another is found, too, while the tag's count stays equal: thirty nights miss one of 30,000 such changes.
+    """
+    halves: list[int | None] = [DIGITS[night // 2 % len(DIGITS)] for night in nights if night % 2]
+    for place in [*halves, *([] if nights and nights[-1] % 2 else [None])]:
+        try:
+            yield from _differing_among(client, source, place)
+        except AlyxError as error:
+            if place is None or error.status != 500:
+                raise
+            yield from _differing_among(client, source, None)  # an old server that can't compare ids so
 
 
-def tags_of(source: str) -> list[tuple[str, str]]:
-    """Return id and name of the tags that a server has."""
+def _differing_among(client: AlyxClient, source: str, place: int | None) -> Iterator[Part]:
+    """Yield the ranges that differ in a tag, among all datasets or those whose id has a digit below 8 at a place."""
+    half = [] if place is None else [["id__regex", f"^.{{{place}}}[0-7]"]]
+    digits = ", ".join(f"'{digit}'" for digit in range(8))
+    own_half = True if place is None else f"substr(dataset_id, {place + 1}, 1) in ({digits})"
     there = set(present_records(source, "tags").to_arrays("record_id").tolist())
-    rows = Tag.proj("tag_uuid").to_dicts(order_by="tag")
-    return [(row["tag_uuid"], row["tag"]) for row in rows if row["tag_uuid"] in there]
+    for row in Tag.proj("tag_uuid").to_dicts(order_by="tag"):
+        if row["tag_uuid"] not in there:
+            continue
+        tag = [row["tag_uuid"], row["tag"]]
+        tagged = (DatasetTag & {"tag": row["tag"]}) * (Dataset & "dataset_vanished is null").proj()
+        for part in narrow(client, "datasets", {"tag": tag, "filters": half}, tagged & own_half, "dataset_id"):
+            yield "datasets", {"tag": tag, "range": part}
 
 
-def tagged(name: str) -> Any:
-    """Return the datasets that have a tag and have not vanished."""
-    return (DatasetTag & {"tag": name}) * (Dataset & "dataset_vanished is null").proj()
+def files_of_nights(source: str, nights: Sequence[int]) -> Iterator[Part]:
+    """Yield the parts of the file records that are listed in some nights: all of them in thirty."""
+    for night in nights:
+        index = night % NIGHTS
+        yield from parts_of_range(source, "files", LAST_ID * index // NIGHTS, LAST_ID * (index + 1) // NIGHTS)
 
 
 def parts_of_range(source: str, name: str, low: int, high: int) -> Iterator[Part]:

@@ -24,6 +24,7 @@ from labweave.ingest.alyx.pages import compare
 from labweave.ingest.alyx.plan import (
     DETAILS_PER_PART,
     IN_ORDER,
+    LABELS,
     ROWS_PER_PART,
     STAGES,
     STAMPED,
@@ -33,6 +34,7 @@ from labweave.ingest.alyx.plan import (
     differing_ranges,
     differing_tags,
     due_details,
+    files_of_nights,
     make_choice,
     parts_of_ids,
     parts_of_range,
@@ -40,9 +42,8 @@ from labweave.ingest.alyx.plan import (
     renamed_labels,
     unread_details,
 )
-from labweave.ingest.alyx.pull import PLANNED, open_client, pull
+from labweave.ingest.alyx.pull import PLANNED, ask, open_client, part_key, pull
 from labweave.ingest.alyx.report import ResourceCounts, SyncReport
-from labweave.ingest.alyx.rounds import due_nights, files_of_nights, swapped_tags
 from labweave.ingest.alyx.scopes import LAST_ID, present_records, span
 from labweave.ingest.alyx.tables import SourceRecord, SyncCursor, SyncPage, SyncPart, SyncRun
 from labweave.ingest.report import IngestFailure
@@ -102,7 +103,8 @@ def sync(url: str, source: str, labs: tuple[str, ...], options: Any, progress: P
     with ServerLock(current().connection, f"sync {source}") as lock:
         if not lock.acquire(LOCK_SECONDS):
             raise SourceError(_who_syncs(source))
-        client.count("/labs", {})
+        labs_part = "labs", {"complete": True}
+        PLANNED[part_key(client, *labs_part)] = ask(client, *labs_part)  # the server answers, and is not asked again
         row = {"source": source, "adapter": "alyx", "location": url, "source_lab": ",".join(labs)[:64]}
         upsert(Source, [{**row, "options": {"time_zone": options.time_zone}}])
         run = _unfinished(source, asked) or _begin(source, asked)
@@ -173,7 +175,6 @@ class _Sync:
         self.connection, self.client, self.run, self.source = current().connection, client, run, choice.source
         self.choice, self.options, self.progress, self.lock = choice, options, progress, lock
         self.own = {"source": choice.source, "run": run}
-        self.nights = due_nights(choice.last)
         self.left_out: dict[str, int] = {}
         self.held_back: dict[str, str] = {}
 
@@ -186,7 +187,7 @@ class _Sync:
                 self._mark_vanished()
                 if not self.choice.full and not self._missing_parts():
                     with contextlib.suppress(_Stopped):
-                        self._stage("tags", self._plan_tags)
+                        self._stage("tags", lambda: differing_tags(self.client, self.source, self.choice.nights))
                         self._late("later")
             report = self._report()
             if not report.failed_parts:
@@ -228,12 +229,10 @@ class _Sync:
     def _stage(self, stage: str, plan: Callable[[], Iterable[Part]]) -> None:
         """Plan a stage that is not planned yet, and have its parts pulled."""
         planned = (SyncRun & {"run": self.run}).fetch1("stages")
-        PLANNED.clear()
         self._keep_lock()
         if stage not in planned:
             self._add_parts(stage, list(plan()), [*planned, stage])
-        parts = (SyncPart & {"run": self.run, "part_stage": stage}) - SyncPage.proj()
-        n_parts = len(parts)
+        n_parts = len((SyncPart & {"run": self.run, "part_stage": stage}) - SyncPage.proj())
         if not n_parts:
             return
         workers = 1 if stage == IN_ORDER else max(1, min(self.options.workers, n_parts // PARTS_PER_WORKER))
@@ -243,6 +242,7 @@ class _Sync:
             workers=workers,
             progress=lambda _, done, failed, total: self._tell(stage, done, failed, total),
         )
+        PLANNED.clear()
         if report.failed and NEEDED & self._missing_parts():
             raise _Stopped
 
@@ -285,20 +285,17 @@ class _Sync:
                 continue
             if name == "files" and self.choice.stamp_before(name):
                 yield from differing_files(self.client, self.source, absent[name], absent["data-repository"])
-            else:
-                parts = list(differing_ranges(self.client, self.source, name, absent[name]))
-                yield from parts or renamed_labels(self.client, name)
-
-    def _plan_tags(self) -> Iterator[Part]:
-        yield from differing_tags(self.client, self.source)
-        yield from swapped_tags(self.client, self.source, self.nights)
+            else:  # all records are counted in turn with those that have the labels that are known
+                turns = self.choice.turns(2) if name in LABELS else {0}
+                parts = list(differing_ranges(self.client, self.source, name, absent[name])) if 0 in turns else []
+                yield from parts or (renamed_labels(self.client, name) if 1 in turns else ())
 
     def _go_round(self) -> None:
         """List tonight's part of the files; when some of them were moved unseen, list all the others at once."""
         if self.choice.full or "files" in self._listed_at_once() | self._missing_parts():
             return
         n_moved = self._n_moved()
-        self._stage("round", lambda: files_of_nights(self.source, self.nights))
+        self._stage("round", lambda: files_of_nights(self.source, self.choice.nights))
         if self._n_moved() > n_moved:
             self._stage("round-moved", lambda: parts_of_range(self.source, "files", 0, LAST_ID))
 

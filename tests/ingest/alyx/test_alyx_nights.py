@@ -11,7 +11,7 @@ from alyx_truth import TABLES, all_wrong, vanished, wrong
 
 from labweave.errors import LabweaveError
 from labweave.formats.alyx import client as alyx_client
-from labweave.ingest.alyx.rounds import files_of_nights
+from labweave.ingest.alyx.plan import DIGITS, NIGHTS, Choice, files_of_nights
 from labweave.schemas import dataset, ingestion, session, subject
 
 pytestmark = pytest.mark.slow
@@ -248,7 +248,7 @@ def test_a_night_lists_a_thirtieth_of_the_files(database, monkeypatch):
             server.sync()
             quiet.append(server.log[began:])
             began = len(server.log)
-        assert len(quiet[1]) <= len(quiet[0]) + 2
+        assert len(quiet[1]) <= len(quiet[0]) + 1
         rows = [sum(request.n_rows or 0 for request in log if request.resource == "files") for log in quiet]
         assert rows[0] == 0 < rows[1] < n_files / 20
 
@@ -259,6 +259,30 @@ def test_files_that_were_moved_together_are_all_found_on_the_night_that_finds_on
     let_pass(days=1)
     assert server.sync().exit_code == 0
     assert wrong(server.base, "files") == []
+
+
+@pytest.mark.parametrize("first", range(739_000, 739_060, 7))
+def test_thirty_nights_have_every_turn_whichever_night_is_the_first(first):
+    choices = [Choice("alyx", nights=(night,)) for night in range(first, first + NIGHTS)]
+    for of in (2, 7, NIGHTS):
+        assert set.union(*(choice.turns(of) for choice in choices)) == set(range(of))
+    halves = {DIGITS[night // 2 % len(DIGITS)] for (night,) in (choice.nights for choice in choices) if night % 2}
+    assert len(halves) == NIGHTS / 2
+    assert Choice("alyx").turns(7) == set(range(7))
+
+
+def test_labels_that_were_renamed_arrive_within_two_nights(database, server):
+    for resource, label in (("insertions", "model"), ("trajectories", "coordinate_system")):
+        for row in server.base.rows(resource):
+            server.base.edit(resource, row.id, **{label: "old name"})
+    server.sync()
+    for resource, label in (("insertions", "model"), ("trajectories", "coordinate_system")):
+        for row in server.base.rows(resource):
+            server.base.edit(resource, row.id, **{label: "new name"})
+    for _ in range(2):
+        let_pass(days=1)
+        assert server.sync().exit_code == 0
+    assert all_wrong(server.base) == []
 
 
 def test_a_renamed_probe_model_arrives_the_next_night(database, server):
