@@ -211,6 +211,13 @@ class LabConnection(Connection):
                 time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311
         raise AssertionError("unreachable")
 
+    def run_whole(self, work: Callable[[], Result]) -> Result:
+        """Do `work` in one transaction; inside one that is open already, it is undone by itself when it fails."""
+        if not self.in_transaction:
+            return self.run_transaction(work)
+        with self.savepoint(Exception):
+            return work()
+
     @contextlib.contextmanager
     def deleting(self, kind: str | None = None, run: str | None = None) -> Iterator[None]:
         """Say of what is deleted inside, for ``ingestion.Change``, of which kind it is and which run deletes it."""

@@ -257,7 +257,7 @@ def _count(
 ) -> None:
     """Do something in a transaction, and add what it counts, also when it was a dry run."""
     try:
-        counts = connection.run_transaction(work)
+        counts = connection.run_whole(work)
     except _DryRun as shown:
         counts = shown.args
     _add(outdated, counts[0])

@@ -29,7 +29,8 @@ The way of a unit, from its files to the report:
 9. `_settle_unseen` looks for files and units of earlier runs that are gone, and asks the adapter's `vanished_rows`
    what that changes. The `IngestReport` has counted all of it; `runs.finish` keeps it in ``ingestion.Run``.
 
-A dry run does the same, and rolls each transaction back.
+A dry run does the same, and rolls each transaction back; where session folders find rows of a unit in parts, such as
+tables beside them, all of it is one transaction (`_undone`).
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ def run(
     >>> ingest.run("ephys", "day1", lab="mylab").unchanged
     1
     """
-    database = current()
+    connection = current().connection
     cls = find_adapter(adapter) if isinstance(adapter, str) else adapter
     chosen = make_options(cls, options)
     if issubclass(cls, Service):
@@ -177,14 +178,39 @@ def run(
         raise SourceError(
             f"Nothing in {place} can be read by the adapter {cls.name}. See: labweave ingest {cls.name} --help"
         )
-    ingest = _Ingest(database.connection, reader, dry_run, again)
+    if dry_run and first and len(first[0]) > 1 and any(unit.in_parts for unit in first[0]):
+        given = {"lab": lab, "source": source, "again": again, "move": move, "also": also, "progress": progress}
+        return _undone(connection, lambda: run(cls, location, **given, **options))
+    ingest = _Ingest(connection, reader, dry_run, again)
     report = ingest.run(itertools.chain([first] if first else [], windows), progress, found.moved_from)
     report.notes += notes
     if ingest.writer.is_left_unread():
         reader = cls(place, lab, chosen)
         reader.source, reader.is_second_lab = found.name, found.is_second_lab
-        report.add(_Ingest(database.connection, reader, False, False).run(_windows(_units(reader), cls), _tell_nobody))
+        report.add(_Ingest(connection, reader, False, False).run(_windows(_units(reader), cls), _tell_nobody))
     return report
+
+
+class _Undone(Exception):
+    """Rolls back a whole run that was a dry one."""
+
+
+def _undone(connection: LabConnection, work: Callable[[], IngestReport]) -> IngestReport:
+    """Do a run in one transaction, roll it back, and return its report.
+
+    What one unit writes, the next ones see: session folders find the rows of the tables beside them.
+    """
+
+    def doing() -> None:
+        raise _Undone(work())
+
+    try:
+        connection.run_transaction(doing)
+    except _Undone as undone:
+        report: IngestReport = undone.args[0]
+        report.run, report.dry_run = "", True
+        return report
+    raise AssertionError("unreachable")
 
 
 def _read_as_before(cls: type[Adapter], place: Path, source: str, before: Before) -> str:

@@ -171,7 +171,7 @@ class Writer:
             return counts, outdated, removed
 
         try:
-            counts, outdated, removed = self.connection.run_transaction(work)
+            counts, outdated, removed = self.connection.run_whole(work)
         except _DryRun as shown:
             counts, outdated, own, removed = shown.args
             self.shown_own |= own

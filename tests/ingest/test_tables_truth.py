@@ -1,6 +1,7 @@
 """ONE cache tables that were wrong, or that name a row twice: what is in the database in the end, and what is named."""
 
 import re
+import shutil
 
 import datajoint as dj
 import one_lab
@@ -306,3 +307,63 @@ def test_what_others_hold_is_tried_by_every_run(database, cache):
         assert (report.failed, report.known_failures, len(report.failures)) == (1, 0, 1), report
     (session.Session & {"eid": S8}).delete(prompt=False)
     assert run(cache).exit_code == 0 and (session.Session & {"eid": S8}).fetch1("lab") != "otherlab"
+
+
+def leave_out_a_session(root):
+    rewrite(root / "datasets.pqt", lambda frame: frame[frame.eid != S1])
+    rewrite(root / "sessions.pqt", lambda frame: frame[frame.id != S1])
+
+
+def take_away_the_tables(root):
+    for path in root.glob("*.pqt"):
+        path.unlink()
+
+
+def rename_a_subject(root):
+    rewrite(root / "sessions.pqt", lambda frame: frame.assign(subject=frame.subject.where(frame.id != S1, "other")))
+
+
+def lose_rows(root):
+    (dataset.Dataset & {"eid": S1}).delete(prompt=False)
+
+
+def empty_a_folder(root):
+    shutil.rmtree(root / one_lab.SESSIONS.loc[S1].path)
+
+
+def damage_a_table(root):
+    rewrite(root / "sessions.pqt", lambda frame: frame.assign(lab=frame.lab.where(frame.id != S1, "my-lab")))
+
+
+@pytest.mark.parametrize(
+    "mishap",
+    [None, leave_out_a_session, take_away_the_tables, rename_a_subject, lose_rows, empty_a_folder, damage_a_table],
+    ids=lambda mishap: mishap.__name__ if mishap else "first run",
+)
+def test_a_dry_run_of_tables_beside_folders_says_what_the_run_does(database, lab_root, tmp_path, mishap):
+    root = shutil.copytree(lab_root, tmp_path / "data")
+    one_lab.write_tables(lab_root, root)
+    if mishap:
+        run(root)
+        mishap(root)
+    before = rows_of_tables(database)
+    shown = run(root, dry_run=True)
+    assert rows_of_tables(database) == before and len(ingestion.Run()) == bool(mishap)
+    report = run(root)
+    shown.run, shown.dry_run = report.run, False
+    assert str(shown) == str(report) and shown == report
+
+
+def test_a_dry_run_of_tables_beside_folders_goes_on_after_what_can_not_be_written(database, lab_root, tmp_path):
+    root = shutil.copytree(lab_root, tmp_path / "data")
+    one_lab.write_tables(lab_root, root)
+    run(root)
+    mine = dj.Schema(f"{database.prefix}mine", connection=database.connection)
+    table = mine(type("Mine", (dj.Manual,), {"definition": "-> session.Session"}), context={"session": session})
+    table.insert1({"eid": S1})
+    leave_out_a_session(root)
+    shown, report = run(root, dry_run=True), run(root)
+    assert [failure.message for failure in shown.failures] == [failure.message for failure in report.failures]
+    assert (shown.failed, shown.removed, shown.rows) == (report.failed, report.removed, report.rows)
+    assert report.failed and session.Session & {"eid": S1}
+    table.drop_quick()
