@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import pickle
 import zipfile
@@ -21,7 +22,7 @@ from labweave.formats.plain import plain_json, tidy
 from labweave.ingest.base import Adapter, Day, Options, Refused, Row, Unit, inside, make_uuid, unreadable
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import Subjects, find_session, session_rows
-from labweave.ingest.trials import run_rows
+from labweave.ingest.trials import Gave, run_rows
 from labweave.schemas import dataset, session, task
 from labweave.schemas.ingestion import Source
 
@@ -101,15 +102,16 @@ class AxopyAdapter(Adapter):
 
     def read(self, unit: Unit, sha256: Mapping[str, str]) -> Iterator[Row | Refused]:
         """Yield subject, session, task, run, trials, arrays and pickles of one unit."""
+        gave = functools.partial(self.gave, unit)
         if self.location.is_file():
-            yield from self._read_archive()
+            yield from self._read_archive(gave)
             return
         for path in (unit.path, *unit.files):
             inside(self.root, path)
         folder = self.root / unit.path
-        yield from self._rows(self.root.name, folder.parent.name, folder, {"path": unit.path})
+        yield from self._rows(self.root.name, folder.parent.name, folder, {"path": unit.path}, gave)
 
-    def _read_archive(self) -> Iterator[Row | Refused]:
+    def _read_archive(self, gave: Gave) -> Iterator[Row | Refused]:
         """Yield the rows of all tasks in a zip archive, which is read in place."""
         path = self.location
         with zipfile.ZipFile(path) as archive:
@@ -129,7 +131,8 @@ class AxopyAdapter(Adapter):
             name = path.stem if top is root else top.name
             for subject_folder in self._folders(top):
                 for folder in self._folders(subject_folder):
-                    yield from self._rows(name, subject_folder.name, folder, {"path": path.name, "member": folder.at})
+                    place = {"path": path.name, "member": folder.at}
+                    yield from self._rows(name, subject_folder.name, folder, place, gave)
 
     def _folders(self, folder: Any) -> list[Any]:
         """Return the folders in one, by name, without the hidden ones."""
@@ -155,7 +158,9 @@ class AxopyAdapter(Adapter):
                 self.follows(child)
         return names
 
-    def _rows(self, root_name: str, subject_name: str, folder: Any, place: dict[str, str]) -> Iterator[Row | Refused]:
+    def _rows(
+        self, root_name: str, subject_name: str, folder: Any, place: dict[str, str], gave: Gave
+    ) -> Iterator[Row | Refused]:
         animal = tidy(check_name(subject_name, "subject id"))
         task_name = tidy(check_name(folder.name, "task id"))
         eid = self._eid(root_name, animal)
@@ -164,7 +169,7 @@ class AxopyAdapter(Adapter):
         yield from session_rows(self.subjects, self.lab, animal, date, number, eid, is_known=is_known)
         key = {"eid": eid, "task": task_name}
         reader = TaskReader(folder)
-        yield from self._task_rows(key, reader, folder, place)
+        yield from self._task_rows(key, reader, folder, place, gave)
         for name in reader.pickle_names():
             yield from self._pickle_rows(key, folder / f"{name}{PICKLE}", place)
 
@@ -176,7 +181,7 @@ class AxopyAdapter(Adapter):
         return find_session(self.lab, subject_name, date, number)[0]
 
     def _task_rows(
-        self, key: dict[str, str], reader: TaskReader, folder: Any, place: dict[str, str]
+        self, key: dict[str, str], reader: TaskReader, folder: Any, place: dict[str, str], gave: Gave
     ) -> Iterator[Row | Refused]:
         state = reader.examine()
         typed = [
@@ -191,7 +196,10 @@ class AxopyAdapter(Adapter):
             "run_columns": [[name, kind] for name, kind, _ in typed if name not in _OWN_COLUMNS or kind != "int"],
             "run_problems": state.problems or None,
         }
-        yield from run_rows(key, run, trials, "" if self.options.allow_case else "task")
+        yield from run_rows(key, run, trials, "" if self.options.allow_case else "task", gave)
+        for own in gave(task.TrialArray) if state.status == "damaged" else ():  # what can't be read now stays
+            if key.items() <= own.items() and own["trial"] not in state.arrays.get(own["array_name"], ()):
+                yield Row(task.TrialArray, own)
         for name, rows in state.arrays.items():
             yield from self._array_rows({**key, "array_name": check_name(name, "array name")}, folder, rows, place)
 

@@ -169,7 +169,8 @@ class Adapter:
     run : str
         Id of the run, set by it; empty for a dry run.
     gave : callable
-        Takes a unit and a table, and returns the keys of the rows that the unit gave before; set by the run.
+        Takes a unit and a table, and returns the keys of the rows that the unit gave before, and that are there; set
+        by the run.
     given : labweave.ingest.given.GivenRows
         What the source's units gave, set by the run.
     is_second_lab : bool

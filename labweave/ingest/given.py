@@ -112,10 +112,10 @@ class GivenRows:
         return unit in self._units
 
     def keys(self, unit: str, table: type) -> list[dict[str, Any]]:
-        """Return the keys of the rows of a table that a unit gave."""
+        """Return the keys of the rows of a table that a unit gave, and that are there."""
         name, primary_key = facts_of(table)
         own = by_table(join(self._read([unit]).values())).get(name, set())
-        return [dict(zip(primary_key, key, strict=True)) for key in sorted(own, key=str)]
+        return [dict(zip(primary_key, key, strict=True)) for key in sorted(own - missing_keys(table, own), key=str)]
 
     def lost_rows(self, units: Sequence[str]) -> Iterator[dict[str, set[str]]]:
         """Yield, some units at a time, those of which rows are gone, with the sessions of these rows."""
@@ -246,7 +246,7 @@ class GivenRows:
         if gone:
             but = {(self.source, unit) for unit in own}
             gone = without(gone, self._given(gone, but))
-            gone = without(gone, self._moved(gone, but))
+            gone = without(gone, self._elsewhere(gone, but))
         now = by_table(join(own.values()))  # a file's record keeps its key in another session
         gone_rows = {name: keys - now.get(name, set()) for name, keys in by_table(gone).items()}
         moving = {} if are_written else now
@@ -297,24 +297,24 @@ class GivenRows:
         for name, key in shared(present):
             if digest_of(name, key) in counts:
                 given.setdefault("", {}).setdefault(name, set()).add(key)
-        return without(present, given)
+        return without(without(present, given), self._elsewhere(present))
 
-    def _moved(self, gone: Keys, but: Container[tuple[str, str]]) -> Keys:
+    def _elsewhere(self, keys: Keys, but: Container[tuple[str, str]] = ()) -> Keys:
         """Return those of the datasets and file records that are another session's now, and given there."""
         datasets, files = name_of(Dataset), name_of(FileRecord)
-        records = [key for tables in gone.values() for (key,) in tables.get(files, ())]
+        records = [key for tables in keys.values() for (key,) in tables.get(files, ())]
         owners = dict(rows_among(FileRecord, "file_record_id", records, ["file_record_id", "dataset_id"]))
-        ids = {*owners.values(), *(key for tables in gone.values() for (key,) in tables.get(datasets, ()))}
+        ids = {*owners.values(), *(key for tables in keys.values() for (key,) in tables.get(datasets, ()))}
         sessions = dict(rows_among(Dataset, "dataset_id", ids, ["dataset_id", "eid"]))
-        elsewhere = self._given(set(sessions.values()), but)
-        moved: Keys = {}
-        for eid, tables in gone.items():
+        given = self._given(set(sessions.values()), but)
+        found: Keys = {}
+        for eid, tables in keys.items():
             for name in (datasets, files):
                 for key in tables.get(name, ()):
                     now = sessions.get(owners.get(key[0], key[0]), eid)
-                    if now != eid and key in elsewhere.get(now, {}).get(name, ()):
-                        moved.setdefault(eid, {}).setdefault(name, set()).add(key)
-        return moved
+                    if now != eid and key in given.get(now, {}).get(name, ()):
+                        found.setdefault(eid, {}).setdefault(name, set()).add(key)
+        return found
 
     def _missing(self, name: str, keys: set[tuple]) -> set[tuple]:
         """Return those of the keys that no row has, or none in which the attribute behind ``:`` has a value."""

@@ -425,6 +425,32 @@ def test_a_damaged_log_of_stytra_is_named_and_what_it_gave_stays(database, tmp_p
     assert run_it().exit_code == 0 and still_failing() == []
 
 
+@pytest.mark.parametrize(
+    ("adapter", "damaged"), [(every.TestAlf, "*/*/*/alf/_ibl_trials.choice.npy"), (every.TestAxopy, "p0/reaching/*")]
+)
+def test_trials_that_can_not_be_read_any_more_are_named_and_stay(database, tmp_path, adapter, damaged):
+    """Those that somebody has deleted meanwhile don't come back before they can be read."""
+    adapter().write_unit(tmp_path, 0)
+    run_it = functools.partial(ingest.run, adapter.adapter, tmp_path, lab=LAB, **adapter.options)
+    run_it()
+    before = rows_of_tables(database)
+    sound = {path: path.read_bytes() for path in tmp_path.glob(damaged)}
+    for path, content in sound.items():
+        path.write_bytes(content[: len(content) // 2])
+    report = run_it()
+    assert (report.failed, report.refused, report.exit_code) == (0, 1, 1), report
+    assert len(still_failing()) == 1 and report.removed == {}
+    assert task.TaskRun().fetch1("run_status", "n_run_trials") == ("damaged", len(task.Trial()))
+    assert all(
+        rows == before[table] for table, rows in rows_of_tables(database).items() if table.startswith("task.Tri")
+    )
+    (task.Trial & "trial = 1").delete(prompt=False)
+    assert run_it(again=True).exit_code == 1 and 1 not in task.Trial().to_arrays("trial")
+    for path, content in sound.items():
+        path.write_bytes(content)
+    assert run_it().exit_code == 0 and still_failing() == [] and rows_of_tables(database) == before
+
+
 def test_a_damaged_array_file_of_axopy_is_named(database, tmp_path):
     every.TestAxopy().write_unit(tmp_path, 0)
     (tmp_path / "p0" / "reaching" / "emg.hdf5").write_bytes(b"damaged")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from pydantic import Field
 
+from labweave.errors import Clash
 from labweave.formats.alf.names import is_uuid, split_rel_path, without_uuid
 from labweave.formats.hashing import NO_HASH
 from labweave.formats.plain import tidy
@@ -33,6 +35,7 @@ from labweave.ingest.keys import Keys, name_of
 from labweave.ingest.registry import SUMMARIES
 from labweave.ingest.sessions import check_lab, find_session, session_rows
 from labweave.schemas import dataset, session, task
+from labweave.schemas.ingestion import SourceFile
 
 
 class AlfOptions(Options):
@@ -110,12 +113,14 @@ class AlfAdapter(DatasetAdapter):
         others = [one for one in stored if one.stamp is not None or (one.dataset_id,) not in ours]
         yield from session_rows(self.subjects, lab, name, date, folder.number, eid, is_known=is_known)
         yield from self.repository.rows(lab)
-        plan = self._plan(eid, folder, unit, sha256, stored, others)
+        plan, refused = self._plan(eid, folder, unit, sha256, stored, others)
+        yield from refused
         yield from kind_rows([file.place for file, _, values in plan.files if values], self.kinds)
         yield from dataset_rows(plan, others, self.repository)
         if self.options.trials:
-            below, trust_pickles = self._below(folder.path), self.options.trust_pickles
-            yield from trial_rows(eid, self.repository.root, below, plan, others, self.source, trust_pickles)
+            below, gave = self._below(folder.path), functools.partial(self.gave, unit)
+            root, trust_pickles = self.repository.root, self.options.trust_pickles
+            yield from trial_rows(eid, root, below, plan, others, self.source, gave, trust_pickles)
 
     def _ours(self, eids: list[str]) -> Keys:
         """Return the keys in some sessions that session folders of this source alone gave.
@@ -135,11 +140,15 @@ class AlfAdapter(DatasetAdapter):
         sha256: Mapping[str, str],
         stored: list[Stored],
         others: list[Stored],
-    ) -> Plan:
-        """Return the plan of a session's datasets; `others` are those of the stored ones that another source gave."""
+    ) -> tuple[Plan, list[Refused]]:
+        """Return the plan of a session's datasets, and files with the id of another one in their names.
+
+        `others` are those of the stored datasets that another source gave.
+        """
         below = folder.path.relative_to(self.repository.root).as_posix()
         by_place, by_id = {one.place: one for one in others}, {one.dataset_id: one for one in stored}
-        found = []
+        found, refused = [], []
+        by_named_id: dict[str, str] = {}
         for path in unit.files:
             full = self.root / path
             inside = full.relative_to(folder.path).as_posix()
@@ -147,6 +156,9 @@ class AlfAdapter(DatasetAdapter):
             place = split_rel_path(tidy(without_uuid(inside)))
             has_id = len(uuid) == 36 and is_uuid(uuid) and not self.is_second_lab  # the first lab's datasets have it
             dataset_id = uuid.lower() if has_id else None
+            if dataset_id and (other := by_named_id.setdefault(dataset_id, path)) != path:
+                refused.append(Refused(path, _same_id(full, self.root / other, dataset_id)))
+                continue
             before = by_place.get(place) or by_id.get(dataset_id or make_dataset_id(eid, place))
             md5 = "" if sha256[path] == NO_HASH else self.md5_of(full, before)
             if md5 is None and before is not None and place not in by_place:
@@ -159,7 +171,25 @@ class AlfAdapter(DatasetAdapter):
             for dataset_id, _, repository, path in present_copies(missing)
             if repository != self.repository.name or not path.startswith(f"{below}/")
         }
-        return plan_datasets(eid, found, others, live_elsewhere, self.kinds)
+        return plan_datasets(eid, found, others, live_elsewhere, self.kinds), refused
+
+    def check(self, unit: Unit, rows: Sequence[Row]) -> None:
+        """Refuse a session with a file that has the id of another session's file in its name: it was copied."""
+        records = (row.values for row in rows if row.table is dataset.FileRecord)
+        named = {
+            one["dataset_id"]: one["relative_path"]
+            for one in records
+            if one["dataset_id"] in one["relative_path"].lower()
+        }
+        root, below = self.repository.root, f"{unit.content['folder'].path.relative_to(self.repository.root)}/"
+        for dataset_id, _, repository, path in present_copies(named):
+            other = root / path
+            if repository == self.repository.name and not path.startswith(below) and other.exists():
+                of_source = {"source": self.source, "path": self._below(other)}
+                raise Clash(
+                    _same_id(root / named[dataset_id], other, dataset_id),
+                    (SourceFile & of_source).to_arrays("unit").tolist(),
+                )
 
     def hash_file(self, path: Path) -> str:
         """Return the sha256 of a file, or leave it to a later run."""
@@ -169,3 +199,10 @@ class AlfAdapter(DatasetAdapter):
         """Yield the rows of the cache tables."""
         assert self._tables is not None
         yield from self._tables.read(self, self.leave_out)
+
+
+def _same_id(path: Path, other: Path, dataset_id: str) -> str:
+    return (
+        f"{path} and {other} have the same id in their names, {dataset_id}: they can't be two datasets. "
+        "Remove the one that is a copy, or take the id out of its name."
+    )

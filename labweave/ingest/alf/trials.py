@@ -20,7 +20,7 @@ from labweave.formats.columns import kind_of
 from labweave.formats.plain import plain_json
 from labweave.ingest.alf.rows import Plan, Stored
 from labweave.ingest.base import Refused, Row
-from labweave.ingest.trials import run_rows
+from labweave.ingest.trials import Gave, run_rows
 from labweave.schemas import session, task
 from labweave.schemas.ingestion import Source
 
@@ -49,7 +49,14 @@ class Table(NamedTuple):
 
 
 def trial_rows(
-    eid: str, root: Path, below: str, plan: Plan, stored: Sequence[Stored], source: str, trust_pickles: bool = False
+    eid: str,
+    root: Path,
+    below: str,
+    plan: Plan,
+    stored: Sequence[Stored],
+    source: str,
+    gave: Gave,
+    trust_pickles: bool = False,
 ) -> Iterator[Row | Refused]:
     """Yield the runs and trials of a session folder.
 
@@ -64,6 +71,8 @@ def trial_rows(
         Of the session's datasets: what is the default is read.
     stored : sequence of Stored
     source : str
+    gave : callable
+        Returns the keys of a table's rows that an earlier run has read of the folder.
     trust_pickles : bool, default: False
 
     Raises
@@ -76,14 +85,15 @@ def trial_rows(
         key = {"eid": eid, "task": _task_of(eid, source, run_path, found)}
         _check_other(key, source)
         table = _read(found.files, trust_pickles)
-        status = "complete" if not table.problems else "damaged" if table.is_damaged else "half_written"
+        status = "half_written" if table.problems else "complete"
+        status = "damaged" if table.is_damaged else status if table.n_trials else "empty"
         run = {
             "run_path": run_path,
-            "run_status": status if table.n_trials else "empty",
+            "run_status": status,
             "run_columns": [[name, kind] for name, (kind, _) in table.columns.items()],
             "run_problems": table.problems or None,
         }
-        yield from run_rows(key, run, list(_trials_of(table)))
+        yield from run_rows(key, run, list(_trials_of(table)), gave=gave)
 
 
 def _find_objects(root: Path, plan: Plan, stored: Sequence[Stored]) -> list[TrialsObject]:

@@ -108,6 +108,46 @@ def test_a_format_whose_giver_is_gone_comes_back_whole(database, folder, tmp_pat
     assert (dataset.DataFormat & {"data_format": "csv"}).fetch1("file_extension") == ".csv"
 
 
+@pytest.mark.parametrize("first", [1, 2, None], ids=["first", "second", "together"])
+def test_an_id_in_the_names_of_two_sessions_files_is_refused_with_both(database, tmp_path, first):
+    paths = {n: tmp_path / f"data/m1/2026-01-0{n}/001/alf" / NAMES[1] for n in (1, 2)}
+    for n in sorted(paths, key=lambda n: n != first):
+        paths[n].parent.mkdir(parents=True)
+        np.save(paths[n], np.zeros(n))
+        if first == n:
+            run(tmp_path / "data")
+    for _ in range(2):
+        report = run(tmp_path / "data")
+        (failure,) = report.failures
+        assert report.failed == 1 and str(paths[1]) in failure.message and str(paths[2]) in failure.message
+        assert len(dataset.Dataset()) == len(dataset.FileRecord()) == len(session.Session()) == 1
+    paths[first or 1].rename(paths[first or 1].with_name(NAMES[2]))
+    found = run(tmp_path / "data") and rows_of_tables(database)
+    assert len(dataset.Dataset()) == 2 and found == alone(database, tmp_path / "data")
+    one, two = sorted((tmp_path / "data").rglob("*.npy"))
+    aside = one.rename(tmp_path / "aside")
+    two.rename(one.with_name(two.name))
+    aside.rename(two.with_name(one.name))
+    found = run(tmp_path / "data") and rows_of_tables(database)
+    assert found == alone(database, tmp_path / "data")  # each has the other's file
+
+
+def test_an_id_in_the_names_of_two_files_of_a_session_refuses_the_second(database, folder, tmp_path):
+    (folder / NAMES[0]).rename(folder / NAMES[1])
+    run(tmp_path / "data")
+    before = rows_of_tables(database)
+    copy = folder / "task" / NAMES[1]
+    copy.parent.mkdir()
+    shutil.copy(folder / NAMES[1], copy)
+    for _ in range(2):
+        report = run(tmp_path / "data")
+        assert (report.failed, report.refused, report.exit_code) == (0, 1, 1)
+        assert rows_of_tables(database) == before
+    assert str(copy) in str(run(tmp_path / "data", again=True))
+    copy.unlink()
+    assert run(tmp_path / "data").exit_code == 0
+
+
 # --- tables beside the folders
 
 
