@@ -7,9 +7,10 @@ of a lab's own tables. `LabConnection` knows it by its first words, and has `del
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from labweave.database.batches import Changed, shown
@@ -92,9 +93,16 @@ def _deleted(columns: dict[str, Any], row: Iterable[Any]) -> Changed:
 
 def _value(column: Any, given: Iterator[Any]) -> Any:
     if not _is_long(column):
-        return shown(column, next(given))
+        value = shown(column, next(given))
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value  # for JSON
     n_bytes, sha256 = next(given), next(given)
     return None if n_bytes is None else {"n_bytes": n_bytes, "sha256": sha256}
+
+
+def row_sha256(label: str, key: Mapping[str, Any]) -> str:
+    """Return what a row is called in ``ingestion.Change``: by its table's label and its key."""
+    plain = {name: value if isinstance(value, (str, int, float)) else str(value) for name, value in key.items()}
+    return hashlib.sha256(to_json([label, plain]).encode()).hexdigest()[:32]
 
 
 def record_changes(connection: Any, table: Any, changed: list[Changed], run: str | None, kind: str = UPDATED) -> None:
@@ -102,15 +110,15 @@ def record_changes(connection: Any, table: Any, changed: list[Changed], run: str
     change = connection.adapter.make_full_table_name(f"{connection.prefix}ingestion", "change")
     names = (
         *("change_id", "table_name", "row_key", "old_values", "new_values"),
-        *("change_kind", "run", "changed_by", "changed_at"),
+        *("change_kind", "run", "changed_by", "changed_at", "row_sha256"),
     )
     now = dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)
-    label = table_label(table)[:96]
+    label = table_label(table)
     for part in in_parts(changed):
         rows = [
             (
-                *(str(uuid.uuid4()), label, to_json(item.key), to_json(item.old)),
-                *(to_json(item.new) if item.new else None, kind, run, user(), now),
+                *(str(uuid.uuid4()), label[:96], to_json(item.key), to_json(item.old)),
+                *(to_json(item.new) if item.new else None, kind, run, user(), now, row_sha256(label, item.key)),
             )
             for item in part
         ]

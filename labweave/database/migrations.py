@@ -6,11 +6,14 @@ change is a new table. New tables need no SQL: what is missing is declared after
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from labweave.database import declare
+from labweave.database.changes import row_sha256
 from labweave.database.connection import LabConnection
+from labweave.database.reads import VALUES_AT_ONCE, among
 from labweave.schemas.dataset import FileRecord
 
 
@@ -143,11 +146,11 @@ def _add_tasks(connection: LabConnection) -> None:
 
 
 def _add_who_changed(connection: LabConnection) -> None:
-    for name, length, comment in (
-        ("change_kind", 16, "updated, deleted, or outdated: a result that is to be made again"),
-        ("changed_by", 64, "who did it"),
+    for name, kind, comment in (
+        ("change_kind", "varchar(16)", "updated, deleted, or outdated: a result that is to be made again"),
+        ("changed_by", "varchar(64)", "who did it"),
+        ("row_sha256", "char(32)", "first half of the hash of table and key"),
     ):
-        kind = f"varchar({length})"
         add_column(
             connection, "ingestion.change", name, sql_type=kind, original_type=kind, comment=comment, default="''"
         )
@@ -156,6 +159,17 @@ def _add_who_changed(connection: LabConnection) -> None:
         f"update {change} set change_kind = case when new_values is null then 'deleted' else 'updated' end"
         " where change_kind = ''"
     )
+    select = f"select change_id, table_name, row_key from {change} where row_sha256 = '' limit {VALUES_AT_ONCE}"
+    while rows := connection.query(select).fetchall():
+        values: list[str] = []
+        for change_id, label, key in rows:
+            values += [change_id, row_sha256(label, json.loads(key) if isinstance(key, str) else key)]
+        connection.query(
+            f"update {change} set row_sha256 = case change_id {'when %s then %s ' * len(rows)}end"
+            f" where {among('change_id', rows)}",
+            (*values, *(row[0] for row in rows)),
+        )
+    replace_index(connection, "ingestion.change", "row_sha256")
     declare.redeclared(connection, {"Change"})
 
 

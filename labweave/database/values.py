@@ -271,15 +271,14 @@ def _to_bytes(value: Any) -> bytes:
 def _codec_converter(attribute: Attribute, context: Mapping[str, Any]) -> tuple[str, Callable[[Any], Any]]:
     """Return the kind of column that a codec's values are kept in, and what makes them."""
     stored, chain, store = resolve_dtype(f"<{attribute.codec.name}>", store_name=attribute.store)
-    if store:
-        raise SchemaError(
-            f"{context['_table']}.{attribute.name} keeps its values in the store {store!r}; "
-            "upsert writes inline values only."
-        )
-
     key = {**context, "_field": attribute.name}
 
     def encode(value: Any) -> Any:
+        if store:
+            raise SchemaError(
+                f"{context['_table']}.{attribute.name} keeps its values in the store {store!r}; "
+                "upsert writes inline values only."
+            )
         for codec in chain:
             codec.validate(value)
             value = codec.encode(value, key=key, store_name=store)

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from labweave.database import current
+from labweave.database.changes import row_sha256
 from labweave.database.inputs import find_table, inputs_of, is_name_of_results, made_id, tables_in, why_out_of_date
 from labweave.database.made import programs, result_sha256
 from labweave.database.reads import in_parts, rows_among, rows_between, table_label
-from labweave.database.values import to_json
 from labweave.ephys.efeatures.units import efeature_unit
 from labweave.errors import ReadError, SchemaError
 from labweave.formats.hashing import NO_HASH, sha256_of_file
@@ -364,43 +364,19 @@ class _Looker:
 
 
 def _old_values(listed: Mapping[str, tuple[Any, Sequence[Key]]]) -> Iterator[OldValue]:
-    """Yield what some rows held before, the oldest first."""
-    connection = Change.connection
-    text = connection.adapter.text_of("row_key", False)
-    wanted = {
-        (label, to_json({name: _plain(value) for name, value in key.items()})): key
-        for label, (_, keys) in listed.items()
-        for key in keys
-    }
-    anchors = sorted({(label, str(next(iter(key.values())))) for (label, _), key in wanted.items()})
-    for part in in_parts(anchors, 100):
-        conditions = " or ".join(f"(table_name = %s and {text} like %s)" for _ in part)
-        rows = connection.query(
-            "select table_name, row_key, old_values, new_values, changed_at, run, change_kind, changed_by"
-            f" from {Change.full_table_name} where {conditions} order by changed_at, change_id",
-            tuple(value for label, anchor in part for value in (label, f"%{_escaped(anchor)}%")),
-        ).fetchall()
-        for label, row_key, old, new, *how in rows:
-            key = wanted.get((label, to_json(_parsed(row_key))))
-            if key is not None:
-                yield OldValue(label, key, _parsed(old) or {}, _parsed(new), *how)
+    """Yield what some rows held before, in no order."""
+    wanted = {row_sha256(label, key): (label, key) for label, (_, keys) in listed.items() for key in keys}
+    columns = ("row_sha256", "old_values", "new_values", "changed_at", "run", "change_kind", "changed_by")
+    for row, old, new, *how in rows_among(Change, "row_sha256", wanted, columns):
+        yield OldValue(*wanted[row], _parsed(old) or {}, _parsed(new), *how)
 
 
 def _add_overwritten(found: Explanation, listed: Mapping[str, tuple[Any, Sequence[Key]]]) -> None:
-    found.overwritten = sorted(_old_values(listed), key=lambda one: one.changed_at)
-
-
-def _escaped(text: str) -> str:
-    """Return a pattern for LIKE; servers write some characters otherwise in JSON, so anything may stand there."""
-    return re.sub(r"[^\w .:/#()+=,-]|_", "%", text)
+    found.overwritten = sorted(_old_values(listed), key=lambda one: (one.changed_at, one.table, str(one.key)))
 
 
 def _parsed(value: Any) -> Any:
     return json.loads(value) if isinstance(value, (str, bytes)) else value
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, (str, int, float)) else str(value)
 
 
 def _add_runs(found: Explanation) -> None:

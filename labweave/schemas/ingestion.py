@@ -102,7 +102,9 @@ class Change(dj.Manual):
     run=null            : char(36)          # the ingestion run that did it, if any
     changed_by=''       : varchar(64)       # who did it
     changed_at          : datetime(6)       # UTC
+    row_sha256=''       : char(32)          # first half of the hash of table and key
     index (table_name, changed_at)
+    index (row_sha256)
     """
 
 

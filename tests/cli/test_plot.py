@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from conftest import PREFIX
 from simulated import AMPLITUDES, OPTIONS, ask_for_everything, rheobase_na, spikes, sweeps_of, write_cell, write_cells
-from typer.testing import CliRunner
 
 from labweave import ingest, populate
 from labweave.analysis import add_cell_group, add_target_set
 from labweave.cli import plot
-from labweave.cli.app import app
 from labweave.ephys import plots
 from labweave.schemas import efeature, recording, session
 
@@ -59,12 +57,6 @@ def drawn(monkeypatch, database_url):
 
         monkeypatch.setattr(plots, name, keep)
     return seen
-
-
-def test_help_of_every_command():
-    for command in ((), ("cell",), ("features",)):
-        result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["plot", *command, "--help"], prog_name="labweave")
-        assert result.exit_code == 0 and "Usage: " + " ".join(["labweave", "plot", *command]) in result.stdout
 
 
 def test_a_cell_from_the_tables(populated, labweave_command, tmp_path):

@@ -4,6 +4,7 @@ import builtins
 import datetime as dt
 import getpass
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -137,6 +138,28 @@ def test_every_kind_of_value_of_a_table_of_the_lab_s_own(labs, own):
     assert old.pop("content") == {"n_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     shown = {**values, "day": "2026-01-02", "price": "1.50", "is_good": True, "lab": "one", "subject": "a"}
     assert old == shown and set(found) == {"subject.Subject", "ownkept.Note"}
+
+
+def test_values_in_a_store_and_characters_that_json_lacks(labs, own, tmp_path):
+    labs.connection._config.stores = {"own": {"protocol": "file", "location": str(tmp_path)}}
+
+    class Trace(dj.Manual):
+        definition = """
+        # an array that is kept beside the database
+        -> lab.Lab
+        ---
+        trace : <blob@own>
+        words : varchar(8)
+        """
+
+    trace = own(Trace)
+    words = "a\0b" if labs.backend == "mysql" else "ab"
+    trace.insert1({"lab": "two", "trace": np.arange(9.0), "words": words})
+    stored = labs.connection.query(f"select trace from {trace.full_table_name}").fetchone()[0]
+    trace().delete(prompt=False)
+    (row,) = changes()["ownkept.Trace"]
+    assert row["old_values"]["words"] == words.replace("\0", "\ufffd")
+    assert row["old_values"]["trace"] == (json.loads(stored) if isinstance(stored, str) else stored)
 
 
 def test_a_table_that_was_made_again_with_other_attributes(labs, own):
