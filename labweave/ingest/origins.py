@@ -89,32 +89,42 @@ def _units(connection: LabConnection, rows: Rows) -> Iterator[Origin]:
 
 def _sessions(table: Any, keys: Sequence[Key]) -> set[str]:
     """Return the sessions of some rows; of rows of no session, a few that hang on them, and none at all: ""."""
+    return _own_sessions(table, keys) or {"", *_near_sessions(table, keys, depth=2)}
+
+
+def _own_sessions(table: Any, keys: Sequence[Key]) -> set[str]:
+    """Return the sessions that rows name, or that the rows name which they hang on."""
     if "eid" in table.primary_key:
-        return {key["eid"] for key in keys}
+        return {key["eid"] or "" for key in keys}
     if "eid" in table.heading.names:
         return {row["eid"] or "" for row in rows_of_keys(table, keys, ["eid"])}
-    for parent, link in table.parents(as_objects=True, foreign_key_info=True):
-        if "eid" in parent.heading.names and all(child == own for child, own in link["attr_map"].items()):
-            names = link["attr_map"]
-            above = rows_of_keys(table, keys, [name for name in names if name not in table.primary_key])
-            return _sessions(parent, [{name: row[name] for name in names} for row in above])
-    return {"", *_below(table, keys, depth=2)}
-
-
-def _below(table: Any, keys: Sequence[Key], depth: int) -> set[str]:
-    """Return a few sessions of rows that hang on some rows."""
-    for child in table.children(as_objects=True):
-        own = set(table.primary_key) & set(child.heading.names)
-        if len(own) < len(table.primary_key):  # it names them otherwise
-            continue
-        hanging = child & list(keys[:SESSIONS_ASKED])
-        if "eid" in child.heading.names:
-            eids = {eid for eid in hanging.to_arrays("eid", limit=SESSIONS_ASKED) if eid}
-        else:
-            eids = _below(child, hanging.keys(limit=SESSIONS_ASKED), depth - 1) if depth else set()
-        if eids:
-            return eids
+    for parent, above in _parents(table, keys):
+        if "eid" in parent.heading.names:
+            return _own_sessions(parent, above)
     return set()
+
+
+def _near_sessions(table: Any, keys: Sequence[Key], depth: int) -> set[str]:
+    """Return a few sessions of rows that hang on some rows, or on those that these hang on."""
+    for child in table.children(as_objects=True):
+        if set(table.primary_key) <= set(child.heading.names):  # else it names them otherwise
+            hanging = (child & list(keys[:SESSIONS_ASKED])).keys(limit=SESSIONS_ASKED)
+            found = _own_sessions(child, hanging) or (_near_sessions(child, hanging, depth - 1) if depth else set())
+            if found - {""}:
+                return found
+    for parent, above in _parents(table, keys) if depth else ():
+        if found := _near_sessions(parent, above, 0):
+            return found
+    return set()
+
+
+def _parents(table: Any, keys: Sequence[Key]) -> Iterator[tuple[Any, list[Key]]]:
+    """Yield the tables that rows hang on, with the keys that they name there."""
+    for parent, link in table.parents(as_objects=True, foreign_key_info=True):
+        names = link["attr_map"]
+        if all(child == own for child, own in names.items()):
+            rows = rows_of_keys(table, keys, [name for name in names if name not in table.primary_key])
+            yield parent, [{name: row[name] for name in names} for row in rows]
 
 
 def _records(rows: Rows) -> Iterator[Origin]:

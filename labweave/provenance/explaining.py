@@ -262,9 +262,9 @@ def _add_sources(found: Explanation, origins: Sequence[Origin], own: Mapping[str
         part = FromSource(source, about["adapter"], about["location"], [])
         found.sources.append(part)
         known = _known_files(source, [path for name, path in named if name == source])
-        own = [origin for origin in origins if origin.source == source]
-        units = _files_of_units(source, [one.unit for one in own if one.unit], known)
-        for origin in own:
+        those = [origin for origin in origins if origin.source == source]
+        units = _files_of_units(source, [one.unit for one in those if one.unit], known)
+        for origin in those:
             given = Given(origin.unit, origin.record, None, origin.vanished_in, origin.gave, [])
             part.given.append(given)
             if origin.record:

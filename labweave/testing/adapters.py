@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -10,10 +11,14 @@ from typing import Any, ClassVar
 
 import pytest
 
+import labweave
 from labweave import ingest
 from labweave.database import Database
+from labweave.database.declare import every_table
+from labweave.database.reads import table_label
 from labweave.ingest import Adapter, IngestReport
-from labweave.testing.lab import empty, rows_of_tables
+from labweave.schemas.ingestion import SourceFile
+from labweave.testing.lab import empty, keys_of_tables, rows_of_tables
 
 LAB = "testlab"
 NUMBERS = (0, 1, 2)
@@ -97,6 +102,28 @@ class AdapterTests:
             later.rename(location)
             report = self.ingest(location)
             assert (report.failed, rows_of_tables(database)) == (0, expected), f"unit {kept} came first"
+
+    def test_every_row_is_explained_by_the_units_that_gave_it(self, database, location):
+        empty(database)
+        before = keys_of_tables(database)
+        expected: dict[tuple[str, str], set[str]] = {}
+        for number in range(3):
+            self.write(location, [number])
+            empty(database)
+            self.ingest(location)
+            (unit,) = set(SourceFile().to_arrays("unit"))
+            for place in keys_of_tables(database) - before:
+                expected.setdefault(place, set()).add(unit)
+        self.write(location)
+        empty(database)
+        self.ingest(location)
+        tables = {table_label(cls): cls for cls in every_table()}
+        found = {}
+        for label, key in expected:
+            explained = labweave.explain(tables[label] & json.loads(key))
+            found[label, key] = {given.unit for source in explained.sources for given in source.given}
+            assert {file.state for _, file in explained.files()} == {"same"}, f"{label} {key}: {explained}"
+        assert found == expected
 
     def test_a_bad_unit_is_one_failure(self, database, location):
         self.write(location, [0, 2])

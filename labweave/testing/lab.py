@@ -13,6 +13,7 @@ import labweave
 from labweave.database import Database
 from labweave.database.declare import every_table, schema_modules, short_name, table_classes
 from labweave.database.reads import table_label
+from labweave.database.values import to_json
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +57,10 @@ def rows_of_tables(database: Database) -> dict[str, list[tuple]]:
             if rows:
                 found[table_label(table)] = sorted(tuple((key, str(row[key])) for key in sorted(row)) for row in rows)
     return found
+
+
+def keys_of_tables(database: Database) -> set[tuple[str, str]]:
+    """Return table and primary key, as JSON, of every row that is not about the ingestion itself."""
+    tables = [table() for table in every_table()]
+    named = {table_label(table): table for table in tables}
+    return {(label, to_json(key)) for label in rows_of_tables(database) for key in named[label].proj()}

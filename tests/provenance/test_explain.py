@@ -3,15 +3,18 @@
 import json
 
 import datajoint as dj
+import h5py
 import pytest
+from alyx_server import AlyxServer
+from alyx_small_base import small_days
 from simulated import AMPLITUDES, OPTIONS, rheobase_na, spikes, sweeps_of, write_cell
 
 import labweave
 from labweave import ingest, populate
-from labweave.analysis import add_feature_set
+from labweave.analysis import add_feature_set, add_rheobase_method, exclude, include
 from labweave.errors import SchemaError
 from labweave.formats.hashing import sha256_of_file
-from labweave.schemas import efeature, ingestion, recording, rheobase, session, subject
+from labweave.schemas import dataset, efeature, ingestion, lab, provenance, recording, rheobase, session, subject
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +107,109 @@ def test_a_long_list_is_cut_in_the_tree_alone(database, tmp_path):
     assert about(lines, "recording.RecordingStimulus: 40 rows") and len(about(lines, "n_spikes=")) == 17
     assert about(lines, "and 23 more")
     assert len(json.loads(labweave.provenance.render(found, "json"))["rows"]["recording.RecordingStimulus"]) == n_sweeps
+
+
+def change_a_byte(folder):
+    with h5py.File(folder / "a/s2.h5", "r+") as file:
+        voltages = []
+        file.visititems(lambda name, item: voltages.append(item) if name.endswith("voltage") else None)
+        voltages[0][0] += 1.0
+    return {"absolute": [], "low": []}
+
+
+def change_a_setting(folder):
+    rheobase.RheobaseMethod.update1({"rheobase_method": "low", "protocols": ["IDrest", "other"]})
+    return {"absolute": [], "low": ["rheobase.RheobaseMethod changed"]}
+
+
+def change_a_sweep_more(folder):
+    include(LAST)
+    return {method: ["has 6 rows, 5 before"] for method in ("absolute", "low")}
+
+
+def change_a_value(folder):
+    (key,) = (recording.RecordingStimulus & LAST).keys()
+    recording.RecordingStimulus.update1({**key, "n_spikes": 77})
+    return {method: ["recording.RecordingStimulus"] for method in ("absolute", "low")}
+
+
+def change_efel(folder):
+    code = provenance.Code().fetch1()
+    provenance.Code.update1({"code": code["code"], "versions": {**code["versions"], "efel": "1.2.3"}})
+    return {"absolute": [], "low": []}
+
+
+LAST = {"recording": "a/s5#sweep_000"}
+
+
+@pytest.mark.parametrize("change", [change_a_byte, change_a_setting, change_a_sweep_more, change_a_value, change_efel])
+def test_one_change_is_named_and_nothing_else(database, folder, change):
+    if change is change_a_sweep_more:
+        exclude(LAST)
+    add_rheobase_method("low", "absolute", {}, ["IDrest", "Step"])
+    assert populate.run().failed == 0
+    before = {row["rheobase_method"]: labweave.explain(rheobase.Rheobase & row) for row in rheobase.Rheobase().keys()}
+    assert not any(found.would_be_made_again or found.make.other_versions for found in before.values())
+    expected = change(folder)
+    for method, reasons in expected.items():
+        found = labweave.explain(rheobase.Rheobase & {"rheobase_method": method})
+        told = [reason for reason in found.would_be_made_again if "RheobaseMethod" in reason or "Stimulus" in reason]
+        assert len(told) == len(found.would_be_made_again) == len(reasons)
+        assert all(reason in text for reason, text in zip(reasons, told, strict=True))
+        marked = [row.key["recording"] for rows in found.rows.values() for row in rows if row.is_changed]
+        assert marked == ([LAST["recording"]] if change is change_a_value else [])
+        efel = before[method].make.versions["efel"]
+        assert found.make.other_versions == ({"efel": ("1.2.3", efel)} if change is change_efel else {})
+        states = {file.path: file.state for _, file in found.files() if file.state != "same"}
+        assert states == ({"a/s2.h5": "changed"} if change is change_a_byte else {})
+    ingest.run("ephys", folder, **OPTIONS)
+    assert populate.run().failed == 0
+    for method, reasons in expected.items():
+        found = labweave.explain(rheobase.Rheobase & {"rheobase_method": method})
+        assert found.would_be_made_again == [] and not any(
+            row.is_changed for rows in found.rows.values() for row in rows
+        )
+        is_new = found.make.made_at > before[method].make.made_at
+        assert is_new == (bool(reasons) or change is change_a_byte) or change is change_efel
+        assert {file.state for _, file in found.files()} == {"same"}
+
+
+def test_a_row_of_alyx_names_its_record(database, monkeypatch):
+    with AlyxServer(small_days(), password="swordfish-1") as server:
+        server.log_in(monkeypatch)
+        server.sync()
+        base = server.base
+        found = {}
+        for table, resource in (
+            (subject.Subject, "subjects"),
+            (session.Session, "sessions"),
+            (dataset.Dataset, "datasets"),
+        ):
+            key = table().keys(limit=1)[0]
+            (source,) = labweave.explain(table & key).sources
+            records = [given.record for given in source.given]
+            (record, *others) = sorted(records, key=lambda record: record.startswith("session-details"))
+            found[resource] = record.partition("/")[2]
+            assert record.startswith(resource) and others in ([], [f"session-details/{found[resource]}"])
+            assert (
+                source.adapter == "alyx"
+                and (ingestion.Run & {"run": source.given[0].run}).fetch1("status") == "finished"
+            )
+        assert found["subjects"] in {row.shown["id"] for row in base.resources["subjects"].values()}
+        for table in (
+            subject.Weighing,
+            subject.WaterRestriction,
+            session.SessionUser,
+            dataset.FileRecord,
+            lab.Location,
+        ):
+            key = table().keys(limit=1)[0]
+            assert labweave.explain(table & key).sources[0].given, table
+        server.advance()
+        server.sync()
+        changed = (ingestion.Change & {"table_name": "session.Session", "change_kind": "updated"}).to_dicts(limit=1)[0]
+        lines = explained(session.Session & changed["row_key"])
+        assert about(lines, "overwritten before") and about(lines, "record sessions/")
 
 
 def test_what_was_overwritten_before_is_named(database, folder):
