@@ -16,11 +16,12 @@ VENV_WORKS := $(PY) -c 'import pip, sys; sys.exit(sys.version_info < (3, 10))' >
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint docs clean remake
+.PHONY: help demo test fuzz bench lint docs clean remake
 
 help:
 	@echo "make demo    install labweave into .venv, run its demo on the embedded database, show the result"
 	@echo "make test    the whole test suite, on the embedded database"
+	@echo "make fuzz    10,000 damaged files through each reader of foreign formats"
 	@echo "make bench   the benchmarks in tests/benchmarks"
 	@echo "make lint    ruff, pyright and the import contracts"
 	@echo "make docs    the documentation, into site/"
@@ -34,6 +35,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(CLEAN_ENV) $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+fuzz: $(VENV)/.installed-dev
+	$(CLEAN_ENV) LABWEAVE_MUTANTS=10000 $(PY) -m pytest tests/fuzz -s -q -p no:cacheprovider $(ARGS)
 
 bench: $(VENV)/.installed-dev
 	$(CLEAN_ENV) $(PY) -m pytest tests/benchmarks -s -q -p no:cacheprovider $(ARGS)

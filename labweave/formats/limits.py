@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 from labweave.errors import FileMissing, ReadError
 
+MOST_COLUMNS = 10_000
 HARMLESS_BYTES = 1 << 28
 MOST_TIMES = 200
 """Real data is packed 2 to 20 times; a few bytes that claim to be gigabytes are an attack or an accident."""
@@ -54,3 +56,19 @@ def check_claim(path, what: str, n_bytes: int, file_bytes: int) -> None:
             f"{what} claims {n_bytes:,} bytes, which a file of {file_bytes:,} bytes can't hold",
             "Copy it again, or save it with less compression.",
         )
+
+
+def check_archive(path, file) -> None:
+    """Refuse a zip archive, open as `file`, whose members would swell beyond `check_claim`."""
+    with zipfile.ZipFile(file) as archive:
+        n_bytes = sum(member.file_size for member in archive.infolist())
+    size = file.seek(0, 2)
+    file.seek(0)
+    check_claim(path, "the archive", n_bytes, size)
+
+
+def check_columns(path, content: bytes, separator: str) -> None:
+    """Refuse a table of text whose first line has more columns than any table of a lab; each one costs memory."""
+    n_columns = content.partition(b"\n")[0].count(separator.encode()) + 1
+    if n_columns > MOST_COLUMNS:
+        raise ReadError(path, f"{n_columns:,} columns", f"At most {MOST_COLUMNS:,} are read; save it as npy or pqt.")

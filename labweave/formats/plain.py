@@ -52,3 +52,40 @@ def plain_json(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     raise ValueError(f"{type(value).__name__} can't be written as JSON")
+
+
+def load_yaml(text: str | bytes) -> Any:
+    r"""Return the tree of a YAML text, made of plain values.
+
+    Raises
+    ------
+    yaml.YAMLError
+        It is no YAML.
+    ValueError
+        Its aliases (``*name``) lead back to themselves, or make a small text a huge tree.
+
+    Examples
+    --------
+    >>> from labweave.formats.plain import load_yaml
+    >>> load_yaml("a: &b [1, 2]\\nc: *b\n")
+    {'a': [1, 2], 'c': [1, 2]}
+    """
+    import yaml
+
+    tree = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
+    if _expanded(tree, {}) > max(100_000, len(text)):
+        raise ValueError("its aliases make a huge tree of a small text")
+    return tree
+
+
+def _expanded(tree: Any, known: dict[int, int | None]) -> int:
+    """Count the values of a tree in which some are shared."""
+    if not isinstance(tree, (dict, list, set)):
+        return 1
+    if id(tree) not in known:
+        known[id(tree)] = None
+        items = [*tree.keys(), *tree.values()] if isinstance(tree, dict) else tree
+        known[id(tree)] = 1 + sum(_expanded(item, known) for item in items)
+    if (n_values := known[id(tree)]) is None:
+        raise ValueError("one of its aliases leads back to itself")
+    return n_values

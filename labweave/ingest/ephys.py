@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from labweave.database.values import to_json
 from labweave.errors import Clash, OptionMissing, ReadError, SourceError
 from labweave.formats import recordings
-from labweave.formats.plain import tidy
+from labweave.formats.plain import load_yaml, tidy
 from labweave.formats.recordings.files import as_list
 from labweave.ingest.base import Adapter, Day, Options, Refused, Row, Unit, inside, unreadable
 from labweave.ingest.naming import has_control_character
@@ -485,7 +485,7 @@ def _read_mapping(path: Path) -> tuple[Cells, dict[str, dict[str, Any]]]:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".csv":
             return _read_csv(path, text)
-        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+        content = json.loads(text) if path.suffix.lower() == ".json" else load_yaml(text)
     except (ValueError, yaml.YAMLError) as error:
         raise SourceError(f"{path} can't be read as {path.suffix[1:].upper()}: {error}. Correct it.") from None
     if not isinstance(content, dict):

@@ -127,6 +127,17 @@ def test_whatever_h5py_raises_is_a_read_error(tmp_path):
         file["voltage"].shape  # noqa: B018 - a group has none
 
 
+def test_a_heap_that_hdf5_would_read_for_ever(tmp_path):
+    """A sector of zeros where texts of variable length are stored."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["names"] = ["one", "two", "three"]
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"one\0\0\0\0\0" + content.split(b"one\0\0\0\0\0")[1][:16], bytes(24)))
+    with pytest.raises(ReadError, match=r"a\.h5: a damaged heap"), open_hdf5(path) as file:
+        file.attrs["names"]
+
+
 def test_only_one_module_opens_hdf5_for_reading():
     """Every other use of h5py.File writes."""
     from pathlib import Path

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import warnings
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,8 @@ from labweave.formats.alf.exceptions import (
 from labweave.formats.alf.folders import choose, dataset_names, object_files
 from labweave.formats.alf.names import Parts, is_valid, parse_name
 from labweave.formats.alf.path import alf_path
+from labweave.formats.limits import check_archive, check_columns
+from labweave.formats.plain import load_yaml
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,6 +98,12 @@ def load_file(path: str | PurePath, *, legacy: bool = False, trust_pickles: bool
     except LabweaveError:
         raise
     except Exception as error:  # the parsers of these formats raise all sorts of errors
+        if "Object arrays" in str(error):
+            raise ReadError(
+                file,
+                "it holds Python objects, as a pickle, which can run any code",
+                "If you trust it, say trust_pickles=True (load_file, load_object, ONE) or --trust-pickles.",
+            ) from None
         found = f"it can't be read as {extension[1:]} ({type(error).__name__}: {error})"
         raise ReadError(file, found, "It may be truncated, or something else than its name says.") from error
     if legacy:
@@ -360,24 +367,18 @@ def _read_npy(file: Path, trust_pickles: bool) -> Any:
 
     try:
         return np.load(file, allow_pickle=trust_pickles)
-    except (ValueError, EOFError, MemoryError, OverflowError) as error:
+    except (ValueError, EOFError, MemoryError, OverflowError):
         with file.open("rb") as opened:
             if opened.read(6) != b"\x93NUMPY":
                 raise ValueError("it does not begin as an npy file") from None
-        if "Object arrays" in str(error):
-            raise ReadError(
-                file,
-                "it holds Python objects, as a pickle, which can run any code",
-                "If you trust it, say trust_pickles=True (load_file, load_object, ONE) or --trust-pickles.",
-            ) from None
         raise
 
 
 def _read_npz(file: Path, trust_pickles: bool) -> Any:
     import numpy as np
 
-    if not zipfile.is_zipfile(file):
-        raise ValueError("it is no zip archive")
+    with file.open("rb") as opened:
+        check_archive(file, opened)
     archive = np.load(file, allow_pickle=trust_pickles)
     if archive.files != ["arr_0"]:
         return archive
@@ -388,6 +389,8 @@ def _read_npz(file: Path, trust_pickles: bool) -> Any:
 def _read_text_table(file: Path, trust_pickles: bool) -> Any:
     import pandas as pd
 
+    with file.open("rb") as opened:
+        check_columns(file, opened.readline(), _SEPARATORS[file.suffix])
     return pd.read_csv(file, sep=_SEPARATORS[file.suffix])
 
 
@@ -421,10 +424,7 @@ def _read_parquet(file: Path, trust_pickles: bool) -> Any:
 
 
 def _read_yaml(file: Path, trust_pickles: bool) -> Any:
-    import yaml
-
-    with file.open("rb") as opened:
-        return yaml.load(opened, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
+    return load_yaml(file.read_bytes())
 
 
 def _read_sparse(file: Path, trust_pickles: bool) -> Any:

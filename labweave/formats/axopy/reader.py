@@ -55,6 +55,8 @@ class TaskReader:
     ----------
     root : str, Path or zipfile.Path
         Folder of the task: ``trials.csv``, array files, pickles.
+    trust_pickles : bool, default: False
+        Let `pickle` load them, which can run any code. For files of your own only.
 
     Examples
     --------
@@ -75,8 +77,8 @@ class TaskReader:
     (2, 2)
     """
 
-    def __init__(self, root):
-        self.root = root
+    def __init__(self, root, *, trust_pickles=False):
+        self.root, self.trust_pickles = root, trust_pickles
         self._folder: Any = Path(root) if isinstance(root, str) else root
         self._known: Journal | None = None  # the journal as it was read last
 
@@ -154,14 +156,25 @@ class TaskReader:
         return np.vstack([values for values in self.iterarray(name, skip_missing=True) if values is not None])
 
     def pickle(self, name):
-        """Load a pickled object. Loading can run any code: do it with files of your own only.
+        """Load a pickled object, of a reader that trusts pickles.
 
         Parameters
         ----------
         name : str
             Without extension.
+
+        Raises
+        ------
+        ReadError
+            The reader does not trust pickles.
+        FileNotFoundError
+            There is none of this name.
         """
-        with (self._folder / f"{check_name(name, 'pickle name')}.pkl").open("rb") as file:
+        path = self._folder / f"{check_name(name, 'pickle name')}.pkl"
+        if not self.trust_pickles:
+            advice = "If the file is your own, say trust_pickles=True (TaskReader, Storage)."
+            raise ReadError(path, "a pickle, which can run any code", advice)
+        with path.open("rb") as file:
             return pickle.load(file)  # noqa: S301
 
     def examine(self) -> TaskState:

@@ -28,10 +28,12 @@ class Storage:
         Folder of all data; made when it is missing.
     allow_overwrite : bool, default: False
         Whether `create_task` may delete what the subject's task holds already.
+    trust_pickles : bool, default: False
+        Whether the tasks load pickles, which can run any code.
 
     Attributes
     ----------
-    root, allow_overwrite
+    root, allow_overwrite, trust_pickles
         As given.
 
     Examples
@@ -50,8 +52,8 @@ class Storage:
     0   left  True
     """
 
-    def __init__(self, root="data", allow_overwrite=False):
-        self.root, self.allow_overwrite = root, allow_overwrite
+    def __init__(self, root="data", allow_overwrite=False, *, trust_pickles=False):
+        self.root, self.allow_overwrite, self.trust_pickles = root, allow_overwrite, trust_pickles
         self._subject_id: str | None = None
         makedirs(root, exist_ok=True)
 
@@ -131,7 +133,8 @@ class Storage:
         """
         if task_id not in self.task_ids:
             raise StorageError(f"Subject {self._subject_id} has no task {task_id}. See task_ids.")
-        return TaskReader(str(Path(self.root) / str(self._subject_id) / task_id))
+        folder = Path(self.root) / str(self._subject_id) / task_id
+        return TaskReader(str(folder), trust_pickles=self.trust_pickles)
 
     def to_zip(self, outfile=None) -> str:
         """Create a ZIP archive of everything; as `storage_to_zip`."""

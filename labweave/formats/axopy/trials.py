@@ -21,6 +21,7 @@ import pandas as pd
 
 from labweave.errors import ReadError
 from labweave.formats.axopy.journal import Journal, open_journal
+from labweave.formats.limits import check_columns
 
 TABLE = "trials.csv"
 _INTEGER = re.compile(r"0|-?[1-9]\d*").fullmatch
@@ -153,9 +154,11 @@ def table_sha256(content: bytes) -> str:
 def _read(folder: Any) -> bytes:
     try:
         with (folder / TABLE).open("rb") as file:
-            return file.read()
+            content = file.read()
     except (FileNotFoundError, KeyError):
         return b""
+    check_columns(folder / TABLE, content, ",")
+    return content
 
 
 def _join(table: TrialTable, journal: Journal) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import scipy
 
 from labweave.errors import FileMissing, ReadError
+from labweave.formats.limits import check_archive
 from labweave.formats.onedata.errors import BadFile, UnsafeFile
 from labweave.formats.onedata.objects import load_objects
 
@@ -174,13 +175,10 @@ def leading_length(path: Path) -> int | None:
 
 @contextmanager
 def open_npz(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Open an archive of arrays, unless it would swell beyond `MAX_BYTES`."""
+    """Open an archive of arrays, unless it would swell too much."""
     try:
-        with open_array(path) as file, zipfile.ZipFile(file) as archive:
-            size = sum(info.file_size for info in archive.infolist())
-            if size > MAX_BYTES:
-                raise BadFile(path, f"an archive of {size} bytes when unpacked", f"The limit is {MAX_BYTES} bytes.")
-            file.seek(0)
+        with open_array(path) as file:
+            check_archive(path, file)
             with np.load(file, allow_pickle=False) as arrays:
                 yield arrays
     except ReadError:

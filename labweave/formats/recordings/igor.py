@@ -26,8 +26,8 @@ _NAME = re.compile(
 )
 
 
-_SIZE_AT = {2: 2, 3: 2, 5: 4}
-"""Version of a wave -> where its header says how many bytes follow."""
+_COUNTS = {2: (2, 6, 58), 3: (2, 6, 10, 62), 5: (*range(4, 56, 4), 76, *range(132, 148, 4))}
+"""Version of a wave -> where its header says how many bytes, or samples, something has."""
 
 
 class IgorPair(RecordingFile):
@@ -138,18 +138,20 @@ def _place(path) -> tuple[tuple[str, str, int], str]:
 
 
 def _check_whole(path) -> None:
-    """Refuse a file whose header is none of a wave, or promises more bytes than it has."""
+    """Refuse a file whose header is none of a wave, or promises more than it has: igor2 would wait for it for ever."""
     size = file_size(path)
     with Path(path).open("rb") as file:
-        head = file.read(8)
+        head = file.read(148).ljust(148, b"\0")
     for order in "<>":
-        version = struct.unpack_from(f"{order}h", head.ljust(8, b"\0"))[0]
-        if version in _SIZE_AT:
-            promised = struct.unpack_from(f"{order}i", head.ljust(8, b"\0"), _SIZE_AT[version])[0]
-            if 0 < promised <= size:
-                return
-            found = f"its header promises {promised} bytes, the file has {size}"
-            raise ReadError(path, found, "Copy it again from the acquisition computer")
+        version = struct.unpack_from(f"{order}h", head)[0]
+        if version in _COUNTS:
+            counts = [struct.unpack_from(f"{order}i", head, at)[0] for at in _COUNTS[version]]
+            if counts[0] <= 0:
+                break
+            if wrong := next((count for count in counts if not 0 <= count <= size), None):
+                found = f"its header promises {wrong} bytes, the file has {size}"
+                raise ReadError(path, found, "Copy it again from the acquisition computer")
+            return
     raise ReadError(path, "not an Igor binary wave", "Copy it again; if it is another format, name its reader")
 
 
@@ -157,6 +159,7 @@ def _load(path) -> dict:
     """Samples, scale and units of one wave."""
     from igor2 import binarywave
 
+    _check_whole(path)
     with parsing(path, "Igor binary wave"):
         loaded = binarywave.load(str(path))
         wave, header = loaded["wave"], loaded["wave"]["wave_header"]

@@ -15,6 +15,7 @@ import pandas as pd
 
 from labweave.errors import ReadError, SourceError
 from labweave.formats.columns import EXACT_FLOATS
+from labweave.formats.limits import check_columns
 from labweave.formats.stytra import hdf5
 from labweave.formats.stytra.journal import SUFFIX as JOURNAL
 from labweave.formats.stytra.journal import read_journal
@@ -196,6 +197,7 @@ def _read_csv(path: Path) -> Log:
         while content.count(b'"') % 2:  # the cut is in a text of several lines
             content = content[: content.rfind(b"\n", 0, -1) + 1]
         problems.append("its last line is cut")
+    check_columns(path, content, ";")
     text: Any = io.BytesIO(content)
     frame = pd.read_csv(text, sep=";", encoding="utf-8", keep_default_na=False, na_values=[""], **EXACT_FLOATS)
     frame = frame.drop(columns=[name for name in frame.columns[:1] if name == "Unnamed: 0"])

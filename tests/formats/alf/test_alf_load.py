@@ -127,7 +127,7 @@ def test_legacy_loads_what_one_did_before(files):
     [
         ("o.objects.npy", "trust_pickles=True"),
         ("o.foreign.npy", "does not begin as an npy file"),
-        ("o.foreign.npz", "no zip archive"),
+        ("o.foreign.npz", "not a zip file"),
         ("o.foreign.pqt", "can't be read as pqt"),
         ("o.foreign.csv", "can't be read as csv"),
         ("o.foreign.yaml", "can't be read as yaml"),

@@ -316,6 +316,9 @@ def test_pickles_are_whole_or_absent(storage):
     writer = storage.create_task("t")
     writer.pickle({"gain": 2}, "calib")
     writer.pickle({"gain": 3}, "calib")
+    with pytest.raises(ReadError, match="trust_pickles=True"):
+        reader(storage).pickle("calib")
+    storage.trust_pickles = True
     assert reader(storage).pickle("calib") == {"gain": 3}
     with pytest.raises((pickle.PicklingError, AttributeError)):
         writer.pickle(lambda: 1, "calib")
