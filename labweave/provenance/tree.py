@@ -37,14 +37,15 @@ STATES = {"same": "the same", "changed": "changed since", "gone": "gone"}
 
 @dataclass
 class Node:
-    """One line, with what stands below it."""
+    """One line, with what stands below it; `is_news` where something is no longer as it was."""
 
     text: str
     nodes: list[Node] = field(default_factory=list)
+    is_news: bool = False
 
-    def add(self, text: str) -> Node:
+    def add(self, text: str, is_news: bool = False) -> Node:
         """Add a line below, and return it."""
-        node = Node(text)
+        node = Node(text, is_news=is_news)
         self.nodes.append(node)
         return node
 
@@ -83,11 +84,11 @@ def _add_standing(root: Node, found: Explanation) -> None:
     elif found.would_be_made_again:
         root.add("made: nobody kept when and from what (before labweave did, or inserted by hand)")
     for reason in found.would_be_made_again:
-        root.add(f"would be made again: {reason}")
+        root.add(f"would be made again: {reason}", is_news=True)
     states = [file.state for _, file in found.files()]
     lost = [f"{states.count(state)} {state}" for state in ("changed", "gone") if state in states]
     if lost:
-        root.add(f"files since it was ingested: {' and '.join(lost)}; labweave ingest sees that")
+        root.add(f"files since it was ingested: {' and '.join(lost)}; labweave ingest sees that", is_news=True)
     if (verified := found.verified) is not None:
         by = f" by {verified['verified_by']}" if verified["verified_by"] else ""
         root.add(f"verified {_time(verified['verified_at'])}{by}: {verified['outcome']}")
@@ -101,9 +102,9 @@ def _add_make(root: Node, make: Make) -> None:
         node.add(f"checkout at {make.git['commit'][:12]}" + " with changed files" * make.git["changed"])
     node.add(make.platform)
     for name, (then, now) in make.other_versions.items():
-        root.add(f"{name} was {then or 'not there'}, is {now or 'not there'} now")
+        root.add(f"{name} was {then or 'not there'}, is {now or 'not there'} now", is_news=True)
     if make.is_altered:
-        root.add("changed by hand: these are not the values that its make gave")
+        root.add("changed by hand: these are not the values that its make gave", is_news=True)
 
 
 def _add_rows(root: Node, found: Explanation, label: str, rows: Sequence[UsedRow]) -> None:
@@ -113,7 +114,7 @@ def _add_rows(root: Node, found: Explanation, label: str, rows: Sequence[UsedRow
     if len(rows) == 1:
         (row,) = rows
         own = {name: value for name, value in row.key.items() if found.key.get(name) != value}
-        node = root.add(f"{label} {_key_text(own)}".rstrip() + CHANGED * row.is_changed)
+        node = root.add(f"{label} {_key_text(own)}".rstrip() + CHANGED * row.is_changed, row.is_changed)
         for name in names:
             if row.values[name] not in (None, ""):
                 node.add(f"{name} = {_value_text(row.values[name], 3 * WIDTH)} {units.get(name, '')}".rstrip())
@@ -129,7 +130,7 @@ def _add_rows(root: Node, found: Explanation, label: str, rows: Sequence[UsedRow
             for name in names
             if row.values[name] not in (None, "")
         ]
-        node.add("   ".join(filter(None, (key, ", ".join(values)))) + CHANGED * row.is_changed)
+        node.add("   ".join(filter(None, (key, ", ".join(values)))) + CHANGED * row.is_changed, row.is_changed)
 
 
 def _add_source(root: Node, found: Explanation, source: FromSource) -> None:
@@ -146,11 +147,11 @@ def _add_source(root: Node, found: Explanation, source: FromSource) -> None:
         told = f"gave {gave}; " * bool(gave) + f"ingested in {_run_text(found, given.run)}"
         files = sorted(given.files, key=lambda file: file.state == "same")
         if [file.path for file in files] == [given.unit]:
-            node.add(f"{_file_text(files[0])}; {told}")
+            node.add(f"{_file_text(files[0])}; {told}", files[0].state != "same")
             continue
         below = node.add(f"{given.unit or 'files'}: {told}")
         for file in _cut(below, files):
-            below.add(_file_text(file))
+            below.add(_file_text(file), file.state != "same")
 
 
 def _file_text(file: File) -> str:
@@ -213,9 +214,16 @@ def _lines(nodes: Sequence[Node], before: str) -> Iterator[str]:
 
 
 def _html(node: Node, depth: int) -> str:
+    """Return a line that opens what is below it; open already on the way to news."""
     text = html.escape(node.text)
-    style = 'style="margin-left: 1.4em"' if depth else ""
+    text = f'<b style="color: #b3261e">{text}</b>' if node.is_news else text
+    style = ' style="margin-left: 1.4em"' if depth else ""
     if not node.nodes:
-        return f"<div {style}>{text}</div>"
+        return f"<div{style}>{text}</div>"
     inner = "".join(_html(one, depth + 1) for one in node.nodes)
-    return f"<details {style}{' open' * (depth == 0)}><summary>{text}</summary>{inner}</details>"
+    is_open = depth == 0 or _has_news(node)
+    return f"<details{style}{' open' * is_open}><summary>{text}</summary>{inner}</details>"
+
+
+def _has_news(node: Node) -> bool:
+    return any(one.is_news or _has_news(one) for one in node.nodes)

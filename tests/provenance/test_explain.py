@@ -227,7 +227,14 @@ def test_one_row_is_explained_at_a_time(database, folder, labweave_command):
     done = labweave_command("explain", "Rheobase", "cell=a", check=0)
     assert done.stdout.splitlines()[0].startswith("rheobase.Rheobase eid=") and "a/s5.h5" in done.stdout
     assert "cel" in labweave_command("explain", "Rheobase", "cel=a", check=2).stderr
-    assert "<summary>" in labweave.explain(rheobase.Rheobase)._repr_html_()
+
+
+def test_a_notebook_s_tree_is_open_where_something_changed(database, folder):
+    quiet = labweave.explain(rheobase.Rheobase)._repr_html_()
+    assert quiet.count("<details") > 3 and quiet.count(" open>") == 1 and "<b " not in quiet
+    (folder / "a/s2.h5").unlink()
+    html = labweave.explain(rheobase.Rheobase)._repr_html_()
+    assert html.count(" open>") == 2 and "<b " in html.partition("a/s2.h5")[0][-40:]
 
 
 def test_a_table_of_the_lab_s_own_is_recorded_and_explained(database, folder):
