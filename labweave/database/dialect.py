@@ -108,6 +108,10 @@ class Dialect(ABC):
         """Return the SQL that gives the number of the first 15 hexadecimal digits of a text."""
 
     @abstractmethod
+    def key_number(self, columns: list[str]) -> str:
+        """Return the SQL that gives a number of some values, the same for equal ones in one statement."""
+
+    @abstractmethod
     def session_ids(self, connection: Any) -> set[int]:
         """Return the ids of the sessions that this user may see."""
 

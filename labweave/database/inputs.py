@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from datajoint.condition import make_condition
 from datajoint.expression import QueryExpression
 from datajoint.table import FreeTable
 from datajoint.user_tables import UserTable
@@ -67,23 +68,42 @@ def _restricted(expression: Any, key: Mapping[str, Any]) -> Any:
 
 def out_of_date(table: Any) -> list[OutOfDate]:
     """Return the results of a table, which may be restricted, that would come out otherwise now; in one statement."""
-    connection, keys = table.connection, table.primary_key
     try:
         if not inputs_of(table, {}):  # such as a part of a server that was pulled once
             return []
     except KeyError:
         return _out_of_date_by_key(table)
+    found = _out_of_date(table)
+    for options in getattr(table, "also_fresh", ()) if found else ():
+        others = {tuple(one.key.values()) for one in _out_of_date(table, **options)}
+        found = [one for one in found if tuple(one.key.values()) in others]
+    return found
+
+
+def _out_of_date(table: Any, **options: Any) -> list[OutOfDate]:
+    connection, keys = table.connection, table.primary_key
     quote = connection.adapter.quote_identifier
-    variants = [_now(table, **options) for options in ({}, *getattr(table, "also_fresh", ()))]
-    joins = "".join(join for _, join in variants)
     made = connection.adapter.make_full_table_name(f"{connection.prefix}provenance", "made")
-    differs = " and ".join(f"m.inputs <> {now}" for now, _ in variants)
+    now, joins = _now(table, **options)
     rows = connection.query(
-        f"select {', '.join(f't.{quote(name)}' for name in keys)}, m.inputs, {variants[0][0]}"
-        f" from ({table.proj().make_sql()}) t left join {made} m on m.made = {made_id(table, 't')}"
-        f"{joins} where m.made is null or ({differs})"
+        f"select {', '.join(f't.{quote(name)}' for name in keys)}, m.inputs, {now}"
+        f" from ({table.proj().make_sql()}) t left join {made} m on {_is_made(table, 't', 'm')}{joins}"
+        f" where m.made is null or m.inputs <> {now}"
     ).fetchall()
     return [OutOfDate(dict(zip(keys, row, strict=False)), _reasons(row[-2], row[-1])) for row in rows]
+
+
+def fingerprints(table: Any) -> list[tuple[str, str]]:
+    """Return the ids of the results of a table in ``provenance.Made``, and what they rest on now, as it keeps it."""
+    try:
+        if not inputs_of(table, {}):
+            return []
+    except KeyError:  # they can be asked for a whole key only
+        return []
+    now, joins = _now(table)
+    return table.connection.query(
+        f"select {made_id(table, 't')}, {now} from {table.full_table_name} t{joins}"
+    ).fetchall()
 
 
 def _out_of_date_by_key(table: Any) -> list[OutOfDate]:
@@ -111,9 +131,15 @@ def fingerprint_of(table: Any, key: Mapping[str, Any], **options: Any) -> str:
     texts = []
     known = None if options else _known_numbers(table)
     for label, names, numbers in known or _numbers_of(table, key, **options):
-        where = (table & {name: key[name] for name in names if name in key}).where_clause()
+        where = where_of(table, {name: key[name] for name in names if name in key})
         texts.append(f"'{label}=', (select {_TOTAL} from ({numbers}) r{where})")
     return _sentence(texts)
+
+
+def where_of(table: Any, key: Mapping[str, Any]) -> str:
+    """Return the where clause of a table restricted to a key, for which DataJoint takes 0.1 ms."""
+    condition = make_condition(table, key, set())
+    return "" if condition is True else f" where {condition}"
 
 
 def _known_numbers(table: Any) -> list[tuple[str, list[str], str]] | None:
@@ -123,16 +149,18 @@ def _known_numbers(table: Any) -> list[tuple[str, list[str], str]] | None:
     """
     connection, name = table.connection, table.full_table_name
     if name not in connection.numbers:
-        n_statements = connection.n_statements
-        try:
-            inputs = inputs_of(table, {})
-        except KeyError:  # it can be asked for a whole key only
-            inputs = {"": Through(None, None)}
-        if connection.n_statements > n_statements:  # perhaps only for a heading
-            return None
-        # Rows through others are many: they are hashed for one key alone.
-        is_same_for_all = not any(isinstance(one, Through) for one in inputs.values())
-        connection.numbers[name] = _numbers_of(table, {}) if is_same_for_all else None
+        connection.numbers[name] = None
+        for _ in range(2):  # the first look may need a heading
+            n_statements = connection.n_statements
+            try:
+                inputs = inputs_of(table, {})
+            except KeyError:  # it can be asked for a whole key only
+                break
+            if connection.n_statements == n_statements:
+                # Rows through others are many: they are hashed for one key alone.
+                if not any(isinstance(one, Through) for one in inputs.values()):
+                    connection.numbers[name] = _numbers_of(table, {})
+                break
     return connection.numbers[name]
 
 
@@ -148,15 +176,20 @@ def _numbers_of(table: Any, key: Mapping[str, Any], **options: Any) -> list[tupl
 
 def _numbers_through(through: Through, keys: list[str]) -> str:
     """Return the same SQL as `_numbers` for rows that others lead to, with their sums and numbers."""
-    quote, shared = through.rows.connection.adapter.quote_identifier, through.shared
-    kept = ", ".join(f"w.{quote(name)}" for name in keys)
-    listed = ", ".join(f"r.{quote(name)}" for name in shared)
-    same = " and ".join(f"a.{quote(name)} = w.{quote(name)}" for name in shared)
-    return (
-        f"select {kept}, a.n, a.c from ({through.way.make_sql()}) w join"
-        f" (select {listed}, sum(r.n) n, count(*) c from ({_numbers(through.rows, shared)}) r group by {listed}) a"
-        f" on {same}"
-    )
+    adapter, shared = through.rows.connection.adapter, through.shared
+    kept = ", ".join(f"w.{adapter.quote_identifier(name)}" for name in keys)
+    totals = _totals(adapter, _numbers(through.rows, shared), shared)
+    way = through.way.make_sql()
+    return f"select {kept}, a.n, a.c from ({way}) w join {totals} a on a.h = {_key_number(adapter, 'w', shared)}"
+
+
+def _totals(adapter: Any, numbers: str, keys: list[str]) -> str:
+    """Return SQL for the sums of such numbers by a number of the key: by long text, MariaDB joins all rows with all."""
+    return f"(select {_key_number(adapter, 'r', keys)} h, sum(r.n) n, sum(r.c) c from ({numbers}) r group by 1)"
+
+
+def _key_number(adapter: Any, alias: str, keys: list[str]) -> str:
+    return adapter.key_number([f"{alias}.{adapter.quote_identifier(name)}" for name in keys]) if keys else "0"
 
 
 _TOTAL = "concat(coalesce(sum(r.c), 0), ':', coalesce(sum(r.n), 0))"
@@ -168,17 +201,11 @@ def _sentence(texts: list[str]) -> str:
 
 def _now(table: Any, **options: Any) -> tuple[str, str]:
     """Return SQL for what each row of a table, called t, rests on now, and what must be joined for it."""
-    quote = table.connection.adapter.quote_identifier
-    texts, joins = [], []
+    adapter, texts, joins = table.connection.adapter, [], []
     for at, (label, names, numbers) in enumerate(_numbers_of(table, {}, **options)):
-        listed = ", ".join(f"r.{quote(name)}" for name in names)
-        alias = f"f{'_'.join([str(at), *options])}"
-        same = " and ".join(f"{alias}.{quote(name)} = t.{quote(name)}" for name in names) or "1 = 1"
-        joins.append(
-            f" left join (select {listed}{', ' if names else ''}{_TOTAL} f from ({numbers}) r"
-            f"{f' group by {listed}' if names else ''}) {alias} on {same}"
-        )
-        texts.append(f"'{label}=', coalesce({alias}.f, '0:0')")
+        totals = _totals(adapter, numbers, names)
+        joins.append(f" left join {totals} f{at} on f{at}.h = {_key_number(adapter, 't', names)}")
+        texts.append(f"'{label}=', coalesce(f{at}.c, 0), ':', coalesce(f{at}.n, 0)")
     return _sentence(texts), "".join(joins)
 
 
@@ -192,28 +219,37 @@ def _numbers(expression: Any, keys: tuple[str, ...] | list[str]) -> str:
     for at, table in enumerate(tables_in(expression)):
         if is_name_of_results(table.full_table_name) and names.issuperset(table.heading.names):
             names -= set(table.heading.secondary_attributes)
-            joins += f" left join {made} m{at} on m{at}.made = {made_id(table, 'e')}"
+            joins += f" left join {made} m{at} on {_is_made(table, 'e', f'm{at}')}"
             results.append(f"coalesce(m{at}.result_sha256, '-')")
-    texts = [_text(expression, "e", name) for name in sorted(names)] + results
+    text = _joined([_text(expression, "e", name) for name in sorted(names)] + results)
     kept = "".join(f"e.{quote(name)}, " for name in keys)
-    number = adapter.number_of(adapter.sha256_of(f"concat_ws('|', {', '.join(texts)})"))
-    return f"select {kept}{number} n, 1 c from ({expression.make_sql()}) e{joins}"
+    return f"select {kept}{adapter.number_of(adapter.sha256_of(text))} n, 1 c from ({expression.make_sql()}) e{joins}"
+
+
+def _is_made(table: Any, alias: str, made: str) -> str:
+    """Return the condition that a row of ``provenance.Made`` is that of a row of a table."""
+    return f"{made}.made = {made_id(table, alias)} and {made}.made_table = '{table_label(table)}'"
 
 
 def made_id(table: Any, alias: str) -> str:
     """Return SQL for the id in ``provenance.Made`` of a row of a table, which the statement calls by an alias."""
-    texts = [_text(table, alias, name) for name in table.primary_key]
-    sha256 = table.connection.adapter.sha256_of(f"concat_ws('|', '{table_label(table)}', {', '.join(texts)})")
-    return f"left({sha256}, 32)"
+    texts = [f"'{table_label(table)}'", *(_text(table, alias, name) for name in table.primary_key)]
+    return f"cast(left({table.connection.adapter.sha256_of(_joined(texts))}, 32) as char(32))"
+
+
+def _joined(texts: list[str]) -> str:
+    return f"""concat({", '|', ".join(texts)})"""
 
 
 def _text(expression: Any, alias: str, name: str) -> str:
-    adapter = expression.connection.adapter
-    is_binary = expression.heading[name].type.lower() in ("bytea", "longblob")
+    """Return SQL for a value as text: with its length, so that no value can look like two, or like none."""
+    adapter, attribute = expression.connection.adapter, expression.heading[name]
     column = f"{alias}.{adapter.quote_identifier(name)}"
-    text = adapter.text_of(column, is_binary)
-    # With its length, no value can look like two, or like none.
-    return f"case when {column} is null then '-' else concat(char_length({text}), '=', {text}) end"
+    sql_type = attribute.type.lower()
+    is_text = sql_type.startswith(("varchar", "character varying"))
+    text = column if is_text else adapter.text_of(column, sql_type in ("bytea", "longblob"))
+    parts = f"octet_length({text}), '=', {text}"
+    return parts if attribute.in_key else f"case when {column} is null then '-' else concat({parts}) end"
 
 
 def _reasons(before: str | None, now: str) -> list[str]:

@@ -23,7 +23,7 @@ from datajoint import provenance as datajoint_provenance
 from datajoint.errors import AccessError, DuplicateError
 from datajoint.user_tables import Part
 
-from labweave.database.inputs import find_table, fingerprint_of, made_id
+from labweave.database.inputs import find_table, fingerprint_of, made_id, where_of
 from labweave.database.reads import table_label
 from labweave.database.values import to_json
 from labweave.errors import AccessDenied
@@ -47,11 +47,11 @@ def record_made(connection: Any, making: Mapping[str, Any], seconds: float) -> N
     if not inputs_sql:  # nothing it rests on: a part of a server that was pulled
         return
     full_name = connection.adapter.make_full_table_name(f"{connection.prefix}provenance", "made")
-    names, where = table.heading.names, (table & key).where_clause()
+    names = table.heading.names
     found = connection.query(
         f"select {_listed(table, names)}, {made_id(table, 't')}, {inputs_sql},"
         f" exists (select 1 from {full_name} m where m.made = {made_id(table, 't')})"
-        f" from {table.full_table_name} t{where}"
+        f" from {table.full_table_name} t{where_of(table, key)}"
     ).fetchall()
     code, _ = programs()
     now = dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)
@@ -85,7 +85,7 @@ def _rows_sha256(table: Any, key: Mapping[str, Any], rows: Sequence[Sequence[Any
     names = table.heading.names
     found = rows
     if found is None:
-        where = (table & {name: key[name] for name in key if name in names}).where_clause()
+        where = where_of(table, {name: key[name] for name in key if name in names})
         found = list(table.connection.query(f"select {_listed(table, names)} from {table.full_table_name} t{where}"))
     is_json = [table.heading[name].json for name in names]
     own = [at for at, name in enumerate(names) if name not in key]

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from labweave.database import declare
 from labweave.database.changes import row_sha256
 from labweave.database.connection import LabConnection
+from labweave.database.inputs import fingerprints
 from labweave.database.reads import VALUES_AT_ONCE, among
+from labweave.database.writes import upsert
 from labweave.schemas.dataset import FileRecord
+from labweave.schemas.provenance import Made
 
 
 @dataclass(frozen=True)
@@ -173,11 +176,23 @@ def _add_who_changed(connection: LabConnection) -> None:
     declare.redeclared(connection, {"Change"})
 
 
+def _count_as_made(connection: LabConnection) -> None:
+    """Keep hashes of the form of now: those of before would have every efeature read from its file again."""
+    declare.declare_all(connection)
+    declare.bind(connection)
+    known = set(Made().to_arrays("made"))
+    for cls in declare.every_table():
+        if declare.is_computed(cls):
+            found = [(made, inputs) for made, inputs in fingerprints(cls()) if made in known]
+            upsert(Made, [{"made": made, "inputs": inputs} for made, inputs in found], update=["inputs"])
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, "datasets say whether a copy of them is there; wider indexes for searches and lists", _add_presence),
     Migration(3, "units know the rows they gave; recordings say when their files are gone", _add_vanished_recordings),
     Migration(4, "results say what they were made from; extractions are asked for", _add_tasks),
     Migration(5, "changes say of which kind they are and who made them", _add_who_changed),
+    Migration(6, "what results rest on is hashed faster; results count as made from what is there now", _count_as_made),
 )
 """Every step since version 1, in order."""
 

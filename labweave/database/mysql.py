@@ -98,6 +98,9 @@ class Adapter(Dialect, MySQLAdapter):
     def number_of(self, digits):
         return f"cast(conv(left({digits}, 15), 16, 10) as unsigned)"
 
+    def key_number(self, columns):
+        return self.number_of(self.sha256_of(f"concat_ws(char(31), {', '.join(columns)})"))
+
     def create_schema_sql(self, schema_name):
         # A user's own schema too: foreign keys need the same collation on both sides.
         name = self.quote_identifier(schema_name)

@@ -100,6 +100,9 @@ class Adapter(Dialect, PostgreSQLAdapter):
     def number_of(self, digits):
         return f"('x' || left({digits}, 15))::bit(60)::bigint"
 
+    def key_number(self, columns):
+        return f"hash_record_extended(row({', '.join(columns)}), 0)"
+
     def create_schema_sql(self, schema_name):
         return f'create schema if not exists "{schema_name}"'
 

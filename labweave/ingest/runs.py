@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import getpass
 import os
 import platform
 import uuid
@@ -14,6 +13,7 @@ from datajoint.errors import LostConnectionError
 
 from labweave import processes
 from labweave.database import upsert
+from labweave.database.made import user
 from labweave.errors import ServerUnavailable
 from labweave.ingest.report import IngestReport
 from labweave.schemas.ingestion import Run, Source
@@ -70,11 +70,7 @@ def _has_ended(run: Mapping[str, Any]) -> bool:
 
 def this_process() -> dict[str, str]:
     """Return what a run says of this process: on which machine it runs, with which id, and whose it is."""
-    try:
-        user = getpass.getuser()[:64]
-    except (KeyError, OSError):
-        user = ""
-    return {"host": f"{_host()}:{os.getpid()}", "started_by": user}
+    return {"host": f"{_host()}:{os.getpid()}", "started_by": user()}
 
 
 def process_of(run: Mapping[str, Any]) -> tuple[str, int]:

@@ -80,12 +80,12 @@ class RecordingEFeatures(dj.Computed):
     @property
     def key_source(self):
         """Sweeps with the sets for their protocol, and those for all protocols."""
-        return _asked_of(RecordingStimulus & (Recording & LIVE))
+        return (RecordingStimulus & (Recording & LIVE)) * FeatureSet & _asked()
 
     def inputs(self, key):
-        asked = _asked_of(RecordingStimulus.proj() * Recording.proj("reader", "content_sha256"))
+        sweep = RecordingStimulus.proj() * Recording.proj("reader", "content_sha256")
         settings = FeatureSet.proj("efel_settings") * EFelSettings
-        return [asked.proj("reader", "content_sha256"), FeatureSet.Feature, settings]
+        return [sweep * FeatureSet.proj() & _asked(), FeatureSet.Feature, settings]
 
     def make_fetch(self, key):
         recording, location = fetch_recording(key)
@@ -111,10 +111,10 @@ class RecordingEFeatures(dj.Computed):
         self.Value.insert({**key, **value} for value in values)
 
 
-def _asked_of(recordings):
-    """Return recordings with the feature sets for their protocol, and those for all protocols."""
-    for_all = (recordings * (FeatureSet - FeatureSet.ForProtocol)).proj()
-    return recordings * FeatureSet & [for_all, (recordings.proj() * FeatureSet.ForProtocol.proj())]
+def _asked():
+    """Return the protocols that each feature set is for; one that names none is for all."""
+    for_protocol = FeatureSet.ForProtocol.proj()
+    return FeatureSet.proj() * Protocol.proj() & [(FeatureSet - for_protocol).proj(), for_protocol]
 
 
 @schema
@@ -278,7 +278,8 @@ class Extraction(dj.Computed):
 
     def inputs(self, key, vanished=False):
         usable, member = usable_recordings(vanished), CellGroup.Member.proj()
-        used = dj.U("target_set", "feature_set") & TargetSet.Target
+        # counted, since DataJoint forgets in a join that rows are to be there once
+        used = dj.U("target_set", "feature_set").aggr(TargetSet.Target, n="count(*)").proj()
         return [
             ExtractionTask,
             TargetSet,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -73,6 +74,35 @@ class Stopwatch:
 def stopwatch():
     """A new `Stopwatch`."""
     return Stopwatch()
+
+
+def server_cpu_s(database) -> float:
+    """Return the CPU time of what serves a connection so far: its process or thread, on this machine under Linux."""
+    connection = database.connection
+    if database.backend == "postgresql":
+        own = Path(f"/proc/{connection.query('select pg_backend_pid()').fetchone()[0]}/stat")
+        parent = _stat(own)[1]  # its children also work for others' statements; those that ended count in itself
+        stats = [stat for path in Path("/proc").glob("[0-9]*/stat") if (stat := _stat(path))]
+        ended = _stat(Path(f"/proc/{parent}/stat"))[13:15]
+        ticks = [*ended, *(time for stat in stats if stat[1] == parent for time in stat[11:13])]
+    else:
+        is_mariadb = connection.adapter.product == "mariadb"
+        thread = connection.query(
+            "select tid from information_schema.processlist where id = connection_id()"
+            if is_mariadb
+            else "select thread_os_id from performance_schema.threads where processlist_id = connection_id()"
+        ).fetchone()[0]
+        (path,) = Path("/proc").glob(f"[0-9]*/task/{thread}/stat")
+        ticks = _stat(path)[11:13]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(path: Path) -> list[str]:
+    """Return what the kernel says of a process after its name: state, parent and so on; nothing when it is gone."""
+    try:
+        return path.read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ def test_an_older_database_is_upgraded(database_url, new_lab):
         register.set_declared(tables[0][1], "dataset", "0" * 64)
         register.set_declared(recording.Recording.database, "recording", "0" * 64)
         register.set_version(1, "0.1")
-        assert [step.version for step in database.upgrade()] == [2, 3, 4, 5]
+        assert [step.version for step in database.upgrade()] == [2, 3, 4, 5, 6]
         assert ingestion.Change().fetch1("change_kind", "changed_by", "row_sha256") == ("updated", "", row_sha256)
         assert database.check() == []
         assert [set(database.connection.adapter.indexes(database.connection, *place)) for _, *place in tables] == fresh

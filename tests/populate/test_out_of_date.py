@@ -10,6 +10,7 @@ from labweave import ingest, populate
 from labweave.analysis import add_cell_group, add_extraction, add_rheobase_method, add_target_set
 from labweave.database import upsert
 from labweave.database.inputs import made_id, out_of_date
+from labweave.database.migrations import MIGRATIONS
 from labweave.formats.canonical import canonical_sha256
 from labweave.ingest.alyx import tables
 from labweave.schemas import efeature, ingestion, lab, provenance, recording, rheobase
@@ -285,6 +286,18 @@ def test_inputs_of_a_lab_s_own_table_may_look_into_the_key(database, folder):
         assert one.key["cell"] == "a" and one.reasons == ["recording.RecordingStimulus changed"]
     finally:
         own.drop(prompt=False)
+
+
+def test_the_upgrade_to_another_hash_counts_results_as_made(database, folder):
+    table = provenance.Made()
+    table.connection.query(f"update {table.full_table_name} set inputs = 'x=1:1'")
+    assert len(out_of_date(efeature.RecordingEFeatures())) == len(efeature.RecordingEFeatures())
+    (step,) = (step for step in MIGRATIONS if step.version == 6)
+    step.apply(table.connection)
+    before = times()
+    assert remade(before) == {}
+    a_threshold_changed(folder)
+    assert remade(before) == {"Rheobase": {(cell, "low") for cell in CELLS}, "Extraction": {("firing", "low")}}
 
 
 def test_values_that_meet_at_another_border_are_others(database):
