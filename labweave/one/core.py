@@ -23,6 +23,7 @@ from labweave.formats.alf import names
 from labweave.formats.alf.exceptions import ALFMultipleObjectsFound, ALFObjectNotFound, ALFWarning, ReferenceNotFound
 from labweave.formats.alf.path import alf_path
 from labweave.one.search import matching
+from labweave.one.search.expressions import Expression
 from labweave.one.search.rows import DatasetRow, SessionRow
 from labweave.one.search.tables import Tables, open_tables
 from labweave.settings import load_settings
@@ -310,12 +311,10 @@ def _choose(place: At, rows: list[SessionRow]) -> str | None:
 
 def find_anywhere(rows: Iterable[DatasetRow], name: str, collection: Any = None) -> list[DatasetRow]:
     """Return datasets with a name, and collection, that hold a text; ``*`` stands for anything, as in the seed."""
-    try:
-        in_name, in_collection = (
-            re.compile((text or "").replace(".", r"\.").replace("*", ".*")).search for text in (name, collection)
-        )
-    except re.error as error:
-        raise ValueError(f"{name!r} or {collection!r} is not a regular expression: {error}.") from None
+    in_name, in_collection = (
+        Expression((text or "").replace(".", r"\.").replace("*", ".*"), repr(text)).search
+        for text in (name, collection)
+    )
     return [row for row in rows if in_name(row.name) and in_collection(row.collection)]
 
 

@@ -23,6 +23,7 @@ import datajoint as dj
 from labweave.formats.alf.qc import QC
 from labweave.formats.alyx import RESOURCES, Resource
 from labweave.formats.alyx.fields import KINDS, Field
+from labweave.one.search.expressions import Expression
 from labweave.schemas import dataset, lab, session, subject
 
 Comparison = Callable[[Any, Any], bool]
@@ -32,7 +33,7 @@ AS_TEXT: dict[str, Comparison] = {
     "contains": lambda held, text: text in held,
     "icontains": lambda held, text: text.casefold() in held.casefold(),
     "startswith": lambda held, text: held.startswith(text),
-    "regex": lambda held, text: re.search(text, held) is not None,
+    "regex": lambda held, expression: expression.search(held),
 }
 """Lookups whose value is never anything but a text."""
 COMPARISONS: dict[str, tuple[str, Comparison]] = {
@@ -250,7 +251,7 @@ def restrict(name: str, query: Any, path: str, value: Any) -> Any:
                 lookup = tail[0] if tail else "exact"
                 try:
                     return _by_column(query, column, lookup, value if lookup in AS_TEXT else literal(value))
-                except (TypeError, ValueError, re.error) as error:
+                except (TypeError, ValueError) as error:
                     raise ValueError(f"The filter {path} of {name} can't take the value {value!r}: {error}.") from None
         if link := model.links.get(head):
             return _by_link(query, link, tail, value)
@@ -304,9 +305,7 @@ def _by_column(query: Any, column: Column, lookup: str, value: Any) -> Any:
     if lookup in ("exact", "in"):
         clean = str.lower if column.kind == "uuid" else str
         return query & [{attribute: clean(str(item))} for item in (as_list(value) if lookup == "in" else [value])]
-    fits, text = TEXT_LOOKUPS[lookup], str(value)
-    if lookup == "regex":
-        re.compile(text)  # so that what is none is told also where nothing is compared with it
+    fits, text = TEXT_LOOKUPS[lookup], _text(lookup, value)
     held = [row[attribute] for row in (dj.U(attribute) & query).to_dicts()]
     return query & [{attribute: item} for item in held if item is not None and fits(str(item), text)]
 
@@ -333,6 +332,7 @@ def _by_json(query: Any, column: Column, tail: list[str], value: Any) -> Any:
     rows = (query & f"{column.attribute} is not null").proj(column.attribute).to_dicts()
     found = [({name: row[name] for name in query.primary_key}, value_at(row[column.attribute], keys)) for row in rows]
     held = [(key, item) for key, item in found if item is not None]
+    value = _text(lookup, value) if lookup in AS_TEXT else value
     if lookup == "isnull":
         there = query & [key for key, _ in held]
         return query - there.proj() if _as_bool(value) else there
@@ -359,7 +359,12 @@ def json_fits(lookup: str, held: Any, value: Any) -> bool:
     if lookup in COMPARISONS and isinstance(held, (int, float)) and not isinstance(held, bool):
         return ORDER[lookup](held, float(value))
     text = held if isinstance(held, str) else json.dumps(held, ensure_ascii=False)
-    return TEXT_LOOKUPS[lookup](text, str(value))
+    return TEXT_LOOKUPS[lookup](text, value if lookup in AS_TEXT else str(value))
+
+
+def _text(lookup: str, value: Any) -> Any:
+    """Return the text that others are compared with, an expression for ``regex``."""
+    return Expression(str(value)) if lookup == "regex" else str(value)
 
 
 def as_list(value: Any) -> list[Any]:

@@ -21,6 +21,7 @@ from labweave.formats.alf.exceptions import (
 )
 from labweave.formats.alf.names import PATTERNS, join_rel_path
 from labweave.formats.alf.qc import QC, severity
+from labweave.one.search.expressions import Expression
 from labweave.one.search.rows import DatasetRow
 
 PARTS = ("namespace", "object", "attribute", "timescale", "extra", "extension")
@@ -48,8 +49,8 @@ def check_parts(parts: Iterable[str], error: type[Exception] = TypeError) -> Non
 # --- patterns of paths
 
 
-def path_pattern(filename: Names, collection: Texts, revision: Texts, *, wildcards: bool) -> re.Pattern[str]:
-    """Return the expression that paths of matching datasets fit from beginning to end.
+def path_pattern(filename: Names, collection: Texts, revision: Texts, *, wildcards: bool) -> Callable[[str], bool]:
+    """Return what says whether a path fits, from beginning to end, which paths of matching datasets do.
 
     File names may have folders before them; a ``*`` at the beginning of a name does not reach into folders. Without
     `wildcards`, texts are regular expressions.
@@ -63,11 +64,8 @@ def path_pattern(filename: Names, collection: Texts, revision: Texts, *, wildcar
         name = _any_of(filename, wildcards, _own_folder) if filename else _parts_pattern({}, wildcards)
     folders = _folder(collection, "(?:{})/", PATTERNS["collection"], wildcards)
     folders += _folder(revision, "#(?:{})#/", PATTERNS["revision"], wildcards)
-    try:
-        return re.compile(rf"{folders}(?:{name})\Z")
-    except re.error as error:
-        shown = " ".join(str(given) for given in (filename, collection, revision) if given)
-        raise ValueError(f"{shown!r} is not a regular expression: {error}.") from None
+    shown = " ".join(str(given) for given in (filename, collection, revision) if given)
+    return Expression(rf"{folders}(?:{name})\Z", repr(shown)).match
 
 
 def _texts(value: Any) -> Any:
@@ -122,7 +120,7 @@ def find(
     `max_qc` is the worst quality control that is taken; `ignore_qc_not_set` leaves out datasets that have had none.
     """
     accepted = set(outcomes(max_qc, ignore_qc_not_set))
-    fits = path_pattern(filename, collection, revision, wildcards=wildcards).match
+    fits = path_pattern(filename, collection, revision, wildcards=wildcards)
     return [row for row in rows if row.qc in accepted and fits(row.rel_path)]
 
 

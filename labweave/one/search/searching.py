@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from labweave.one.search.expressions import Expression
 from labweave.one.search.matching import as_list, outcomes
 from labweave.one.search.questions import Finder
 from labweave.one.search.rows import COLUMNS, Holding, SessionFilter
@@ -98,19 +99,13 @@ def _fits_anywhere(term: str, texts: list[str], wildcards: bool) -> Callable[[st
     """Return what says whether one of the texts is found in a name."""
     if not wildcards or all(map(_PLAIN.fullmatch, texts)):
         return lambda name: any(text in name for text in texts)
-    try:
-        expressions = [re.compile(text) for text in texts]
-    except re.error as error:
-        raise ValueError(f"{term}={texts!r} is not a regular expression: {error}.") from None
+    expressions = [Expression(text, f"{term}={texts!r}") for text in texts]
     return lambda name: any(each.search(name) for each in expressions)
 
 
 def names_like(tables: Finder, pattern: str) -> tuple[str, ...]:
     """Return the file names in the tables that a regular expression fits as a whole."""
-    try:
-        fits = re.compile(pattern).fullmatch
-    except re.error as error:
-        raise ValueError(f"datasets={pattern!r} is not a regular expression: {error}.") from None
+    fits = Expression(pattern, f"datasets={pattern!r}").fullmatch
     first, before = _range_of(pattern)
     return tuple(name for name in tables.dataset_names(first, before) if fits(name))
 
