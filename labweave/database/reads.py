@@ -15,6 +15,9 @@ Values = TypeVar("Values", bound=Sequence[Any])
 VALUES_AT_ONCE = 1000
 """How many values one statement lists."""
 
+KEYS_AT_ONCE = 200
+"""How many keys of several attributes one condition lists."""
+
 
 def in_parts(values: Values, size: int = VALUES_AT_ONCE) -> Iterator[Values]:
     """Yield a sequence in parts of at most `size` items."""
@@ -70,6 +73,12 @@ def rows_among(
     connection, quote, select = _select(table, wanted, fixed)
     for part in in_parts(list(values)):
         yield from connection.query(f"{select}{among(quote(attribute), part)}", (*fixed.values(), *part)).fetchall()
+
+
+def rows_of_keys(table: Any, keys: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of some keys with some attributes more, in the order of their keys."""
+    for part in in_parts(keys, KEYS_AT_ONCE):
+        yield from (table & list(part)).proj(*wanted).to_dicts(order_by="KEY")
 
 
 def rows_between(

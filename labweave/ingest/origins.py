@@ -9,11 +9,7 @@ from typing import Any
 from datajoint.table import FreeTable
 
 from labweave.database.connection import LabConnection
-from labweave.database.reads import among, in_parts, rows_among
-from labweave.formats.alyx import RESOURCES, Resource
-from labweave.formats.alyx.records import row_key
-from labweave.ingest.alyx.mirror import tables
-from labweave.ingest.alyx.tables import SourceRecord
+from labweave.database.reads import among, in_parts, rows_of_keys
 from labweave.ingest.keys import name_of, plain, unpack
 from labweave.schemas.ingestion import Given, Source
 
@@ -21,18 +17,8 @@ Key = dict[str, Any]
 Rows = Mapping[str, tuple[Any, Sequence[Key]]]
 """Table, by its label, and keys of some of its rows."""
 
-KEYS_AT_ONCE = 200
-"""How many keys one condition lists."""
-
 SESSIONS_ASKED = 20
 """Of how many sessions the units are asked whether they gave a row of no session, such as a subject."""
-
-WITH_OTHERS = {
-    "subject.SubjectGenotype": "subjects",
-    "subject.SubjectNote": "notes",
-    "dataset.AggregateDataset": "datasets",
-}
-"""Tables beside those that resources name -> the resource whose records give their rows."""
 
 
 @dataclass
@@ -61,7 +47,12 @@ class Origin:
 
 def find_origins(connection: LabConnection, rows: Rows) -> list[Origin]:
     """Return the units and records that gave some rows; several may have given the same one, or none."""
-    return [*_units(connection, rows), *_records(rows)]
+    servers = (Source & {"adapter": "alyx"}).to_arrays("source", order_by="source").tolist()
+    if not servers:
+        return list(_units(connection, rows))
+    from labweave.ingest.alyx.origins import records_of
+
+    return [*_units(connection, rows), *(Origin(**one) for one in records_of(servers, rows))]
 
 
 def _units(connection: LabConnection, rows: Rows) -> Iterator[Origin]:
@@ -125,52 +116,3 @@ def _parents(table: Any, keys: Sequence[Key]) -> Iterator[tuple[Any, list[Key]]]
         if all(child == own for child, own in names.items()):
             rows = rows_of_keys(table, keys, [name for name in names if name not in table.primary_key])
             yield parent, [{name: row[name] for name in names} for row in rows]
-
-
-def _records(rows: Rows) -> Iterator[Origin]:
-    servers = (Source & {"adapter": "alyx"}).to_arrays("source", order_by="source").tolist()
-    if not servers:
-        return
-    found: dict[tuple[str, str, str], Origin] = {}
-    for label, (table, keys) in rows.items():
-        for resource in RESOURCES.values():
-            ids: dict[str, list[Key]] = {}
-            for record_id, key in _record_ids(resource, label, table, keys, servers):
-                ids.setdefault(record_id, []).append(key)
-            for source in servers if ids else ():
-                fixed = {"source": source, "resource": resource.name}
-                for record_id, vanished in rows_among(
-                    SourceRecord, "record_id", ids, ("record_id", "vanished_in"), fixed
-                ):
-                    new = Origin(source, "", f"{resource.name}/{record_id}", vanished)
-                    origin = found.setdefault((source, resource.name, record_id), new)
-                    origin.gave.setdefault(label, []).extend(ids[record_id])
-    yield from found.values()
-
-
-def _record_ids(
-    resource: Resource, label: str, table: Any, keys: Sequence[Key], servers: Sequence[str]
-) -> Iterator[tuple[str, Key]]:
-    """Yield the ids that the records of some rows would have, each with the row's key."""
-    linked = {table_name for _, table_name, _ in resource.lists}
-    if label not in linked | {resource.table} and WITH_OTHERS.get(label) != resource.name:
-        return
-    if resource.name == "water-restriction":  # the key can be had from the record's id, but not its id from the key
-        wanted = {tuple(key.values()): key for key in keys}
-        for source in servers:
-            ids = (SourceRecord & {"source": source, "resource": resource.name}).to_arrays("record_id")
-            yield from ((one, wanted[at]) for one in ids if (at := row_key(resource.name, one)) in wanted)
-        return
-    owner = table if label in (resource.table, "subject.SubjectNote") else tables()[resource.table]()
-    names = owner.primary_key
-    of_key = {tuple(key[name] for name in names): "/".join(str(key[name]) for name in names) for key in keys}
-    if resource.identity:
-        rows = rows_of_keys(owner, [dict(zip(names, at, strict=True)) for at in of_key], [resource.identity])
-        of_key = {tuple(row[name] for name in names): row[resource.identity] for row in rows}
-    yield from ((record_id, key) for key in keys if (record_id := of_key.get(tuple(key[name] for name in names))))
-
-
-def rows_of_keys(table: Any, keys: Sequence[Key], wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of some keys, with some attributes, in the order of the keys' values."""
-    for part in in_parts(keys, KEYS_AT_ONCE):
-        yield from (table & list(part)).proj(*wanted).to_dicts(order_by="KEY")

@@ -17,12 +17,12 @@ from labweave.database import current
 from labweave.database.changes import row_sha256
 from labweave.database.inputs import find_table, inputs_of, is_name_of_results, made_id, tables_in, why_out_of_date
 from labweave.database.made import programs, result_sha256
-from labweave.database.reads import in_parts, rows_among, rows_between, table_label
+from labweave.database.reads import KEYS_AT_ONCE, in_parts, rows_among, rows_between, rows_of_keys, table_label
 from labweave.ephys.efeatures.units import efeature_unit
 from labweave.errors import ReadError, SchemaError
 from labweave.formats.hashing import NO_HASH, sha256_of_file
 from labweave.formats.places import folder_of
-from labweave.ingest.origins import KEYS_AT_ONCE, Origin, find_origins, rows_of_keys
+from labweave.ingest.origins import Origin, find_origins
 from labweave.provenance.explanation import Explanation, File, FromSource, Given, Key, Make, OldValue, UsedRow, Value
 from labweave.schemas.ingestion import Change, Run, Source, SourceFile
 from labweave.schemas.provenance import Code, Made, Verified
