@@ -60,9 +60,11 @@ class Unit:
     problem: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Row:
     """One row for one table; an adapter yields parents before children.
+
+    It is not frozen: that takes four times as long to make, and there are millions.
 
     Attributes
     ----------

@@ -41,7 +41,8 @@ def key_of(row: Row, source: str) -> tuple[str, str, tuple]:
     name, primary_key = facts_of(row.table)
     values = {**row.values, **_stored(row.table, row.values)} if _converted(row.table) else row.values
     if len(primary_key) == 1:  # of most rows
-        key: tuple = (plain(values.get(primary_key[0], source)),)
+        value = values.get(primary_key[0], source)
+        key: tuple = (value if type(value) is str else plain(value),)
     else:
         key = tuple([plain(values.get(attribute, source)) for attribute in primary_key])
     return name, row.eid or values.get("eid") or "", key
