@@ -120,20 +120,24 @@ class GivenRows:
     def lost_rows(self, units: Sequence[str]) -> Iterator[dict[str, set[str]]]:
         """Yield, some units at a time, those of which rows are gone, with the sessions of these rows."""
         for part in in_parts(units):
-            owners: dict[str, dict[tuple, list[tuple[str, str]]]] = {}
-            for unit, keys in self._read(part).items():
-                for eid, tables in keys.items():
-                    for name, own in tables.items():
-                        by_key = owners.setdefault(name.partition(":")[0], {})
-                        for key in own:
-                            by_key.setdefault(key, []).append((unit, eid))
-            lost: dict[str, set[str]] = {}
-            for name, by_key in owners.items():
-                for key in missing_keys(table_called(self.connection, name), by_key):
-                    for unit, eid in by_key[key]:
-                        lost.setdefault(unit, set()).add(eid)
-            if lost:
+            if lost := self._lost(self._read(part)):
                 yield lost
+
+    def _lost(self, given: Mapping[str, Keys]) -> dict[str, set[str]]:
+        """Return which of some units gave rows that are gone, with the sessions of these rows."""
+        owners: dict[str, dict[tuple, list[tuple[str, str]]]] = {}
+        for unit, keys in given.items():
+            for eid, tables in keys.items():
+                for name, own in tables.items():
+                    by_key = owners.setdefault(name.partition(":")[0], {})
+                    for key in own:
+                        by_key.setdefault(key, []).append((unit, eid))
+        lost: dict[str, set[str]] = {}
+        for name, by_key in owners.items():
+            for key in missing_keys(table_called(self.connection, name), by_key):
+                for unit, eid in by_key[key]:
+                    lost.setdefault(unit, set()).add(eid)
+        return lost
 
     def units_in_parts(self) -> set[str]:
         """Return those of the source's units that were written in parts: they have a row for those of no session."""

@@ -8,9 +8,9 @@ from typing import Any
 
 from labweave.database.batches import Changed
 from labweave.database.connection import LabConnection
-from labweave.database.reads import among, in_parts, missing_keys, rows_among, rows_in_order
+from labweave.database.reads import among, in_parts, rows_among, rows_in_order
 from labweave.ingest.given import GivenRows
-from labweave.ingest.keys import Keys, join, name_of, pack, shared, table_called, unpack
+from labweave.ingest.keys import Keys, join, name_of, pack, shared, unpack
 from labweave.schemas.dataset import Dataset
 from labweave.schemas.ingestion import Given
 from labweave.schemas.session import Session
@@ -53,15 +53,8 @@ class GivenInParts(GivenRows):
 
     def has_lost_rows(self) -> bool:
         """Say whether rows that the unit gave are no longer there."""
-        for page in self.sessions():
-            keys: dict[str, set[tuple]] = {}
-            for eid, packed in page:
-                for tables in unpack(eid, packed).values():
-                    for name, own in tables.items():
-                        keys.setdefault(name.partition(":")[0], set()).update(own)
-            if any(missing_keys(table_called(self.connection, name), own) for name, own in keys.items()):
-                return True
-        return False
+        pages = (join(unpack(*row) for row in page) for page in self.sessions())
+        return any(self._lost({self.unit: keys}) for keys in pages)
 
     def claim(self, units: Mapping[str, Keys], older: Container[str] = ()) -> dict[str, Keys]:
         """Return which of the rows of some sessions are the unit's own, and its rows of no session so far."""

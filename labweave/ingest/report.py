@@ -96,7 +96,10 @@ class IngestReport:
                 mine[table] = mine.get(table, 0) + count
         known = {failure.path for failure in self.failures}
         self.failures += [failure for failure in second.failures if failure.path not in known]
-        self.notes.append(f"{second.changed} units were read again, because they share rows with units that changed")
+        if second.changed:
+            self.notes.append(
+                f"{second.changed} units were read again, because they share rows with units that changed"
+            )
 
     def counts(self) -> dict[str, object]:
         """Return the numbers as ``ingestion.Run`` keeps them."""

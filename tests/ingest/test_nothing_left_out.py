@@ -421,8 +421,12 @@ def test_a_damaged_log_of_stytra_is_named_and_what_it_gave_stays(database, tmp_p
     assert path.name in report.failures[0].message and len(still_failing()) == 1
     assert task.EventLog().to_arrays("log_name").tolist() == logs
     assert run_it().known_failures == 1
+    task.EventLog.delete_quick()  # it can't be made again before it can be read
+    report = run_it(again=True)
+    assert (report.failed, report.refused, len(task.EventLog())) == (0, 1, len(logs) - 1), report
     path.write_bytes(sound)
     assert run_it().exit_code == 0 and still_failing() == []
+    assert task.EventLog().to_arrays("log_name").tolist() == logs
 
 
 @pytest.mark.parametrize(
