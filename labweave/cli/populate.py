@@ -38,7 +38,7 @@ def populate(
     out.print(str(report))
     print_failures(report)
     if report.failed:
-        out.print(f"{report.failed} jobs failed. See: labweave errors")
+        out.print(f"{report.failed} {_jobs(report.failed)} failed. See: labweave errors")
         raise typer.Exit(1)
 
 
@@ -77,7 +77,7 @@ def status() -> None:
         if not_in := len(failed_units()):
             out.print(f"\n{not_in} units or files not ingested. See: labweave errors")
         if n_failed:
-            out.print(f"\n{n_failed} failed jobs. See: labweave errors")
+            out.print(f"\n{n_failed} failed {_jobs(n_failed)}. See: labweave errors")
 
 
 def errors(
@@ -95,7 +95,9 @@ def errors(
         out.print(f"{error.table} {_key(error.key)} {_minute(error.time) or ''}\n  {error.reason}")
         if traceback:
             out.print("  " + error.traceback.rstrip().replace("\n", "\n  "))
-    out.print(f"{len(found)} failed jobs" + (". When the cause is gone: labweave retry" if found else ""))
+    out.print(
+        f"{len(found)} failed {_jobs(len(found))}" + (". When the cause is gone: labweave retry" if found else "")
+    )
 
 
 def retry(tables: Tables = None, restrict: Restrict = None) -> None:
@@ -104,13 +106,17 @@ def retry(tables: Tables = None, restrict: Restrict = None) -> None:
 
     with open_database():
         count = populate.retry(tables or None, parse_restriction(restrict or []) or None)
-    out.print(f"{count} jobs put back. Next: labweave populate")
+    out.print(f"{count} {_jobs(count)} put back. Next: labweave populate")
 
 
 def print_failures(report: PopulateReport) -> None:
     """Print the first failed jobs of a run, each with its reason."""
     for table, outcome in report.failures[:5]:
         out.print(f"failed {table} {_key(outcome.key)}: {outcome.reason}")
+
+
+def _jobs(count: int) -> str:
+    return "job" if count == 1 else "jobs"
 
 
 def _minute(time: dt.datetime | None) -> str | None:

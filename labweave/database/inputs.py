@@ -5,12 +5,16 @@ count. For each result, ``provenance.Made.inputs`` keeps of each expression the 
 hashes, as the server computes them. A result is out of date when the same statement, for all results together, gives
 something else.
 
+A table may name the packages that it is ``made_with``: their versions count, too.
+
 A computed table that an expression holds with all its attributes counts by the hash of its result, parts included; one
 projected to some attributes counts by these. So a result that was made again and came out the same changes nothing.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -37,10 +41,13 @@ class OutOfDate:
     key : dict
     reasons : list of str
         What changed, in words.
+    only_versions : bool
+        The rows are the same; only packages that it was made with are others now.
     """
 
     key: dict[str, Any]
     reasons: list[str]
+    only_versions: bool = False
 
 
 def inputs_of(table: Any, key: Mapping[str, Any], **options: Any) -> dict[str, Any]:
@@ -67,7 +74,7 @@ def _restricted(expression: Any, key: Mapping[str, Any]) -> Any:
 
 
 def out_of_date(table: Any) -> list[OutOfDate]:
-    """Return the results of a table, which may be restricted, that would come out otherwise now; in one statement."""
+    """Return the results of a table, which may be restricted, that would come out otherwise now."""
     try:
         if not inputs_of(table, {}):  # such as a part of a server that was pulled once
             return []
@@ -75,8 +82,9 @@ def out_of_date(table: Any) -> list[OutOfDate]:
         return _out_of_date_by_key(table)
     found = _out_of_date(table)
     for options in getattr(table, "also_fresh", ()) if found else ():
-        others = {tuple(one.key.values()) for one in _out_of_date(table, **options)}
-        found = [one for one in found if tuple(one.key.values()) in others]
+        others = {tuple(one.key.values()): one for one in _out_of_date(table, **options)}
+        pairs = [(one, others.get(tuple(one.key.values()))) for one in found]
+        found = [other if other.only_versions else one for one, other in pairs if other]
     return found
 
 
@@ -90,7 +98,12 @@ def _out_of_date(table: Any, **options: Any) -> list[OutOfDate]:
         f" from ({table.proj().make_sql()}) t left join {made} m on {_is_made(table, 't', 'm')}{joins}"
         f" where m.made is null or m.inputs <> {now}"
     ).fetchall()
-    return [OutOfDate(dict(zip(keys, row, strict=False)), _reasons(row[-2], row[-1])) for row in rows]
+    found = []
+    for *values, before, now in rows:
+        reasons, n_versions = _reasons(before, now), len(getattr(table, "made_with", ()))
+        only_versions = before is not None and before.split()[n_versions:] == now.split()[n_versions:]
+        found.append(OutOfDate(dict(zip(keys, values, strict=False)), reasons, only_versions))
+    return found
 
 
 def fingerprints(table: Any) -> list[tuple[str, str]]:
@@ -133,7 +146,7 @@ def fingerprint_of(table: Any, key: Mapping[str, Any], **options: Any) -> str:
     for label, names, numbers in known or _numbers_of(table, key, **options):
         where = where_of(table, {name: key[name] for name in names if name in key})
         texts.append(f"'{label}=', (select {_TOTAL} from ({numbers}) r{where})")
-    return _sentence(texts)
+    return _sentence([*_versions(table), *texts]) if texts else ""
 
 
 def where_of(table: Any, key: Mapping[str, Any]) -> str:
@@ -196,12 +209,25 @@ _TOTAL = "concat(coalesce(sum(r.c), 0), ':', coalesce(sum(r.n), 0))"
 
 
 def _sentence(texts: list[str]) -> str:
-    return f"""concat({", ' ', ".join(texts)})""" if texts else ""
+    return f"""concat({", ' ', ".join(texts)})"""
+
+
+def _versions(table: Any) -> list[str]:
+    return [f"'{package}={version_of(package)}'" for package in getattr(table, "made_with", ())]
+
+
+@functools.cache
+def version_of(package: str) -> str | None:
+    """Return the version of a package; None when it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _now(table: Any, **options: Any) -> tuple[str, str]:
     """Return SQL for what each row of a table, called t, rests on now, and what must be joined for it."""
-    adapter, texts, joins = table.connection.adapter, [], []
+    adapter, texts, joins = table.connection.adapter, _versions(table), []
     for at, (label, names, numbers) in enumerate(_numbers_of(table, {}, **options)):
         totals = _totals(adapter, numbers, names)
         joins.append(f" left join {totals} f{at} on f{at}.h = {_key_number(adapter, 't', names)}")
@@ -258,7 +284,11 @@ def _reasons(before: str | None, now: str) -> list[str]:
     old, new = _counts(before), _counts(now)
     reasons = []
     for label in [*new, *(name for name in old if name not in new)]:
-        if old.get(label) != new.get(label):
+        if old.get(label) == new.get(label):
+            continue
+        if ":" not in new.get(label, ":"):
+            reasons.append(f"{label} {new[label]}, {old.get(label, 'unknown')} before")
+        else:
             n_old, n_new = (counts.get(label, "0:0").partition(":")[0] for counts in (old, new))
             what = "changed" if n_old == n_new else f"has {n_new} rows, {n_old} before"
             reasons.append(f"{label.rstrip('~')} {what}")

@@ -10,7 +10,6 @@ import contextlib
 import datetime as dt
 import functools
 import getpass
-import importlib.metadata
 import json
 import os
 import platform
@@ -23,7 +22,7 @@ from datajoint import provenance as datajoint_provenance
 from datajoint.errors import AccessError, DuplicateError
 from datajoint.user_tables import Part
 
-from labweave.database.inputs import find_table, fingerprint_of, made_id, where_of
+from labweave.database.inputs import find_table, fingerprint_of, made_id, version_of, where_of
 from labweave.database.reads import table_label
 from labweave.database.values import to_json
 from labweave.errors import AccessDenied
@@ -130,9 +129,7 @@ def keep_code(connection: Any) -> None:
 def programs() -> tuple[str, tuple[str, str | None, str]]:
     """Return the id of the programs of this process, and the rest of their row in ``provenance.Code``."""
     versions = {"labweave": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
+    versions |= {package: version for package in PACKAGES if (version := version_of(package))}
     git = _git_state(Path(__file__).parent)
     row = (to_json(versions), to_json(git) if git else None, f"{platform.platform()} {platform.machine()}"[:255])
     return canonical_sha256([versions, git, row[2]])[:32], row

@@ -201,6 +201,11 @@ def outdated(table: Any, restriction: Restriction = None) -> list[OutOfDate]:
     """Return the results of a table that would come out otherwise now, and why."""
     chosen = table & restrict(table, restriction).proj() if restriction else table
     found = out_of_date(chosen)
+    if any(one.only_versions for one in found):
+        # Files that are away can't be read by another version: what was found in them stays.
+        names = table.primary_key
+        can_be_made = {tuple(key[name] for name in names) for key in key_source(table).proj()}
+        found = [one for one in found if not one.only_versions or tuple(one.key.values()) in can_be_made]
     if (changed_outside := getattr(table, "changed_outside", None)) and (keys := changed_outside()):
         known = {tuple(one.key.values()) for one in found}
         names = table.primary_key

@@ -81,9 +81,13 @@ class PopulateReport:
 
     def __str__(self) -> str:
         width = max((len(table.table) for table in self.tables), default=5)
-        lines = [f"{'table':<{width}}  {'made':>7}  {'again':>7}  {'failed':>6}  {'s':>7}"]
-        for t in self.tables:
-            lines.append(f"{t.table:<{width}}  {t.made:>7}  {t.remade:>7}  {t.failed:>6}  {t.seconds:>7.1f}")
+        if self.dry_run:
+            lines = [f"{'would be made':<{width}}  {'new':>7}  {'again':>7}"]
+            lines += [f"{t.table:<{width}}  {t.made - t.remade:>7}  {t.remade:>7}" for t in self.tables]
+        else:
+            lines = [f"{'table':<{width}}  {'made':>7}  {'again':>7}  {'failed':>6}  {'s':>7}"]
+            for t in self.tables:
+                lines.append(f"{t.table:<{width}}  {t.made:>7}  {t.remade:>7}  {t.failed:>6}  {t.seconds:>7.1f}")
         for table, reasons in self.reasons.items():
             again = "would be made again" if self.dry_run else "made again"
             lines += [f"{table}: {count} {again}: {reason}" for reason, count in reasons.most_common()]

@@ -82,6 +82,8 @@ class RecordingEFeatures(dj.Computed):
         """Sweeps with the sets for their protocol, and those for all protocols."""
         return (RecordingStimulus & (Recording & LIVE)) * FeatureSet & _asked()
 
+    made_with = ("efel",)
+
     def inputs(self, key):
         sweep = RecordingStimulus.proj() * Recording.proj("reader", "content_sha256")
         settings = FeatureSet.proj("efel_settings") * EFelSettings

@@ -105,6 +105,8 @@ class RecordingStimulus(dj.Imported):
         """Recordings whose files are there."""
         return Recording & LIVE
 
+    made_with = ("efel",)
+
     def inputs(self, key):
         return [Recording.proj("reader", "content_sha256")]
 

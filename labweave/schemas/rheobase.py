@@ -55,6 +55,8 @@ class Rheobase(dj.Computed):
     also_fresh = ({"vanished": True},)
     """A rheobase stays when files of its recordings are away."""
 
+    made_with = ("efel",)
+
     def inputs(self, key, vanished=False):
         methods = (RheobaseMethod & key).to_dicts()
         counted, read = (

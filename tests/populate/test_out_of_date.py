@@ -1,15 +1,18 @@
 """Results follow what they rest on: one thing changes, and exactly what rests on it is made again."""
 
+import importlib.metadata
 import json
 
 import datajoint as dj
 import pytest
 from simulated import OPTIONS, sweeps_of, write_cell
 
+import labweave
 from labweave import ingest, populate
 from labweave.analysis import add_cell_group, add_extraction, add_rheobase_method, add_target_set
 from labweave.database import upsert
-from labweave.database.inputs import made_id, out_of_date
+from labweave.database.inputs import made_id, out_of_date, version_of
+from labweave.database.made import programs
 from labweave.database.migrations import MIGRATIONS
 from labweave.formats.canonical import canonical_sha256
 from labweave.ingest.alyx import tables
@@ -39,16 +42,26 @@ def ask():
     add_extraction("all", "firing", "low")
 
 
+def write_all(folder):
+    """Write two cells, a file a sweep."""
+    for cell in CELLS:
+        for number in range(N_SWEEPS):
+            write_sweep(folder, cell, number)
+
+
 @pytest.fixture
 def folder(database, tmp_path):
     """A folder of two cells, a file a sweep; everything is made."""
-    for cell in CELLS:
-        for number in range(N_SWEEPS):
-            write_sweep(tmp_path, cell, number)
-    ingest.run("ephys", tmp_path, **OPTIONS)
+    make_all(tmp_path)
+    return tmp_path
+
+
+def make_all(folder):
+    """Write, ingest and make everything."""
+    write_all(folder)
+    ingest.run("ephys", folder, **OPTIONS)
     ask()
     assert populate.run().failed == 0
-    return tmp_path
 
 
 def times():
@@ -216,7 +229,8 @@ def test_exactly_what_rests_on_a_change_is_made_again(database, folder, step):
 
 
 def rows(table):
-    return sorted(canonical_sha256(row) for row in table().to_dicts())
+    table = table() if isinstance(table, type) else table
+    return sorted(canonical_sha256(row) for row in table.to_dicts())
 
 
 def test_a_result_that_a_person_s_row_hangs_on_stays_and_is_named(database, folder):
@@ -298,6 +312,52 @@ def test_the_upgrade_to_another_hash_counts_results_as_made(database, folder):
     assert remade(before) == {}
     a_threshold_changed(folder)
     assert remade(before) == {"Rheobase": {(cell, "low") for cell in CELLS}, "Extraction": {("firing", "low")}}
+
+
+@pytest.fixture
+def another_efel(monkeypatch):
+    """A function after which eFEL says that it is version 99."""
+
+    def forget():
+        programs.cache_clear()
+        version_of.cache_clear()
+
+    real = importlib.metadata.version
+
+    def stand_in():
+        monkeypatch.setattr(importlib.metadata, "version", lambda name: "99.0" if name == "efel" else real(name))
+        forget()
+
+    yield stand_in
+    monkeypatch.undo()
+    forget()
+
+
+def test_another_version_of_efel_makes_again_what_is_measured_with_it(database, folder, another_efel):
+    before, old = times(), importlib.metadata.version("efel")
+    another_efel()
+    one = efeature.RecordingEFeatures & {"feature_set": feature_set("shape"), "cell": "a"} & "recording like 'a/s3%%'"
+    reason = f"efel 99.0, {old} before"
+    assert reason in str(labweave.explain(one)) and out_of_date(one)[0].reasons == [reason]
+    assert out_of_date(efeature.Extraction()) == []
+    assert remade(before) == {
+        "RecordingStimulus": {(cell, "IDrest", f"{cell}/s{n}#sweep_000") for cell in CELLS for n in range(N_SWEEPS)},
+        "RecordingEFeatures": of_set("firing") | of_set("shape"),
+        "Rheobase": {(cell, method) for cell in CELLS for method in METHODS},
+    }  # which come out the same: so do the extractions
+    versions = {row["made_table"]: row["versions"]["efel"] for row in (provenance.Made * provenance.Code).to_dicts()}
+    assert versions.pop("efeature.Extraction") == old and set(versions.values()) == {"99.0"}
+
+
+def test_files_that_are_away_keep_what_another_version_found_in_them(database, folder, another_efel):
+    for number in range(N_SWEEPS):
+        (folder / f"a/s{number}.h5").unlink()
+    ingest.run("ephys", folder, **OPTIONS)
+    before, of_a = times(), [rows(table & {"cell": "a"}) for table in (recording.RecordingStimulus, rheobase.Rheobase)]
+    another_efel()
+    found = remade(before)
+    assert {key[0] for table in ("RecordingStimulus", "Rheobase") for key in found[table]} == {"b"}
+    assert [rows(table & {"cell": "a"}) for table in (recording.RecordingStimulus, rheobase.Rheobase)] == of_a
 
 
 def test_values_that_meet_at_another_border_are_others(database):
