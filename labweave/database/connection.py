@@ -135,7 +135,14 @@ class LabConnection(Connection):
         if (making := being_made()) is not self._making[0]:
             self._making = making, time.monotonic()
         self.n_statements += 1
-        return super().query(query, args, **options)
+        try:
+            return super().query(query, args, **options)
+        except (KeyboardInterrupt, SystemExit):  # its answer, which nobody has read, would be taken for the next one's
+            self._in_transaction = False
+            with contextlib.suppress(Exception):  # whatever the driver raises; the next statement opens another session
+                self._conn.close()
+                self.connect()
+            raise
 
     def start_transaction(self) -> None:
         """Start a transaction that reads one state of the database, as every make does."""

@@ -376,3 +376,28 @@ def test_the_embedded_server_stops_when_the_last_connection_closes_also_after_a_
 
 def test_labweave_connect_is_the_same_function():
     assert labweave.connect is connect
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["by itself", "in a transaction"])
+def test_the_answer_to_a_statement_that_was_interrupted_is_not_taken_for_the_next_one(database, monkeypatch, inside):
+    """Ctrl-C or SIGTERM can come when a statement has been sent, and its answer not yet read."""
+    connection = database.connection
+    if database.backend == "postgresql":
+        pytest.skip("libpq has read an answer before Python sees a signal")
+    send = connection._conn._write_bytes
+
+    def interrupted(data):
+        send(data)
+        if b"select 1" in data:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(connection._conn, "_write_bytes", interrupted)
+
+    def work():
+        connection.query("select 1")
+
+    with pytest.raises(KeyboardInterrupt):
+        (connection.run_transaction if inside else lambda work: work())(work)
+    assert connection.query("select 2").fetchone()[0] == 2 and not connection.in_transaction
+    upsert(lab.Lab, [{"lab": "after"}])
+    assert lab.Lab().to_arrays("lab").tolist() == ["after"]
