@@ -132,11 +132,11 @@ def why_out_of_date(table: Any, key: Mapping[str, Any]) -> list[str]:
     if not variants[0]:
         return []
     made = connection.adapter.make_full_table_name(f"{connection.prefix}provenance", "made")
-    before, *now = connection.query(
+    rows = connection.query(  # none, when it was deleted meanwhile
         f"select (select m.inputs from {made} m where m.made = {made_id(table, 't')}), {', '.join(variants)}"
         f" from {table.full_table_name} t{(table & dict(key)).where_clause()}"
-    ).fetchone()
-    return [] if before in now else _reasons(before, now[0])
+    ).fetchall()
+    return [reason for before, *now in rows if before not in now for reason in _reasons(before, now[0])]
 
 
 def fingerprint_of(table: Any, key: Mapping[str, Any], **options: Any) -> str:

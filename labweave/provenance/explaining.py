@@ -148,8 +148,8 @@ def _add_make(found: Explanation, table: Any, key: Key) -> None:
     """Add when, by whom and by which programs a result was made, and how it was verified last."""
     where = (table & key).where_clause()
     sql = f"select {made_id(table, 't')} from {table.full_table_name} t{where} limit 1"
-    (made,) = table.connection.query(sql).fetchone()
-    for row in ((Made * Code) & {"made": made}).to_dicts():
+    ids = [{"made": made} for (made,) in table.connection.query(sql).fetchall()]
+    for row in ((Made * Code) & ids).to_dicts():
         names = [one.name for one in dataclasses.fields(Make)]
         now = json.loads(programs()[1][0])
         then = row["versions"]
@@ -157,7 +157,7 @@ def _add_make(found: Explanation, table: Any, key: Key) -> None:
         row["other_versions"] = {name: (then.get(name), now.get(name)) for name in sorted(differ)}
         row["is_altered"] = result_sha256(table, key) != row["result_sha256"]
         found.make = Make(**{name: row[name] for name in names})
-    for row in (Verified & {"made": made}).to_dicts(order_by="verified_at desc", limit=1):
+    for row in (Verified & ids).to_dicts(order_by="verified_at desc", limit=1):
         found.verified = {name: row[name] for name in ("verified_at", "verified_by", "outcome", "worst_difference")}
 
 

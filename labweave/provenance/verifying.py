@@ -158,30 +158,33 @@ def _verify(connection: Any, table: Any, key: dict[str, Any], rtol: float) -> Ve
     collected: dict[str, list[dict[str, Any]]] = {}
     copy = _copy_of(type(table), collected)()
 
-    def make() -> dict[str, list[dict[str, Any]]]:
+    def make() -> tuple[bool, list[Difference], list[str]]:
         collected.clear()
         _make(copy, dict(key))
         parts = [value() for value in vars(type(table)).values() if _is_part(value)]
-        return {one.table_name: (one & key).to_dicts() for one in (table & key, *parts)}
+        stored = {one.table_name: (one & key).to_dicts() for one in (table & key, *parts)}
+        if not stored[table.table_name]:
+            return False, [], []
+        found = sorted(_differences(table, stored, collected), key=lambda one: -one.apart)
+        return True, found, why_out_of_date(table, key) if found else []
 
     try:
-        stored = connection.adapter.read_only(connection, make)
+        is_there, found, reasons = connection.adapter.read_only(connection, make)
     except Exception as error:  # whatever a lab's own make() raises
         if not table & key:
             return None
         if isinstance(error, GONE):
             return Verification(label, key, "input gone", reason=str(error))
         return Verification(label, key, "failed", reason=f"{type(error).__name__}: {error}")
-    if not stored[table.table_name]:
+    if not is_there:
         return None
-    found = sorted(_differences(table, stored, collected), key=lambda one: -one.apart)
     if not found:
         return Verification(label, key, "equal")
     worst = found[0].apart
     if worst <= rtol:
         return Verification(label, key, "close", worst, found)
     size = worst if math.isfinite(worst) else None
-    return Verification(label, key, "different", size, found, would_be_made_again=why_out_of_date(table, key))
+    return Verification(label, key, "different", size, found, would_be_made_again=reasons)
 
 
 def _is_part(value: Any) -> bool:
