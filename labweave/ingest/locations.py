@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from labweave.database.connection import LabConnection
 from labweave.errors import ConfigError, SourceError
-from labweave.formats.hashing import sha256_of_file
+from labweave.formats.hashing import NO_HASH, sha256_of_file
 from labweave.ingest.base import Adapter
 from labweave.ingest.files import NOT_READ
 from labweave.schemas.ingestion import Forgotten, Given, Source, SourceFile
@@ -132,8 +132,16 @@ def _was_moved(row: Mapping[str, Any], place: Path) -> bool:
     root = place if place.is_dir() else place.parent
     files = (SourceFile & {"source": row["source"], "file_status": "ingested"}).to_dicts(limit=FILES_LOOKED_AT)
     there = [file for file in files if (root / file["path"]).is_file()]
-    alike = [file for file in there if sha256_of_file(root / file["path"]) == file["sha256"]]
+    alike = [file for file in there if _is_file(root / file["path"], file)]
     return 2 * len(alike) > len(files)
+
+
+def _is_file(path: Path, known: Mapping[str, Any]) -> bool:
+    """Say whether a file is the one that is known by its hash, or, when it was never hashed, by its size and time."""
+    if known["sha256"] != NO_HASH:
+        return sha256_of_file(path) == known["sha256"]
+    stat = path.stat()
+    return (stat.st_size, stat.st_mtime_ns) == (known["size"], known["mtime_ns"])
 
 
 def take_over(connection: LabConnection, old: str, new: str) -> None:

@@ -378,6 +378,16 @@ def test_moving_alf_folders_keeps_their_records(database, tmp_path):
     assert found == rows_of_tables(database)
 
 
+def test_a_folder_whose_files_were_never_hashed_is_known_at_its_new_place(database, tmp_path):
+    for number in (0, 1):
+        adapters.TestAlf().write_unit(tmp_path / "a", number)
+    ingest.run("alf", tmp_path / "a", lab="testlab", no_hash=True)
+    (tmp_path / "a").rename(tmp_path / "b")
+    ingest.run("alf", tmp_path / "b", lab="testlab", no_hash=True)
+    found, expected = fresh(database, "alf", tmp_path / "b", no_hash=True)
+    assert found == expected
+
+
 def test_a_folder_that_was_emptied_keeps_its_rows_marked(database, tmp_path):
     alf = tmp_path / "m1/2026-01-02/001/alf"
     alf.mkdir(parents=True)
