@@ -6,16 +6,21 @@ import csv
 import datetime as dt
 import enum
 import io
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labweave.cli.base import open_database, out, print_table
+from labweave.cli.base import err, open_database, out, print_table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+MOST_ROWS = 1000
+"""That anybody looks through on a screen."""
 
 
 class Format(str, enum.Enum):
@@ -29,6 +34,7 @@ class Format(str, enum.Enum):
 def sql(
     query: Annotated[str, typer.Argument(help="For example: select cell, rheobase from {prefix}rheobase.__rheobase")],
     format: Annotated[Format, typer.Option("--format", "-f", help="Output format")] = Format.table,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds after which the server ends it")] = 60,
 ) -> None:
     """Run one SQL query, read-only, and print its rows.
 
@@ -36,7 +42,7 @@ def sql(
     underscores, of imported ones with one, of lookups with a number sign.
     """
     with open_database() as database:
-        frame = database.query(query)
+        frame = database.query(query, timeout_s=timeout)
     print_frame(frame, format)
 
 
@@ -54,7 +60,9 @@ def print_frame(frame: pd.DataFrame, format: Format) -> None:
         found = [dict(zip(columns, row, strict=True)) for row in rows]
         typer.echo(json.dumps(found, default=_text, ensure_ascii=False))
     else:
-        shown = [[_short(value) for value in row] for row in rows]
+        shown = [[_short(value) for value in row] for row in itertools.islice(rows, MOST_ROWS)]
+        if len(frame) > MOST_ROWS:
+            err.print(f"{len(frame) - MOST_ROWS:,} more rows are not shown; --format csv gives all.")
         if sum(map(len, columns)) + 2 * len(columns) <= out.width:
             print_table(columns, shown)
             return

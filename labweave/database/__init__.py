@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import datajoint as dj
 
 from labweave.database import declare
 from labweave.database.connection import LabConnection, TransientError
+from labweave.database.guard import check_query
 from labweave.database.migrations import MIGRATIONS, SCHEMA_VERSION, Migration
 from labweave.database.url import DatabaseUrl, parse_url
 from labweave.database.writes import UpsertCounts, upsert
@@ -27,6 +29,7 @@ __all__ = ["Database", "TransientError", "UpsertCounts", "connect", "current", "
 log = logging.getLogger(__name__)
 
 _open: Database | None = None
+_MARK = re.compile(r"(?<!%)%(?:\(\w+\))?s")
 
 
 class Database:
@@ -67,8 +70,12 @@ class Database:
         declare.unbind()
         self.connection.close()
 
-    def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> pd.DataFrame:
+    def query(
+        self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None, *, timeout_s: float = 60.0
+    ) -> pd.DataFrame:
         """Run one SQL query, read-only, and return its rows.
+
+        It can't write, nor reach files and programs of the server; see `labweave.database.guard`.
 
         Parameters
         ----------
@@ -78,12 +85,21 @@ class Database:
             ``{prefix}`` in the text stands for the prefix of this database.
         params : sequence or mapping, optional
             Values for the marks; never paste values into the text.
+        timeout_s : float, default: 60
+            The server ends it after so many seconds.
 
         Returns
         -------
         DataFrame
             One row per result row, columns named as in the query, also when it is empty. Whole numbers are
             ``int64``, or ``Int64`` when some are missing.
+
+        Raises
+        ------
+        ConfigError
+            It is more than one statement, no query, or more than reading.
+        DatabaseError
+            The server refuses it, or it takes too long.
 
         Examples
         --------
@@ -97,26 +113,20 @@ class Database:
 
         connection = self.connection
 
-        def read():
-            cursor = connection.adapter.get_cursor(connection._conn)
-            try:
-                cursor.execute(sql.replace("{prefix}", self.prefix), params or None)
-                names = [column[0] for column in cursor.description or ()]
-                rows = list(cursor.fetchall() if names else ())
-            except Exception as error:
-                raise connection.adapter.translate_error(error, sql) from None
-            finally:
-                cursor.close()
-            frame = pd.DataFrame.from_records(rows, columns=names, coerce_float=True)
-            for index, kind in enumerate(frame.dtypes):
-                values = [row[index] for row in rows] if kind == "float64" else [""]
-                if all(value is None or isinstance(value, int) for value in values):
-                    with contextlib.suppress(OverflowError):  # of an unsigned one
-                        frame.isetitem(index, pd.array(values, dtype="Int64"))  # a float would lose digits
-            return frame
-
+        sql = sql.replace("{prefix}", self.prefix)
+        check_query(_MARK.sub("null", sql).replace("%%", "%") if params else sql, connection.adapter.product)
         connection.query("select 1")  # comes back here, not in the transaction, when the session was lost
-        return connection.adapter.read_only(connection, read)
+        try:
+            names, rows = connection.adapter.run_query(connection, sql, params or None, timeout_s)
+        except Exception as error:
+            raise connection.adapter.translate_error(error, sql) from None
+        frame = pd.DataFrame.from_records(rows, columns=names, coerce_float=True)
+        for index, kind in enumerate(frame.dtypes):
+            values = [row[index] for row in rows] if kind == "float64" else [""]
+            if all(value is None or isinstance(value, int) for value in values):
+                with contextlib.suppress(OverflowError):  # of an unsigned one
+                    frame.isetitem(index, pd.array(values, dtype="Int64"))  # a float would lose digits
+        return frame
 
     def schemas(self) -> list[str]:
         """Return the names of this lab's schemas on the server, its register included."""

@@ -24,6 +24,9 @@ class TransientError(DatabaseError):
     """A deadlock, lock time-out or serialization failure: the transaction may pass when tried again."""
 
 
+TOO_LONG = "The query took too long and was ended. Ask for less, or give it more time (--timeout)."
+
+
 class Dialect(ABC):
     """How one kind of server is talked to; `connection` is a `LabConnection`.
 
@@ -63,6 +66,10 @@ class Dialect(ABC):
     @abstractmethod
     def read_only(self, connection: Any, read: Callable[[], Result]) -> Result:
         """Return what `read` gives in a transaction that can't write."""
+
+    @abstractmethod
+    def run_query(self, connection: Any, sql: str, params: Any, timeout_s: float) -> tuple[list[str], list[tuple]]:
+        """Return names and rows of one query that can't write, whatever is in its text; errors are the driver's."""
 
     @abstractmethod
     def write_mark(self, connection: Any) -> str | None:

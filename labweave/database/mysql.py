@@ -16,7 +16,7 @@ from datajoint.errors import AccessError, DataJointError, DuplicateError
 from pymysql.constants.SERVER_STATUS import SERVER_STATUS_AUTOCOMMIT, SERVER_STATUS_IN_TRANS
 
 from labweave.database.batches import Batch, Changed
-from labweave.database.dialect import Dialect, TransientError, columns_to_name, in_one_text
+from labweave.database.dialect import TOO_LONG, Dialect, TransientError, columns_to_name, in_one_text
 from labweave.database.reads import in_parts
 from labweave.database.values import Column
 from labweave.errors import AccessDenied, DatabaseError, LabweaveError, RowError
@@ -51,6 +51,7 @@ class Adapter(Dialect, MySQLAdapter):
     """MySQL; `collation` compares text by code point, also trailing blanks."""
 
     product = "mysql"
+    time_limit = "max_execution_time = {ms}"
     collation = "utf8mb4_0900_bin"
     before_transaction = "set transaction isolation level read committed"
     lock_of_join = "for update of t"
@@ -133,6 +134,18 @@ class Adapter(Dialect, MySQLAdapter):
             return connection.run_transaction(read, read_committed=False)
         finally:
             connection.query("set session transaction read write")
+
+    def run_query(self, connection, sql, params, timeout_s):
+        def read():
+            with connection._conn.cursor() as cursor:
+                cursor.execute(sql, params)
+                return [column[0] for column in cursor.description or ()], list(cursor.fetchall())
+
+        connection.query(f"set session {self.time_limit.format(seconds=timeout_s, ms=int(timeout_s * 1000))}")
+        try:
+            return self.read_only(connection, read)
+        finally:
+            connection.query(f"set session {self.time_limit.format(seconds=0, ms=0)}")
 
     @contextlib.contextmanager
     def exclusive(self, connection, name, timeout_s):
@@ -223,6 +236,8 @@ class Adapter(Dialect, MySQLAdapter):
         code, text = error.args[0] if error.args else 0, str(error.args[-1]) if error.args else str(error)
         if code in TRANSIENT:
             return TransientError(text)
+        if code in {1969, 3024}:
+            return DatabaseError(TOO_LONG)
         if code in REFUSED_VALUE or isinstance(error, pymysql.err.DataError):
             return RowError(f"The database refuses a value: {text}.")
         if code in {1045, 1227, 1698}:
@@ -262,6 +277,7 @@ class MariaDB(Adapter):
     """MariaDB, whose JSON is text."""
 
     product = "mariadb"
+    time_limit = "max_statement_time = {seconds}"
     collation = "utf8mb4_nopad_bin"
     lock_of_join = "for update"
     json_value = "{}"

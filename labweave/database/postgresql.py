@@ -9,6 +9,7 @@ import io
 import json
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from datajoint.errors import DataJointError, DuplicateError, IntegrityError, Los
 from datajoint.table import FreeTable
 
 from labweave.database.batches import Batch, Changed
-from labweave.database.dialect import Dialect, TransientError, columns_to_name, in_one_text
+from labweave.database.dialect import TOO_LONG, Dialect, TransientError, columns_to_name, in_one_text
 from labweave.errors import DatabaseError, RowError
 
 TRANSIENT = {"40001", "40P01", "55P03"}
@@ -74,6 +75,19 @@ class Adapter(Dialect, PostgreSQLAdapter):
             return read()
 
         return work() if connection.in_transaction else connection.run_transaction(work)
+
+    def run_query(self, connection, sql, params, timeout_s):
+        if not connection.url.embedded or connection.in_transaction:
+            read = partial(_run, connection._conn, sql, params, timeout_s)
+            return self.read_only(connection, read)
+        # The owner of the embedded database is its administrator, who may run programs on the machine.
+        connection.query(_MAKE_READER)
+        at = connection.conn_info
+        session = self.connect(at["host"], at["port"], READER, "", dbname=at["database_name"])
+        with contextlib.closing(session):
+            session.autocommit = False
+            session.readonly = True
+            return _run(session, sql, params, timeout_s)
 
     @contextlib.contextmanager
     def exclusive(self, connection, name, timeout_s):
@@ -156,21 +170,49 @@ class Adapter(Dialect, PostgreSQLAdapter):
     def translate_error(self, error, query=""):
         if not isinstance(error, psycopg2.Error):
             return super().translate_error(error, query)
-        code, text = error.pgcode or "", str(error).strip()
+        code, text = error.pgcode or "", str(error).partition("\nQUERY:")[0].strip()
         if isinstance(error, psycopg2.InterfaceError) or code in LOST:
             return LostConnectionError(text)
         if isinstance(error, psycopg2.OperationalError) and not code:
             return LostConnectionError(text)
         if code in TRANSIENT:
             return TransientError(text)
+        if code == "57014":
+            return DatabaseError(TOO_LONG)
         if code == "23001":
             return IntegrityError(text)
         translated = super().translate_error(error, query)
         if isinstance(translated, DataJointError):
+            translated.args = tuple(str(part).partition("\nQUERY:")[0] for part in translated.args)
             return in_one_text(translated)
         if code.startswith("22") or code == "23514" or isinstance(error, psycopg2.DataError):
             return RowError(f"The database refuses a value: {text}.")
         return DatabaseError(f"{text} (PostgreSQL error {code})")
+
+
+READER = "labweave_reader"
+_MAKE_READER = f"""do $$ begin
+    if not exists (select from pg_roles where rolname = '{READER}') then
+        create role {READER} login; grant pg_read_all_data to {READER};
+    end if;
+end $$"""
+_OPEN_CURSOR = (
+    "declare labweave_query refcursor := 'labweave_query'; begin open labweave_query no scroll for execute %s; end"
+)
+
+
+def _run(session: Any, sql: str, params: Any, timeout_s: float) -> tuple[list[str], list[tuple]]:
+    """Return names and rows of a query; it is sent as a value, of which the server makes a cursor, or refuses."""
+    with session.cursor() as cursor:
+        cursor.execute("show statement_timeout")
+        before = cursor.fetchone()[0]
+        cursor.execute(f"set local statement_timeout = {int(timeout_s * 1000)}; set local cursor_tuple_fraction = 1")
+        text = cursor.mogrify(sql, params).decode()
+        cursor.execute("do %s", (cursor.mogrify(_OPEN_CURSOR, (text,)).decode(),))
+        cursor.execute("fetch all from labweave_query")
+        names, rows = [column[0] for column in cursor.description], cursor.fetchall()
+        cursor.execute("close labweave_query; set local statement_timeout = %s", (before,))
+    return names, rows
 
 
 _BYTES = psycopg2.extensions.new_type(
