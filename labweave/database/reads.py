@@ -35,7 +35,7 @@ def table_label(table: Any) -> str:
     table = table() if isinstance(table, type) else table
     name = type(table).__name__
     if isinstance(table, FreeTable):  # as its class, defined elsewhere, is called
-        name = ".".join(map(to_camel_case, table.table_name.lstrip("#_~").split("__")))
+        name = ".".join(map(to_camel_case, str(table.table_name).lstrip("#_~").split("__")))
     if master := getattr(table, "_master", None):  # of a part
         name = f"{master.__name__}.{name}"
     return f"{table.database.removeprefix(table.connection.prefix)}.{name}"
