@@ -125,10 +125,17 @@ class _Group(_Inside, h5py.Group):
     pass
 
 
+class _Dataset(h5py.Dataset):
+    def __getitem__(self, args, new_dtype=None):
+        if args is ... or (isinstance(args, tuple) and not args):
+            check_whole(self.id)
+        return super().__getitem__(args, new_dtype)
+
+
 def _opened(found) -> Any:
     if isinstance(found, h5g.GroupID):
         return _Group(found)
-    return h5py.Dataset(found) if isinstance(found, h5d.DatasetID) else h5py.Datatype(found)
+    return _Dataset(found) if isinstance(found, h5d.DatasetID) else h5py.Datatype(found)
 
 
 def find_inside(group: Any, path: bytes) -> Any:
@@ -163,14 +170,14 @@ def find_inside(group: Any, path: bytes) -> Any:
         else:
             raise Outside(f"{name} is a link to {'itself' if kind == h5l.TYPE_SOFT else 'another file'}")
     if isinstance(place, h5d.DatasetID):
-        _check(place)
+        plist = place.get_create_plist()
+        if plist.get_layout() == h5d.VIRTUAL or plist.get_external_count():
+            raise Outside(f"the data of {_name_of(place)} is in other files")
     return place
 
 
-def _check(dataset) -> None:
-    plist = dataset.get_create_plist()
-    if plist.get_layout() == h5d.VIRTUAL or plist.get_external_count():
-        raise Outside(f"the data of {_name_of(dataset)} is in other files")
+def check_whole(dataset: Any) -> None:
+    """Refuse to read all of a dataset, as h5py's low level has it, that claims more than its file can hold."""
     n_bytes = dataset.get_space().get_simple_extent_npoints() * dataset.get_type().get_size()
     if n_bytes > HARMLESS_BYTES:
         file = h5i.get_file_id(dataset)

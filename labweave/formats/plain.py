@@ -67,7 +67,7 @@ def load_yaml(text: str | bytes) -> Any:
     Examples
     --------
     >>> from labweave.formats.plain import load_yaml
-    >>> load_yaml("a: &b [1, 2]\\nc: *b\n")
+    >>> load_yaml("a: &b [1, 2]\nc: *b\n")
     {'a': [1, 2], 'c': [1, 2]}
     """
     import yaml

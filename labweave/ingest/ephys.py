@@ -486,7 +486,7 @@ def _read_mapping(path: Path) -> tuple[Cells, dict[str, dict[str, Any]]]:
         if path.suffix.lower() == ".csv":
             return _read_csv(path, text)
         content = json.loads(text) if path.suffix.lower() == ".json" else load_yaml(text)
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise SourceError(f"{path} can't be read as {path.suffix[1:].upper()}: {error}. Correct it.") from None
     if not isinstance(content, dict):
         raise SourceError(f"{path}: a mapping of cells is expected, found {type(content).__name__}.")

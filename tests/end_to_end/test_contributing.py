@@ -29,4 +29,4 @@ def test_the_adapter_of_the_page_passes_the_tests_of_every_adapter(tmp_path):
         timeout=300,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "5 passed" in result.stdout
+    assert "6 passed" in result.stdout

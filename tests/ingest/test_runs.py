@@ -139,9 +139,11 @@ def test_a_changed_file_makes_the_results_of_its_cell_again_and_no_others(databa
     }
     for table in (recording.RecordingStimulus(), rheobase.Rheobase(), efeature.RecordingEFeatures()):
         assert names_of(table) == ["cell0", "cell2"]
-    changes = ingestion.Change().to_dicts()
+    changes = (ingestion.Change & {"change_kind": "updated"}).to_dicts()
     assert len(changes) == N_SWEEPS and {change["table_name"] for change in changes} == {"recording.Recording"}
-    assert {change["run"] for change in changes} == {report.run}
+    outdated = (ingestion.Change & {"change_kind": "outdated", "table_name": "rheobase.Rheobase"}).fetch1()
+    assert outdated["row_key"]["cell"] == "cell1"
+    assert set(ingestion.Change.to_arrays("run")) == {report.run}
     made = {entry.table: entry.made for entry in populate.run().tables}
     assert made == {
         "alyx.SyncPage": 0,

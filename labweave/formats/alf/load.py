@@ -26,7 +26,6 @@ from labweave.formats.alf.folders import choose, dataset_names, object_files
 from labweave.formats.alf.names import Parts, is_valid, parse_name
 from labweave.formats.alf.path import alf_path
 from labweave.formats.limits import check_archive, check_columns
-from labweave.formats.plain import load_yaml
 
 if TYPE_CHECKING:
     import numpy as np
@@ -424,6 +423,8 @@ def _read_parquet(file: Path, trust_pickles: bool) -> Any:
 
 
 def _read_yaml(file: Path, trust_pickles: bool) -> Any:
+    from labweave.formats.plain import load_yaml
+
     return load_yaml(file.read_bytes())
 
 

@@ -19,7 +19,7 @@ from h5py import h5d, h5p, h5s, h5t  # pyright: ignore[reportAttributeAccessIssu
 from labweave.errors import FileMissing, ReadError
 from labweave.formats.axopy.journal import EncodedArray, Journal, open_journal
 from labweave.formats.axopy.names import StorageError
-from labweave.formats.hdf5 import InsideFile, find_inside, raising_read_errors
+from labweave.formats.hdf5 import InsideFile, check_whole, find_inside, raising_read_errors
 
 SUFFIX = ".hdf5"
 FORMAT = ("earliest", "v110")  # that of the older programs which read these files
@@ -149,6 +149,7 @@ class ArrayFile:
             raise MissingDataset(self.path, f"it has no dataset {dataset}", "Ask for one that it has.") from None
         if not isinstance(opened, h5d.DatasetID):
             raise MissingDataset(self.path, f"{dataset} is a group, no dataset", "Ask for a dataset in it.")
+        check_whole(opened)
         stored_type, shape = opened.get_type(), opened.shape
         dtype, is_numpys = _dtype_of(stored_type.encode())
         n_bytes = dtype.itemsize * math.prod(shape)
