@@ -318,6 +318,8 @@ class SavedRows:
     def __init__(self, database):
         self.database, self.schema = database, f"{database.prefix}saved"
         connection = database.connection
+        cascade = " cascade" if database.backend == "postgresql" else ""
+        connection.query(f"drop schema if exists {self.schema}{cascade}")  # of another module's tests
         connection.query(f"create schema {self.schema}")
         self.copies = {table: f"{self.schema}.t{n}" for n, table in enumerate(tables_of(database))}
         for table, copy in self.copies.items():
