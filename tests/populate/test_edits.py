@@ -113,9 +113,10 @@ def populate_now(folder):
     populate.run()
 
 
+# No sweep is taken away for good: results whose files are away stay, and a first populate could not make them.
 EDIT = st.one_of(
     st.tuples(st.just(write), cells, numbers, st.integers(0, 3), st.sampled_from(["IDrest", "Step"])),
-    st.tuples(st.sampled_from([take_away, forget, delete_sweep, swap_exclusion]), cells, numbers),
+    st.tuples(st.sampled_from([forget, delete_sweep, swap_exclusion]), cells, numbers),
     st.tuples(st.just(swap_exclusion), cells, numbers),
     st.tuples(st.just(delete_cell), st.just("b")),
     st.tuples(st.just(count_spikes_at), st.sampled_from([-30.0, 1000.0])),
