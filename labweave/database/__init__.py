@@ -116,10 +116,7 @@ class Database:
         sql = sql.replace("{prefix}", self.prefix)
         check_query(_MARK.sub("null", sql).replace("%%", "%") if params else sql, connection.adapter.product)
         connection.query("select 1")  # comes back here, not in the transaction, when the session was lost
-        try:
-            names, rows = connection.adapter.run_query(connection, sql, params or None, timeout_s)
-        except Exception as error:
-            raise connection.adapter.translate_error(error, sql) from None
+        names, rows = connection.adapter.run_query(connection, sql, params or None, timeout_s)
         frame = pd.DataFrame.from_records(rows, columns=names, coerce_float=True)
         for index, kind in enumerate(frame.dtypes):
             values = [row[index] for row in rows] if kind == "float64" else [""]

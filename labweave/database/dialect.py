@@ -69,7 +69,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def run_query(self, connection: Any, sql: str, params: Any, timeout_s: float) -> tuple[list[str], list[tuple]]:
-        """Return names and rows of one query that can't write, whatever is in its text; errors are the driver's."""
+        """Return names and rows of one query that can't write, whatever is in its text; it has so many seconds."""
 
     @abstractmethod
     def write_mark(self, connection: Any) -> str | None:

@@ -51,7 +51,6 @@ class Adapter(Dialect, MySQLAdapter):
     """MySQL; `collation` compares text by code point, also trailing blanks."""
 
     product = "mysql"
-    time_limit = "max_execution_time = {ms}"
     collation = "utf8mb4_0900_bin"
     before_transaction = "set transaction isolation level read committed"
     lock_of_join = "for update of t"
@@ -135,17 +134,25 @@ class Adapter(Dialect, MySQLAdapter):
         finally:
             connection.query("set session transaction read write")
 
+    def time_limit(self, seconds: float) -> tuple[str, float]:
+        """Return the variable that ends a query, and its value for some seconds."""
+        return "max_execution_time", round(seconds * 1000)
+
     def run_query(self, connection, sql, params, timeout_s):
         def read():
             with connection._conn.cursor() as cursor:
-                cursor.execute(sql, params)
-                return [column[0] for column in cursor.description or ()], list(cursor.fetchall())
+                try:
+                    cursor.execute(sql, params)
+                    return [column[0] for column in cursor.description or ()], list(cursor.fetchall())
+                except pymysql.Error as error:
+                    raise self.translate_error(error, sql) from None
 
-        connection.query(f"set session {self.time_limit.format(seconds=timeout_s, ms=int(timeout_s * 1000))}")
+        variable, limit = self.time_limit(max(timeout_s, 1e-3))
+        connection.query(f"set session {variable} = {limit}")
         try:
             return self.read_only(connection, read)
         finally:
-            connection.query(f"set session {self.time_limit.format(seconds=0, ms=0)}")
+            connection.query(f"set session {variable} = default")
 
     @contextlib.contextmanager
     def exclusive(self, connection, name, timeout_s):
@@ -277,12 +284,14 @@ class MariaDB(Adapter):
     """MariaDB, whose JSON is text."""
 
     product = "mariadb"
-    time_limit = "max_statement_time = {seconds}"
     collation = "utf8mb4_nopad_bin"
     lock_of_join = "for update"
     json_value = "{}"
     json_differs = "not ({0} <=> {1} or coalesce(json_equals({0}, {1}), 0))"
     process_lists = ("information_schema.processlist",)
+
+    def time_limit(self, seconds):
+        return "max_statement_time", seconds
 
     def complete_declaration(self, connection, table):
         """Leave the indexes as they are: MariaDB checks a foreign key by any of them."""

@@ -9,7 +9,6 @@ import io
 import json
 import re
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -77,9 +76,14 @@ class Adapter(Dialect, PostgreSQLAdapter):
         return work() if connection.in_transaction else connection.run_transaction(work)
 
     def run_query(self, connection, sql, params, timeout_s):
+        def read(session):
+            try:
+                return _run(session, sql, params, timeout_s)
+            except psycopg2.Error as error:
+                raise self.translate_error(error, sql) from None
+
         if not connection.url.embedded or connection.in_transaction:
-            read = partial(_run, connection._conn, sql, params, timeout_s)
-            return self.read_only(connection, read)
+            return self.read_only(connection, lambda: read(connection._conn))
         # The owner of the embedded database is its administrator, who may run programs on the machine.
         connection.query(_MAKE_READER)
         at = connection.conn_info
@@ -87,7 +91,7 @@ class Adapter(Dialect, PostgreSQLAdapter):
         with contextlib.closing(session):
             session.autocommit = False
             session.readonly = True
-            return _run(session, sql, params, timeout_s)
+            return read(session)
 
     @contextlib.contextmanager
     def exclusive(self, connection, name, timeout_s):
@@ -177,7 +181,7 @@ class Adapter(Dialect, PostgreSQLAdapter):
             return LostConnectionError(text)
         if code in TRANSIENT:
             return TransientError(text)
-        if code == "57014":
+        if code == "57014" and "statement timeout" in text:  # else somebody has cancelled it
             return DatabaseError(TOO_LONG)
         if code == "23001":
             return IntegrityError(text)
@@ -193,8 +197,9 @@ class Adapter(Dialect, PostgreSQLAdapter):
 READER = "labweave_reader"
 _MAKE_READER = f"""do $$ begin
     if not exists (select from pg_roles where rolname = '{READER}') then
-        create role {READER} login; grant pg_read_all_data to {READER};
+        create role {READER} login in role pg_read_all_data;
     end if;
+exception when duplicate_object or unique_violation then null;  -- another process was first
 end $$"""
 _OPEN_CURSOR = (
     "declare labweave_query refcursor := 'labweave_query'; begin open labweave_query no scroll for execute %s; end"
@@ -206,7 +211,9 @@ def _run(session: Any, sql: str, params: Any, timeout_s: float) -> tuple[list[st
     with session.cursor() as cursor:
         cursor.execute("show statement_timeout")
         before = cursor.fetchone()[0]
-        cursor.execute(f"set local statement_timeout = {int(timeout_s * 1000)}; set local cursor_tuple_fraction = 1")
+        cursor.execute(
+            f"set local statement_timeout = {max(1, int(timeout_s * 1000))}; set local cursor_tuple_fraction = 1"
+        )
         text = cursor.mogrify(sql, params).decode()
         cursor.execute("do %s", (cursor.mogrify(_OPEN_CURSOR, (text,)).decode(),))
         cursor.execute("fetch all from labweave_query")

@@ -13,7 +13,6 @@ from labweave.provenance.explanation import Explanation
 from labweave.provenance.steps import Step, Thing, import_extra, steps_of
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
-PYPI = "https://pypi.org/project/"
 
 
 def crate_text(found: Explanation) -> str:
@@ -45,17 +44,14 @@ def crate_text(found: Explanation) -> str:
     def action(step: Step) -> Any:
         version = step.versions.get("labweave", "")
         others = [
-            entity(
-                f"{PYPI}{name}/{other}/", "SoftwareApplication", name=name, url=f"{PYPI}{name}/", softwareVersion=other
-            )
+            entity(f"#{name}-{quote(other)}", "SoftwareApplication", name=name, softwareVersion=other)
             for name, other in step.versions.items()
             if name != "labweave"
         ]
         software = entity(
-            f"{PYPI}labweave/{version}#{step.id}" if others else f"{PYPI}labweave/{version}",
+            f"#labweave-{quote(version)}" + (f"-{step.id}" if others else ""),
             "SoftwareApplication",
             name="labweave",
-            url=f"{PYPI}labweave/",
             softwareVersion=version,
             softwareRequirements=others,
         )
