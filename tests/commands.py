@@ -74,11 +74,11 @@ class Started:
     def communicate(self, timeout=LIMIT_SECONDS) -> tuple[str, str]:
         """Wait until it has ended, and return what it printed."""
         self.wait(timeout)
-        return self.output(), (self._path / "err").read_text()
+        return self.output(), (self._path / "err").read_bytes().decode()
 
     def output(self) -> str:
         """Return what it has printed so far."""
-        return (self._path / "out").read_text()
+        return (self._path / "out").read_bytes().decode()  # with the line ends as they are
 
     def send_signal(self, number) -> None:
         if self.poll() is None:

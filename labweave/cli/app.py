@@ -23,7 +23,7 @@ from labweave.cli import (
     sources,
     verify,
 )
-from labweave.cli.base import Group, Stopped, add_commands, add_group, choose_database, err, out
+from labweave.cli.base import Group, Stopped, add_commands, add_group, choose_database, err, out, visible
 from labweave.cli.demo.command import demo
 from labweave.cli.ingest import AdapterGroup
 from labweave.cli.init import init
@@ -78,6 +78,13 @@ embedded:///path, mysql://user:password@host:port (MySQL or MariaDB), postgresql
 )  # fmt: skip
 
 
+class _LogLines(logging.StreamHandler):
+    """Log lines on stderr; the names of files that they tell of are text, whatever is in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         out.print(f"labweave {__version__}")
@@ -96,7 +103,8 @@ def options(
     ] = False,
 ) -> None:
     """Choose the database for the command that follows."""
-    logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(levelname)s %(name)s %(message)s")
+    level, form = logging.INFO if debug else logging.ERROR, "%(levelname)s %(name)s %(message)s"
+    logging.basicConfig(level=level, format=form, handlers=[_LogLines()])
     choose_database(database, prefix)
 
 

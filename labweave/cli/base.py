@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -25,10 +26,34 @@ Key = Annotated[
     list[str], typer.Argument(metavar="NAME=VALUE…", help="Which row: as much as tells it apart, for example cell=c1")
 ]
 
-# What the lab has written is printed as it is: no markup in brackets, no names of emoji.
-AS_IT_IS: Any = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
-out = Console(**AS_IT_IS, width=None if sys.stdout.isatty() else 200)
-err = Console(**AS_IT_IS, stderr=True)
+# All but tab and line feed, and those that turn the direction of writing: they can make a terminal, or a reader, take
+# a text for another one.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    r"""Return a text with its control characters written out, as ``\x1b``."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class TextConsole(Console):
+    """Prints what the lab has written as text: no markup in brackets, no names of emoji, no control characters."""
+
+    def __init__(self, **options: Any):
+        super().__init__(highlight=False, markup=False, emoji=False, soft_wrap=True, **options)
+
+    def render_str(self, text: str, **options: Any) -> Any:
+        """Return a text, also that of a cell of a table, as it is shown."""
+        return super().render_str(visible(text), **options)
+
+
+out = TextConsole(width=None if sys.stdout.isatty() else 200)
+err = TextConsole(stderr=True)
+
+
+def write_data(text: str) -> None:
+    """Write data for other programs as they are; a terminal gets no control characters."""
+    sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
 
 
 class Group(TyperGroup):
@@ -193,10 +218,10 @@ def _bars() -> Iterator[Show]:
 
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=err, transient=True) as progress:
@@ -204,7 +229,7 @@ def _bars() -> Iterator[Show]:
 
         def show(name: str, done: int, failed: int, total: int | None) -> None:
             if name not in bars:
-                bars[name] = progress.add_task(name, total=total, rate="")
+                bars[name] = progress.add_task(visible(name), total=total, rate="")
             task = progress.tasks[progress.task_ids.index(bars[name])]
             rate = (f"{task.speed:.1f}/s" if task.speed else "") + (f"  {failed} failed" if failed else "")
             progress.update(bars[name], completed=done, total=total, rate=rate)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labweave.cli.base import err, open_database, out, parse_restriction, print_table
-from labweave.cli.query import Format, print_frame
+from labweave.cli.base import err, open_database, out, parse_restriction, print_table, write_data
+from labweave.cli.query import Format, Safe, print_frame
 from labweave.errors import ConfigError, LabweaveError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def search(
     terms: Annotated[list[str] | None, typer.Argument(metavar="[TERM=VALUE]...", help="All of them must fit")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most this many, the newest")] = None,
     format: Shown = Format.table,
+    safe: Safe = False,
 ) -> None:
     """Print the sessions that fit, newest first.
 
@@ -58,7 +59,7 @@ def search(
     rows = [[session["id"], *(session[name] for name in TABLE_COLUMNS)] for session in found[:limit]]
     if not rows:
         err.print("no session fits")
-    print_frame(pd.DataFrame(rows, columns=["eid", *TABLE_COLUMNS], dtype=object), format)
+    print_frame(pd.DataFrame(rows, columns=["eid", *TABLE_COLUMNS], dtype=object), format, safe)
 
 
 def list_(
@@ -70,6 +71,7 @@ def list_(
     revision: Annotated[str | None, typer.Option("--revision", help="Pattern; '' for none")] = None,
     qc: Annotated[str, typer.Option("--qc", help="Leave out what is worse in quality control")] = "CRITICAL",
     format: Shown = Format.table,
+    safe: Safe = False,
 ) -> None:
     """Print the datasets of a session; without a session, the distinct paths of all of them."""
     import pandas as pd
@@ -82,7 +84,7 @@ def list_(
             eid = _known_eid(one, session)
             found = one.list_datasets(eid, filename, details=True, **options).sort_values("rel_path").astype(object)
             frame = found[[*DATASET_COLUMNS]].rename(columns=DATASET_COLUMNS)
-    print_frame(frame, format)
+    print_frame(frame, format, safe)
 
 
 def load(
@@ -94,6 +96,7 @@ def load(
     offline: Offline = False,
     trust_pickles: Trusted = False,
     format: Shown = Format.table,
+    safe: Safe = False,
 ) -> None:
     """Load a dataset or an object and print it.
 
@@ -105,7 +108,7 @@ def load(
     if format is Format.table and isinstance(content, dict) and hasattr(content, "to_df"):
         _print_bunch(content)
     else:
-        _print_content(content, rows, format)
+        _print_content(content, rows, format, safe)
 
 
 def path(
@@ -125,7 +128,7 @@ def path(
         else:
             found = _load(one, session, name, collection=collection, revision=revision, download_only=True)
     for each in found if isinstance(found, list) else [found]:
-        typer.echo(str(each))
+        write_data(f"{each}\n")
 
 
 def id_(
@@ -135,7 +138,7 @@ def id_(
     with _one() as one:
         eids = [_eid(one, session) for session in sessions]
     for eid in eids:
-        typer.echo(str(eid))
+        write_data(f"{eid}\n")
 
 
 @contextmanager
@@ -194,7 +197,7 @@ def _print_bunch(bunch: Any) -> None:
     print_table(("attribute", "shape", "type"), lines)
 
 
-def _print_content(content: Any, rows: int, format: Format) -> None:
+def _print_content(content: Any, rows: int, format: Format, safe: bool) -> None:
     import numpy as np
     import pandas as pd
 
@@ -214,7 +217,7 @@ def _print_content(content: Any, rows: int, format: Format) -> None:
         print_frame(frame.head(rows), format)
         out.print(f"... {len(frame)} rows")
     else:
-        print_frame(frame, format)
+        print_frame(frame, format, safe)
 
 
 def _print_other(content: Any) -> None:
@@ -222,13 +225,13 @@ def _print_other(content: Any) -> None:
     from labweave.formats.plain import plain_json
 
     if content is None or hasattr(content, "__fspath__"):
-        typer.echo("" if content is None else str(content))
+        write_data(f"{'' if content is None else content}\n")
         return
     try:
         text = json.dumps(plain_json(_as_plain(content)), ensure_ascii=False)
     except ValueError as error:
         raise LabweaveError(f"It can't be printed ({error}). Its file: labweave one path SESSION NAME") from None
-    typer.echo(text)
+    write_data(f"{text}\n")
 
 
 def _as_plain(content: Any) -> Any:

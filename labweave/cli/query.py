@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import enum
-import io
 import itertools
 import json
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labweave.cli.base import err, open_database, out, print_table
+from labweave.cli.base import err, open_database, out, print_table, write_data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,10 +30,18 @@ class Format(str, enum.Enum):
     json = "json"
 
 
+Safe = Annotated[
+    bool, typer.Option("--safe", help="In csv, put ' before text that a spreadsheet would take for a formula")
+]
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What text begins with that spreadsheets compute; see OWASP, "CSV injection"."""
+
+
 def sql(
     query: Annotated[str, typer.Argument(help="For example: select cell, rheobase from {prefix}rheobase.__rheobase")],
     format: Annotated[Format, typer.Option("--format", "-f", help="Output format")] = Format.table,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds after which the server ends it")] = 60,
+    safe: Safe = False,
 ) -> None:
     """Run one SQL query, read-only, and print its rows.
 
@@ -43,22 +50,23 @@ def sql(
     """
     with open_database() as database:
         frame = database.query(query, timeout_s=timeout)
-    print_frame(frame, format)
+    print_frame(frame, format, safe)
 
 
-def print_frame(frame: pd.DataFrame, format: Format) -> None:
+def print_frame(frame: pd.DataFrame, format: Format, safe: bool = False) -> None:
     """Print a frame, without its index; missing values are shown as missing."""
     columns = [str(name) for name in frame.columns]
     rows = frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None)
     if format is Format.csv:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_text(value) for value in row] for row in rows)
-        typer.echo(text.getvalue(), nl=False)
+        lines = _Lines()
+        writer = csv.writer(lines, lineterminator="\r\n")  # it quotes text with a line end, if it is one of these
+        cell = _no_formula if safe else _text
+        writer.writerow(map(cell, columns))
+        writer.writerows(map(cell, row) for row in rows)
+        write_data("".join([line.removesuffix("\r\n") + "\n" for line in lines]))
     elif format is Format.json:
         found = [dict(zip(columns, row, strict=True)) for row in rows]
-        typer.echo(json.dumps(found, default=_text, ensure_ascii=False))
+        write_data(json.dumps(found, default=_text, ensure_ascii=False) + "\n")
     else:
         shown = [[_short(value) for value in row] for row in itertools.islice(rows, MOST_ROWS)]
         if len(frame) > MOST_ROWS:
@@ -71,6 +79,10 @@ def print_frame(frame: pd.DataFrame, format: Format) -> None:
             out.print()
 
 
+class _Lines(list[str]):
+    write = list.append
+
+
 def _text(value: Any) -> Any:
     """Return a value as CSV and JSON show it: documents as JSON, bytes as hexadecimal digits, times in ISO 8601."""
     if isinstance(value, (dict, list)):
@@ -80,6 +92,11 @@ def _text(value: Any) -> Any:
     if isinstance(value, (dt.date, dt.time)):
         return value.isoformat()
     return value if isinstance(value, (int, float, str, type(None))) else str(value)
+
+
+def _no_formula(value: Any) -> Any:
+    text = _text(value)
+    return f"'{text}" if isinstance(text, str) and text.startswith(FORMULA) else text
 
 
 def _short(value: Any) -> Any:
