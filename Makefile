@@ -21,7 +21,7 @@ unexport PYTHONPATH PYTHONHOME
 help:
 	@echo "make demo    install labweave into .venv, run its demo on the embedded database, show the result"
 	@echo "make test    the whole test suite, on the embedded database"
-	@echo "make fuzz    10,000 damaged files through each reader of foreign formats"
+	@echo "make fuzz    10,000 damaged files through each reader, 10,000 hostile statements through the guard"
 	@echo "make bench   the benchmarks in tests/benchmarks"
 	@echo "make lint    ruff, pyright and the import contracts"
 	@echo "make docs    the documentation, into site/"
@@ -37,7 +37,7 @@ test: $(VENV)/.installed-dev
 	$(CLEAN_ENV) $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 fuzz: $(VENV)/.installed-dev
-	$(CLEAN_ENV) LABWEAVE_MUTANTS=10000 $(PY) -m pytest tests/fuzz -s -q -p no:cacheprovider $(ARGS)
+	$(CLEAN_ENV) LABWEAVE_MUTANTS=10000 LABWEAVE_STATEMENTS=10000 $(PY) -m pytest tests/fuzz tests/database/test_guarded_queries.py -s -q -p no:cacheprovider $(ARGS)
 
 bench: $(VENV)/.installed-dev
 	$(CLEAN_ENV) $(PY) -m pytest tests/benchmarks -s -q -p no:cacheprovider $(ARGS)

@@ -1,12 +1,14 @@
 """`Database.query` and ``labweave sql`` read tables and do nothing else, whatever is asked of them."""
 
 import itertools
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import kill_session
 from datajoint.errors import DataJointError
+from generated_statements import statements
 
 from labweave.database.connection import LabConnection
 from labweave.database.guard import check_query
@@ -14,6 +16,7 @@ from labweave.database.postgresql import _MAKE_READER, READER
 from labweave.errors import ConfigError, DatabaseError, LabweaveError
 from labweave.schemas import lab
 
+STATEMENTS = int(os.environ.get("LABWEAVE_STATEMENTS", "400"))
 HARMLESS = {
     "both": [
         "select 1",
@@ -134,9 +137,20 @@ def hostile(dialect, file, prefix):
 
 
 def state(database):
-    rows = sorted(map(str, lab.Lab.to_dicts()))
+    """Return the rows of all tables by name, and what else of a database a statement could change."""
+    connection = database.connection
     sql = "select table_schema, table_name from information_schema.tables where table_schema like %s order by 1, 2"
-    return rows, database.connection.query(sql, (f"{database.prefix}%",)).fetchall()
+    tables = [
+        connection.adapter.make_full_table_name(*names) for names in connection.query(sql, (f"{database.prefix}%",))
+    ]
+    rows = {name: sorted(map(str, connection.query(f"select * from {name}").fetchall())) for name in tables}
+    elsewhere = {
+        "postgresql": "select (select count(*) from pg_largeobject_metadata), (select count(*) from pg_roles),"
+        " (select count(*) from pg_locks where locktype = 'advisory'), (select string_agg(name || setting, ',')"
+        " from pg_settings where source = 'session' and name not like 'transaction%%')",
+        "mysql": "select (select count(*) from mysql.user), @@sql_mode, @@time_zone",
+    }
+    return rows, connection.query(elsewhere[database.backend]).fetchall()
 
 
 def test_ordinary_analysis_runs(guarded):
@@ -162,12 +176,12 @@ def test_hostile_statements_change_nothing_and_make_no_file(guarded, tmp_path):
 
 
 def test_what_the_guard_would_let_through_the_server_refuses(guarded, tmp_path):
-    """Without reading the text: the session can't write, nor run two statements; on the embedded server, no programs."""
+    """Without reading the text: the session can't write, nor run two statements; on PostgreSQL, reach no files either."""
     database, dialect = guarded
     tmp_path.chmod(0o777)
     before, file = state(database), tmp_path / "evil"
     connection = database.connection
-    ours = CORES["both"] + (CORES["postgresql"] if connection.url.embedded else [])
+    ours = CORES["both"] + (CORES["postgresql"] if dialect == "postgresql" else [])
     for core, disguise in itertools.product(ours, DISGUISES):
         if "sleep" in core or "terminate" in core:
             continue
@@ -178,6 +192,28 @@ def test_what_the_guard_would_let_through_the_server_refuses(guarded, tmp_path):
             pass
         else:
             assert "root:" not in str(rows), sql
+    assert state(database) == before
+    assert not file.exists()
+
+
+def test_generated_statements_change_nothing_and_make_no_file(guarded, tmp_path):
+    """``LABWEAVE_STATEMENTS=10000`` for more. What the guard lets through is run; what it would not, is sent to no server."""
+    database, dialect = guarded
+    tmp_path.chmod(0o777)
+    file, n_run, n = tmp_path / "evil", 0, STATEMENTS
+    database.query("select 1")  # makes the role of readers
+    before = state(database)
+    for at, sql in enumerate(itertools.islice(statements(database, dialect, file, seed=2026), n)):
+        try:
+            rows = database.query(sql, timeout_s=2)
+        except (LabweaveError, DataJointError):
+            continue
+        n_run += 1
+        assert "root:" not in rows.to_string(), sql
+        if at % 50 == 0:
+            assert state(database) == before, sql
+    print(f"\n{dialect}: {n} statements, {n_run} run")
+    assert n_run > n / 100
     assert state(database) == before
     assert not file.exists()
 
