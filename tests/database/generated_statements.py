@@ -45,7 +45,7 @@ def statements(database, dialect, file, seed):
     while True:
         text = _disguised(rng, _statement(rng, known, 3))
         for name, value in names.items():
-            text = re.sub("{%s}" % name, lambda _, value=value: value, text, flags=re.IGNORECASE)
+            text = re.sub(r"\{" + name + r"\}", lambda _, value=value: value, text, flags=re.IGNORECASE)
         yield text
 
 
