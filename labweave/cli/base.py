@@ -80,11 +80,14 @@ def add_commands(app: typer.Typer, *commands: Callable[..., None]) -> None:
         app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
 
 
-def open_database(upgrade: bool = False) -> Any:
-    """Connect to the database that options, environment and labweave.toml choose."""
+def open_database(make: bool = False, upgrade: bool = False) -> Any:
+    """Connect to the database that options, environment and labweave.toml choose; only on demand make a lab there."""
     import labweave
 
-    return labweave.connect(upgrade=upgrade)
+    database = labweave.connect(make=make, upgrade=upgrade)
+    if database.n_made:
+        err.print(f"made a lab with prefix {database.prefix} in {database.url}: {database.n_made} tables")
+    return database
 
 
 def choose_database(database: str | None, prefix: str | None) -> None:

@@ -22,13 +22,16 @@ def init(
     """
     from labweave.settings import find_settings_file
 
-    if find_settings_file() is None:
-        if not yes and sys.stdin.isatty():
-            lab = lab or typer.prompt("Short name of your lab", default="mylab")
-        err.print(f"wrote {_write_settings(lab)}")
-    with open_database() as database:
-        made = database.declare()
+    is_new = find_settings_file() is None
+    if is_new and not lab and not yes and sys.stdin.isatty():
+        lab = typer.prompt("Short name of your lab", default="mylab")
+    if lab is not None and not lab.replace("_", "").replace("-", "").isalnum():
+        raise ConfigError(f"{lab!r} can't be the short name of a lab. Use letters, digits, - and _.")
+    with open_database(make=True) as database:
+        made = database.n_made + database.declare()
         problems = database.check()
+        if is_new:
+            err.print(f"wrote {_write_settings(lab, database.prefix)}")
         out.print(f"{database.url}, prefix {database.prefix}: {made} tables made, {len(problems)} problems")
         for problem in problems:
             out.print(f"  {problem.table}: {problem.problem}; {problem.advice}")
@@ -36,13 +39,10 @@ def init(
         raise typer.Exit(1)
 
 
-def _write_settings(lab: str | None) -> Path:
-    from labweave.settings import FILE_NAME, load_settings
+def _write_settings(lab: str | None, prefix: str) -> Path:
+    from labweave.settings import FILE_NAME
 
     path = Path.cwd() / FILE_NAME
-    prefix = load_settings().database.prefix
-    if lab is not None and not lab.replace("_", "").replace("-", "").isalnum():
-        raise ConfigError(f"{lab!r} can't be the short name of a lab. Use letters, digits, - and _.")
     text = f"""{f'lab = "{lab}"' if lab else '# lab = "mylab"'}
 
 [database]

@@ -17,6 +17,7 @@ from labweave.database.guard import check_query
 from labweave.database.migrations import MIGRATIONS, SCHEMA_VERSION, Migration
 from labweave.database.url import DatabaseUrl, parse_url
 from labweave.database.writes import UpsertCounts, upsert
+from labweave.embedded.server import EmbeddedServer
 from labweave.errors import AccessDenied, ConfigError, VersionError
 from labweave.settings import check_prefix, load_settings
 from labweave.version import __version__
@@ -45,7 +46,11 @@ class Database:
         What the names of its schemas begin with.
     connection : LabConnection
         The DataJoint connection, for schemas of your own.
+    n_made : int
+        How many tables `connect` made; 0 when the lab was there.
     """
+
+    n_made = 0
 
     def __init__(self, connection: LabConnection, source: DatabaseUrl):
         self.connection, self._source, self._uses = connection, source, 1
@@ -222,10 +227,12 @@ class Database:
         )
 
 
-def connect(url: str | DatabaseUrl | None = None, *, prefix: str | None = None, upgrade: bool = False) -> Database:
+def connect(
+    url: str | DatabaseUrl | None = None, *, prefix: str | None = None, make: bool = True, upgrade: bool = False
+) -> Database:
     """Open a lab database and bind the tables of `labweave.schemas` to it.
 
-    A database (or prefix) that holds no labweave tables yet gets them; the log says so.
+    A database (or prefix) that holds no labweave tables yet gets them, unless `make` is False; the log says so.
 
     Parameters
     ----------
@@ -236,6 +243,8 @@ def connect(url: str | DatabaseUrl | None = None, *, prefix: str | None = None, 
     prefix : str, optional
         What the schema names begin with; two prefixes are two labs on one server. Without
         one: ``LABWEAVE_PREFIX``, then labweave.toml, then ``labweave_``.
+    make : bool, default: True
+        False makes nothing, neither tables nor the embedded database: what is not there is an error.
     upgrade : bool, default: False
         Open a database of an older labweave too, to call `Database.upgrade` on it.
 
@@ -248,7 +257,7 @@ def connect(url: str | DatabaseUrl | None = None, *, prefix: str | None = None, 
     Raises
     ------
     ConfigError
-        A URL, prefix or setting that can't be used, or another database still open here.
+        A URL, prefix or setting that can't be used, no lab of this prefix, or another database still open here.
     ServerUnavailable, AccessDenied
         Nothing answers, or it refuses the user or a right is missing.
     VersionError
@@ -275,6 +284,8 @@ def connect(url: str | DatabaseUrl | None = None, *, prefix: str | None = None, 
             f"This process is connected to {_open.url} with prefix {_open.prefix}; the tables can be bound to one "
             f"database at a time. Close it before connecting to {source} with prefix {prefix}: database.close()"
         )
+    if not make and source.embedded and not EmbeddedServer(source.data_dir).is_made():
+        raise ConfigError(f"There is no database at {source} yet. Make it: labweave init")
     connection = LabConnection(source, prefix)
     try:
         declare.bind(connection)
@@ -282,8 +293,10 @@ def connect(url: str | DatabaseUrl | None = None, *, prefix: str | None = None, 
         register = declare.Register(connection)
         version = register.version() if register.exists() else None
         if version is None:
+            if not make:
+                raise ConfigError(_no_lab(database))
             log.info("making labweave tables in url=%s prefix=%s", source, prefix)
-            database.declare()
+            database.n_made = database.declare()
         elif version[0] > SCHEMA_VERSION or (version[0] < SCHEMA_VERSION and not upgrade):
             database._refuse_version(*version)
     except BaseException:
@@ -292,6 +305,17 @@ def connect(url: str | DatabaseUrl | None = None, *, prefix: str | None = None, 
         raise
     _open = database
     return database
+
+
+def _no_lab(database: Database) -> str:
+    """Return that there is no lab of this prefix, and which ones there are."""
+    labs = declare.find_labs(database.connection)
+    found = f"no lab with prefix {database.prefix}"
+    if database.prefix in labs:
+        found = f"only a part of a lab with prefix {database.prefix}"
+    others = ", ".join(lab for lab in labs if lab != database.prefix)
+    there = f"There are {others}: choose one (--prefix), or make" if others else "Make"
+    return f"{database.url} has {found}. {there} this one: labweave init"
 
 
 def restore(path: str | Path, url: str | None = None, *, replace: bool = False) -> None:

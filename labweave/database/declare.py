@@ -220,6 +220,15 @@ class Register:
         self.connection.run_transaction(write)
 
 
+def find_labs(connection: LabConnection) -> list[str]:
+    """Return the prefixes of the labs on this server that its user may see."""
+    rows = connection.query(
+        "select table_schema from information_schema.tables where table_name in ('version', 'declared')"
+        " group by table_schema having count(*) = 2 order by table_schema"
+    )
+    return [row[0].removesuffix("meta") for row in rows.fetchall() if row[0].endswith("meta")]
+
+
 def definition_sha256(cls: Any) -> str:
     """Return the sha256 of a definition, its comments and white space left out."""
     lines = (re.sub(r"#.*", "", line) for line in str(cls.definition).splitlines())

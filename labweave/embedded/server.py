@@ -253,6 +253,10 @@ class EmbeddedServer:
             "size": _folder_size(self.cluster) if ours else 0,
         }
 
+    def is_made(self) -> bool:
+        """Whether the data folder holds a database; makes nothing."""
+        return self._is_ours() and self.cluster.exists()
+
     # -- the data folder ---------------------------------------------------------------------
 
     def _is_ours(self) -> bool:

@@ -60,7 +60,7 @@ class Core:
         try:
             labweave.database.current()
         except ConfigError:
-            labweave.database.connect()
+            labweave.database.connect(make=False)
 
     @property
     def tables(self) -> Tables:

@@ -403,7 +403,7 @@ def test_start_status_and_stop_of_the_embedded_server(labweave_command, database
         assert re.search(r"running +False", out)
         assert str(folder) in command("db", "start", check=0).stdout
         assert re.search(r"running +True", command("db", "status", check=0).stdout)
-        command("sql", "select 1", check=0)
+        one_line_error(command("sql", "select 1"), "labweave init")
         assert re.search(r"running +True", command("db", "status", check=0).stdout)
     finally:
         assert command("db", "stop", check=0).stdout == "stopped\n"

@@ -119,7 +119,7 @@ def test_demo_has_a_prefix_of_its_own_whatever_the_settings_say(monkeypatch):
 
     from labweave.cli.app import app
 
-    def open_nothing():
+    def open_nothing(make):
         raise ConfigError(load_settings().database.prefix)
 
     monkeypatch.setattr(demo, "open_database", open_nothing)

@@ -64,7 +64,7 @@ def demo(
     choose_database(None, given.get("prefix") or PREFIX)
     workers = workers or min(2, os.cpu_count() or 1)
     began = time.monotonic()
-    with open_database() as database:
+    with open_database(make=True) as database:
         _say("database", f"{database.url}, prefix {database.prefix}", began)
         with _writing(folder):
             _simulate(folder / "recordings", workers)
