@@ -73,7 +73,11 @@ def _command(name: str) -> Any:
             lab = lab or load_settings().lab
         options = {key: value for key, value in options.items() if value is not None}
         done = ("parts" if served else "units") + " are in; the same command goes on"
-        with open_database(make=not dry_run), progress_bar(done) as show, nullcontext() if served else ended_by_sigterm():
+        with (
+            open_database(make=not dry_run),
+            progress_bar(done) as show,
+            nullcontext() if served else ended_by_sigterm(),
+        ):
 
             def tell(*told: Any) -> None:
                 what, done, failed, total = told if len(told) == 4 else ("ingest", *told)

@@ -6,6 +6,7 @@ A reader looks at a file before it is hashed: 23 GB that are no recording are re
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,11 @@ class Files(Mapping[str, str]):
         except OSError as error:
             raise SourceError(f"{full}: {error.strerror or error}. Is the path right, and the file readable?") from None
         return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+    def are_younger(self, seconds: float) -> bool:
+        """Say whether one of them was written in the last so many seconds; a time in the future is a wrong clock's."""
+        now = time.time()
+        return any(0 <= now - file["mtime_ns"] / 1e9 < seconds for file in self.facts.values())
 
     def __getitem__(self, path: str) -> str:
         file = self.facts[path]

@@ -91,6 +91,8 @@ def run(
     again: bool = False,
     move: bool = False,
     also: bool = False,
+    settle_s: float = 0.0,
+    max_vanished: float = 1.0,
     progress: Progress = _tell_nobody,
     **options: Any,
 ) -> IngestReport:
@@ -117,6 +119,11 @@ def run(
         The location was ingested for another lab: its rows become this lab's.
     also : bool, default: False
         The location was ingested for another lab: both keep their rows.
+    settle_s : float, default: 0
+        Units with a file that was written in the last so many seconds wait for a later run: it may be half copied.
+    max_vanished : float, default: 1
+        When a larger part of the known files is gone, nothing is marked or taken out, which is a failure: a disk is
+        away, or half of it. A server has a guard of its own (``allow_vanished``).
     progress : callable, optional
         Called with the numbers of units done, failed and in all; None while more are looked for.
     **options
@@ -180,14 +187,16 @@ def run(
         )
     if dry_run and first and len(first[0]) > 1 and any(unit.in_parts for unit in first[0]):
         given = {"lab": lab, "source": source, "again": again, "move": move, "also": also, "progress": progress}
-        return _undone(connection, lambda: run(cls, location, **given, **options))
-    ingest = _Ingest(connection, reader, dry_run, again)
+        guards = {"settle_s": settle_s, "max_vanished": max_vanished}
+        return _undone(connection, lambda: run(cls, location, **given, **guards, **options))
+    ingest = _Ingest(connection, reader, dry_run, again, settle_s, max_vanished)
     report = ingest.run(itertools.chain([first] if first else [], windows), progress, found.moved_from)
     report.notes += notes
     if ingest.writer.is_left_unread():
         reader = cls(place, lab, chosen)
         reader.source, reader.is_second_lab = found.name, found.is_second_lab
-        report.add(_Ingest(connection, reader, False, False).run(_windows(_units(reader), cls), _tell_nobody))
+        second = _Ingest(connection, reader, False, False, settle_s, max_vanished)
+        report.add(second.run(_windows(_units(reader), cls), _tell_nobody))
     return report
 
 
@@ -252,9 +261,17 @@ def _windows(units: Iterator[Unit], cls: type[Adapter]) -> Iterator[tuple[list[U
 class _Ingest:
     """One run of one adapter over one source."""
 
-    def __init__(self, connection: LabConnection, adapter: Adapter, dry_run: bool, again: bool):
+    def __init__(
+        self,
+        connection: LabConnection,
+        adapter: Adapter,
+        dry_run: bool,
+        again: bool,
+        settle_s: float,
+        max_vanished: float,
+    ):
         self.connection, self.adapter, self.dry_run = connection, adapter, dry_run
-        self.again = again
+        self.again, self.settle_s, self.max_vanished = again, settle_s, max_vanished
         self.source = source = adapter.source
         adapter.run = ""
         self.report = IngestReport(source=source, dry_run=dry_run)
@@ -344,8 +361,7 @@ class _Ingest:
                     self.report.corrected += rename_back(self.connection, self.source, eids, self.report.run)
                 except IntegrityError as error:  # MySQL 9.7 lets no key change that tables further down refer to
                     text = f"Rows were renamed in the database, and it refuses to give them their names again: {error}"
-                    self.failures.add("", "renamed rows", SourceError(f"{text}. Delete them; the others come back."))
-                    self.report.failed += 1
+                    self._fail_all("renamed rows", SourceError(f"{text}. Delete them; the others come back."))
 
     def _known_files(self, units: list[Unit]) -> dict[str, dict[str, Any]]:
         """Return what earlier runs have recorded of the files of some units."""
@@ -380,6 +396,9 @@ class _Ingest:
         files = None
         try:
             files = Files(self.adapter, unit, {} if self.again else self.writer.known)
+            if self.settle_s and files.are_younger(self.settle_s):
+                self.report.waiting += 1
+                return
             failing = self.failures.of(unit.path)
             is_known = all(state == self._state(unit, files, path) for path, state in failing.items())
             if failing and is_known and not self.again and self._is_all_that_failed(unit, files, failing):
@@ -572,6 +591,11 @@ class _Ingest:
         although its files are there, such as a cell that was taken out of a mapping, takes its rows along.
         """
         found = find_earlier_files(self.source, self.adapter.root, self.hidden)
+        n_known = len(found.gone) + sum(map(len, found.here.values()))
+        if len(found.gone) > self.max_vanished * n_known:
+            self._hold_back(len(found.gone), n_known)
+            self._settle_clashes({})
+            return
         vanished = set(found.gone.values()) - self.seen - found.here.keys()
         self.report.vanished = [path for path, unit in found.gone.items() if unit in vanished]
         for part in in_parts(sorted(vanished), UNITS_AT_ONCE):
@@ -596,6 +620,20 @@ class _Ingest:
         gone = [path for path, unit in found.gone.items() if unit in self.done]
         for part in in_parts([] if self.dry_run else gone):
             (SourceFile & {"source": self.source} & [{"path": path} for path in part]).delete_quick()
+
+    def _fail_all(self, what: str, error: Exception) -> None:
+        """Record a failure of the whole source, not of one unit."""
+        self.failures.add("", what, error)
+        self.failed.add("")
+        self.report.failed += 1
+
+    def _hold_back(self, n_gone: int, n_known: int) -> None:
+        """Fail for files that are gone, instead of marking them."""
+        error = SourceError(
+            f"{n_gone} of {n_known} files are gone, more than the part of {self.max_vanished:g} that may be. Nothing was "
+            "marked or taken out. Is the disk whole? If they are gone for good, ingest this source by hand."
+        )
+        self._fail_all("vanished files", error)
 
     def _take_out_parts(self, unit: str) -> None:
         given, report = GivenInParts(self.connection, self.source, unit), self.report

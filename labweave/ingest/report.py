@@ -30,6 +30,8 @@ class IngestReport:
         Units of work.
     refused : int
         Bad files of units that went in without them.
+    waiting : int
+        Units with files so young that they may be half copied; a later run takes them.
     known_failures : int
         Units and files that failed in an earlier run and have not changed: they were not read again, and are not
         among ``failures``.
@@ -71,6 +73,7 @@ class IngestReport:
     unchanged: int = 0
     failed: int = 0
     refused: int = 0
+    waiting: int = 0
     known_failures: int = 0
     rows: dict[str, UpsertCounts] = field(default_factory=dict)
     outdated: dict[str, int] = field(default_factory=dict)
@@ -110,6 +113,7 @@ class IngestReport:
             "unchanged": self.unchanged,
             "failed": self.failed,
             "refused": self.refused,
+            "waiting": self.waiting,
             "known_failures": self.known_failures,
             "rows": {table: counts._asdict() for table, counts in self.rows.items()},
             "outdated": self.outdated,
@@ -146,6 +150,8 @@ class IngestReport:
         if self.vanished:
             shown = ", ".join(self.vanished[:3]) + (", ..." if len(self.vanished) > 3 else "")
             lines.append(f"  {len(self.vanished)} files are no longer there: {shown}. Their rows stay, marked.")
+        if self.waiting:
+            lines.append(f"  {self.waiting} units have files that were written just now; a later run takes them")
         if self.known_failures:
             lines.append(f"  {self.known_failures} known failures, unchanged. See: labweave errors")
         lines += [f"  {note}" for note in self.notes]
