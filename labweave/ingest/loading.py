@@ -630,8 +630,8 @@ class _Ingest:
     def _hold_back(self, n_gone: int, n_known: int) -> None:
         """Fail for files that are gone, instead of marking them."""
         error = SourceError(
-            f"{n_gone} of {n_known} files are gone, more than the part of {self.max_vanished:g} that may be. Nothing was "
-            "marked or taken out. Is the disk whole? If they are gone for good, ingest this source by hand."
+            f"{n_gone} of {n_known} files are gone, more than the part of {self.max_vanished:g} that may be. Nothing "
+            "was marked or taken out. Is the disk whole? If they are gone for good, ingest this source by hand."
         )
         self._fail_all("vanished files", error)
 
