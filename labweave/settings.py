@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import stat
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,20 +14,27 @@ import platformdirs
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, field_validator
 
 from labweave.errors import ConfigError
+from labweave.secret import stranger_writing
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:  # pragma: no cover
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
+log = logging.getLogger(__name__)
+
 FILE_NAME = "labweave.toml"
 DEFAULT_PREFIX = "labweave_"
 
 
 class DatabaseSettings(BaseModel, extra="forbid"):
-    """The ``[database]`` table of labweave.toml."""
+    """The ``[database]`` table of labweave.toml.
+
+    The `password` is for the `url` beside it, where that has none.
+    """
 
     url: SecretStr = SecretStr("embedded:")
+    password: SecretStr = SecretStr("")
     prefix: str = DEFAULT_PREFIX
 
     @field_validator("prefix")
@@ -66,10 +75,13 @@ class OneSettings(BaseModel, extra="forbid"):
 class Settings(BaseModel, extra="forbid"):
     """All settings. Environment variables win over labweave.toml.
 
+    The value of a secret may be kept elsewhere; see `labweave.secret`.
+
     Attributes
     ----------
     database : DatabaseSettings
-        ``LABWEAVE_DATABASE_URL``, ``LABWEAVE_PREFIX`` or ``[database] url, prefix``.
+        ``LABWEAVE_DATABASE_URL``, ``LABWEAVE_DATABASE_PASSWORD``, ``LABWEAVE_PREFIX`` or
+        ``[database] url, password, prefix``.
     alyx : AlyxSettings
         ``LABWEAVE_ALYX_URL``, ``LABWEAVE_ALYX_USER``, ``LABWEAVE_ALYX_PASSWORD``,
         ``LABWEAVE_ALYX_TOKEN`` or ``[alyx] url, user, password, token``.
@@ -99,20 +111,54 @@ def check_prefix(prefix: str) -> str:
 
 
 def find_settings_file() -> Path | None:
-    """Return the labweave.toml in effect: LABWEAVE_CONFIG, this folder or one above, the user's own."""
+    """Return the labweave.toml in effect: LABWEAVE_CONFIG, this folder or one above, the user's own.
+
+    Raises
+    ------
+    ConfigError
+        LABWEAVE_CONFIG names no file, or others can write to the file or its folder.
+    """
     if named := os.environ.get("LABWEAVE_CONFIG"):
         path = Path(named)
         if not path.is_file():
             raise ConfigError(f"LABWEAVE_CONFIG names {path}, which is not a file. Correct or unset the variable.")
         return path
     here = Path.cwd()
-    candidates = [folder / FILE_NAME for folder in (here, *here.parents)]
-    candidates.append(platformdirs.user_config_path("labweave") / FILE_NAME)
-    return next((path for path in candidates if path.is_file()), None)
+    folders = [*_searched(here), platformdirs.user_config_path("labweave")]
+    for path in (folder / FILE_NAME for folder in folders):
+        if not path.is_file():
+            continue
+        doubt = stranger_writing(path.parent) or stranger_writing(path)
+        if doubt is None:
+            return path
+        if path.parent == here or not path.parent.stat().st_mode & stat.S_IWOTH:
+            raise ConfigError(
+                f"{path} is not read: {doubt}, and could so name another database. Change that, move the file, or "
+                f"say that you trust it: LABWEAVE_CONFIG={path}"
+            )
+        log.warning("%s is not read: %s", path, doubt)  # of a temporary folder, where nobody keeps settings
+    return None
 
 
-def load_settings() -> Settings:
+def _searched(here: Path) -> list[Path]:
+    """Return a folder and those above it, up to the user's home or the border of the file system."""
+    home, border, searched = Path.home(), here.stat().st_dev, []
+    for folder in (here, *here.parents):
+        if folder.stat().st_dev != border:
+            break
+        searched.append(folder)
+        if folder == home:
+            break
+    return searched
+
+
+def load_settings(database_url: str | None = None) -> Settings:
     """Read labweave.toml and the environment.
+
+    Parameters
+    ----------
+    database_url : str, optional
+        The database's URL, instead of what they say. Passwords of labweave.toml are not for it.
 
     Raises
     ------
@@ -129,10 +175,14 @@ def load_settings() -> Settings:
     for table, model in (("database", DatabaseSettings), ("alyx", AlyxSettings), ("one", OneSettings)):
         if not isinstance(values.setdefault(table, {}), dict):
             raise ConfigError(f"{path}: {table!r} must be a table. Write [{table}] and its settings below it.")
+        if table == "database" and (database_url or "LABWEAVE_DATABASE_URL" in os.environ):
+            values[table].pop("password", None)
         for name in model.model_fields:
             variable = "LABWEAVE_PREFIX" if name == "prefix" else f"LABWEAVE_{table}_{name}".upper()
             if value := os.environ.get(variable):
                 values[table][name] = value
+    if database_url is not None:
+        values["database"]["url"] = database_url
     if lab := os.environ.get("LABWEAVE_LAB"):
         values["lab"] = lab
     try:

@@ -13,11 +13,10 @@ from labweave.errors import ConfigError
 
 def _server() -> Any:
     """Return the embedded server that the settings choose."""
-    from labweave.database.url import parse_url
+    from labweave.database.url import find_url
     from labweave.embedded.server import EmbeddedServer
-    from labweave.settings import load_settings
 
-    source = parse_url(load_settings().database.url.get_secret_value())
+    source = find_url()
     if not source.embedded:
         raise ConfigError(f"{source} is a server of its own; labweave starts and stops the embedded one only.")
     return EmbeddedServer(source.data_dir)
@@ -46,11 +45,10 @@ def status() -> None:
 
 def url() -> None:
     """Print the address in use, with its password masked."""
-    from labweave.database.url import parse_url
+    from labweave.database.url import find_url
     from labweave.settings import load_settings
 
-    settings = load_settings()
-    out.print(f"{parse_url(settings.database.url.get_secret_value())} prefix={settings.database.prefix}")
+    out.print(f"{find_url()} prefix={load_settings().database.prefix}")
 
 
 def upgrade() -> None:

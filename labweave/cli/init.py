@@ -46,7 +46,8 @@ def _write_settings(lab: str | None, prefix: str) -> Path:
     text = f"""{f'lab = "{lab}"' if lab else '# lab = "mylab"'}
 
 [database]
-# url = "mysql://user@host:3306"     # a password belongs in LABWEAVE_DATABASE_URL
+# url = "mysql://user@host:3306"
+# password = "keyring:labweave/user"     # or file:/path, env:NAME, prompt:
 prefix = "{prefix}"
 """
     path.write_text(text, encoding="utf-8")

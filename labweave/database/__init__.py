@@ -15,7 +15,7 @@ from labweave.database import declare
 from labweave.database.connection import LabConnection, TransientError
 from labweave.database.guard import check_query
 from labweave.database.migrations import MIGRATIONS, SCHEMA_VERSION, Migration
-from labweave.database.url import DatabaseUrl, parse_url
+from labweave.database.url import DatabaseUrl, find_url
 from labweave.database.writes import UpsertCounts, upsert
 from labweave.embedded.server import EmbeddedServer
 from labweave.errors import AccessDenied, ConfigError, VersionError
@@ -272,9 +272,7 @@ def connect(
     """
     global _open
     settings = load_settings()
-    if not isinstance(url, DatabaseUrl):
-        url = parse_url(url if url is not None else settings.database.url.get_secret_value())
-    source = url
+    source = url if isinstance(url, DatabaseUrl) else find_url(url)
     prefix = check_prefix(prefix) if prefix is not None else settings.database.prefix
     if _open is not None:
         if (_open._source, _open.prefix) == (source, prefix):
@@ -349,7 +347,7 @@ def restore(path: str | Path, url: str | None = None, *, replace: bool = False) 
 
     if _open is not None:
         raise ConfigError(f"{_open.url} is open in this process. Close it before restoring a backup.")
-    backup.restore(parse_url(url or load_settings().database.url.get_secret_value()), path, replace=replace)
+    backup.restore(find_url(url), path, replace=replace)
 
 
 def current() -> Database:

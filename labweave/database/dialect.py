@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from datajoint.errors import DataJointError
 
 from labweave.database.batches import Batch
+from labweave.database.tls import NotOffered, warn_plain
 from labweave.database.url import DatabaseUrl
 from labweave.errors import DatabaseError, text_of
 
@@ -59,9 +60,28 @@ class Dialect(ABC):
         """Return the dialect of a server that says this of its version."""
         return self
 
-    @abstractmethod
     def open(self, url: DatabaseUrl) -> Any:
-        """Open a session of the driver."""
+        """Open a session of the driver, encrypted as the URL says.
+
+        Raises
+        ------
+        ConfigError
+            The server's certificate can't be checked.
+        ServerUnavailable
+            It was to be encrypted, and the server can't.
+        """
+        if url.tls:
+            return self.open_session(url, url.tls)
+        try:
+            return self.open_session(url, "require" if url.is_local else "verify")
+        except NotOffered:
+            if not url.is_local:
+                warn_plain(url)
+            return self.open_session(url, "off")
+
+    @abstractmethod
+    def open_session(self, url: DatabaseUrl, tls: str) -> Any:
+        """Open a session in one mode of TLS; see `DatabaseUrl`."""
 
     @abstractmethod
     def read_only(self, connection: Any, read: Callable[[], Result]) -> Result:

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import hashlib
 import json
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,13 @@ from typing import Any
 import pymysql
 from datajoint.adapters.mysql import MySQLAdapter
 from datajoint.errors import AccessError, DataJointError, DuplicateError
+from pymysql.constants.CR import CR_SSL_CONNECTION_ERROR
 from pymysql.constants.SERVER_STATUS import SERVER_STATUS_AUTOCOMMIT, SERVER_STATUS_IN_TRANS
 
 from labweave.database.batches import Batch, Changed
 from labweave.database.dialect import TOO_LONG, Dialect, TransientError, columns_to_name, in_one_text
 from labweave.database.reads import in_parts
+from labweave.database.tls import context, not_offered, not_trusted
 from labweave.database.values import Column
 from labweave.errors import AccessDenied, DatabaseError, LabweaveError, RowError
 
@@ -60,18 +63,23 @@ class Adapter(Dialect, MySQLAdapter):
     def of_version(self, version):
         return MariaDB() if "mariadb" in version.lower() else self
 
-    def open(self, url):
+    def open_session(self, url, tls):
         login = {"host": url.host, "port": url.port, "user": url.user, "password": url.password, "charset": "utf8mb4"}
-        if url.tls == "off":
+        if tls == "off":
             return self.connect(**login, use_tls=False)
-        if url.tls == "verify":
-            return self.connect(**login, use_tls={"check_hostname": True, "verify_mode": "required"})
         try:
-            return self.connect(**login, use_tls={"check_hostname": False, "verify_mode": "none"})
-        except Exception as error:  # the driver's own class for it differs between versions
-            if url.tls == "required" or "SSL" not in str(error):
-                raise
-            return self.connect(**login, use_tls=False)
+            session = self.connect(**login, use_tls=context(url, tls))
+        except pymysql.OperationalError as error:
+            cause = getattr(error, "original_exception", None)
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                raise not_trusted(url, cause.verify_message) from None
+            if error.args[0] == CR_SSL_CONNECTION_ERROR:
+                raise not_offered(url) from None
+            raise
+        if not session._secure:  # older drivers go on without
+            session.close()
+            raise not_offered(url)
+        return session
 
     def connect(self, host, port, user, password, **kwargs):
         connection = super().connect(host, port, user, password, **kwargs)

@@ -20,6 +20,7 @@ from datajoint.table import FreeTable
 
 from labweave.database.batches import Batch, Changed
 from labweave.database.dialect import TOO_LONG, Dialect, TransientError, columns_to_name, in_one_text
+from labweave.database.tls import authorities, not_offered, not_trusted
 from labweave.errors import DatabaseError, RowError
 
 TRANSIENT = {"40001", "40P01", "55P03"}
@@ -34,13 +35,26 @@ class Adapter(Dialect, PostgreSQLAdapter):
     start_snapshot = "begin isolation level repeatable read"
     nulls_last = " nulls last"
 
-    def open(self, url):
-        mode = {"preferred": "prefer", "required": "require", "verify": "verify-full", "off": "disable"}[url.tls]
-        login = {"host": url.host, "port": url.port, "user": url.user, "password": url.password}
-        return self.connect(**login, dbname=url.dbname, sslmode=mode)
+    def open_session(self, url, tls):
+        login = {"host": url.host, "port": url.port, "user": url.user, "password": url.password, "dbname": url.dbname}
+        mode = {"verify": "verify-full", "require": "require", "off": "disable"}[tls]
+        trusted = {"sslrootcert": authorities(url)} if tls == "verify" else {}
+        try:
+            return self.connect(**login, sslmode=mode, **trusted)
+        except psycopg2.OperationalError as error:
+            text = str(error)
+            if "server does not support SSL" in text:
+                raise not_offered(url) from None
+            if re.search("server certificate|certificate verify failed", text):
+                raise not_trusted(url, text.rpartition("failed: ")[2]) from None
+            raise
 
-    def connect(self, host, port, user, password, **kwargs):
-        connection = super().connect(host, port, user, password, **kwargs)
+    def connect(self, host, port, user, password, **options):
+        connection = psycopg2.connect(
+            **{"host": host, "port": port, "user": user, "password": password, "connect_timeout": 10, **options}
+        )
+        connection.autocommit = True
+        self._register_numpy_adapters()
         psycopg2.extensions.register_type(_BYTES, connection)
         psycopg2.extensions.register_adapter(np.datetime64, _adapt_datetime64)
         psycopg2.extensions.register_adapter(dict, lambda value: psycopg2.extensions.adapt(json.dumps(value)))

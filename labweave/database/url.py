@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import ipaddress
+import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from labweave.errors import ConfigError
+from labweave.secret import reveal
+from labweave.settings import load_settings
 
 FORMS = "embedded:, embedded:///path, mysql://user:password@host:port or postgresql://user:password@host:port/dbname"
 DEFAULT_PORTS = {"mysql": 3306, "postgresql": 5432}
-TLS_MODES = ("preferred", "required", "verify", "off")
+TLS_MODES = ("verify", "require", "off")
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,11 @@ class DatabaseUrl:
         Folder of the embedded server; None means the user's data folder.
     host, port, user, password, dbname
         Address of a server; `dbname` only for PostgreSQL.
-    tls : {"preferred", "required", "verify", "off"}
-        Encryption of the connection, from ``?tls=``.
+    tls : {"verify", "require", "off", ""}
+        Encryption of the connection, from ``?tls=``: with the server's certificate checked, not checked, or none.
+        Empty, it is checked for hosts that are not local, where the server offers encryption.
+    ca : str
+        File of the authorities that sign certificates, from ``?ca=``; empty for those of the system.
     """
 
     backend: str
@@ -39,7 +46,18 @@ class DatabaseUrl:
     user: str = ""
     password: str = field(default="", repr=False)
     dbname: str | None = None
-    tls: str = "preferred"
+    tls: str = ""
+    ca: str = ""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the server is on this machine, so that nobody is in between."""
+        if self.host == "localhost" or self.host.startswith("/") or self.embedded:
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     def __str__(self) -> str:
         """Return the URL with the password masked."""
@@ -61,15 +79,15 @@ def parse_url(url: str) -> DatabaseUrl:
     Raises
     ------
     ConfigError
-        Unknown scheme, missing user or host, bad port or option. The message never
-        holds the password.
+        Unknown scheme, missing user or host, bad port or option, or a character that must be percent-encoded. The
+        message never holds a part of the password.
     """
-    parts = urlsplit(url.strip())
+    parts = _split(url.strip())
     scheme = {"postgres": "postgresql", "mariadb": "mysql"}.get(parts.scheme, parts.scheme)
     if scheme == "embedded":
         if parts.netloc:
             raise ConfigError(
-                f"Database URL 'embedded://{parts.netloc}{parts.path}' names a host. "
+                "Database URL embedded: names a host. "
                 "Write embedded: for the default folder or embedded:///absolute/path with three slashes."
             )
         return DatabaseUrl("postgresql", embedded=True, data_dir=Path(unquote(parts.path)) if parts.path else None)
@@ -83,10 +101,12 @@ def parse_url(url: str) -> DatabaseUrl:
         missing = "host" if not parts.hostname else "user"
         raise ConfigError(f"Database URL for {scheme} has no {missing}. Use {FORMS}.")
     options = dict(parse_qsl(parts.query))
-    tls = options.pop("tls", "preferred")
-    if tls not in TLS_MODES or options:
-        found = f"tls={tls}" if tls not in TLS_MODES else ", ".join(options)
-        raise ConfigError(f"Database URL option {found} is not known. The one option is tls={'|'.join(TLS_MODES)}.")
+    tls, ca = options.pop("tls", ""), options.pop("ca", "")
+    if tls not in ("", *TLS_MODES) or options:
+        found = f"tls={tls}" if tls not in ("", *TLS_MODES) else ", ".join(options)
+        raise ConfigError(
+            f"Database URL option {found} is not known. The options are tls={'|'.join(TLS_MODES)} and ca=FILE."
+        )
     dbname = unquote(parts.path.strip("/")) or None
     if scheme == "mysql" and dbname:
         raise ConfigError(
@@ -102,4 +122,38 @@ def parse_url(url: str) -> DatabaseUrl:
         password=unquote(parts.password or ""),
         dbname=(dbname or "postgres") if scheme == "postgresql" else None,
         tls=tls,
+        ca=ca,
     )
+
+
+def _split(url: str) -> SplitResult:
+    """Split a URL; refuse one whose password would come into other parts."""
+    scheme, _, address = url.partition("://")
+    inside = re.search(r"[/?#\t\r\n]", address)
+    try:
+        parts = urlsplit(url)
+        is_clear = not inside or "@" not in address[inside.end() :] or scheme == "embedded"
+    except ValueError:  # its text has the password
+        is_clear = False
+    if not is_clear:
+        raise ConfigError(
+            "The user or password in the database URL has a character with a meaning of its own. Write @ as %40, : as "
+            "%3A, / as %2F, # as %23, ? as %3F, % as %25; or leave the password out, and give it as "
+            "LABWEAVE_DATABASE_PASSWORD."
+        )
+    return parts
+
+
+def find_url(url: str | None = None) -> DatabaseUrl:
+    """Return the database that a URL or the settings choose, with the password that is kept elsewhere.
+
+    Parameters
+    ----------
+    url : str, optional
+        Instead of that of the settings.
+    """
+    settings = load_settings(url).database
+    found = parse_url(reveal(settings.url, "database.url"))
+    if found.embedded or found.password or not settings.password:
+        return found
+    return replace(found, password=reveal(settings.password, "database.password"))

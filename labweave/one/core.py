@@ -26,6 +26,7 @@ from labweave.one.search import matching
 from labweave.one.search.expressions import Expression
 from labweave.one.search.rows import DatasetRow, SessionRow
 from labweave.one.search.tables import Tables, open_tables
+from labweave.secret import reveal
 from labweave.settings import load_settings
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ class Core:
         if settings.data_user:
             from labweave.one.files.sources import DataLogin
 
-            self.login = DataLogin(settings.data_url, settings.data_user, settings.data_password.get_secret_value())
+            self.login = DataLogin(
+                settings.data_url, settings.data_user, reveal(settings.data_password, "one.data_password")
+            )
         try:
             labweave.database.current()
         except ConfigError:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 
 from labweave.errors import ConfigError
 from labweave.formats.alyx.client import Login, check_url
+from labweave.secret import from_keyring, reveal
 from labweave.settings import load_settings
 
 KEYRING_SERVICE = "labweave alyx"
@@ -29,8 +29,8 @@ def find_login(url: str) -> Login:
     settings = load_settings().alyx
     user = ""
     if not settings.url or check_url(settings.url) == url:
-        user, password = settings.user, settings.password.get_secret_value()
-        token = settings.token.get_secret_value()
+        user, password = settings.user, reveal(settings.password, "alyx.password")
+        token = reveal(settings.token, "alyx.token")
         password = password or _password_of_keyring(url, user)
         if token or (user and password):
             return Login(user, password, token)
@@ -46,12 +46,8 @@ def _password_of_keyring(url: str, user: str) -> str:
     if not user:
         return ""
     try:
-        keyring = importlib.import_module("keyring")
-    except ImportError:
-        return ""
-    try:
-        return keyring.get_password(f"{KEYRING_SERVICE} {url}", user) or ""
-    except keyring.errors.KeyringError:  # no keyring on this machine, or it is locked
+        return from_keyring(f"{KEYRING_SERVICE} {url}", user)
+    except ConfigError:  # no keyring on this machine, or it is locked
         return ""
 
 

@@ -26,6 +26,7 @@ from labweave.one.alyx.records import DETAILS, RECORDS
 from labweave.one.files.cache import Files
 from labweave.one.files.folders import path_in_url
 from labweave.one.search.rows import rank_of_repository
+from labweave.secret import reveal
 from labweave.settings import load_settings
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _order(endpoint: str, records: list[dict[str, Any]]) -> list[dict[str, Any]]
 def client_of(core: Core, *, base_url: str | None = None, username: str | None = None) -> Client:
     """Return the client of a front end, with the addresses of the settings or else of the tables."""
     settings = load_settings()
-    password = settings.one.data_password.get_secret_value()
+    password = reveal(settings.one.data_password, "one.data_password")
     parameters = Parameters(
         ALYX_URL=(base_url or settings.alyx.url or DEFAULT_URL).rstrip("/"),
         ALYX_LOGIN=username or settings.alyx.user or None,
