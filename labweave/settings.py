@@ -90,12 +90,19 @@ class Settings(BaseModel, extra="forbid"):
         ``LABWEAVE_ONE_DATA_PASSWORD`` or ``[one] cache_dir, data_url, data_user, data_password``.
     lab : str or None
         The lab that rows belong to when a command names none; ``LABWEAVE_LAB`` or ``lab``.
+    sources, nightly, backup, alert, metrics
+        What `labweave.nightly.settings` says of them.
     """
 
     database: DatabaseSettings = DatabaseSettings()
     alyx: AlyxSettings = AlyxSettings()
     one: OneSettings = Field(default_factory=OneSettings)
     lab: str | None = None
+    sources: Any = []
+    nightly: Any = {}
+    backup: Any = {}
+    alert: Any = {}
+    metrics: Any = {}
 
 
 def check_prefix(prefix: str) -> str:
@@ -165,6 +172,17 @@ def load_settings(database_url: str | None = None) -> Settings:
     ConfigError
         The file is not TOML, or has a name or value that is not known.
     """
+    path, values = read_values()
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path or 'environment'}: setting {where}: {first['msg']}. Correct or remove it.") from None
+
+
+def read_values() -> tuple[Path | None, dict[str, Any]]:
+    """Return the labweave.toml in effect, and what it and the environment say, unchecked."""
     path = find_settings_file()
     values: dict[str, Any] = {}
     if path is not None:
@@ -185,9 +203,4 @@ def load_settings(database_url: str | None = None) -> Settings:
         values["database"]["url"] = database_url
     if lab := os.environ.get("LABWEAVE_LAB"):
         values["lab"] = lab
-    try:
-        return Settings(**values)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path or 'environment'}: setting {where}: {first['msg']}. Correct or remove it.") from None
+    return path, values

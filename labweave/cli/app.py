@@ -16,6 +16,7 @@ from labweave.cli import (
     exclusion,
     explain,
     export,
+    nightly,
     one,
     plot,
     populate,
@@ -65,6 +66,8 @@ add_group(
     app, "one", "Search, list and load sessions, with the words of ONE.",
     one.search, one.list_, one.load, one.path, one.id_,
 )  # fmt: skip
+add_group(app, "nightly", None, nightly.report, alone=nightly.night)
+add_group(app, "config", "Check labweave.toml.", nightly.check)
 add_group(app, "export", "Write results as files for other programs.", export.features, export.one_cache)
 add_group(app, "plot", "Draw recordings and efeatures into files.", plot.cell, plot.features)
 add_group(

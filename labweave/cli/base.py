@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -66,10 +64,17 @@ class Group(TyperGroup):
             formatter.write_dl([(name, command.get_short_help_str(1000)) for name, command in found.items() if command])
 
 
-def add_group(app: typer.Typer, name: str, help: str, *commands: Callable[..., None], cls: Any = Group) -> None:
-    """Add a group of commands, named after their functions."""
-    group = typer.Typer(cls=cls, no_args_is_help=True, help=help)
-    group.callback()(lambda: None)  # keeps it a group, even with one command
+def add_group(
+    app: typer.Typer,
+    name: str,
+    help: str | None,
+    *commands: Callable[..., None],
+    cls: Any = Group,
+    alone: Callable[..., None] | None = None,
+) -> None:
+    """Add a group of commands, named after their functions; `alone` is what its name does without any of them."""
+    group = typer.Typer(cls=cls, no_args_is_help=alone is None, invoke_without_command=alone is not None, help=help)
+    group.callback()(alone or (lambda: None))  # keeps it a group, even with one command
     add_commands(group, *commands)
     app.add_typer(group, name=name)
 
@@ -238,16 +243,3 @@ def _bars() -> Iterator[Show]:
             progress.update(bars[name], completed=done, total=total, rate=rate)
 
         yield show
-
-
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does: what is under way is undone, and the run says how far it came."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

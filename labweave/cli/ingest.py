@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from labweave.cli.base import Group, ended_by_sigterm, open_database, out, progress_bar
+from labweave.cli.base import Group, open_database, out, progress_bar
+from labweave.processes import ended_by_sigterm
 
 
 class AdapterGroup(Group):

@@ -36,7 +36,7 @@ def verify(
     restriction = parse_restriction(restrict or []) or None
     with open_database(), progress_bar("results are verified") as show:
         queue.check_restriction(restriction)
-        chosen = [table for table in queue.computed_tables(tables or None) if _is_result(table)]
+        chosen = [table for table in queue.computed_tables(tables or None) if provenance.is_result(table)]
         if restriction:
             chosen = [table & queue.restrict(table, restriction).proj() for table in chosen]
         found = list(provenance.verify(chosen, sample=sample, rtol=rtol, progress=show))
@@ -97,8 +97,3 @@ def _size(apart: float) -> str:
     if not math.isfinite(apart):
         return ""
     return f"{100 * apart:.3g} % apart" if apart >= 1e-4 else f"{apart:.1e} apart"
-
-
-def _is_result(table: object) -> bool:
-    """Leave out what a sync has pulled from a server: it is no computation."""
-    return not type(table).__module__.startswith("labweave.ingest.")

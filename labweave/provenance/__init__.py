@@ -3,6 +3,6 @@
 from labweave.provenance.explaining import explain
 from labweave.provenance.explanation import Explanation
 from labweave.provenance.forms import render
-from labweave.provenance.verifying import Verification, verify
+from labweave.provenance.verifying import Verification, is_result, verify
 
-__all__ = ["Explanation", "Verification", "explain", "render", "verify"]
+__all__ = ["Explanation", "Verification", "explain", "is_result", "render", "verify"]

@@ -133,6 +133,11 @@ def verify(
             yield found
 
 
+def is_result(table: Any) -> bool:
+    """Say whether a table that populate makes is a computation: what a sync has pulled from a server is none."""
+    return not type(table).__module__.startswith("labweave.ingest.")
+
+
 def _keep(connection: Any, table: Any, found: Verification) -> None:
     where = (table & found.key).where_clause()
     ids = connection.query(f"select {made_id(table, 't')} from {table.full_table_name} t{where}").fetchall()

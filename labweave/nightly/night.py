@@ -1,0 +1,291 @@
+"""One night: every source, populate, checks and backup, in order; what it did is rows, a page and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from labweave import connect
+from labweave.database import Database, upsert
+from labweave.errors import ConfigError, LabweaveError, text_of
+from labweave.nightly import alerts, pages
+from labweave.nightly.child import run_step
+from labweave.nightly.settings import NightSettings, load_night
+from labweave.nightly.steps import Problems, Result, steps_of
+from labweave.populate.queue import host_name
+from labweave.schemas.work import Night, NightStep
+from labweave.version import __version__
+
+GOOD, NEW_FAILURE, NOT_STARTED, ANOTHER_RUNS, BUDGET_ENDED, CHECK_FAILED = range(6)
+"""Exit codes."""
+
+CHECKS = ("check", "check files", "verify", "backup", "verify backup")
+"""Steps whose failure is an exit code of its own."""
+
+
+class NotStarted(LabweaveError):
+    """The night could not begin."""
+
+
+class AnotherRuns(LabweaveError):
+    """A night of this lab is under way."""
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One step of a night that has ended.
+
+    Attributes
+    ----------
+    name : str
+    status : {"good", "away", "stale", "failed", "left"}
+    seconds : float
+    result : Result
+    new : Problems
+        Those that were not there the night before.
+    recovered : Problems
+        Those that were there the night before, and are no more.
+    """
+
+    name: str
+    status: str
+    seconds: float
+    result: Result
+    new: Problems = field(default_factory=dict)
+    recovered: Problems = field(default_factory=dict)
+
+    @property
+    def has_new_failure(self) -> bool:
+        """Whether something failed that was not known from the night before."""
+        return any(kind == "failure" for kind, _ in self.new.values())
+
+
+@dataclass
+class NightReport:
+    """What a night did.
+
+    Attributes
+    ----------
+    night : str
+        When it began, UTC; its row in ``work.Night``. Empty for a dry run.
+    prefix : str
+        Of the lab.
+    steps : list of StepDone
+    seconds : float
+    free_bytes : int or None
+        On the fullest of its disks.
+    days_left : float or None
+        Until that disk is full, by the last 30 nights; None when it does not fill, or nobody knows.
+    exit_code : int
+        0 all good, 1 something new failed, 4 the budget ended, 5 a check or the backup failed.
+    log_file : Path or None
+    """
+
+    night: str
+    prefix: str
+    steps: list[StepDone] = field(default_factory=list)
+    seconds: float = 0.0
+    free_bytes: int | None = None
+    days_left: float | None = None
+    log_file: Path | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """What the command ends with."""
+        failed = [step.name for step in self.steps if step.has_new_failure]
+        if any(name in CHECKS for name in failed):
+            return CHECK_FAILED
+        if failed:
+            return NEW_FAILURE
+        return BUDGET_ENDED if any(step.status == "left" for step in self.steps) else GOOD
+
+
+Tell = Callable[[StepDone], None]
+
+
+def run(only: Sequence[str] = (), *, dry_run: bool = False, tell: Tell = lambda step: None) -> NightReport:
+    """Do one night.
+
+    Parameters
+    ----------
+    only : sequence of str
+        Take these sources and do nothing else.
+    dry_run : bool, default: False
+        Write nothing and tell nobody; the report says what each step would do.
+    tell : callable, optional
+        Called with each step when it is done.
+
+    Returns
+    -------
+    NightReport
+
+    Raises
+    ------
+    NotStarted
+        The database can't be reached, labweave.toml has a mistake, or a disk is too full. Who is to be told was told.
+    AnotherRuns
+        A night of this lab is under way.
+    """
+    settings = load_night()
+    names = _chosen(settings, only)
+    try:
+        settings.nightly.log_dir.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            database = stack.enter_context(connect(make=not dry_run))
+            stack.enter_context(_alone(database))
+            free_bytes = _free_bytes(settings, database)
+            if free_bytes < settings.nightly.min_free:
+                raise NotStarted(_too_full(free_bytes, settings))
+            report = _Night(settings, database, dry_run, tell).run(names)
+    except AnotherRuns:
+        raise
+    except (LabweaveError, OSError) as error:
+        text = text_of(error)
+        if not dry_run:
+            alerts.tell_not_started(settings, text)
+        raise NotStarted(text) from error
+    return report
+
+
+def _chosen(settings: NightSettings, only: Sequence[str]) -> list[str]:
+    known = [source.name for source in settings.sources]
+    if unknown := sorted(set(only) - set(known)):
+        raise ConfigError(f"labweave.toml has no source {', '.join(unknown)}. It has: {', '.join(known) or 'none'}.")
+    return [f"source {name}" for name in only] or list(steps_of(settings))
+
+
+@contextlib.contextmanager
+def _alone(database: Database) -> Iterator[None]:
+    """Hold the lock of nights, or say who holds it."""
+    connection = database.connection
+    with connection.adapter.exclusive(connection, f"{database.prefix}night", 1) as is_ours:
+        if not is_ours:
+            rows = (Night & "finished is null").to_dicts(order_by="started desc", limit=1)
+            who = "".join(f" on {row['host']}, process {row['pid']}, since {row['started']:%H:%M} UTC" for row in rows)
+            raise AnotherRuns(f"Another night of {database.prefix} runs{who}.")
+        yield
+
+
+def _disks(settings: NightSettings, database: Database) -> dict[Path, None]:
+    """Return the folders that a night writes to."""
+    server = database.connection.server
+    folders = [settings.nightly.log_dir, settings.backup.to, server.data_dir if server else None]
+    found: dict[Path, None] = {}
+    for folder in filter(None, folders):
+        there = next((at for at in (folder, *folder.parents) if at.exists()), None)
+        if there is not None:
+            found[there] = None
+    return found
+
+
+def _free_bytes(settings: NightSettings, database: Database) -> int:
+    return min(shutil.disk_usage(folder).free for folder in _disks(settings, database))
+
+
+def _too_full(free_bytes: int, settings: NightSettings) -> str:
+    wanted = settings.nightly.min_free
+    return (
+        f"Only {free_bytes / 1e9:.1f} GB are free where the night writes (logs, backup, database), and min_free is "
+        f"{wanted / 1e9:.1f} GB. Make room, or lower min_free in labweave.toml."
+    )
+
+
+class _Night:
+    def __init__(self, settings: NightSettings, database: Database, dry_run: bool, tell: Tell):
+        self.settings, self.database, self.dry_run, self.tell = settings, database, dry_run, tell
+        self.began, self.started = time.monotonic(), _now()
+        night = "" if dry_run else f"{self.started.isoformat(timespec='microseconds')}Z"
+        self.report = NightReport(night, database.prefix)
+        stamp = f"{self.started:%Y-%m-%dT%H%M%SZ}"
+        self.report.log_file = settings.nightly.log_dir / f"{database.prefix}night-{stamp}.log"
+
+    def run(self, names: Sequence[str]) -> NightReport:
+        if not self.dry_run:
+            self._begin()
+        for name in names:
+            self._add(self._do(name))
+        self.report.seconds = time.monotonic() - self.began
+        if not self.dry_run:
+            self._end()
+        return self.report
+
+    def _begin(self) -> None:
+        alerts.ping(self.settings, "start")
+        self.dead = (Night & "finished is null and told is null").to_dicts(order_by="started")
+        versions = {"labweave": __version__, "server": self.database.connection.server_version}
+        facts = {"host": host_name()[:200], "pid": os.getpid(), "versions": versions, "started": self.started}
+        upsert(Night, [{"night": self.report.night, **facts}])
+        for night in self.dead:
+            text = f"the night of {night['started']:%Y-%m-%d %H:%M} on {night['host']} ended before it was done"
+            result = Result({}, {night["night"]: ("failure", text)}, text)
+            self._add(StepDone(f"night before {night['night']}", "failed", 0.0, result, result.problems))
+
+    def _add(self, done: StepDone) -> None:
+        self.report.steps.append(done)
+        if not self.dry_run:
+            self._record(done, len(self.report.steps) - 1)
+        self.tell(done)
+
+    def _do(self, name: str) -> StepDone:
+        began = time.monotonic()
+        left = self.settings.nightly.budget.total_seconds() - (began - self.began)
+        if left <= 0:
+            return StepDone(name, "left", 0.0, Result(message="not begun: the budget of the night was used up"))
+        limit = next((s.timeout for s in self.settings.sources if s.timeout and name == f"source {s.name}"), None)
+        seconds = min(left, limit.total_seconds()) if limit else left
+        assert self.report.log_file is not None
+        result, is_ended = run_step(name, seconds=seconds, log_file=self.report.log_file, dry_run=self.dry_run)
+        took = time.monotonic() - began
+        if is_ended and seconds == left:
+            result.message = f"ended with the budget of the night; the next one goes on. {result.message}".rstrip()
+            return StepDone(name, "left", took, result)
+        if is_ended:
+            result.problems["timeout"] = ("failure", f"took longer than {seconds / 60:.0f} min, and was ended")
+            result.message = result.problems["timeout"][1]
+        return self._compared(StepDone(name, result.status, took, result))
+
+    def _compared(self, done: StepDone) -> StepDone:
+        """Return a step with what is new in it, compared with the last night that was told."""
+        steps = NightStep & (Night & "told is not null") & {"step": done.name} & "step_status <> 'left'"
+        rows = steps.to_dicts(order_by="night desc", limit=1)
+        before: dict[str, Any] = rows[0]["problems"] if rows else {}
+        now = done.result.problems
+        new = {name: problem for name, problem in now.items() if before.get(name, [None])[0] != problem[0]}
+        recovered: Problems = {name: tuple(before[name]) for name in before.keys() - now.keys()}  # type: ignore[misc]
+        return replace(done, new=new, recovered=recovered)
+
+    def _record(self, done: StepDone, position: int) -> None:
+        row = {
+            "night": self.report.night,
+            "step": done.name,
+            "position": position,
+            "step_status": done.status,
+            "seconds": done.seconds,
+            "n_bytes": done.result.n_bytes,
+            "counts": done.result.counts,
+            "problems": {name: list(problem) for name, problem in done.result.problems.items()},
+            "step_message": done.result.message[:2000],
+        }
+        upsert(NightStep, [row])
+
+    def _end(self) -> None:
+        report, settings = self.report, self.settings
+        report.free_bytes = _free_bytes(settings, self.database)
+        report.days_left = pages.days_until_full(report.free_bytes)
+        row = {"night": report.night, "finished": _now()}
+        upsert(Night, [{**row, "exit_code": report.exit_code, "free_bytes": report.free_bytes}])
+        pages.write(report, settings)
+        alerts.tell(report, settings)
+        nights = [report.night, *(row["night"] for row in self.dead)]
+        upsert(Night, [{"night": night, "told": _now()} for night in nights])
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)
