@@ -172,7 +172,7 @@ def load_settings(database_url: str | None = None) -> Settings:
     ConfigError
         The file is not TOML, or has a name or value that is not known.
     """
-    path, values = read_values()
+    path, values = read_values(database_url)
     try:
         return Settings(**values)
     except ValidationError as error:
@@ -181,7 +181,7 @@ def load_settings(database_url: str | None = None) -> Settings:
         raise ConfigError(f"{path or 'environment'}: setting {where}: {first['msg']}. Correct or remove it.") from None
 
 
-def read_values() -> tuple[Path | None, dict[str, Any]]:
+def read_values(database_url: str | None = None) -> tuple[Path | None, dict[str, Any]]:
     """Return the labweave.toml in effect, and what it and the environment say, unchecked."""
     path = find_settings_file()
     values: dict[str, Any] = {}

@@ -66,7 +66,14 @@ add_group(
     app, "one", "Search, list and load sessions, with the words of ONE.",
     one.search, one.list_, one.load, one.path, one.id_,
 )  # fmt: skip
-add_group(app, "nightly", None, nightly.report, alone=nightly.night)
+add_group(
+    app, "nightly", """Do one night: every source of labweave.toml, populate, checks and backup; or see how nights went.
+
+Exit codes: 0 all good, 1 something new failed, 2 could not start, 3 another night runs, 4 the budget ended, 5 a check
+or the backup failed. What is known from the night before is no new failure.
+""",
+    nightly.report, alone=nightly.night,
+)  # fmt: skip
 add_group(app, "config", "Check labweave.toml.", nightly.check)
 add_group(app, "export", "Write results as files for other programs.", export.features, export.one_cache)
 add_group(app, "plot", "Draw recordings and efeatures into files.", plot.cell, plot.features)

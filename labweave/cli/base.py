@@ -67,7 +67,7 @@ class Group(TyperGroup):
 def add_group(
     app: typer.Typer,
     name: str,
-    help: str | None,
+    help: str,
     *commands: Callable[..., None],
     cls: Any = Group,
     alone: Callable[..., None] | None = None,

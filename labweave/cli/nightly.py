@@ -10,7 +10,7 @@ import typer
 from labweave.cli.base import err, open_database, out, print_table
 
 if TYPE_CHECKING:
-    from labweave.nightly.night import StepDone
+    from labweave.nightly.report import StepDone
 
 Json = Annotated[bool, typer.Option("--json", help="Print it as JSON")]
 
@@ -23,15 +23,12 @@ def night(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what each step would do")] = False,
     as_json: Json = False,
 ) -> None:
-    """Do one night: every source of labweave.toml, populate, checks and backup; or see how nights went.
-
-    Exit codes: 0 all good, 1 something new failed, 2 could not start, 3 another night runs, 4 the budget ended,
-    5 a check or the backup failed. What is known from the night before is no new failure.
-    """
+    """Do one night."""
     if ctx.invoked_subcommand is not None:
         return
     from labweave.nightly import night as nights
     from labweave.nightly import pages
+    from labweave.nightly.report import ANOTHER_RUNS
     from labweave.processes import ended_by_sigterm
 
     def tell(step: StepDone) -> None:
@@ -42,7 +39,7 @@ def night(
             report = nights.run(only or (), dry_run=dry_run, tell=tell)
     except nights.AnotherRuns as error:
         err.print(f"labweave: {error}")
-        raise typer.Exit(nights.ANOTHER_RUNS) from None
+        raise typer.Exit(ANOTHER_RUNS) from None
     out.print(json.dumps(pages.as_json(report)) if as_json else f"\n{pages.as_text(report)}".rstrip())
     raise typer.Exit(report.exit_code)
 

@@ -193,6 +193,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(4, "results say what they were made from; extractions are asked for", _add_tasks),
     Migration(5, "changes say of which kind they are and who made them", _add_who_changed),
     Migration(6, "what results rest on is hashed faster; results count as made from what is there now", _count_as_made),
+    Migration(7, "nights, and what each of their steps did, are kept", lambda connection: None),
 )
 """Every step since version 1, in order."""
 

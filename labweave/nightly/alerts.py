@@ -10,9 +10,10 @@ import requests
 
 from labweave.errors import ConfigError
 from labweave.nightly import pages
+from labweave.secret import reveal
 
 if TYPE_CHECKING:
-    from labweave.nightly.night import NightReport
+    from labweave.nightly.report import NightReport
     from labweave.nightly.settings import NightSettings
 
 log = logging.getLogger(__name__)
@@ -26,10 +27,11 @@ NOT_STARTED = "not-started"
 
 def tell(report: NightReport, settings: NightSettings) -> None:
     """Tell what is new in a night, if anything is, and ping."""
-    _mark(settings).unlink(missing_ok=True)
-    page = pages.as_text(report)
-    if _events(report) & set(settings.alert.on):
+    mark, page = _mark(settings), pages.as_text(report)
+    events = _events(report) | ({"recovered"} if mark.exists() else set())
+    if events & set(settings.alert.on):
         _send(settings, pages.headline(report), page, pages.as_html(report))
+    mark.unlink(missing_ok=True)
     ping(settings, "fail" if report.exit_code else "", page)
 
 
@@ -60,7 +62,7 @@ def _mark(settings: NightSettings) -> Path:
 
 def _send(settings: NightSettings, title: str, text: str, html: str | None) -> None:
     """Send one message to every address."""
-    addresses = [address.get_secret_value() for address in settings.alert.to]
+    addresses = [reveal(address, "alert.to") for address in settings.alert.to]
     if not addresses:
         return
     try:
@@ -79,7 +81,7 @@ def _send(settings: NightSettings, title: str, text: str, html: str | None) -> N
 
 def ping(settings: NightSettings, what: str, text: str = "") -> None:
     """Tell healthchecks that a night begins, has gone well, or has failed; a ping that fails stops no night."""
-    address = settings.alert.healthchecks.get_secret_value().rstrip("/")
+    address = reveal(settings.alert.healthchecks, "alert.healthchecks").rstrip("/")
     if not address:
         return
     try:

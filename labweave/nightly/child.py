@@ -1,27 +1,28 @@
 """One step of a night, in a process of its own: its time can end, and what becomes of it harms no other step.
 
-The night starts ``python -m labweave.nightly.child STEP``, keeps its standard input open, and reads the result, as
-JSON, from its standard output. Log lines go to standard error, as JSON, too.
+The processes are forks of a server that has imported what a step needs, which takes a second. Each has a session of its
+own, in the system's sense, so that its workers end with it, and ends in order when the night is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import logging
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import IO, Any
 
-from labweave import processes
+from labweave import connect, processes
 from labweave.errors import LabweaveError, text_of
-from labweave.nightly.steps import TEXT, Result, steps_of
+from labweave.nightly.report import TEXT, Result
+from labweave.nightly.settings import load_night
+from labweave.nightly.steps import steps_of
 
 log = logging.getLogger(__name__)
 
@@ -64,68 +65,64 @@ def run_step(name: str, *, seconds: float, log_file: Path, dry_run: bool) -> tup
     is_ended : bool
         It was ended because its time was over.
     """
-    command = [sys.executable, "-m", "labweave.nightly.child", name, *(["--dry-run"] if dry_run else [])]
-    with tempfile.TemporaryFile("w+") as said, log_file.open("a") as told:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=said, stderr=told, start_new_session=True, text=True
-        )
-        try:
-            is_ended = _wait(process, seconds)
-        finally:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(name, dry_run, str(log_file), theirs))
+    process.start()
+    theirs.close()
+    result, is_ended = None, False
+    try:
+        is_ended = not wait([ours, process.sentinel], max(seconds, 0.0))
+        if is_ended:
             _end(process)
-            with contextlib.suppress(ProcessLookupError):  # its workers, too
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            assert process.stdin is not None
-            process.stdin.close()
-        result = _read(said)
+        with contextlib.suppress(EOFError, ConnectionError):  # it was killed
+            result = ours.recv() if ours.poll(GRACE_S if is_ended else 0) else None
+    finally:
+        _end(process)
+        ours.close()
     if result is None and not is_ended:
-        text = f"its process ended with exit code {process.returncode}. See {log_file}"
+        text = f"its process ended with exit code {process.exitcode}. See {log_file}"
         result = Result({}, {"process": ("failure", text)}, text)
     return result or Result(), is_ended
 
 
-def _wait(process: subprocess.Popen, seconds: float) -> bool:
-    """Wait for a process and say whether its time was over."""
-    try:
-        process.wait(max(seconds, 0.0))
-        return False
-    except subprocess.TimeoutExpired:
-        _end(process)
-        return True
+def _end(process: BaseProcess) -> None:
+    """Have a process end in order; kill it, and its workers, when it does not."""
+    assert process.pid is not None
+    if process.is_alive():
+        process.join(0.5)  # it has answered, and leaves
+    if process.is_alive():
+        process.terminate()
+        process.join(GRACE_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.join()
 
 
-def _end(process: subprocess.Popen) -> None:
-    """Have a process end in order; nothing when it has."""
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(GRACE_S)
+def _serve(name: str, dry_run: bool, log_file: str, pipe: Connection) -> None:
+    """Do a step, and send its result."""
+    os.setsid()
+    told = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(told, stream.fileno())
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    threading.Thread(target=_end_with_night, daemon=True, name="labweave night").start()
+    # Populate ends its workers by itself, in order.
+    with contextlib.nullcontext() if name == "populate" else processes.ended_by_sigterm():
+        pipe.send(_do(name, dry_run))
 
 
-def _read(said: IO[str]) -> Result | None:
-    said.seek(0)
-    text = said.read()
-    if not text.endswith("\n"):  # it was killed
-        return None
-    found: dict[str, Any] = json.loads(text)
-    found["problems"] = {name: tuple(problem) for name, problem in found["problems"].items()}
-    return Result(**found)
-
-
-def _end_with_parent() -> None:
-    """End this process in order when the night is gone: its end of our standard input is then closed."""
-
-    def watch() -> None:
-        sys.stdin.buffer.read()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True, name="labweave night").start()
+def _end_with_night() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _do(name: str, dry_run: bool) -> Result:
-    from labweave import connect
-    from labweave.nightly.settings import load_night
-
     try:
         with connect(make=not dry_run):
             return steps_of(load_night())[name](dry_run)
@@ -135,23 +132,3 @@ def _do(name: str, dry_run: bool) -> Result:
         log.exception("%s failed", name)
         text = f"{type(error).__name__}: {text_of(error)}. This is not expected: please report it, with the log."
         return Result({}, {"step": ("failure", text[:TEXT])}, text[:2000])
-
-
-def main() -> None:
-    """Do the step that the command line names."""
-    name, dry_run = sys.argv[1], "--dry-run" in sys.argv
-    answer = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    _end_with_parent()
-    # Populate ends its workers by itself, in order.
-    with contextlib.nullcontext() if name == "populate" else processes.ended_by_sigterm():
-        result = _do(name, dry_run)
-    answer.write(json.dumps(dataclasses.asdict(result), default=str) + "\n")
-    answer.close()
-
-
-if __name__ == "__main__":
-    main()

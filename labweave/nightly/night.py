@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,12 @@ from labweave.database import Database, upsert
 from labweave.errors import ConfigError, LabweaveError, text_of
 from labweave.nightly import alerts, pages
 from labweave.nightly.child import run_step
+from labweave.nightly.report import NightReport, Problems, Result, StepDone
 from labweave.nightly.settings import NightSettings, load_night
-from labweave.nightly.steps import Problems, Result, steps_of
+from labweave.nightly.steps import steps_of
 from labweave.populate.queue import host_name
 from labweave.schemas.work import Night, NightStep
 from labweave.version import __version__
-
-GOOD, NEW_FAILURE, NOT_STARTED, ANOTHER_RUNS, BUDGET_ENDED, CHECK_FAILED = range(6)
-"""Exit codes."""
-
-CHECKS = ("check", "check files", "verify", "backup", "verify backup")
-"""Steps whose failure is an exit code of its own."""
 
 
 class NotStarted(LabweaveError):
@@ -36,75 +31,6 @@ class NotStarted(LabweaveError):
 
 class AnotherRuns(LabweaveError):
     """A night of this lab is under way."""
-
-
-@dataclass(frozen=True)
-class StepDone:
-    """One step of a night that has ended.
-
-    Attributes
-    ----------
-    name : str
-    status : {"good", "away", "stale", "failed", "left"}
-    seconds : float
-    result : Result
-    new : Problems
-        Those that were not there the night before.
-    recovered : Problems
-        Those that were there the night before, and are no more.
-    """
-
-    name: str
-    status: str
-    seconds: float
-    result: Result
-    new: Problems = field(default_factory=dict)
-    recovered: Problems = field(default_factory=dict)
-
-    @property
-    def has_new_failure(self) -> bool:
-        """Whether something failed that was not known from the night before."""
-        return any(kind == "failure" for kind, _ in self.new.values())
-
-
-@dataclass
-class NightReport:
-    """What a night did.
-
-    Attributes
-    ----------
-    night : str
-        When it began, UTC; its row in ``work.Night``. Empty for a dry run.
-    prefix : str
-        Of the lab.
-    steps : list of StepDone
-    seconds : float
-    free_bytes : int or None
-        On the fullest of its disks.
-    days_left : float or None
-        Until that disk is full, by the last 30 nights; None when it does not fill, or nobody knows.
-    exit_code : int
-        0 all good, 1 something new failed, 4 the budget ended, 5 a check or the backup failed.
-    log_file : Path or None
-    """
-
-    night: str
-    prefix: str
-    steps: list[StepDone] = field(default_factory=list)
-    seconds: float = 0.0
-    free_bytes: int | None = None
-    days_left: float | None = None
-    log_file: Path | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """What the command ends with."""
-        failed = [step.name for step in self.steps if step.has_new_failure]
-        if any(name in CHECKS for name in failed):
-            return CHECK_FAILED
-        if failed:
-            return NEW_FAILURE
-        return BUDGET_ENDED if any(step.status == "left" for step in self.steps) else GOOD
 
 
 Tell = Callable[[StepDone], None]

@@ -14,11 +14,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from labweave.database import current
 from labweave.formats.writing import whole_file
+from labweave.nightly.report import NightReport, Result, StepDone
 from labweave.schemas.work import Night, NightStep
 
 if TYPE_CHECKING:
-    from labweave.nightly.night import NightReport, StepDone
     from labweave.nightly.settings import NightSettings
 
 SHOWN = 10
@@ -78,14 +79,12 @@ def _print(report: NightReport, console: Console) -> None:
     for step in report.steps:
         table.add_row(*(_plain(text) for text in (step.name, step.status, duration(step.seconds), step.result.message)))
     console.print(table, **quiet)
-    for title, name in (("New", "new"), ("Solved since the last night", "recovered")):
+    for title, name in (("New", "new"), ("Solved since the last night", "recovered"), ("Known before", "known")):
         lines = [line for step in report.steps for line in _listed(step, getattr(step, name))]
         if lines:
             console.print(f"\n{title}:", style="bold", **quiet)
             for line in lines:
                 console.print(f"  {_plain(line)}", **quiet)
-    if n_known := sum(len(step.result.problems) - len(step.new) for step in report.steps):
-        console.print(f"\n{n_known} known from earlier nights. See: labweave errors", **quiet)
     if report.free_bytes is not None:
         full = f", full in {report.days_left:.0f} days at this rate" if report.days_left is not None else ""
         console.print(f"\n{report.free_bytes / 1e9:.1f} GB free on the fullest disk{full}", **quiet)
@@ -95,7 +94,9 @@ def _print(report: NightReport, console: Console) -> None:
 
 def headline(report: NightReport) -> str:
     """Return what became of a night, in one line."""
-    words = {0: "all good", 1: "something new failed", 4: "not done in its time", 5: "a check or the backup failed"}
+    n_known = sum(kind == "failure" for step in report.steps for kind, _ in step.known.values())
+    good = f"nothing new failed, {n_known} known" if n_known else "all good"
+    words = {0: good, 1: "something new failed", 4: "not done in its time", 5: "a check or the backup failed"}
     at = f" of {report.night[:16].replace('T', ' ')} UTC" if report.night else " (dry run)"
     return f"labweave night{at}, {report.prefix.rstrip('_')}: {words[report.exit_code]}, {duration(report.seconds)}"
 
@@ -151,10 +152,6 @@ def stored_nights(date: str | None = None, last: int = 1) -> list[NightReport]:
     last : int, default: 1
         So many.
     """
-    from labweave.database import current
-    from labweave.nightly.night import NightReport, StepDone
-    from labweave.nightly.steps import Result
-
     chosen = Night & f"night like '{date}%%'" if date else Night()
     found = []
     for row in chosen.to_dicts(order_by="night desc", limit=last):

@@ -171,18 +171,24 @@ def find_mistakes() -> list[Mistake]:
         found = list(_mistakes_of_sources(NightSettings(**values)))
     except ValidationError as error:
         errors = error.errors(include_input=False, include_url=False)
-        found = [(each["loc"], _in_words(each)) for each in errors]
+        misspelt = {(*each["loc"][:-1], _meant(each)) for each in errors if each["type"] == "extra_forbidden"}
+        found = [(each["loc"], _in_words(each)) for each in errors if each["loc"] not in misspelt]
     return [Mistake(_line_of(text, place), ".".join(map(str, place)), what) for place, what in found]
 
 
 def _in_words(error: Any) -> str:
-    if error["type"] == "extra_forbidden":
-        name, known = str(error["loc"][-1]), _names_at(error["loc"][:-1])
-        close = difflib.get_close_matches(name, known, 1)
-        return f"not known; did you mean {close[0]}?" if close else f"not known. Known are: {', '.join(known)}."
     if error["type"] == "missing":
         return "is missing."
-    return f"{error['msg'].removeprefix('Value error, ')}."
+    if error["type"] != "extra_forbidden":
+        return f"{error['msg'].removeprefix('Value error, ')}."
+    if meant := _meant(error):
+        return f"not known; did you mean {meant}?"
+    return f"not known. Known are: {', '.join(_names_at(error['loc'][:-1]))}."
+
+
+def _meant(error: Any) -> str | None:
+    """Return the setting whose name is most like one that there is not."""
+    return next(iter(difflib.get_close_matches(str(error["loc"][-1]), _names_at(error["loc"][:-1]), 1)), None)
 
 
 def _names_at(place: tuple[int | str, ...]) -> list[str]:
