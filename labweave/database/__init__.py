@@ -15,6 +15,7 @@ from labweave.database import declare
 from labweave.database.connection import LabConnection, TransientError
 from labweave.database.guard import check_query
 from labweave.database.migrations import MIGRATIONS, SCHEMA_VERSION, Migration
+from labweave.database.sessions import Turns
 from labweave.database.url import DatabaseUrl, find_url
 from labweave.database.writes import UpsertCounts, upsert
 from labweave.embedded.server import EmbeddedServer
@@ -30,11 +31,14 @@ __all__ = ["Database", "TransientError", "UpsertCounts", "connect", "current", "
 log = logging.getLogger(__name__)
 
 _open: Database | None = None
+_turns = Turns()
 _MARK = re.compile(r"(?<!%)%(?:\(\w+\))?s")
 
 
 class Database:
     """One open lab database; made by `connect`, closed by `close` or at the end of ``with``.
+
+    All threads of a process share it. Pickled, it is what `connect` was given, and another process connects by that.
 
     Attributes
     ----------
@@ -52,12 +56,15 @@ class Database:
 
     n_made = 0
 
-    def __init__(self, connection: LabConnection, source: DatabaseUrl):
-        self.connection, self._source, self._uses = connection, source, 1
+    def __init__(self, connection: LabConnection, source: DatabaseUrl, given: str | DatabaseUrl | None):
+        self.connection, self._source, self._uses, self._given = connection, source, 1, given
         self.url, self.backend, self.prefix = str(source), connection.adapter.backend, connection.prefix
 
     def __repr__(self) -> str:
         return f"<labweave database {self.url} prefix={self.prefix}>"
+
+    def __reduce__(self) -> tuple:
+        return _open_again, (self._given, self.prefix, self.url)
 
     def __enter__(self) -> Database:
         return self
@@ -65,6 +72,7 @@ class Database:
     def __exit__(self, *exc_info) -> None:
         self.close()
 
+    @_turns
     def close(self) -> None:
         """Leave the database. The tables can't be used until the next `connect`."""
         global _open
@@ -227,6 +235,7 @@ class Database:
         )
 
 
+@_turns
 def connect(
     url: str | DatabaseUrl | None = None, *, prefix: str | None = None, make: bool = True, upgrade: bool = False
 ) -> Database:
@@ -271,9 +280,8 @@ def connect(
     ['sim01', 'sim02']
     """
     global _open
-    settings = load_settings()
     source = url if isinstance(url, DatabaseUrl) else find_url(url)
-    prefix = check_prefix(prefix) if prefix is not None else settings.database.prefix
+    prefix = check_prefix(prefix) if prefix is not None else load_settings().database.prefix
     if _open is not None:
         if (_open._source, _open.prefix) == (source, prefix):
             _open._uses += 1
@@ -287,7 +295,7 @@ def connect(
     connection = LabConnection(source, prefix)
     try:
         declare.bind(connection)
-        database = Database(connection, source)
+        database = Database(connection, source, url)
         register = declare.Register(connection)
         version = register.version() if register.exists() else None
         if version is None:
@@ -314,6 +322,20 @@ def _no_lab(database: Database) -> str:
     others = ", ".join(lab for lab in labs if lab != database.prefix)
     there = f"There are {others}: choose one (--prefix), or make" if others else "Make"
     return f"{database.url} has {found}. {there} this one: labweave init"
+
+
+@_turns
+def _open_again(given: str | DatabaseUrl | None, prefix: str, url: str) -> Database:
+    """Return the database that was pickled: the open one, or one opened by what `connect` was given."""
+    if _open is not None and (_open.url, _open.prefix) == (url, prefix):
+        return _open
+    source = given if isinstance(given, DatabaseUrl) else find_url(given)
+    if str(source) != url:
+        raise ConfigError(
+            f"The database was {url} where it was pickled; the settings of this process name {source}. "
+            "Connect by a URL, or give both processes the same settings."
+        )
+    return connect(given, prefix=prefix, make=False)
 
 
 def restore(path: str | Path, url: str | None = None, *, replace: bool = False) -> None:

@@ -1,6 +1,6 @@
 """Connections: DataJoint's, made to behave alike on MySQL, MariaDB and PostgreSQL.
 
-This module is the only place where sessions are opened. Every session is in UTC,
+This module is the only place where sessions are opened, one for each thread. Every session is in UTC,
 comes back after a lost or restarted server, gives bytes for bytes, takes numpy and
 pandas values and dictionaries, reads backslashes alike, and raises labweave's errors
 instead of the driver's. The traps it closes were found on DataJoint 2.3 with
@@ -18,6 +18,7 @@ import logging
 import os
 import random
 import re
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +27,7 @@ from typing import Any, TypeVar
 import datajoint.table
 from datajoint.adapters import ADAPTERS
 from datajoint.connection import Connection
+from datajoint.dependencies import Dependencies
 from datajoint.errors import DataJointError, LostConnectionError
 from datajoint.settings import _create_config
 from datajoint.utils import user_choice
@@ -34,6 +36,7 @@ from labweave.database import changes
 from labweave.database.derived import update_derived
 from labweave.database.dialect import TransientError
 from labweave.database.made import being_made, keep_code, record_made
+from labweave.database.sessions import Session, sessions_of
 from labweave.database.url import DatabaseUrl
 from labweave.embedded.server import EmbeddedServer
 from labweave.errors import AccessDenied, ConfigError, LabweaveError, ServerUnavailable
@@ -47,8 +50,20 @@ ATTEMPTS = 6
 """How often a transaction is tried when it loses a deadlock or a race."""
 
 
+def _of_session(name: str) -> Any:
+    """Return a property that is the session's of the thread which asks for it."""
+
+    def read(self: LabConnection) -> Any:
+        return getattr(self._session, name)
+
+    def write(self: LabConnection, value: Any) -> None:
+        setattr(self._session, name, value)
+
+    return property(read, write)
+
+
 class LabConnection(Connection):
-    """A DataJoint connection to one lab database.
+    """A DataJoint connection to one lab database, for any number of threads: each has a session of its own.
 
     Parameters
     ----------
@@ -61,9 +76,18 @@ class LabConnection(Connection):
     ----------
     server_version : str
         As the server says it.
+    n_statements : int
+        How many this thread has run.
+    last_opened : object
+        Another one whenever a session was opened: as long as it is the same, none was lost.
     """
 
     adapter: Any
+    _in_transaction = _of_session("in_transaction")
+    _making = _of_session("making")
+    _began = _of_session("began")
+    why_deleted = _of_session("why_deleted")
+    n_statements = _of_session("n_statements")
 
     def __init__(self, url: DatabaseUrl, prefix: str):
         _load_adapter(url.backend)
@@ -72,10 +96,8 @@ class LabConnection(Connection):
         self.tables: dict[str, Any] = {}
         self.known_code: set[str] = set()
         self.numbers: dict[str, Any] = {}
-        self.n_statements = 0
-        self._making: tuple[Any, float] = (None, 0.0)
-        self._began = 0.0
-        self.why_deleted: tuple[str, str | None] = (changes.DELETED, None)
+        self._threads = threading.local()
+        self._shape = object()
         with _without_hints():
             config: Any = _create_config()
             if "DJ_LOG_LEVEL" not in os.environ:
@@ -88,21 +110,71 @@ class LabConnection(Connection):
         self.server_version = str(row[0])
         self.adapter = self.adapter.of_version(self.server_version)
 
+    @property
+    def _session(self) -> Session:
+        try:
+            return self._threads.session
+        except AttributeError:
+            session = self._threads.session = Session(self)
+            return session
+
+    @property
+    def _conn(self) -> Any:
+        """What DataJoint calls the connection of the driver: that of this thread, opened when it is first needed."""
+        if (driver := self._session.driver) is not None:
+            return driver
+        self._open()
+        return self._session.driver
+
+    @_conn.setter
+    def _conn(self, nothing: None) -> None:
+        """Take what DataJoint sets first; `connect` opens sessions."""
+
+    @property
+    def connection_id(self) -> int:
+        """What the server calls the session of this thread."""
+        return self._session.number
+
+    @connection_id.setter
+    def connection_id(self, number: int) -> None:
+        """Take what DataJoint sets: it is that of the first session."""
+
+    @property
+    def dependencies(self) -> Dependencies:
+        """DataJoint's graph of foreign keys; each thread has its own."""
+        return self._session.dependencies(self._shape)
+
+    @dependencies.setter
+    def dependencies(self, empty: Dependencies) -> None:
+        """Take what DataJoint sets: `Session.dependencies` makes it."""
+
     def connect(self) -> None:
-        """Open the session, or open it again; start the embedded server if it is not running."""
+        """Open the session of this thread, also after `close`; start the embedded server if it is not running."""
+        self._is_closed = False
+        self._open()
+
+    def _open(self) -> None:
+        if self._is_closed:
+            raise self._closed()
         at = self.url
         if self.server is not None:
             at = dataclasses.replace(at, **vars(self.server.acquire()), tls="off")
         login = {"host": at.host, "port": at.port, "user": at.user, "passwd": at.password}
         self.conn_info = {**login, "database_name": at.dbname}
         try:
-            with _without_hints():
-                self._conn = self.adapter.open(at)
+            driver = self.adapter.open(at)
         except LabweaveError:
             raise
         except Exception as error:  # whatever the driver raises
             raise _connect_error(self.url, error) from None
-        self._is_closed = False
+        self._session.take(driver)
+        self.last_opened = object()
+        if self._is_closed:  # by another thread, just now
+            self.close()
+            raise self._closed()
+
+    def _closed(self) -> ConfigError:
+        return ConfigError(f"The connection to {self.url} is closed. Call labweave.connect() first.")
 
     @property
     def in_transaction(self) -> bool:
@@ -125,24 +197,47 @@ class LabConnection(Connection):
         except (DataJointError, LabweaveError):  # a right is missing
             return None
 
-    def query(self, query: str, args: tuple = (), **options: Any) -> Any:
-        """Run a statement; notice the first one of a make, and keep what DataJoint deletes."""
+    def query(self, query: str, args: tuple = (), *, reconnect: bool | None = True, **options: Any) -> Any:
+        """Run a statement; notice the first one of a make, and keep what DataJoint deletes.
+
+        A lost session is opened again, and outside a transaction the statement runs again, unless `reconnect` is False.
+        """
         if deletion := changes.kept_deletion(self, query):
             return self.run_transaction(lambda: changes.delete(self, *deletion, args))
-        if query.startswith("DROP "):  # a table that is made again may have other attributes
-            self.tables.clear()
-            self.numbers.clear()
-        if (making := being_made()) is not self._making[0]:
-            self._making = making, time.monotonic()
-        self.n_statements += 1
+        if query.startswith(("DROP ", "CREATE ", "ALTER ")):  # a table that is made again may have other attributes
+            self.tables, self.numbers, self._shape = {}, {}, object()  # whoever uses the old ones fills the old ones
+        session = self._session
+        if (making := being_made()) is not session.making[0]:
+            session.making = making, time.monotonic()
+        session.n_statements += 1
         try:
-            return super().query(query, args, **options)
+            return super().query(query, args, reconnect=False, **options)
+        except LostConnectionError:
+            session.end()
+            if session.in_transaction:
+                session.in_transaction = False
+                raise LostConnectionError("Connection was lost during a transaction.") from None
+            if not reconnect:
+                raise
+            log.warning("the session on %s was lost; opening another", self.url)
+            return super().query(query, args, reconnect=False, **options)
         except (KeyboardInterrupt, SystemExit):  # its answer, which nobody has read, would be taken for the next one's
-            self._in_transaction = False
-            with contextlib.suppress(Exception):  # whatever the driver raises; the next statement opens another session
-                self._conn.close()
-                self.connect()
+            session.in_transaction = False
+            session.end()
             raise
+
+    def _execute_query(self, cursor: Any, query: str, args: Any, suppress_warnings: bool) -> None:
+        """Run a statement. DataJoint hides warnings, which drivers give no more, in a way that threads can't share."""
+        session = self._session
+        session.is_waiting = True
+        try:
+            cursor.execute(query, args)
+        except Exception as error:
+            if self._is_closed:  # by another thread: it is not to be opened again
+                raise self._closed() from None
+            raise self.adapter.translate_error(error, query)  # noqa: B904
+        finally:
+            session.is_waiting = False
 
     def start_transaction(self) -> None:
         """Start a transaction that reads one state of the database, as every make does."""
@@ -171,9 +266,22 @@ class LabConnection(Connection):
         """Update the attributes that follow from a table's rows; see `labweave.database.derived.update_derived`."""
         return update_derived(self, table, keys)
 
+    @property
+    def is_connected(self) -> bool:
+        """Say whether the server answers."""
+        if self._is_closed:
+            return False
+        try:
+            self.ping()
+        except Exception:  # whatever the driver raises
+            return False
+        return True
+
     def close(self) -> None:
-        """Close the session; the last to leave the embedded server stops it."""
-        super().close()
+        """Close the sessions of all threads; the last to leave the embedded server stops it."""
+        self._is_closed = True
+        for session in sessions_of(self):
+            session.end()
         if self.server is not None:
             self.server.release()
 

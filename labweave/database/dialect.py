@@ -84,6 +84,10 @@ class Dialect(ABC):
         """Open a session in one mode of TLS; see `DatabaseUrl`."""
 
     @abstractmethod
+    def socket_of(self, driver: Any) -> int:
+        """Return the file number of the socket of a driver's connection."""
+
+    @abstractmethod
     def read_only(self, connection: Any, read: Callable[[], Result]) -> Result:
         """Return what `read` gives in a transaction that can't write."""
 

@@ -160,21 +160,23 @@ def _known_numbers(table: Any) -> list[tuple[str, list[str], str]] | None:
 
     DataJoint takes 1 ms to put the joins of `RecordingEFeatures` together, a twentieth of its make.
     """
-    connection, name = table.connection, table.full_table_name
-    if name not in connection.numbers:
-        connection.numbers[name] = None
-        for _ in range(2):  # the first look may need a heading
-            n_statements = connection.n_statements
-            try:
-                inputs = inputs_of(table, {})
-            except KeyError:  # it can be asked for a whole key only
-                break
-            if connection.n_statements == n_statements:
-                # Rows through others are many: they are hashed for one key alone.
-                if not any(isinstance(one, Through) for one in inputs.values()):
-                    connection.numbers[name] = _numbers_of(table, {})
-                break
-    return connection.numbers[name]
+    connection, name, known = table.connection, table.full_table_name, table.connection.numbers
+    if name in known:
+        return known[name]
+    numbers = None
+    for _ in range(2):  # the first look may need a heading
+        n_statements = connection.n_statements
+        try:
+            inputs = inputs_of(table, {})
+        except KeyError:  # it can be asked for a whole key only
+            break
+        if connection.n_statements == n_statements:
+            # Rows through others are many: they are hashed for one key alone.
+            if not any(isinstance(one, Through) for one in inputs.values()):
+                numbers = _numbers_of(table, {})
+            break
+    known[name] = numbers
+    return numbers
 
 
 def _numbers_of(table: Any, key: Mapping[str, Any], **options: Any) -> list[tuple[str, list[str], str]]:

@@ -30,6 +30,10 @@ LOG_POSITIONS = (
     # MySQL, with the right BACKUP_ADMIN; its Innodb_redo_log_current_lsn comes some milliseconds late.
     "select 'LSN', json_extract(storage_engines, '$.InnoDB.LSN') from performance_schema.log_status",
 )
+SQL_MODE = (  # DataJoint's
+    "NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,"
+    "ONLY_FULL_GROUP_BY"
+)
 LOCK_NAME = 64
 """The longest name of a lock."""
 
@@ -81,8 +85,10 @@ class Adapter(Dialect, MySQLAdapter):
             raise not_offered(url)
         return session
 
-    def connect(self, host, port, user, password, **kwargs):
-        connection = super().connect(host, port, user, password, **kwargs)
+    def connect(self, host, port, user, password, use_tls: Any = False, **kwargs) -> Any:
+        tls: dict[str, Any] = {"ssl": use_tls} if use_tls else {"ssl_disabled": True}
+        login = {"host": host, "port": port, "user": user, "password": password, **kwargs}
+        connection: Any = pymysql.connect(**login, **tls, sql_mode=SQL_MODE, autocommit=True)
         # DataJoint hands dictionaries to the driver for <blob@store> on MariaDB.
         connection.encoders = {
             **connection.encoders,
@@ -96,6 +102,9 @@ class Adapter(Dialect, MySQLAdapter):
             # MySQL can't update from JSON_TABLE while no database is selected, whichever it is.
             cursor.execute("use information_schema")
         return connection
+
+    def socket_of(self, driver):
+        return driver._sock.fileno()
 
     def text_of(self, column, is_binary):
         return f"sha2({column}, 256)" if is_binary else f"cast({column} as char)"

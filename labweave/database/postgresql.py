@@ -70,6 +70,9 @@ class Adapter(Dialect, PostgreSQLAdapter):
             )
         return connection
 
+    def socket_of(self, driver):
+        return driver.fileno()
+
     def write_mark(self, connection) -> str | None:
         """Return which transactions are visible, exactly."""
         # A transaction of our own that has written sees more than its snapshot says.

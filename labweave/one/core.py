@@ -52,6 +52,7 @@ class Core:
 
     def __init__(self, cache_dir: str | PathLike[str] | None, *, offline: bool = False, silent: bool = False):
         settings = load_settings().one
+        self._given = (cache_dir, offline, silent)
         self.cache_dir, self.offline, self.silent = cache_dir or settings.cache_dir, offline, silent
         self.login: DataLogin | None = None
         if settings.data_user:
@@ -64,6 +65,9 @@ class Core:
             labweave.database.current()
         except ConfigError:
             labweave.database.connect(make=False)
+
+    def __reduce__(self) -> tuple:
+        return _core_again, (labweave.database.current(), *self._given)
 
     @property
     def tables(self) -> Tables:
@@ -277,6 +281,11 @@ def place_of_path(path: Any) -> At | None:
     """Return the place of the session that a path lies in, None if it lies in none."""
     session = names.parse_session(path)
     return None if session is None else _at(session.subject, session.date, session.number, session.lab)
+
+
+def _core_again(_database: labweave.database.Database, cache_dir: Any, offline: bool, silent: bool) -> Core:
+    """Return the core that was pickled; its database, opened by now, is that of the process it comes from."""
+    return Core(cache_dir, offline=offline, silent=silent)
 
 
 def uuid_at_end(text: str) -> str:

@@ -8,9 +8,10 @@ import os
 import random
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from datajoint.errors import DataJointError, DuplicateError, LostConnectionError
 
@@ -75,6 +76,7 @@ def _is_no_failed_job(record: logging.LogRecord) -> bool:
 
 def _make(table: Any, key: dict[str, Any]) -> Outcome | None:
     """Make one job; None when another worker has it or it was made already."""
+    table._allow_insert = True  # DataJoint says so of the class, until the first of several threads is done
     for attempt in range(1, ATTEMPTS + 1):
         raised = False
         try:
@@ -122,27 +124,35 @@ def _leave(table: Any, key: Mapping[str, Any]) -> None:
 
 
 class Heartbeat:
-    """Shows other processes that this one is alive, on its own connection and thread."""
+    """Shows other processes that this one is alive, on a thread with a session of its own.
+
+    Several in one process are one row.
+    """
+
+    _mutex = threading.Lock()
+    _beating: ClassVar[Counter[tuple]] = Counter()
 
     def __init__(self, connection: LabConnection):
-        self._url, self._prefix = connection.url, connection.prefix
+        self._connection = connection
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="labweave heartbeat", daemon=True)
-        self._connection = LabConnection(self._url, self._prefix)
-        self._table = self._connection.adapter.make_full_table_name(f"{self._prefix}work", "worker")
+        self._table = connection.adapter.make_full_table_name(f"{connection.prefix}work", "worker")
         self._who = (queue.host_name()[:200], os.getpid())
-        self._register()
+        with self._mutex:
+            if not self._beating[self._table, self._who]:
+                connection.run_transaction(self._register)
+            self._beating[self._table, self._who] += 1
 
     def _register(self) -> None:
-        def write() -> None:
-            self._connection.query(f"delete from {self._table} where host = %s and pid = %s", self._who)
-            self._connection.query(
-                f"insert into {self._table} (host, pid, started, heartbeat)"
-                " values (%s, %s, current_timestamp(6), current_timestamp(6))",
-                self._who,
-            )
+        self._deregister()
+        self._connection.query(
+            f"insert into {self._table} (host, pid, started, heartbeat)"
+            " values (%s, %s, current_timestamp(6), current_timestamp(6))",
+            self._who,
+        )
 
-        self._connection.run_transaction(write)
+    def _deregister(self) -> None:
+        self._connection.query(f"delete from {self._table} where host = %s and pid = %s", self._who)
 
     def _beat(self) -> None:
         while not self._stop.wait(queue.HEARTBEAT_SECONDS):
@@ -158,13 +168,12 @@ class Heartbeat:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        with undisturbed():
+        with undisturbed(), self._mutex:
             self._stop.set()
             self._thread.join()
-            try:
-                self._connection.query(f"delete from {self._table} where host = %s and pid = %s", self._who)
-            finally:
-                self._connection.close()
+            self._beating[self._table, self._who] -= 1
+            if not self._beating[self._table, self._who]:
+                self._deregister()
 
 
 def serve(url: DatabaseUrl, prefix: str, pipe: Any) -> None:
@@ -191,16 +200,21 @@ def serve(url: DatabaseUrl, prefix: str, pipe: Any) -> None:
         return
 
 
-class _Stop:
-    """The state of `stop`: the signal that came, how many blocks defer it, the session in use."""
+class _State(threading.local):
+    """The state of `stop`: the signal that came, how many blocks defer it, the session in use.
+
+    Signals come to the main thread: the others are not stopped by them.
+    """
 
     number: int | None = None
     shields = 0
     connection: LabConnection | None = None
 
-    @classmethod
-    def exception(cls) -> BaseException:
-        return KeyboardInterrupt() if cls.number == signal.SIGINT else SystemExit(128 + (cls.number or 0))
+    def exception(self) -> BaseException:
+        return KeyboardInterrupt() if self.number == signal.SIGINT else SystemExit(128 + (self.number or 0))
+
+
+_Stop = _State()
 
 
 def stop(number: int, _frame: object = None) -> None:

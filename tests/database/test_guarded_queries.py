@@ -258,7 +258,7 @@ def test_two_processes_make_the_role_of_readers_at_once(guarded):
         waiting = pool.submit(second.query, _MAKE_READER)
         blocked = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
         deadline = time.monotonic() + 60
-        while not first.query(blocked).fetchone()[0]:
+        while not database.connection.query(blocked).fetchone()[0]:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         first.query("commit")

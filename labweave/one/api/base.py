@@ -49,6 +49,9 @@ class ApiBase:
     def __repr__(self) -> str:
         return f"One ({'off' if self.offline else 'on'}line, {self.cache_dir})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("alyx", "_cache")}
+
     @property
     def cache_dir(self) -> Any:
         """Where files are looked for, and downloaded to; of the type that was given."""

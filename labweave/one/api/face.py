@@ -124,9 +124,10 @@ class _Factory:
         from labweave.database import _open
 
         key = (mode, wildcards, tuple(sorted((name, str(value)) for name, value in options.items())), id(_open))
-        if self._made is None or self._made[0] != key or _open is None:
-            self._made = key, One(mode=mode, wildcards=wildcards, **options)
-        return self._made[1]
+        made = self._made  # another thread may change it
+        if made is None or made[0] != key or _open is None:
+            made = self._made = key, One(mode=mode, wildcards=wildcards, **options)
+        return made[1]
 
     def cache_clear(self) -> None:
         """Forget the instance that was made last."""

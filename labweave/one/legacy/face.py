@@ -85,6 +85,9 @@ class OneAbstract(abc.ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({labweave.database.current().url}, cache_dir={str(self._core.cache_dir)!r})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_client": None}
+
     @property
     def alyx(self) -> Client:
         """A client that gives the answers of an Alyx server from the tables."""

@@ -64,6 +64,4 @@ _tables: WeakKeyDictionary[Database, Tables] = WeakKeyDictionary()
 def open_tables() -> Tables:
     """Return the tables of the database that is open in this process."""
     database = labweave.database.current()
-    if database not in _tables:
-        _tables[database] = Tables(database)
-    return _tables[database]
+    return _tables.get(database) or _tables.setdefault(database, Tables(database))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -121,52 +122,63 @@ class Keeper:
     """
 
     def __init__(self, connection: LabConnection):
-        self._connection, self._session = connection, None
-        self._seen: list[Sessions | None] | None = None
+        self._connection, self._answer = connection, threading.local()
+        self._mutex, self._reading = threading.Lock(), threading.Lock()
         self._start_again()
 
-    def _start_again(self) -> None:
+    def _start_again(self, opened: object = None) -> None:
+        self._opened = opened
         self._sessions: Sessions | None = None
         self._mark: str | None = None
         self._marked_at, self._asked_s, self._reading_s = 0.0, 0.0, FIRST_S
 
     def sessions(self) -> Sessions | None:
         """Return the sessions if they are in memory as they are on the server, else None."""
-        seen = [] if self._seen is None else self._seen
+        seen = getattr(self._answer, "seen", [])
         if not seen:
             seen.append(self._look())
         return seen[0]
 
     @contextmanager
     def one_answer(self) -> Iterator[None]:
-        """Ask the server for its mark at most once: all questions inside are parts of one answer."""
-        self._seen = []
+        """Ask the server for its mark at most once: all questions of this thread inside are parts of one answer."""
+        self._answer.seen = []
         try:
             yield
         finally:
-            self._seen = None
+            del self._answer.seen
 
     def _look(self) -> Sessions | None:
         connection = self._connection
         if connection.in_transaction or (self._sessions is None and self._asked_s < self._reading_s):
             return None
-        mark = connection.write_mark()
-        if connection._conn is not self._session:  # opened again: the server may have lost what it had not stored
-            self._session = connection._conn
-            self._start_again()
-        if mark is None or mark != self._mark:
-            self._sessions, self._mark, self._marked_at, self._asked_s = None, mark, time.monotonic(), 0.0
-        elif self._sessions is None and time.monotonic() - self._marked_at >= connection.adapter.mark_settles_s:
-            self._read()
+        mark, opened = connection.write_mark(), connection.last_opened
+        with self._mutex:
+            if opened is not self._opened:  # the server may have lost what it had not stored
+                self._start_again(opened)
+            if mark is None or mark != self._mark:
+                self._sessions, self._mark, self._marked_at, self._asked_s = None, mark, time.monotonic(), 0.0
+                return None
+            age = time.monotonic() - self._marked_at
+            if self._sessions is not None or age < connection.adapter.mark_settles_s:
+                return self._sessions
+        if self._reading.acquire(blocking=False):  # one thread reads; the others ask the server meanwhile
+            try:
+                self._read(mark, opened)
+            finally:
+                self._reading.release()
         return self._sessions
 
-    def _read(self) -> None:
+    def _read(self, mark: str, opened: object) -> None:
         start, finder, sessions = time.perf_counter(), Finder(self._connection), None
         if finder.count() <= MOST_SESSIONS:
             sessions = Sessions(finder.sessions(SessionFilter()))
-        self._asked_s, self._reading_s = 0.0, math.inf if sessions is None else time.perf_counter() - start
-        if self._connection.write_mark() == self._mark and self._connection._conn is self._session:
-            self._sessions = sessions
+        took_s = math.inf if sessions is None else time.perf_counter() - start
+        are_as_before = self._connection.write_mark() == mark and self._connection.last_opened is opened
+        with self._mutex:
+            self._asked_s, self._reading_s = 0.0, took_s
+            if are_as_before and self._mark == mark and self._opened is opened:
+                self._sessions = sessions
 
     @contextmanager
     def asking(self) -> Iterator[None]:

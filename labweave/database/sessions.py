@@ -1,0 +1,156 @@
+"""Sessions: what belongs to one thread of a `LabConnection`, and ends with the thread.
+
+Table classes are bound to one connection. Behind it, each thread has a session of its own on the server, opened at its
+first statement: a transaction is that of its thread, and two threads never read from one socket. Here is also what
+DataJoint's lazy loading needs, so that threads see what is whole only.
+
+A forked process inherits the sockets of its parent. A word to the server through one of them, even a goodbye, would
+reach the parent's session, so the child puts nothing in their place and begins anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import weakref
+from typing import Any
+
+from datajoint import codecs
+from datajoint.dependencies import Dependencies
+from datajoint.heading import Heading
+
+from labweave.database.changes import DELETED
+
+_all: weakref.WeakSet[Session] = weakref.WeakSet()
+_mutex = threading.Lock()
+
+
+class Turns(contextlib.ContextDecorator):
+    """A lock, also around whole functions: one thread at a time runs any of them."""
+
+    def __init__(self):
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.release()
+
+
+class Session:
+    """What one thread has to do with a server.
+
+    Parameters
+    ----------
+    connection : LabConnection
+
+    Attributes
+    ----------
+    driver : object or None
+        The driver's connection; None before the first statement, and after the end.
+    number : int
+        What the server calls it.
+    in_transaction : bool
+    began : float
+        When its transaction did, by the monotonic clock.
+    making : tuple
+        The make() that runs, as `labweave.database.made.being_made` gives it, and when its first statement came.
+    why_deleted : tuple
+        See `LabConnection.deleting`.
+    n_statements : int
+    is_waiting : bool
+        For an answer of the server.
+    """
+
+    def __init__(self, connection: Any):
+        self.connection, self.n_statements = connection, 0
+        self.why_deleted: tuple[str, str | None] = (DELETED, None)
+        self._begin_anew()
+        with _mutex:
+            _all.add(self)
+
+    def _begin_anew(self) -> None:
+        self.driver: Any = None
+        self.number, self._socket, self._process = 0, -1, os.getpid()
+        self.in_transaction, self.is_waiting, self.began = False, False, 0.0
+        self.making: tuple[Any, float] = (None, 0.0)
+        self._shape: object = None
+        self._dependencies: Dependencies | None = None
+
+    def take(self, driver: Any) -> None:
+        """Make an open connection of the driver that of this session."""
+        self.end()
+        adapter = self.connection.adapter
+        self.driver, self._socket, self.number = driver, adapter.socket_of(driver), adapter.get_connection_id(driver)
+        self._process = os.getpid()
+
+    def end(self) -> None:
+        """Close it; in a forked process, let go of the parent's, which goes on."""
+        driver, self.driver = self.driver, None
+        if driver is None:
+            return
+        if self._process != os.getpid():
+            _forget(self._socket)
+            return
+        if self.is_waiting:  # in another thread: some drivers would wait, too
+            self.cut()
+        with contextlib.suppress(Exception):  # of a server that is gone
+            driver.close()
+
+    __del__ = end
+
+    def cut(self) -> None:
+        """Have whoever waits for an answer wait no longer: their socket says that the server is gone."""
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._socket)) as same:
+            same.shutdown(socket.SHUT_RDWR)
+
+    def dependencies(self, shape: object) -> Dependencies:
+        """Return DataJoint's graph of foreign keys, which it fills in place; begun anew for another `shape`."""
+        if self._dependencies is None or self._shape is not shape:
+            self._dependencies, self._shape = Dependencies(self.connection), shape
+        return self._dependencies
+
+
+def sessions_of(connection: Any) -> list[Session]:
+    """Return the sessions of all threads."""
+    with _mutex:
+        return [session for session in _all if session.connection is connection]
+
+
+def _forget(number: int) -> None:
+    """Let a file number lead nowhere, so that nothing that is written to it, or closes it, reaches a server."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    with contextlib.suppress(OSError):
+        os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+def _forget_parent() -> None:
+    global _mutex
+    _mutex = threading.Lock()
+    for session in list(_all):
+        session.end()
+        session._begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
+
+
+# -- what DataJoint shares among threads ---------------------------------------------------
+
+_load_heading = Heading._init_from_database
+
+
+def _load_whole(self: Heading) -> None:
+    """Load a heading from the database, and show it to other threads only when it is whole."""
+    loaded = Heading(table_info=self.table_info)
+    _load_heading(loaded)
+    vars(self).update(vars(loaded))
+
+
+Heading._init_from_database = _load_whole
+codecs._load_entry_points = Turns()(codecs._load_entry_points)  # the second thread would find half of them
