@@ -205,12 +205,12 @@ class _Night:
         report, settings = self.report, self.settings
         report.free_bytes = _free_bytes(settings, self.database)
         report.days_left = pages.days_until_full(report.free_bytes)
-        row = {"night": report.night, "finished": _now()}
-        upsert(Night, [{**row, "exit_code": report.exit_code, "free_bytes": report.free_bytes}])
+        done = {"finished": _now(), "exit_code": report.exit_code, "free_bytes": report.free_bytes}
+        Night.update1({"night": report.night, **done})
         pages.write(report, settings)
         alerts.tell(report, settings)
-        nights = [report.night, *(row["night"] for row in self.dead)]
-        upsert(Night, [{"night": night, "told": _now()} for night in nights])
+        for night in (report.night, *(row["night"] for row in self.dead)):
+            Night.update1({"night": night, "told": _now()})
 
 
 def _now() -> dt.datetime:
