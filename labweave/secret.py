@@ -54,7 +54,7 @@ def reveal(secret: SecretStr, name: str) -> str:
     """
     text = secret.get_secret_value()
     kind, colon, place = text.partition(":")
-    find = _PLACES.get(kind) if colon else None
+    find = PLACES.get(kind) if colon else None
     if find is None:
         return text
     try:
@@ -118,7 +118,7 @@ def _from_prompt(place: str, name: str) -> str:
     return getpass.getpass(f"{name}: ")
 
 
-_PLACES = {"env": _from_environment, "file": _from_file, "keyring": _from_keyring, "prompt": _from_prompt}
+PLACES = {"env": _from_environment, "file": _from_file, "keyring": _from_keyring, "prompt": _from_prompt}
 
 
 def _stranger_reading(path: Path) -> str | None:

@@ -21,6 +21,7 @@ from labweave.cli import (
     plot,
     populate,
     query,
+    rights,
     sources,
     verify,
 )
@@ -78,13 +79,14 @@ add_group(app, "config", "Check labweave.toml.", nightly.check)
 add_group(app, "export", "Write results as files for other programs.", export.features, export.one_cache)
 add_group(app, "plot", "Draw recordings and efeatures into files.", plot.cell, plot.features)
 add_group(
-    app, "db", """The database itself: start, stop, upgrade, back up.
+    app, "db", """The database itself: start, stop, upgrade, back up, who may do what.
 
 Addresses for --database and LABWEAVE_DATABASE_URL: embedded: (the default, in your data folder),
 embedded:///path, mysql://user:password@host:port (MySQL or MariaDB), postgresql://user:password@host:port/dbname.
 """,
     database.start, database.stop, database.status, database.url,
     database.upgrade, database.check, database.backup, database.restore,
+    rights.grant, rights.revoke, rights.roles,
 )  # fmt: skip
 
 

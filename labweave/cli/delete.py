@@ -28,11 +28,14 @@ def delete(
     ingestion.Change keeps what they held. What files still give comes back with the next ingest; to be rid of it, see:
     labweave forget
     """
+    from labweave.database.rights import Rights
     from labweave.errors import ConfigError
 
     if not (yes or dry_run or sys.stdin.isatty()):
         raise ConfigError("There is no terminal to ask at: nothing is deleted. Look with --dry-run, then say --yes.")
     with open_database() as database:
+        if not dry_run:
+            Rights.of(database.connection).require("admin", "Deleting rows")
         rows = find_rows(table, key)
         _refuse(rows, table, key)
         shown = _counts(rows)

@@ -15,6 +15,7 @@ from labweave.database import declare
 from labweave.database.connection import LabConnection, TransientError
 from labweave.database.guard import check_query
 from labweave.database.migrations import MIGRATIONS, SCHEMA_VERSION, Migration
+from labweave.database.rights import Rights
 from labweave.database.sessions import Turns
 from labweave.database.url import DatabaseUrl, find_url
 from labweave.database.writes import UpsertCounts, upsert
@@ -140,8 +141,7 @@ class Database:
 
     def schemas(self) -> list[str]:
         """Return the names of this lab's schemas on the server, its register included."""
-        names = [declare.schema_name(self.connection, module) for module in declare.schema_modules()]
-        return [f"{self.prefix}meta", *names]
+        return declare.schema_names(self.prefix)
 
     def declare(self, progress: Callable[[str], None] = lambda table: None) -> int:
         """Create what is missing, under a lock, and return how many tables that were.
@@ -194,12 +194,12 @@ class Database:
             with declare.exclusive(self.connection):
                 register.create()
                 yield register
+                rights = Rights.of(self.connection)
+                rights.run(rights.renew())
         except (dj.errors.AccessError, AccessDenied) as error:
-            grant = self.connection.adapter.grant_to_create(self.prefix, self._source.dbname)
-            raise AccessDenied(
-                f"{self.url}: no right to create schemas that begin with {self.prefix} ({error.args[0]}). "
-                f"Ask the administrator for: {grant}"
-            ) from None
+            if str(advice := self.connection.adapter.ask_for("admin")) in str(error):
+                raise
+            raise AccessDenied(f"{self.url}: no right to make tables ({error.args[0]}). {advice}") from None
 
     def backup(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write every table of this prefix into one file.
@@ -216,6 +216,7 @@ class Database:
         """
         from labweave.database import backup
 
+        Rights.of(self.connection).require("scientist", "A backup")
         backup.backup(self._source, path, self.schemas(), prefix=self.prefix, overwrite=overwrite)
 
     def check(self) -> list[declare.Drift]:
@@ -321,7 +322,9 @@ def _no_lab(database: Database) -> str:
         found = f"only a part of a lab with prefix {database.prefix}"
     others = ", ".join(lab for lab in labs if lab != database.prefix)
     there = f"There are {others}: choose one (--prefix), or make" if others else "Make"
-    return f"{database.url} has {found}. {there} this one: labweave init"
+    advice = database.connection.adapter.ask_for("reader")
+    hidden = f". If it is there, you have no right to read it. {advice}" if advice else ""
+    return f"{database.url} has {found}. {there} this one: labweave init{hidden}"
 
 
 @_turns

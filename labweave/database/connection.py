@@ -109,6 +109,8 @@ class LabConnection(Connection):
         row = self.query("select version()").fetchone()
         self.server_version = str(row[0])
         self.adapter = self.adapter.of_version(self.server_version)
+        if not url.embedded:
+            self.adapter.grant_command = f"labweave --prefix {prefix} db grant {{role}} {url.user}"
 
     @property
     def _session(self) -> Session:

@@ -88,6 +88,11 @@ def is_computed(cls: Any) -> bool:
     return issubclass(cls, AutoPopulate)
 
 
+def schema_names(prefix: str) -> list[str]:
+    """Return the names of a lab's schemas in the database, its register included."""
+    return [f"{prefix}meta", *(f"{prefix}{name}" for name in MODULES)]
+
+
 def schema_name(connection: LabConnection, module: ModuleType) -> str:
     """Return the name of a module's schema in the database, for example ``labweave_session``."""
     return connection.prefix + short_name(module)

@@ -6,17 +6,18 @@ server it is.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
-from datajoint.errors import DataJointError
+from datajoint.errors import AccessError, DataJointError
 
 from labweave.database.batches import Batch
 from labweave.database.tls import NotOffered, warn_plain
 from labweave.database.url import DatabaseUrl
-from labweave.errors import DatabaseError, text_of
+from labweave.errors import AccessDenied, DatabaseError, text_of
 
 Result = TypeVar("Result")
 
@@ -24,6 +25,14 @@ Result = TypeVar("Result")
 class TransientError(DatabaseError):
     """A deadlock, lock time-out or serialization failure: the transaction may pass when tried again."""
 
+
+class RightMissing(AccessDenied, AccessError):
+    """The server refuses a statement to this user; labweave's error, and DataJoint's."""
+
+
+READING = {"select", "show", "with", "explain", "values"}
+WRITING = {"", "insert", "update", "delete", "copy", "replace"}
+"""First words of the statements of readers and scientists; admins run the others."""
 
 TOO_LONG = "The query took too long and was ended. Ask for less, or give it more time (--timeout)."
 
@@ -44,21 +53,38 @@ class Dialect(ABC):
         What follows ``for`` in a select that keeps others from writing its rows, and their children's links to them.
     nulls_last : str
         What follows ``desc`` so that missing values come last; empty where that is the default.
+    rights : type of Rights
+        Who may do what.
+    grant_command : str
+        By which an administrator gives this user a ``{role}``; empty on the embedded server.
     mark_settles_s : float
         How much older than a statement its write mark must be; see `LabConnection.write_mark`.
     """
 
     product: str
     batch: type[Batch]
+    rights: type[Any]
     before_transaction = ""
     start_snapshot = "start transaction with consistent snapshot"
     row_lock = "update"
     nulls_last = ""
     mark_settles_s = 0.0
 
+    grant_command = ""
+
     def of_version(self, version: str) -> Dialect:
         """Return the dialect of a server that says this of its version."""
         return self
+
+    def ask_for(self, role: str) -> str:
+        """Return how this user comes to a role; nothing on the embedded server, whose user may do all."""
+        return f"Ask the administrator for: {self.grant_command.format(role=role)}" if self.grant_command else ""
+
+    def right_missing(self, text: str, query: str) -> RightMissing:
+        """Return the error for a statement that the server refuses to this user, with the role that it needs."""
+        word = (re.match(r"\W*(\w*)", query) or [""])[1].lower()
+        role = "reader" if word in READING else "scientist" if word in WRITING else "admin"
+        return RightMissing(f"{text.strip().rstrip('.')}. {self.ask_for(role)}".strip())
 
     def open(self, url: DatabaseUrl) -> Any:
         """Open a session of the driver, encrypted as the URL says.
@@ -105,10 +131,6 @@ class Dialect(ABC):
 
         The session holds it: when that is lost, so is the lock.
         """
-
-    @abstractmethod
-    def grant_to_create(self, prefix: str, dbname: str | None) -> str:
-        """Return the statement by which an administrator lets a user create schemas."""
 
     @abstractmethod
     def complete_declaration(self, connection: Any, table: Any) -> None:

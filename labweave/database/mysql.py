@@ -20,6 +20,7 @@ from pymysql.constants.SERVER_STATUS import SERVER_STATUS_AUTOCOMMIT, SERVER_STA
 from labweave.database.batches import Batch, Changed
 from labweave.database.dialect import TOO_LONG, Dialect, TransientError, columns_to_name, in_one_text
 from labweave.database.reads import in_parts
+from labweave.database.rights.mysql import MySQLRights
 from labweave.database.tls import context, not_offered, not_trusted
 from labweave.database.values import Column
 from labweave.errors import AccessDenied, DatabaseError, LabweaveError, RowError
@@ -181,9 +182,6 @@ class Adapter(Dialect, MySQLAdapter):
             if is_held:
                 connection.query("select release_lock(%s)", (name,))
 
-    def grant_to_create(self, prefix, dbname):
-        return f"grant all on `{prefix.replace('_', chr(92) + '_')}%`.* to 'user'@'host'"
-
     def complete_declaration(self, connection, table):
         """Give each foreign key an index of its own, before any wider index that has nullable columns.
 
@@ -253,6 +251,8 @@ class Adapter(Dialect, MySQLAdapter):
 
     def translate_error(self, error, query=""):
         translated = super().translate_error(error, query)
+        if isinstance(translated, AccessError):
+            return self.right_missing(str(error.args[-1]), query)
         if isinstance(translated, DataJointError):
             return in_one_text(translated)
         if not isinstance(error, pymysql.Error):
@@ -443,4 +443,4 @@ _encode_rows = json.JSONEncoder(
 ).encode
 
 
-Adapter.batch = MySQLBatch
+Adapter.batch, Adapter.rights = MySQLBatch, MySQLRights

@@ -20,6 +20,7 @@ from datajoint.table import FreeTable
 
 from labweave.database.batches import Batch, Changed
 from labweave.database.dialect import TOO_LONG, Dialect, TransientError, columns_to_name, in_one_text
+from labweave.database.rights.postgresql import PostgreSQLRights
 from labweave.database.tls import authorities, not_offered, not_trusted
 from labweave.errors import DatabaseError, RowError
 
@@ -141,9 +142,6 @@ class Adapter(Dialect, PostgreSQLAdapter):
     def create_schema_sql(self, schema_name):
         return f'create schema if not exists "{schema_name}"'
 
-    def grant_to_create(self, prefix, dbname):
-        return f"grant create on database {dbname} to the user"
-
     def complete_declaration(self, connection, table):
         """Give the foreign-key columns the type markers of their parents, which DataJoint leaves out."""
         connection.dependencies.load(force=True)
@@ -202,6 +200,8 @@ class Adapter(Dialect, PostgreSQLAdapter):
             return DatabaseError(TOO_LONG)
         if code == "23001":
             return IntegrityError(text)
+        if code == "42501":
+            return self.right_missing(text, query)
         translated = super().translate_error(error, query)
         if isinstance(translated, DataJointError):
             translated.args = tuple(str(part).partition("\nQUERY:")[0] for part in translated.args)
@@ -344,4 +344,4 @@ def _copy_field(value: Any) -> str:
     return str(value)
 
 
-Adapter.batch = PostgreSQLBatch
+Adapter.batch, Adapter.rights = PostgreSQLBatch, PostgreSQLRights
