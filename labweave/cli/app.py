@@ -85,7 +85,7 @@ Addresses for --database and LABWEAVE_DATABASE_URL: embedded: (the default, in y
 embedded:///path, mysql://user:password@host:port (MySQL or MariaDB), postgresql://user:password@host:port/dbname.
 """,
     database.start, database.stop, database.status, database.url,
-    database.upgrade, database.check, database.backup, database.restore,
+    database.upgrade, database.check, database.backup, database.restore, database.verify,
     rights.grant, rights.revoke, rights.roles,
 )  # fmt: skip
 

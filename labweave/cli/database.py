@@ -68,10 +68,17 @@ def check() -> None:
     raise typer.Exit(1 if problems else 0)
 
 
-def backup(path: Annotated[Path, typer.Argument(help="File to write")]) -> None:
+def backup(
+    path: Annotated[Path, typer.Argument(help="File to write, or a folder, in which it is named by prefix and time")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there")] = False,
+    keep: Annotated[
+        str | None,
+        typer.Option(metavar="daily=7,weekly=5,monthly=12", help="Delete older backups in the folder but for these"),
+    ] = None,
+) -> None:
     """Write every table of this prefix into one file."""
     with open_database(upgrade=True) as database:
-        database.backup(path)
+        path = database.backup(path, overwrite=overwrite, keep=keep, tell=out.print)
     out.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -79,8 +86,19 @@ def restore(
     path: Annotated[Path, typer.Argument(help="File that labweave db backup wrote")],
     replace: Annotated[bool, typer.Option("--replace", help="Drop the tables that are there now")] = False,
 ) -> None:
-    """Restore a backup into the database it came from, or a new one of the same kind."""
+    """Restore a backup under the prefix in use, into the database it came from or one of the same kind."""
     from labweave.database import restore as restore_backup
 
-    restore_backup(path, replace=replace)
+    restore_backup(path, replace=replace, tell=err.print)
     out.print(f"restored {path}")
+
+
+def verify(path: Annotated[Path, typer.Argument(help="File that labweave db backup wrote")]) -> None:
+    """Restore a backup beside your tables, compare each table with what was backed up, and drop it again."""
+    from labweave.database import verify_backup
+
+    wrong = verify_backup(path, tell=err.print)
+    if wrong:
+        print_table(("table", "problem"), wrong)
+    out.print(f"{path}: {len(wrong)} tables differ" if wrong else f"{path} is good")
+    raise typer.Exit(1 if wrong else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from labweave.version import __version__
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Database", "TransientError", "UpsertCounts", "connect", "current", "restore", "upsert"]
+__all__ = ["Database", "TransientError", "UpsertCounts", "connect", "current", "restore", "upsert", "verify_backup"]
 
 log = logging.getLogger(__name__)
 
@@ -201,27 +202,69 @@ class Database:
                 raise
             raise AccessDenied(f"{self.url}: no right to make tables ({error.args[0]}). {advice}") from None
 
-    def backup(self, path: str | Path, *, overwrite: bool = False) -> None:
+    def backup(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        keep: str | None = None,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> Path:
         """Write every table of this prefix into one file.
+
+        Parameters
+        ----------
+        path : path
+            The file, or a folder, in which it is named by prefix and time (UTC).
+        overwrite : bool, default: False
+            Replace the file if it is there.
+        keep : str, optional
+            Delete older backups of this lab in the folder, but for the last of so many days, weeks and months, for
+            example ``daily=7,weekly=5,monthly=12``.
+        tell : callable
+            Takes a line for each backup that is kept or deleted.
+
+        Returns
+        -------
+        Path
+            The file.
 
         Raises
         ------
         DatabaseError
-            The file is there already and `overwrite` is False, or the dump failed.
+            The dump failed.
+        ConfigError
+            The file is there already and `overwrite` is False, or can't be written.
 
         Examples
         --------
         >>> with labweave.connect() as database:
-        ...     database.backup("lab.backup")
+        ...     file = database.backup("lab.backup")
         """
         from labweave.database import backup
+        from labweave.database.backup.keeping import file_name, parse_keep, prune
 
+        path, rules = Path(path), parse_keep(keep) if keep is not None else None
+        if path.is_dir():
+            path /= file_name(self.prefix, dt.datetime.now(dt.timezone.utc))
+        elif rules:
+            raise ConfigError(f"{path} is not a folder. What to keep is said of the backups in a folder.")
         Rights.of(self.connection).require("scientist", "A backup")
-        backup.backup(self._source, path, self.schemas(), prefix=self.prefix, overwrite=overwrite)
+        info = backup.backup(self._source, path, self.schemas(), prefix=self.prefix, overwrite=overwrite)
+        if rules:
+            kept, deleted = prune(path.parent, info, rules)
+            for paths, what in ((kept, "kept"), (deleted, "deleted")):
+                for one in paths:
+                    tell(f"{what} {one}")
+        return path
 
     def check(self) -> list[declare.Drift]:
         """Return where code and database disagree; an empty list when they agree."""
-        return declare.find_drift(self.connection)
+        from labweave.database.backup import left_behind
+
+        left = left_behind(self.connection, self.schemas())
+        problem, advice = "a restore or verification made it", "if none is under way, drop it; the next restore does"
+        return [*declare.find_drift(self.connection), *(declare.Drift(name, problem, advice) for name in left)]
 
     def _refuse_version(self, version: int, made_by: str) -> None:
         if version > SCHEMA_VERSION:
@@ -281,8 +324,7 @@ def connect(
     ['sim01', 'sim02']
     """
     global _open
-    source = url if isinstance(url, DatabaseUrl) else find_url(url)
-    prefix = check_prefix(prefix) if prefix is not None else load_settings().database.prefix
+    source, prefix = _chosen(url, prefix)
     if _open is not None:
         if (_open._source, _open.prefix) == (source, prefix):
             _open._uses += 1
@@ -341,22 +383,31 @@ def _open_again(given: str | DatabaseUrl | None, prefix: str, url: str) -> Datab
     return connect(given, prefix=prefix, make=False)
 
 
-def restore(path: str | Path, url: str | None = None, *, replace: bool = False) -> None:
-    """Put a backup back, under the names it was made from.
+def restore(
+    path: str | Path,
+    url: str | None = None,
+    *,
+    prefix: str | None = None,
+    replace: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Put a lab back from a backup: its tables are loaded beside those that are there, compared, and swapped.
 
     Parameters
     ----------
     path : path
         A file that `Database.backup` wrote.
-    url : str, optional
-        As for `connect`.
+    url, prefix : str, optional
+        As for `connect`; the backup may be of a lab with another prefix.
     replace : bool, default: False
-        Drop schemas of those names that are there now.
+        Drop the tables that this lab has now.
+    tell : callable
+        Takes lines that say what is done: what is dropped, and under which prefix the lab was.
 
     Raises
     ------
-    DatabaseError
-        A damaged file, one of another kind of server, or schemas that are in the way.
+    LabweaveError
+        A damaged file, one of another kind of server, or tables that are in the way. Nothing was changed then.
 
     Examples
     --------
@@ -372,7 +423,52 @@ def restore(path: str | Path, url: str | None = None, *, replace: bool = False) 
 
     if _open is not None:
         raise ConfigError(f"{_open.url} is open in this process. Close it before restoring a backup.")
-    backup.restore(find_url(url), path, replace=replace)
+    source, prefix = _chosen(url, prefix)
+    backup.restore(source, path, prefix=prefix, replace=replace, tell=tell)
+
+
+def verify_backup(
+    path: str | Path,
+    url: str | None = None,
+    *,
+    prefix: str | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[tuple[str, str]]:
+    """Restore a backup into schemas of its own, compare each table with what was backed up, and drop them again.
+
+    Parameters
+    ----------
+    path, url, prefix, tell
+        As for `restore`; the lab itself is not touched.
+
+    Returns
+    -------
+    list of (str, str)
+        Each table that is not as it was backed up, and what is different.
+
+    Raises
+    ------
+    LabweaveError
+        A file that can't be restored at all.
+
+    Examples
+    --------
+    >>> from labweave.database import verify_backup
+    >>> with labweave.connect() as database:
+    ...     file = database.backup("verified.backup")
+    ...     verify_backup(file)
+    []
+    """
+    from labweave.database import backup
+
+    source, prefix = _chosen(url, prefix)
+    return backup.verify(source, path, prefix=prefix, tell=tell)
+
+
+def _chosen(url: str | DatabaseUrl | None, prefix: str | None) -> tuple[DatabaseUrl, str]:
+    """Return where a database is and its prefix: those that are given, else those of the settings."""
+    source = url if isinstance(url, DatabaseUrl) else find_url(url)
+    return source, check_prefix(prefix) if prefix is not None else load_settings().database.prefix
 
 
 def current() -> Database:

@@ -384,6 +384,37 @@ def test_backup_and_restore(labweave_command, new_lab, database_url, tmp_path):
     one_line_error(labweave_command("db", "restore", "nowhere.backup", prefix=prefix), "nowhere.backup")
 
 
+def test_a_backup_goes_under_the_prefix_in_use_and_is_verified(labweave_command, new_lab, new_prefix, database_url):
+    (old, new), empty = (new_lab(), new_lab()), new_prefix()
+    with labweave.connect(database_url, prefix=old):
+        upsert(lab_schema.Lab, ROWS)
+    labweave_command("db", "backup", "b.backup", prefix=old, check=0)
+    said = labweave_command("db", "verify", "b.backup", prefix=empty, check=0)
+    assert said.stdout == "b.backup is good\n" and said.stderr == ""
+    one_line_error(labweave_command("db", "restore", "b.backup", prefix=new), new, "--replace")
+    said = labweave_command("--prefix", empty, "db", "restore", "b.backup", prefix=new, check=0)
+    assert said.stderr == f"backup of {old}, restored as {empty}\n"
+    with labweave.connect(database_url, prefix=empty):
+        assert len(lab_schema.Lab()) == len(ROWS)
+    with labweave.connect(database_url, prefix=new):
+        assert len(lab_schema.Lab()) == 0
+
+
+def test_backups_in_a_folder_are_named_by_their_time_and_the_older_ones_go(labweave_command, new_lab, tmp_path):
+    prefix = new_lab()
+    (tmp_path / "all").mkdir()
+    said = labweave_command("db", "backup", "all", prefix=prefix, check=0).stdout
+    (made,) = (tmp_path / "all").iterdir()
+    assert re.fullmatch(rf"{prefix[:-1]}-\d{{4}}-\d\d-\d\dT\d{{4}}\.backup", made.name)
+    assert f"wrote all/{made.name}" in said
+    older = made.with_name(re.sub(r"\d{4}-", "2020-", made.name, count=1))
+    made.rename(older)
+    said = labweave_command("db", "backup", "all", "--keep", "daily=1", "--overwrite", prefix=prefix, check=0).stdout
+    assert f"deleted all/{older.name}" in said and not older.exists()
+    one_line_error(labweave_command("db", "backup", "b", "--keep", "daily=1", prefix=prefix), "not a folder")
+    one_line_error(labweave_command("db", "backup", "all", "--keep", "often", prefix=prefix), "daily=7")
+
+
 def test_upgrade_of_an_up_to_date_database(database, labweave_command):
     assert "0 steps applied" in labweave_command("db", "upgrade", check=0).stdout
 

@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import datetime
+import hashlib
 import json
 import os
 import stat
+import subprocess
 import tempfile
 import threading
 import zipfile
@@ -15,9 +17,11 @@ from pathlib import Path
 import psycopg2
 import pymysql
 import pytest
+from killing import is_killed_at
 
 from labweave.database import backup as backup_module
-from labweave.database.backup import BackupInfo, backup, mysql, postgresql, read_info, restore
+from labweave.database.backup import BackupInfo, backup, mysql, postgresql, read_info, restore, verify
+from labweave.database.connection import LabConnection
 from labweave.database.url import DatabaseUrl, parse_url
 from labweave.embedded.server import EmbeddedServer
 from labweave.errors import (
@@ -327,7 +331,7 @@ def rewrite(path, body=None, **changes):
         member = next(n for n in archive.namelist() if n.startswith("dump"))
         body = body or archive.read(member)
     if "sha256" not in changes:
-        changes["sha256"] = backup_module.hashlib.sha256(body).hexdigest()
+        changes["sha256"] = hashlib.sha256(body).hexdigest()
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(member, body)
         archive.writestr("labweave-backup.json", json.dumps({**found, **changes}))
@@ -343,7 +347,7 @@ def test_backups_of_other_databases_and_later_versions_are_refused(filled, tmp_p
     with pytest.raises(ConfigError, match="is a backup of"):
         backend = "mysql" if filled.backend == "postgresql" else "postgresql"
         restore(dataclasses.replace(filled, backend=backend), path, replace=True)
-    rewrite(path, product=info.product, format=2, labweave_version="9.9")
+    rewrite(path, product=info.product, format=3, labweave_version="9.9")
     with pytest.raises(VersionError, match=r"labweave 9\.9"):
         restore(filled, path, replace=True)
 
@@ -366,17 +370,15 @@ def test_schemas_that_others_refer_to_are_not_replaced(filled, tmp_path):
     assert run(filled, [f'SELECT count(*) FROM {name(SESSION)}."__all"'])[0][0] == 13
 
 
-def test_a_restore_that_fails_says_what_state_it_leaves(filled, tmp_path):
+def test_a_restore_that_fails_changes_nothing(filled, tmp_path):
     path = tmp_path / "b"
     backup(filled, path, SCHEMAS)
     before = everything(filled)
     body = zipfile.ZipFile(path).read(backup_module.SERVERS[filled.backend].BODY)
     rewrite(path, body=body[: len(body) * 3 // 4])
-    what = "nothing was changed" if filled.backend == "postgresql" else "are incomplete"
-    with pytest.raises(DatabaseError, match=what):
+    with pytest.raises(DatabaseError, match="nothing was changed"):
         restore(filled, path, replace=True)
-    if filled.backend == "postgresql":
-        assert everything(filled) == before
+    assert everything(filled) == before
 
 
 def test_statements_too_long_for_the_server_are_found_before_anything_is_dropped(filled, tmp_path):
@@ -402,15 +404,6 @@ def test_passwords_are_in_no_message(target, tmp_path):
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_password_with_colons_reaches_the_programs_in_a_private_file():
-    with postgresql._environment("a:b\\c") as (environment, _):
-        file = Path(environment["PGPASSFILE"])
-        assert stat.S_IMODE(file.stat().st_mode) == 0o600
-        assert file.read_text() == "*:*:*:*:a\\:b\\\\c\n"
-        assert not any("a:b" in value for value in environment.values())
-    assert not file.exists()
-
-
 def test_a_newer_postgresql_server_says_which_programs_are_missing():
     with pytest.raises(VersionError, match="pg_dump of version 99"):
         postgresql._client_programs(99)
@@ -428,3 +421,100 @@ def test_the_description_of_a_backup_is_complete():
     assert {"sha256", "schemas", "created", "labweave_version", "prefix"} <= {
         field.name for field in dataclasses.fields(BackupInfo)
     }
+
+
+# -- killed --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [range(1, 1000, 3)])  # 1 instead of 3 tries every moment, in minutes
+def test_a_restore_killed_at_any_step_leaves_the_old_or_the_new(filled, tmp_path, steps):
+    new = everything(filled)
+    backup(filled, tmp_path / "b", SCHEMAS)
+    change = [f'UPDATE {name(SUBJECT)}."#subject" SET note = %s', "old"]
+    run(filled, change)
+    old, found = everything(filled), []
+    for n in steps:
+        if not is_killed_at(n, lambda: restore(filled, tmp_path / "b", replace=True)):
+            break
+        now = everything(filled)
+        assert now in (old, new), n
+        found.append(now == new)
+        if now == new:
+            run(filled, change)
+    assert everything(filled) == new
+    assert True in found and False in found
+    schemas = [row[0] for row in run(filled, ["SELECT schema_name FROM information_schema.schemata"])]
+    assert {schema for schema in schemas if schema.startswith(PREFIX)} == set(SCHEMAS)
+
+
+# -- compared ------------------------------------------------------------------------------
+
+
+def test_the_backup_says_how_many_rows_each_table_has(filled, tmp_path):
+    info = backup(filled, tmp_path / "b", SCHEMAS)
+    assert {schema: {table: rows for table, (rows, _) in tables.items()} for schema, tables in info.tables.items()} == {
+        SUBJECT: {"#subject": str(len(TEXTS))},
+        SESSION: {"__all": "13", "~empty": "0"},
+    }
+
+
+def test_verification_and_restore_find_what_is_not_as_it_was(filled, tmp_path):
+    """The dump of later, with what the backup says of the tables of before."""
+    path = tmp_path / "b"
+    info = backup(filled, path, SCHEMAS)
+    assert verify(filled, path) == []
+    run(
+        filled,
+        [f'UPDATE {name(SESSION)}."__all" SET single = 0.10000001 WHERE id = 0'],  # the next number after 0.1
+        [f'INSERT INTO {name(SESSION)}."~empty" VALUES (1, 1)'],
+        [f"CREATE TABLE {name(SUBJECT)}.later (id int)"],
+    )
+    backup(filled, path, SCHEMAS, overwrite=True)
+    rewrite(path, tables=info.tables)
+    wrong = [
+        (f"{SESSION}.__all", "other values than were backed up"),
+        (f"{SESSION}.~empty", "1 rows, 0 were backed up"),
+        (f"{SUBJECT}.later", "not in the backup's list"),
+    ]
+    before = everything(filled)
+    assert sorted(verify(filled, path)) == sorted(wrong)
+    with pytest.raises(DatabaseError, match=r"nothing was changed: .*__all \(other values"):
+        restore(filled, path, replace=True)
+    assert everything(filled) == before
+    rewrite(path, tables={}, format=1)
+    told = []
+    assert verify(filled, path, tell=told.append) == [] and "noted no rows and checksums" in told[0]
+    restore(filled, path, replace=True)
+    assert everything(filled) == before
+
+
+def test_only_one_process_restores_a_lab_at_a_time(filled, tmp_path):
+    backup(filled, tmp_path / "b", SCHEMAS, prefix=PREFIX)
+    with (
+        contextlib.closing(LabConnection(filled, PREFIX)) as other,
+        other.adapter.exclusive(other, f"{PREFIX}restore", 1) as is_held,
+    ):
+        assert is_held
+        for work in (restore, verify):
+            with pytest.raises(DatabaseError, match="Another restore or verification"):
+                work(filled, tmp_path / "b")
+
+
+def test_a_password_is_in_no_file_and_no_argument_of_the_programs(embedded, tmp_path, monkeypatch):
+    started, popen = [], subprocess.Popen
+
+    def start(arguments, *more, **options):
+        if "env" in options:
+            started.append(([str(one) for one in arguments], options["env"]))
+        return popen(arguments, *more, **options)
+
+    monkeypatch.setattr(postgresql.subprocess, "Popen", start)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    target = dataclasses.replace(embedded, password="s3cret:\\pass")  # the server asks for none
+    fill(target)
+    backup(target, tmp_path / "b", SCHEMAS)
+    restore(target, tmp_path / "b", replace=True)
+    drop_all(target)
+    assert len(started) >= 3 and all("s3cret" not in one for arguments, _ in started for one in arguments)
+    assert {env["PGPASSWORD"] for _, env in started if env} == {"s3cret:\\pass"}
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]

@@ -3,7 +3,8 @@
 A backup is a zip with two members, readable without labweave:
 
 ``labweave-backup.json``
-    What it holds, when it was made and by whom, and the SHA-256 of the other member.
+    What it holds, when it was made and by whom, the SHA-256 of the other member, and of each table the number of its
+    rows and their checksum.
 ``dump.pgdump`` or ``dump.sql``
     PostgreSQL: what ``pg_dump -Fc`` writes (``pg_restore`` reads it). MySQL and MariaDB: SQL with
     one statement a line (``unzip -p FILE dump.sql | mysql`` reads it), written here, so that it
@@ -11,78 +12,58 @@ A backup is a zip with two members, readable without labweave:
 
 Both are consistent: they hold the state of one moment, while others go on writing. Tables with
 their rows are kept; rights and users are not, and on MySQL neither are views, triggers and routines.
+
+A restore loads into schemas beside the lab's, whose names end with ``_restoring``, compares them with the backup, and
+swaps: in one step the lab's old tables go into schemas that end with ``_replaced``, which are dropped, and the new ones
+take their place. Killed at any moment, it leaves the old lab or the new one, whole; the next restore drops the rest.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
 import zipfile
-import zlib
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO
+from typing import Any
 
+from datajoint.errors import DataJointError
+
+from labweave.database import declare
 from labweave.database.backup import mysql, postgresql
+from labweave.database.backup.file import MANIFEST, BackupInfo, Body, check_body, open_body, read_info
+from labweave.database.backup.tables import (
+    NAMING,
+    count_rows,
+    differences,
+    existing_schemas,
+    existing_tables,
+    references,
+    rename_inside,
+    sums,
+)
 from labweave.database.connection import LabConnection
-from labweave.database.reads import among
 from labweave.database.url import DatabaseUrl
-from labweave.errors import ConfigError, ReadError, SchemaError, VersionError
+from labweave.errors import ConfigError, DatabaseError, SchemaError, text_of
 from labweave.formats.writing import whole_file
 from labweave.version import __version__
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
-MANIFEST = "labweave-backup.json"
-CHUNK_BYTES = 1 << 20
+RESTORING, REPLACED, VERIFYING = "_restoring", "_replaced", "_verifying"
+"""Ends of the names of schemas that a restore or verification makes; what is found of them later, a dead one left."""
 
-SERVERS = {"postgresql": postgresql, "mysql": mysql}
-"""Backend -> its way: BODY and COMPRESSION of the dump, LINKS between tables, dump, restore."""
+SERVERS: dict[str, Any] = {"postgresql": postgresql, "mysql": mysql}
+"""Backend -> its way: BODY and COMPRESSION of the dump, LINKS between tables, EXACT text of values, and functions."""
 
+NAMED = 12
+"""So many tables are named with their rows, where tables are dropped."""
 
-@dataclass(frozen=True)
-class BackupInfo:
-    """What a backup says about itself.
-
-    Parameters
-    ----------
-    backend : {"mysql", "postgresql"}
-    product : {"mysql", "mariadb", "postgresql"}
-        MySQL and MariaDB don't read each other's table definitions.
-    server_version : str
-    prefix : str
-        Of the schema names, as in the settings.
-    schemas : list of str
-    created : str
-        UTC, ISO 8601.
-    labweave_version : str
-    sha256 : str
-        Of the dump.
-    n_bytes : int
-        Size of the dump, not compressed.
-    longest_statement_bytes : int
-        What was written at once; a MySQL server must take at least this in one packet.
-    format : int
-        Layout of the file.
-    """
-
-    backend: str
-    product: str
-    server_version: str
-    prefix: str
-    schemas: list[str]
-    created: str
-    labweave_version: str
-    sha256: str
-    n_bytes: int
-    longest_statement_bytes: int = 0
-    format: int = FORMAT
+Tell = Callable[[str], None]
 
 
 def backup(
@@ -119,12 +100,12 @@ def backup(
     """
     path, schemas = Path(path), sorted(schemas)
     if path.exists() and not overwrite:
-        raise ConfigError(f"{path} exists. Name another file, or allow to overwrite it.")
+        raise ConfigError(f"{path} exists. Name another file, or allow to overwrite it (--overwrite).")
     server = SERVERS[url.backend]
     with contextlib.closing(LabConnection(url, prefix)) as connection:
-        if missing := sorted(set(schemas) - _existing(connection, schemas)):
+        if missing := sorted(set(schemas) - set(existing_schemas(connection, schemas))):
             raise SchemaError(f"Can't back up {url}: no schema {', '.join(missing)}. Check the prefix.")
-        if outside := _references(connection, schemas, leaving=True):
+        if outside := references(connection, server, schemas, leaving=True):
             raise SchemaError(
                 f"Can't back up {', '.join(schemas)} alone, foreign keys point elsewhere: {outside}. Add those schemas."
             )
@@ -132,50 +113,46 @@ def backup(
             path.parent.stat()  # a folder that is missing is not made
             with whole_file(path, durable=True) as half_made:
                 half_made.touch(mode=0o600)
+                snapshot = server.start_snapshot(connection)
+                tables = sums(connection, server, schemas)
                 with zipfile.ZipFile(half_made, "w", server.COMPRESSION, compresslevel=1) as archive:
                     with archive.open(server.BODY, "w", force_zip64=True) as member:
                         body = Body(member)
-                        server.dump(connection, schemas, body)
+                        server.dump(connection, schemas, body, snapshot)
                     info = BackupInfo(
                         url.backend, connection.adapter.product, connection.server_version, prefix, schemas,
                         datetime.now(timezone.utc).isoformat(timespec="seconds"), __version__,
                         body.sha256.hexdigest(), body.n_bytes, body.longest_write_bytes,
+                        database=str(url), tables=tables,
                     )  # fmt: skip
-                    archive.writestr(MANIFEST, json.dumps(asdict(info), indent=2, ensure_ascii=False) + "\n")
+                    archive.writestr(MANIFEST, json.dumps(asdict(info), indent=1, ensure_ascii=False) + "\n")
         except OSError as error:
             raise ConfigError(f"Can't write the backup {path}: {error.strerror or error}.") from error
     log.info("backup of %s in %s, %d bytes of data", url, path, info.n_bytes)
     return info
 
 
-class Body:
-    """Writes the dump and keeps its size and checksum."""
-
-    def __init__(self, member: IO[bytes]):
-        self.member, self.sha256 = member, hashlib.sha256()
-        self.n_bytes = self.longest_write_bytes = 0
-
-    def write(self, data: bytes) -> None:
-        """Write a piece of the dump, on MySQL one statement."""
-        self.member.write(data)
-        self.sha256.update(data)
-        self.n_bytes += len(data)
-        self.longest_write_bytes = max(self.longest_write_bytes, len(data))
-
-
-def restore(url: DatabaseUrl, path: str | os.PathLike, *, replace: bool = False) -> BackupInfo:
-    """Put the schemas of a backup into a database, under the names they had.
-
-    All is checked before anything is changed: checksum, backend, names. On PostgreSQL a
-    restore that fails changes nothing. MySQL can't undo changes to tables: a restore that
-    fails there is incomplete, and is repeated with ``replace=True``.
+def restore(
+    url: DatabaseUrl,
+    path: str | os.PathLike,
+    *,
+    prefix: str | None = None,
+    replace: bool = False,
+    tell: Tell = lambda line: None,
+) -> BackupInfo:
+    """Put the schemas of a backup into a database, beside what is there, and swap when all is there and right.
 
     Parameters
     ----------
     url : DatabaseUrl
     path : str or Path
+    prefix : str, optional
+        Restore the lab under this prefix, in place of all tables of the lab that has it. Without one, the schemas
+        get the names they had, and replace those alone.
     replace : bool, default: False
-        Drop the schemas of the backup that exist, with all their tables, first.
+        Drop the tables that are there now.
+    tell : callable
+        Takes lines for people: what is dropped, which prefix the backup had, what was left by a restore that died.
 
     Returns
     -------
@@ -188,75 +165,139 @@ def restore(url: DatabaseUrl, path: str | os.PathLike, *, replace: bool = False)
     ConfigError
         It was made from another kind of database.
     SchemaError
-        A schema exists and ``replace`` is False, or tables that stay refer to it.
+        There are tables and ``replace`` is False, or tables that stay refer to them.
     ServerUnavailable, AccessDenied, DatabaseError, VersionError
-        What the server says.
+        What the server says; nothing was changed.
     """
-    path = Path(path)
-    info = read_info(path)
-    _verify(path, info)
-    if info.backend != url.backend:
-        raise ConfigError(f"{path} is a backup of {info.backend}, the database is {url}. They don't mix.")
-    server = SERVERS[url.backend]
-    with contextlib.closing(LabConnection(url, info.prefix)) as connection:
-        product = connection.adapter.product
-        if info.product != product:
-            raise ConfigError(f"{path} was made by {info.product}, the server is {product}. They don't mix.")
-        existing = sorted(_existing(connection, info.schemas))
-        if existing and not replace:
-            raise SchemaError(
-                f"{url} already has {', '.join(existing)}; nothing was restored. Give replace (--replace) to "
-                "drop them first."
-            )
-        if inside := _references(connection, info.schemas, leaving=False):
-            raise SchemaError(f"Can't replace {', '.join(existing)}: other tables refer to them: {inside}.")
-        with zipfile.ZipFile(path) as archive, archive.open(server.BODY) as body:
-            server.restore(connection, info, existing, body)
+    info, names = _read(url, path, prefix)
+    server, places = SERVERS[url.backend], sorted({*names.values(), *(declare.schema_names(prefix) if prefix else ())})
+    with _session(url, info, prefix) as connection:
+        scratch = [place + end for place in places for end in (RESTORING, REPLACED)]
+        if left := existing_schemas(connection, scratch):
+            tell(f"dropping what a restore that did not end has left: {', '.join(left)}")
+            _drop(connection, scratch, tell)
+        if tables := _may_go(connection, places, replace):
+            tell(f"dropping {_listed(connection, tables)}")
+        if prefix not in (None, info.prefix):
+            tell(f"backup of {info.prefix}, restored as {prefix}")
+        try:
+            loaded = {schema: place + RESTORING for schema, place in names.items()}
+            if wrong := _load(connection, path, info, loaded):
+                raise DatabaseError(
+                    f"What was restored of {path} is not what was backed up, so nothing was changed: "
+                    + ", ".join(f"{table} ({what})" for table, what in wrong)
+                )
+            rename_inside(connection, server, loaded.values(), names)
+            with declare.exclusive(connection):
+                _may_go(connection, places, replace)  # somebody may have made tables meanwhile
+                away = {place: place + REPLACED for place in existing_schemas(connection, places)}
+                server.swap(connection, away, {loaded[schema]: place for schema, place in names.items()})
+        finally:
+            _drop(connection, scratch, tell)
     log.info("restored %s into %s", path, url)
     return info
 
 
-def read_info(path: str | os.PathLike) -> BackupInfo:
-    """Read what a backup says about itself, without reading the data."""
-    advice = "Choose a file written by labweave db backup"
+def verify(
+    url: DatabaseUrl, path: str | os.PathLike, *, prefix: str | None = None, tell: Tell = lambda line: None
+) -> list[tuple[str, str]]:
+    """Restore a backup beside the lab, compare each table with what the backup says of it, and drop it again.
+
+    Parameters
+    ----------
+    url, path, prefix, tell
+        As for `restore`.
+
+    Returns
+    -------
+    list of (str, str)
+        Each table that is not as it was backed up, and what is different.
+
+    Raises
+    ------
+    LabweaveError
+        As `restore`, when it can't be restored at all.
+    """
+    info, names = _read(url, path, prefix)
+    loaded = {schema: place + VERIFYING for schema, place in names.items()}
+    if not info.tables:
+        tell(f"labweave {info.labweave_version} noted no rows and checksums of tables: only that it restores is tested")
+    with _session(url, info, prefix) as connection:
+        _drop(connection, loaded.values(), tell)
+        try:
+            return _load(connection, path, info, loaded)
+        finally:
+            _drop(connection, loaded.values(), tell)
+
+
+def left_behind(connection: LabConnection, schemas: Iterable[str]) -> list[str]:
+    """Return the schemas that a restore or verification of some schemas has left, or is making just now."""
+    return existing_schemas(connection, [name + end for name in schemas for end in (RESTORING, REPLACED, VERIFYING)])
+
+
+def _read(url: DatabaseUrl, path: str | os.PathLike, prefix: str | None) -> tuple[BackupInfo, dict[str, str]]:
+    """Return what a whole backup says of itself, and the name to restore each of its schemas under."""
+    path = Path(path)
+    info = read_info(path)
+    check_body(path, SERVERS[info.backend].BODY, info)
+    if info.backend != url.backend:
+        raise ConfigError(f"{path} is a backup of {info.backend}, the database is {url}. They don't mix.")
+    new = info.prefix if prefix is None else prefix
+    return info, {schema: new + schema.removeprefix(info.prefix) for schema in info.schemas}
+
+
+@contextlib.contextmanager
+def _session(url: DatabaseUrl, info: BackupInfo, prefix: str | None) -> Iterator[LabConnection]:
+    """Open a session that is the only one to restore or verify this lab."""
+    with contextlib.closing(LabConnection(url, info.prefix if prefix is None else prefix)) as connection:
+        product = connection.adapter.product
+        if info.product != product:
+            raise ConfigError(f"The backup was made by {info.product}, the server is {product}. They don't mix.")
+        with connection.adapter.exclusive(connection, f"{connection.prefix}restore", 1) as is_held:
+            if not is_held:
+                raise DatabaseError(
+                    f"Another restore or verification of {connection.prefix} is under way. Wait for it."
+                )
+            yield connection
+
+
+def _load(
+    connection: LabConnection, path: str | os.PathLike, info: BackupInfo, names: dict[str, str]
+) -> list[tuple[str, str]]:
+    """Load a dump under other names, and return how its tables differ from what the backup says."""
+    server = SERVERS[info.backend]
+    with open_body(Path(path), server.BODY) as body:
+        server.load(connection, info, names, body)
+    return list(differences(info.tables, sums(connection, server, names.values()), names)) if info.tables else []
+
+
+def _may_go(connection: LabConnection, places: list[str], replace: bool) -> list[tuple[str, str]]:
+    """Return the tables that are in the way, or refuse to drop them."""
+    server, tables = SERVERS[connection.adapter.backend], existing_tables(connection, places)
+    if tables and not replace:
+        raise SchemaError(
+            f"{connection.url} already has {_listed(connection, tables)}; nothing was restored. "
+            "Give replace (--replace) to drop them, or another prefix (--prefix)."
+        )
+    if inside := references(connection, server, places, leaving=False):
+        raise SchemaError(f"Can't replace {', '.join(places)}: other tables refer to them: {inside}.")
+    return tables
+
+
+def _listed(connection: LabConnection, tables: list[tuple[str, str]]) -> str:
+    own = [(schema, table) for schema, table in tables if table not in NAMING]
+    found = count_rows(connection, SERVERS[connection.adapter.backend], own)
+    counts = sorted(found.items(), key=lambda item: -item[1])
+    shown = [f"{table} ({count} rows)" for table, count in counts[:NAMED]]
+    if len(counts) > NAMED:
+        shown.append(f"{len(counts) - NAMED} more ({sum(count for _, count in counts[NAMED:])} rows)")
+    return f"{len(tables)} tables{': ' * bool(shown)}{', '.join(shown)}"
+
+
+def _drop(connection: LabConnection, schemas: Iterable[str], tell: Tell) -> None:
+    """Drop those of some schemas that exist; what can't be dropped is told, since the lab is whole without it."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            found = json.loads(archive.read(MANIFEST))
-        if int(found["format"]) > FORMAT:
-            raise VersionError(f"{path} was made by labweave {found.get('labweave_version')}. Install that or later.")
-        return BackupInfo(**{field.name: found[field.name] for field in fields(BackupInfo)})
-    except OSError as error:
-        raise ReadError(path, f"can't be read: {error.strerror}", advice) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, TypeError) as error:
-        raise ReadError(path, "not a labweave backup, or not complete", advice) from error
-
-
-def _verify(path: Path, info: BackupInfo) -> None:
-    """Compare the dump with its checksum."""
-    sha256 = hashlib.sha256()
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(SERVERS[info.backend].BODY) as body:
-            while chunk := body.read(CHUNK_BYTES):
-                sha256.update(chunk)
-        good = sha256.hexdigest() == info.sha256
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError):
-        good = False
-    if not good:
-        raise ReadError(path, "the data are damaged: they don't agree with their checksum", "Take another copy")
-
-
-def _existing(connection: LabConnection, schemas: list[str]) -> set[str]:
-    query = f"select schema_name from information_schema.schemata where {among('schema_name', schemas)}"
-    return {name for (name,) in connection.query(query, tuple(schemas)).fetchall()}
-
-
-def _references(connection: LabConnection, schemas: list[str], *, leaving: bool) -> str:
-    """Foreign keys that cross the border of the schemas, outwards or inwards, as text."""
-    inside, outside = ("child", "parent") if leaving else ("parent", "child")
-    found = connection.query(
-        f"select child, child_table, parent, parent_table from ({SERVERS[connection.adapter.backend].LINKS}) links"
-        f" where {among(inside, schemas)} and not {among(outside, schemas)} order by 1, 2, 3, 4",
-        (*schemas, *schemas),
-    ).fetchall()
-    text = ", ".join(f"{row[0]}.{row[1]} -> {row[2]}.{row[3]}" for row in found[:3])
-    return text + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+        for schema in existing_schemas(connection, schemas):
+            SERVERS[connection.adapter.backend].drop(connection, schema)
+    except (DataJointError, DatabaseError) as error:
+        tell(f"Not all of {', '.join(schemas)} could be dropped; the next restore will: {text_of(error)}")

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from psycopg2.extensions import quote_ident
-
+from labweave.database.backup.file import CHUNK_BYTES, BackupInfo
+from labweave.database.backup.tables import existing_schemas, run
 from labweave.embedded.users import programs
 from labweave.errors import ConfigError, DatabaseError, VersionError
 
@@ -27,16 +27,30 @@ LINKS = """
     join pg_class p on p.oid = k.confrelid join pg_namespace pn on pn.oid = p.relnamespace
     where k.contype = 'f'
 """
-CHUNK_BYTES = 1 << 20
+EXACT: dict[str, str] = {}
 
 
-def dump(connection: Any, schemas: list[str], body: Any) -> None:
-    """Write what pg_dump says of some schemas."""
-    names = [f"--schema={quote_ident(schema, connection._conn)}" for schema in schemas]
+def quote(name: str) -> str:
+    """Return a name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def start_snapshot(connection: Any) -> str:
+    """Start a transaction that reads one state of the database, and return the name by which others read it, too."""
+    run(connection, connection.adapter.start_snapshot)
+    return run(connection, "SELECT pg_export_snapshot()").fetchone()[0]
+
+
+def dump(connection: Any, schemas: list[str], body: Any, snapshot: str) -> None:
+    """Write what pg_dump says of some schemas, as the open transaction reads them."""
+    names = [f"--schema={quote(schema)}" for schema in schemas]
     folder = _client_programs(_major(connection))
     with _environment(connection.url.password) as (environment, messages):
         with subprocess.Popen(
-            [folder / "pg_dump", "--format=custom", "--no-owner", "--no-privileges", *names, *_address(connection)],
+            [
+                folder / "pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--snapshot={snapshot}",
+                *names, *_address(connection),
+            ],
             env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages,
         ) as program:  # fmt: skip
             assert program.stdout is not None
@@ -50,11 +64,14 @@ def dump(connection: Any, schemas: list[str], body: Any) -> None:
             raise DatabaseError(f"Can't back up {connection.url}: pg_dump failed:\n{_last_lines(messages)}")
 
 
-def restore(connection: Any, info: Any, drop: list[str], body: IO[bytes]) -> None:
-    """Have pg_restore write SQL and psql run it, all in one transaction.
+def load(connection: Any, info: BackupInfo, names: dict[str, str], body: IO[bytes]) -> None:
+    """Have pg_restore write SQL and psql run it, all in one transaction, which then gives the schemas other names.
 
-    A pipe that breaks must not commit: COMMIT is sent when pg_restore has ended well.
+    Schemas that have the names of the dump get others until then, which nobody sees. A pipe that breaks must not
+    commit: COMMIT is sent when pg_restore has ended well.
     """
+    aside = {schema: f"{schema}_aside" for schema in existing_schemas(connection, names)}
+    back = {new: old for old, new in aside.items()}
     major = _major(connection)
     folder = _client_programs(major, newest=True)
     with (
@@ -72,16 +89,15 @@ def restore(connection: Any, info: Any, drop: list[str], body: IO[bytes]) -> Non
         feeder = threading.Thread(target=_feed, args=(body, to_sql.stdin), daemon=True)
         feeder.start()
         try:
-            drops = "".join(f"DROP SCHEMA {quote_ident(name, connection._conn)} CASCADE;\n" for name in drop)
             settings = "SET client_min_messages = warning;\nSET lock_timeout = '30s';\n"
-            psql.stdin.write(f"{settings}BEGIN;\n{drops}".encode())
+            psql.stdin.write(f"{settings}BEGIN;\n{_renaming(aside)}".encode())
             first = to_sql.stdout.read(CHUNK_BYTES)
             if major < 17:  # written by pg_restore 17 and later for servers like itself
                 first = first.replace(b"SET transaction_timeout = 0;\n", b"", 1)
             psql.stdin.write(first)
             shutil.copyfileobj(to_sql.stdout, psql.stdin, CHUNK_BYTES)
             if to_sql.wait() == 0:
-                psql.stdin.write(b"COMMIT;\n")
+                psql.stdin.write(f"{_renaming(names)}{_renaming(back)}COMMIT;\n".encode())
             psql.stdin.close()
         except BrokenPipeError:  # psql has ended; it says why
             to_sql.kill()
@@ -97,6 +113,20 @@ def restore(connection: Any, info: Any, drop: list[str], body: IO[bytes]) -> Non
             feeder.join()
         if psql.returncode or to_sql.returncode:
             raise DatabaseError(f"Can't restore into {connection.url}, nothing was changed:\n{_last_lines(messages)}")
+
+
+def _renaming(names: dict[str, str]) -> str:
+    return "".join(f"ALTER SCHEMA {quote(old)} RENAME TO {quote(new)};\n" for old, new in names.items())
+
+
+def swap(connection: Any, away: dict[str, str], names: dict[str, str]) -> None:
+    """Rename some schemas, and others to their place, in one transaction, which statements sent together are."""
+    run(connection, _renaming(away) + _renaming(names))
+
+
+def drop(connection: Any, schema: str) -> None:
+    """Drop a schema with all that is in it."""
+    run(connection, f"DROP SCHEMA {quote(schema)} CASCADE")
 
 
 def _feed(source: IO[bytes], pipe: IO[bytes]) -> None:
@@ -139,14 +169,10 @@ def _client_programs(needed: int, *, newest: bool = False) -> Path:
 
 @contextlib.contextmanager
 def _environment(password: str) -> Iterator[tuple[dict[str, str], IO[str]]]:
-    """Give an environment whose password is in a private file, and a file for the programs' messages."""
-    with tempfile.TemporaryDirectory(prefix="labweave-") as folder, tempfile.TemporaryFile("w+") as messages:
-        passwords = Path(folder) / "pgpass"
-        passwords.touch(mode=0o600)
-        escaped = password.replace("\\", "\\\\").replace(":", "\\:")
-        passwords.write_text(f"*:*:*:*:{escaped}\n", encoding="utf-8")
-        environment = {name: value for name, value in os.environ.items() if name != "PGPASSWORD"}
-        yield {**environment, "PGPASSFILE": str(passwords), "LC_ALL": "C", "PGCLIENTENCODING": "UTF8"}, messages
+    """Give an environment with the password, which the system shows to nobody else, and a file for the messages."""
+    with tempfile.TemporaryFile("w+") as messages:
+        own = {"PGPASSWORD": password} if password else {}
+        yield {**os.environ, "LC_ALL": "C", "PGCLIENTENCODING": "UTF8", **own}, messages
 
 
 def _address(connection: Any) -> list[str]:
