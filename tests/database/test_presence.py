@@ -2,12 +2,13 @@
 
 import threading
 
+import older_lab
 import pandas as pd
 import pytest
 
-from labweave.database import connect, declare, migrations, upsert
+from labweave.database import connect, migrations, upsert
 from labweave.database.connection import LabConnection
-from labweave.schemas import dataset, ingestion, recording, session
+from labweave.schemas import dataset, ingestion
 
 D1, D2 = ("d1" * 18, "d2" * 18)
 A, B = ("aa" * 18, "bb" * 18)
@@ -114,54 +115,17 @@ def test_two_that_write_copies_of_one_dataset_at_once(two):
 def test_an_older_database_is_upgraded(database_url, new_lab):
     """Made as version 1 had it, also with the indexes that Session got without a migration."""
     with connect(database_url, prefix=new_lab()) as database:
-        query, quote = database.connection.query, database.connection.adapter.quote_identifier
         upsert(dataset.Repository, [{"repository": "r", "repository_kind": "server"}])
         upsert(dataset.Dataset, [{"dataset_id": each, "dataset_name": "a.b.npy"} for each in (D1, D2)])
         upsert(dataset.FileRecord, [copy(A, D1), copy(B, D2, file_vanished=RUN)])
         upsert(dataset.FileRecord, [{"file_record_id": A, "relative_path": "b.npy"}])
         row_sha256 = ingestion.Change().fetch1("row_sha256")
-        tables = [(cls.full_table_name, cls.database, cls.table_name) for cls in (dataset.Dataset, session.Session)]
-        fresh = [set(database.connection.adapter.indexes(database.connection, *place)) for _, *place in tables]
-        old = {
-            "eid": "eid, collection, revision, dataset_name",
-            "dataset_name": "dataset_name, eid, dataset_vanished, dataset_qc, dataset_id",
-        }
-        for (name, *place), columns in zip(tables, (old, {}), strict=True):
-            found = database.connection.adapter.indexes(database.connection, *place)
-            for start in (
-                "eid, dataset_vanished",
-                "dataset_name, ",
-                "session_number, ",
-                "path_lab, ",
-                "session_date, ",
-            ):
-                for index in [index for listed, index in found.items() if listed.startswith(start)]:
-                    own = f"drop index {quote(place[0])}.{quote(index)}"
-                    again = [f"add index ({each})" for key, each in columns.items() if start.startswith(key)]
-                    if database.backend == "mysql":
-                        query(f"alter table {name} {', '.join([f'drop index {quote(index)}', *again])}")
-                    else:
-                        query(own)
-            if database.backend == "postgresql":
-                for each in columns.values():
-                    query(database.connection.adapter.create_index_ddl(name, each.split(", ")))
-        query(f"alter table {tables[0][0]} drop column is_present")
-        recordings = recording.Recording.full_table_name
-        query(f"alter table {recordings} drop column recording_vanished")
-        changes = ingestion.Change.full_table_name
-        index = database.connection.adapter.indexes(database.connection, ingestion.Change.database, "change")
-        if database.backend == "mysql":
-            query(f"alter table {changes} drop index {quote(index['row_sha256'])}")
-        for name in ("change_kind", "changed_by", "row_sha256"):
-            query(f"alter table {changes} drop column {name}")
-        register = declare.Register(database.connection)
-        register.set_declared(tables[0][1], "dataset", "0" * 64)
-        register.set_declared(recording.Recording.database, "recording", "0" * 64)
-        register.set_version(1, "0.1")
+        fresh = older_lab.indexes(database)
+        older_lab.make_older(database)
         assert [step.version for step in database.upgrade()] == [2, 3, 4, 5, 6]
         assert ingestion.Change().fetch1("change_kind", "changed_by", "row_sha256") == ("updated", "", row_sha256)
         assert database.check() == []
-        assert [set(database.connection.adapter.indexes(database.connection, *place)) for _, *place in tables] == fresh
+        assert older_lab.indexes(database) == fresh
         assert present() == [D1]
         upsert(dataset.Dataset, [{"dataset_id": RUN, "dataset_name": "a.c.npy"}])
         assert present() == [D1]
