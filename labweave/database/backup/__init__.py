@@ -47,6 +47,7 @@ from labweave.database.backup.tables import (
     sums,
 )
 from labweave.database.connection import LabConnection
+from labweave.database.rights import Rights
 from labweave.database.url import DatabaseUrl
 from labweave.errors import ConfigError, DatabaseError, SchemaError, text_of
 from labweave.formats.writing import whole_file
@@ -192,6 +193,8 @@ def restore(
                 _may_go(connection, places, replace)  # somebody may have made tables meanwhile
                 away = {place: place + REPLACED for place in existing_schemas(connection, places)}
                 server.swap(connection, away, {loaded[schema]: place for schema, place in names.items()})
+                rights = Rights.of(connection)
+                rights.run(rights.renew())
         finally:
             _drop(connection, scratch, tell)
     log.info("restored %s into %s", path, url)
@@ -253,11 +256,10 @@ def _session(url: DatabaseUrl, info: BackupInfo, prefix: str | None) -> Iterator
         product = connection.adapter.product
         if info.product != product:
             raise ConfigError(f"The backup was made by {info.product}, the server is {product}. They don't mix.")
+        Rights.of(connection).require("admin", "A restore")
         with connection.adapter.exclusive(connection, f"{connection.prefix}restore", 1) as is_held:
             if not is_held:
-                raise DatabaseError(
-                    f"Another restore or verification of {connection.prefix} is under way. Wait for it."
-                )
+                raise DatabaseError(f"Another restore or verification of {connection.prefix} goes on. Wait for it.")
             yield connection
 
 

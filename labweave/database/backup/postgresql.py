@@ -45,7 +45,7 @@ def dump(connection: Any, schemas: list[str], body: Any, snapshot: str) -> None:
     """Write what pg_dump says of some schemas, as the open transaction reads them."""
     names = [f"--schema={quote(schema)}" for schema in schemas]
     folder = _client_programs(_major(connection))
-    with _environment(connection.url.password) as (environment, messages):
+    with _environment(connection) as (environment, messages):
         with subprocess.Popen(
             [
                 folder / "pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--snapshot={snapshot}",
@@ -75,7 +75,7 @@ def load(connection: Any, info: BackupInfo, names: dict[str, str], body: IO[byte
     major = _major(connection)
     folder = _client_programs(major, newest=True)
     with (
-        _environment(connection.url.password) as (environment, messages),
+        _environment(connection) as (environment, messages),
         subprocess.Popen(
             [folder / "pg_restore", "--no-owner", "--no-privileges", "--file=-"],
             env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=messages,
@@ -168,10 +168,14 @@ def _client_programs(needed: int, *, newest: bool = False) -> Path:
 
 
 @contextlib.contextmanager
-def _environment(password: str) -> Iterator[tuple[dict[str, str], IO[str]]]:
-    """Give an environment with the password, which the system shows to nobody else, and a file for the messages."""
+def _environment(connection: Any) -> Iterator[tuple[dict[str, str], IO[str]]]:
+    """Give an environment with password and encryption of the session, and a file for what the programs say.
+
+    The system shows the environment of a process to nobody else, and nothing of it stays when the process is killed.
+    """
+    used = {"password": connection.url.password, **connection._conn.info.dsn_parameters}
+    own = {f"PG{name.upper()}": used[name] for name in ("password", "sslmode", "sslrootcert") if used.get(name)}
     with tempfile.TemporaryFile("w+") as messages:
-        own = {"PGPASSWORD": password} if password else {}
         yield {**os.environ, "LC_ALL": "C", "PGCLIENTENCODING": "UTF8", **own}, messages
 
 
