@@ -50,9 +50,9 @@ def tell_not_started(settings: NightSettings, reason: str) -> None:
         _send(settings, "labweave night: could not begin", reason, None)
     try:
         mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.write_text(reason + "\n", encoding="utf-8")
+        mark.touch()
     except OSError as error:
-        log.error("%s can't be written, so the next night tells again that it could not begin: %s", mark, error)
+        log.error("%s can't be made, so the next night tells again that it could not begin: %s", mark, error)
     ping(settings, "fail", reason)
 
 

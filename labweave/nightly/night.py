@@ -7,13 +7,14 @@ import datetime as dt
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from labweave import connect
 from labweave.database import Database, upsert
+from labweave.database.locks import ServerLock
 from labweave.errors import ConfigError, LabweaveError, text_of
 from labweave.nightly import alerts, pages
 from labweave.nightly.child import run_step
@@ -65,11 +66,12 @@ def run(only: Sequence[str] = (), *, dry_run: bool = False, tell: Tell = lambda 
         settings.nightly.log_dir.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             database = stack.enter_context(connect(make=not dry_run))
-            stack.enter_context(_alone(database))
+            lock = stack.enter_context(ServerLock(database.connection, "night"))
+            _check_alone(lock.acquire(), database)
             free_bytes = _free_bytes(settings, database)
             if free_bytes < settings.nightly.min_free:
                 raise NotStarted(_too_full(free_bytes, settings))
-            report = _Night(settings, database, dry_run, tell).run(names)
+            report = _Night(settings, database, lock, dry_run, tell).run(names)
     except AnotherRuns:
         raise
     except (LabweaveError, OSError) as error:
@@ -87,16 +89,12 @@ def _chosen(settings: NightSettings, only: Sequence[str]) -> list[str]:
     return [f"source {name}" for name in only] or list(steps_of(settings))
 
 
-@contextlib.contextmanager
-def _alone(database: Database) -> Iterator[None]:
-    """Hold the lock of nights, or say who holds it."""
-    connection = database.connection
-    with connection.adapter.exclusive(connection, f"{database.prefix}night", 1) as is_ours:
-        if not is_ours:
-            rows = (Night & "finished is null").to_dicts(order_by="started desc", limit=1)
-            who = "".join(f" on {row['host']}, process {row['pid']}, since {row['started']:%H:%M} UTC" for row in rows)
-            raise AnotherRuns(f"Another night of {database.prefix} runs{who}.")
-        yield
+def _check_alone(is_ours: bool, database: Database) -> None:
+    """Say who holds the lock of nights when it is not ours."""
+    if not is_ours:
+        rows = (Night & "finished is null").to_dicts(order_by="started desc", limit=1)
+        who = "".join(f" on {row['host']}, process {row['pid']}, since {row['started']:%H:%M} UTC" for row in rows)
+        raise AnotherRuns(f"Another night of {database.prefix} runs{who}.")
 
 
 def _disks(settings: NightSettings, database: Database) -> dict[Path, None]:
@@ -124,8 +122,9 @@ def _too_full(free_bytes: int, settings: NightSettings) -> str:
 
 
 class _Night:
-    def __init__(self, settings: NightSettings, database: Database, dry_run: bool, tell: Tell):
-        self.settings, self.database, self.dry_run, self.tell = settings, database, dry_run, tell
+    def __init__(self, settings: NightSettings, database: Database, lock: ServerLock, dry_run: bool, tell: Tell):
+        self.settings, self.database, self.lock = settings, database, lock
+        self.dry_run, self.tell = dry_run, tell
         self.began, self.started = time.monotonic(), _now()
         night = "" if dry_run else f"{self.started.isoformat(timespec='microseconds')}Z"
         self.report = NightReport(night, database.prefix)
@@ -136,6 +135,7 @@ class _Night:
         if not self.dry_run:
             self._begin()
         for name in names:
+            _check_alone(self.lock.keep(), self.database)  # the server may have been restarted
             self._add(self._do(name))
         self.report.seconds = time.monotonic() - self.began
         if not self.dry_run:

@@ -11,6 +11,7 @@ from simulated import contents, damage, differences, write_cell, write_cells
 from sinks import http_sink, smtp_sink
 
 import labweave
+from labweave.database.locks import ServerLock
 from labweave.nightly import pages
 from labweave.schemas import ingestion, provenance, recording, rheobase, work
 
@@ -203,8 +204,8 @@ def _wait_for_steps_to_end(nights):
     deadline = time.monotonic() + 120
     with nights.open() as database:
         while True:
-            with database.connection.adapter.exclusive(database.connection, f"{nights.prefix}night", 1) as is_free:
-                if is_free and not (ingestion.Run & {"status": "running"}) and not len(work.Worker()):
+            with ServerLock(database.connection, "night") as lock:
+                if lock.acquire() and not (ingestion.Run & {"status": "running"}) and not len(work.Worker()):
                     return
             if time.monotonic() > deadline:  # a run whose process was killed before it could say so
                 return
