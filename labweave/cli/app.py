@@ -73,7 +73,7 @@ add_group(
 Exit codes: 0 all good, 1 something new failed, 2 could not start, 3 another night runs, 4 the budget ended, 5 a check
 or the backup failed. What is known from the night before is no new failure.
 """,
-    nightly.report, alone=nightly.night,
+    nightly.report, nightly.install, nightly.uninstall, nightly.status, nightly.wait, alone=nightly.night,
 )  # fmt: skip
 add_group(app, "config", "Check labweave.toml.", nightly.check)
 add_group(app, "export", "Write results as files for other programs.", export.features, export.one_cache)

@@ -65,6 +65,70 @@ def report(
         out.print(pages.as_html(each) if html else pages.as_text(each))
 
 
+def install(
+    systemd: Annotated[bool, typer.Option("--systemd", help="A timer of systemd")] = False,
+    cron: Annotated[bool, typer.Option("--cron", help="A line in your crontab")] = False,
+    compose: Annotated[bool, typer.Option("--compose", help="Print a service for compose (docker/README.md)")] = False,
+    user: Annotated[bool, typer.Option("--user", help="With --systemd: a timer of your own, without root")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; print what would be written")] = False,
+) -> None:
+    """Have nights begin by themselves, at the time that labweave.toml says. Safe to repeat: it renews what is there."""
+    from labweave.nightly import timer, units
+
+    if systemd + cron + compose != 1 or (user and not systemd):
+        raise typer.BadParameter("Choose one of --systemd [--user], --cron and --compose.")
+    job = timer.find_job("systemd" if systemd and not user else "")
+    if compose:
+        out.print(units.compose_service(job).rstrip())
+    elif dry_run and cron:
+        out.print(units.cron_line(job))
+    elif dry_run:
+        for unit in units.systemd_units(job):
+            out.print(f"# {unit.name}\n{unit.text}")
+    else:
+        for line in timer.install_cron(job) if cron else timer.install_systemd(job):
+            out.print(line)
+    if secrets := [] if compose else timer.hidden_secrets(job):
+        place = "use file: in labweave.toml" if cron else f"write them into {job.config.with_name('labweave.env')}"
+        err.print(f"labweave: a timer does not have the variables {', '.join(secrets)} of labweave.toml; {place}")
+
+
+def uninstall() -> None:
+    """Take out what install has written, and nothing else."""
+    from labweave.nightly import timer
+
+    out.print("\n".join(timer.uninstall()) or "nothing is installed")
+
+
+def status() -> None:
+    """Show what begins the nights, when the next one is due and how the last one went; exit code 1 if nothing does."""
+    import datetime as dt
+    import time
+
+    from labweave.nightly import clock, timer, watch
+    from labweave.nightly.settings import load_night
+
+    found = timer.installed()
+    for one in found:
+        renew = "" if one.is_current else ", not as labweave.toml says now: install it again"
+        out.print(f"{one.kind}: {one.place}{renew}")
+    if found:
+        begin = dt.datetime.fromtimestamp(clock.next_begin(load_night().nightly.at, time.time()))
+        out.print(f"next night: {begin:%Y-%m-%d %H:%M}")
+    else:
+        out.print("nothing begins a night. See: labweave nightly install --help")
+    out.print(watch.look()[1])
+    raise typer.Exit(0 if found else 1)
+
+
+def wait() -> None:
+    """Wait until the next night begins, at once if one was missed: for containers, as wait && labweave nightly."""
+    from labweave.nightly import clock
+    from labweave.nightly.settings import load_night
+
+    clock.wait(load_night(), err.print)
+
+
 def check() -> None:
     """List what is wrong in labweave.toml, with line and what was perhaps meant; exit code 1 when anything is."""
     from labweave.nightly.settings import find_mistakes

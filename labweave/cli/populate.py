@@ -53,8 +53,19 @@ def _check_values(restriction: dict[str, str]) -> None:
             raise ConfigError(f"No {name} is called {value!r}.")
 
 
-def status() -> None:
+def status(
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="One line for health checks. Exit code 0: good; 1: the last night failed, died or is overdue; 2: the "
+            "database does not answer or needs an upgrade",
+        ),
+    ] = False,
+) -> None:
     """Show the sources and their last runs, the rows of each table, and what is pending or failed."""
+    if check:
+        _check()
     from labweave.database.declare import every_table
     from labweave.database.reads import table_label
     from labweave.populate import queue
@@ -78,6 +89,14 @@ def status() -> None:
             out.print(f"\n{not_in} units or files not ingested. See: labweave errors")
         if n_failed:
             out.print(f"\n{n_failed} failed {_jobs(n_failed)}. See: labweave errors")
+
+
+def _check() -> None:
+    from labweave.nightly.watch import look
+
+    code, line = look()
+    out.print(line)
+    raise typer.Exit(code)
 
 
 def errors(

@@ -27,7 +27,7 @@ NOT_STARTED = "not-started"
 
 def tell(report: NightReport, settings: NightSettings) -> None:
     """Tell what is new in a night, if anything is, and ping."""
-    mark, page = _mark(settings), pages.as_text(report)
+    mark, page = not_started_mark(settings), pages.as_text(report)
     events = _events(report) | ({"recovered"} if mark.exists() else set())
     if events & set(settings.alert.on):
         _send(settings, pages.headline(report), page, pages.as_html(report))
@@ -45,7 +45,7 @@ def _events(report: NightReport) -> set[str]:
 
 def tell_not_started(settings: NightSettings, reason: str) -> None:
     """Tell that a night could not begin, in the first of such nights, and ping in each."""
-    mark = _mark(settings)
+    mark = not_started_mark(settings)
     if "new_failure" in settings.alert.on and not mark.exists():
         _send(settings, "labweave night: could not begin", reason, None)
     try:
@@ -56,7 +56,8 @@ def tell_not_started(settings: NightSettings, reason: str) -> None:
     ping(settings, "fail", reason)
 
 
-def _mark(settings: NightSettings) -> Path:
+def not_started_mark(settings: NightSettings) -> Path:
+    """Return the file that is there while nights can't begin; it holds the reason."""
     return settings.nightly.log_dir / f"{settings.database.prefix}{NOT_STARTED}"
 
 
