@@ -165,6 +165,10 @@ class Dialect(ABC):
         """Return the SQL that gives a number of some values, the same for equal ones in one statement."""
 
     @abstractmethod
+    def json_has(self, column: str, text: str) -> str:
+        """Return the SQL that says whether a JSON value is a text, or has it in its list or among its names."""
+
+    @abstractmethod
     def session_ids(self, connection: Any) -> set[int]:
         """Return the ids of the sessions that this user may see."""
 

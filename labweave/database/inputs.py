@@ -61,8 +61,7 @@ def inputs_of(table: Any, key: Mapping[str, Any], **options: Any) -> dict[str, A
         while label in named:
             label += "~"
         if isinstance(expression, Through):
-            way = _restricted(expression.way, key)
-            named[label] = Through(expression.rows & way if key else expression.rows, way)
+            named[label] = Through(expression.rows, _restricted(expression.way, key))
         else:
             named[label] = _restricted(expression, key)
     return named
@@ -167,35 +166,43 @@ def _known_numbers(table: Any) -> list[tuple[str, list[str], str]] | None:
     for _ in range(2):  # the first look may need a heading
         n_statements = connection.n_statements
         try:
-            inputs = inputs_of(table, {})
+            found = _numbers_of(table, {})
         except KeyError:  # it can be asked for a whole key only
             break
         if connection.n_statements == n_statements:
-            # Rows through others are many: they are hashed for one key alone.
-            if not any(isinstance(one, Through) for one in inputs.values()):
-                numbers = _numbers_of(table, {})
+            numbers = found
             break
     known[name] = numbers
     return numbers
 
 
-def _numbers_of(table: Any, key: Mapping[str, Any], **options: Any) -> list[tuple[str, list[str], str]]:
+def _numbers_of(
+    table: Any, key: Mapping[str, Any], *, at_once: bool = False, **options: Any
+) -> list[tuple[str, list[str], str]]:
+    """Return of each input its name, the attributes of the key that it has, and the SQL of its numbers.
+
+    The SQL gives the same for one key and for all keys at once, and is fast for one of them.
+    """
     found = []
     for label, expression in inputs_of(table, key, **options).items():
-        heading = (expression.way if isinstance(expression, Through) else expression).heading
+        is_through = isinstance(expression, Through)
+        heading = (expression.way if is_through else expression).heading
         names = [name for name in table.primary_key if name in heading.names]
-        make = _numbers_through if isinstance(expression, Through) else _numbers
-        found.append((label, names, make(expression, names)))
+        sql = _numbers_through(expression, names, at_once) if is_through else _numbers(expression, names)
+        found.append((label, names, sql))
     return found
 
 
-def _numbers_through(through: Through, keys: list[str]) -> str:
-    """Return the same SQL as `_numbers` for rows that others lead to, with their sums and numbers."""
+def _numbers_through(through: Through, keys: list[str], at_once: bool) -> str:
+    """Return the same SQL as `_numbers` for rows that others lead to; at once, with sums: each row is hashed once."""
     adapter, shared = through.rows.connection.adapter, through.shared
     kept = ", ".join(f"w.{adapter.quote_identifier(name)}" for name in keys)
-    totals = _totals(adapter, _numbers(through.rows, shared), shared)
-    way = through.way.make_sql()
-    return f"select {kept}, a.n, a.c from ({way}) w join {totals} a on a.h = {_key_number(adapter, 'w', shared)}"
+    numbers, way = _numbers(through.rows, shared), through.way.make_sql()
+    if at_once:
+        joined = f"{_totals(adapter, numbers, shared)} a on a.h = {_key_number(adapter, 'w', shared)}"
+    else:
+        joined = f"({numbers}) a using ({', '.join(map(adapter.quote_identifier, shared))})"
+    return f"select {kept}, a.n, a.c from ({way}) w join {joined}"
 
 
 def _totals(adapter: Any, numbers: str, keys: list[str]) -> str:
@@ -230,7 +237,7 @@ def version_of(package: str) -> str | None:
 def _now(table: Any, **options: Any) -> tuple[str, str]:
     """Return SQL for what each row of a table, called t, rests on now, and what must be joined for it."""
     adapter, texts, joins = table.connection.adapter, _versions(table), []
-    for at, (label, names, numbers) in enumerate(_numbers_of(table, {}, **options)):
+    for at, (label, names, numbers) in enumerate(_numbers_of(table, {}, at_once=True, **options)):
         totals = _totals(adapter, numbers, names)
         joins.append(f" left join {totals} f{at} on f{at}.h = {_key_number(adapter, 't', names)}")
         texts.append(f"'{label}=', coalesce(f{at}.c, 0), ':', coalesce(f{at}.n, 0)")

@@ -139,6 +139,9 @@ class Adapter(Dialect, PostgreSQLAdapter):
     def key_number(self, columns):
         return f"hash_record_extended(row({', '.join(columns)}), 0)"
 
+    def json_has(self, column, text):
+        return f"jsonb_exists({column}, {text})"
+
     def create_schema_sql(self, schema_name):
         return f'create schema if not exists "{schema_name}"'
 

@@ -58,22 +58,12 @@ class Rheobase(dj.Computed):
     made_with = ("efel",)
 
     def inputs(self, key, vanished=False):
-        methods = (RheobaseMethod & key).to_dicts()
-        counted, read = (
-            [
-                {"rheobase_method": method["rheobase_method"], "protocol": protocol}
-                for method in methods
-                if ("efel_settings" in method["strategy_settings"]) == reads_files
-                for protocol in _protocols(method)
-            ]
-            for reads_files in (False, True)
-        )
-        usable, method = usable_recordings(vanished), RheobaseMethod.proj()
-        return [
-            RheobaseMethod,
-            RecordingStimulus.proj("amp", "n_spikes") * method & usable & counted,
-            RecordingStimulus.proj("amp") * Recording.proj("content_sha256") * method & usable & read,
-        ]
+        has = self.connection.adapter.json_has
+        used, reads_files = has("protocols", "protocol"), has("strategy_settings", "'efel_settings'")
+        sweeps, usable = RecordingStimulus.proj("amp", "n_spikes"), usable_recordings(vanished)
+        counted = sweeps * RheobaseMethod & usable & used & f"not {reads_files}"
+        read = sweeps * Recording.proj("content_sha256") * RheobaseMethod & usable & used & reads_files
+        return [RheobaseMethod, counted.proj("amp", "n_spikes"), read.proj("amp", "content_sha256")]
 
     def make(self, key):
         method = (RheobaseMethod & key).fetch1()

@@ -11,7 +11,7 @@ import labweave
 from labweave import ingest, populate
 from labweave.analysis import add_cell_group, add_extraction, add_rheobase_method, add_target_set
 from labweave.database import upsert
-from labweave.database.inputs import made_id, out_of_date, version_of
+from labweave.database.inputs import fingerprint_of, made_id, out_of_date, version_of
 from labweave.database.made import programs
 from labweave.database.migrations import MIGRATIONS
 from labweave.formats.canonical import canonical_sha256
@@ -300,6 +300,15 @@ def test_inputs_of_a_lab_s_own_table_may_look_into_the_key(database, folder):
         assert one.key["cell"] == "a" and one.reasons == ["recording.RecordingStimulus changed"]
     finally:
         own.drop(prompt=False)
+
+
+def test_what_a_result_rests_on_is_put_together_without_a_statement(database, folder):
+    for table in (recording.RecordingStimulus, efeature.RecordingEFeatures, rheobase.Rheobase, efeature.Extraction):
+        keys = table().keys()
+        fingerprint_of(table(), keys[0])  # headings
+        before = database.connection.n_statements
+        assert all(fingerprint_of(table(), key) for key in keys)
+        assert database.connection.n_statements == before
 
 
 def test_the_upgrade_to_another_hash_counts_results_as_made(database, folder):

@@ -1,14 +1,16 @@
 """Rheobase methods and automatic targets in the tables."""
 
+import numpy as np
 import pytest
 from simulated import AMPLITUDES, OPTIONS, ask_for_everything, spikes, sweeps_of, write_cell, write_cells
 
 from labweave import ephys, ingest, populate
 from labweave.analysis import add_auto_targets, add_cell_group, add_rheobase_method
+from labweave.database import upsert
 from labweave.database.inputs import out_of_date
 from labweave.ephys.auto_targets import AutoTarget
 from labweave.errors import ConfigError, SchemaError
-from labweave.schemas import efeature, rheobase
+from labweave.schemas import efeature, ingestion, lab, recording, rheobase, session, subject
 
 
 @pytest.fixture
@@ -68,6 +70,38 @@ def test_a_method_is_added_once_and_never_changed(cell):
     }
     populate.run()
     assert out_of_date(rheobase.Rheobase()) == []
+
+
+PROTOCOLS = ("IDrest", "idrest", "ID_est", "IDr%", "Étage", 'a"b', "a|b")
+METHODS = {"case": ["IDrest"], "wild": ["IDr%", "nothing"], "one": ["ID_est", "Étage"], "odd": ['a"b', "a|b"]}
+
+
+def test_a_rheobase_rests_on_the_sweeps_of_exactly_the_protocols_of_its_method(database):
+    upsert(lab.Lab, [{"lab": "l"}])
+    upsert(subject.Subject, [{"lab": "l", "subject": "s", "subject_uuid": "u" * 36}])
+    upsert(session.Session, [{"eid": "e" * 36, "lab": "l", "subject": "s"}])
+    upsert(ingestion.Source, [{"source": "s", "adapter": "ephys", "location": "/nowhere", "source_lab": "l"}])
+    cell = {"eid": "e" * 36, "cell": "c"}
+    sweeps = [{**cell, "protocol": name, "recording": f"r{at}"} for at, name in enumerate(PROTOCOLS)]
+    file = {"source": "s", "reader": "igor", "files": {}, "metadata": {}, "content_sha256": "0" * 64}
+    stimulus = {"ecode": "IDrest", "timing": "given", "dt": 0.1, "n_samples": 9, "tend": 9.0, "params": {}}
+    upsert(recording.Cell, [cell])
+    upsert(recording.Protocol, [{"protocol": name} for name in PROTOCOLS])
+    upsert(recording.Recording, [{**sweep, **file} for sweep in sweeps])
+    found = {"amp": 0.1, "n_spikes": 1, "spike_times": np.array([2.0])}
+    upsert(recording.RecordingStimulus, [{**sweep, **stimulus, **found} for sweep in sweeps])
+    rheobase.RheobaseMethod().delete(prompt=False)
+    for name, protocols in METHODS.items():  # DataJoint writes é into JSON as an escape, labweave as it is
+        row = {"rheobase_method": name, "strategy": "absolute", "strategy_settings": {}, "protocols": protocols}
+        rheobase.RheobaseMethod.insert1(row)
+        add_rheobase_method(f"{name} too", protocols=protocols)
+    assert populate.run(["Rheobase"]).made == 2 * len(METHODS)
+    for at, sweep in enumerate(sweeps):
+        recording.RecordingStimulus.update1({**sweep, "amp": 0.2 + at})
+        rest_on_it = [name for name, protocols in METHODS.items() if sweep["protocol"] in protocols]
+        remade = {one.key["rheobase_method"] for one in out_of_date(rheobase.Rheobase())}
+        assert remade == {name + suffix for name in rest_on_it for suffix in ("", " too")}
+        assert populate.run(["Rheobase"]).made == len(remade)
 
 
 @pytest.mark.parametrize(
