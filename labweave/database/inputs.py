@@ -107,15 +107,20 @@ def _out_of_date(table: Any, **options: Any) -> list[OutOfDate]:
 
 def fingerprints(table: Any) -> list[tuple[str, str]]:
     """Return the ids of the results of a table in ``provenance.Made``, and what they rest on now, as it keeps it."""
-    try:
-        if not inputs_of(table, {}):
-            return []
-    except KeyError:  # they can be asked for a whole key only
+    if not _are_asked_at_once(table):
         return []
     now, joins = _now(table)
     return table.connection.query(
         f"select {made_id(table, 't')}, {now} from {table.full_table_name} t{joins}"
     ).fetchall()
+
+
+def _are_asked_at_once(table: Any) -> bool:
+    """Say whether there are inputs, and they can be asked for without a key."""
+    try:
+        return bool(inputs_of(table, {}))
+    except KeyError:
+        return False
 
 
 def _out_of_date_by_key(table: Any) -> list[OutOfDate]:
@@ -136,6 +141,26 @@ def why_out_of_date(table: Any, key: Mapping[str, Any]) -> list[str]:
         f" from {table.full_table_name} t{(table & dict(key)).where_clause()}"
     ).fetchall()
     return [reason for before, *now in rows if before not in now for reason in _reasons(before, now[0])]
+
+
+def keep_failed_on(table: Any, key: Mapping[str, Any]) -> None:
+    """Keep the hash of what a failed job rests on, in the column that DataJoint has for a version."""
+    if now := fingerprint_of(table, key):
+        jobs, sha256 = table.jobs, table.connection.adapter.sha256_of(now)
+        table.connection.query(f"update {jobs.full_table_name} set version = {sha256}{where_of(jobs, key)}")
+
+
+def failed_on_others(table: Any) -> list[dict[str, Any]]:
+    """Return the keys of failed jobs that rest on something else than when they failed, or nobody knows on what."""
+    jobs, adapter = table.jobs, table.connection.adapter
+    if not jobs & {"status": "error"} or not _are_asked_at_once(table):
+        return []
+    names, (now, joins) = jobs.primary_key, _now(table)
+    found = table.connection.query(
+        f"select {', '.join(f't.{adapter.quote_identifier(name)}' for name in names)}"
+        f" from {jobs.full_table_name} t{joins} where t.status = 'error' and t.version <> {adapter.sha256_of(now)}"
+    ).fetchall()
+    return [dict(zip(names, values, strict=True)) for values in found]
 
 
 def fingerprint_of(table: Any, key: Mapping[str, Any], **options: Any) -> str:

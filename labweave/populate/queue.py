@@ -13,14 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import datajoint as dj
 from datajoint.condition import Not
 
 from labweave import processes
 from labweave.database import current, upsert
 from labweave.database.changes import OUTDATED
 from labweave.database.declare import every_table, is_computed
-from labweave.database.inputs import OutOfDate, find_table, is_name_of_results, out_of_date
+from labweave.database.inputs import OutOfDate, failed_on_others, find_table, is_name_of_results, out_of_date
 from labweave.database.reads import in_parts, table_label
 from labweave.errors import SchemaError
 from labweave.schemas.session import Session
@@ -121,12 +120,13 @@ def check_restriction(restriction: Restriction) -> None:
 def fill(table: Any, restriction: Restriction = None) -> int:
     """Put every key that is still to be made into the table's queue, and return how many were new.
 
-    Waiting and failed jobs whose inputs are gone leave the queue.
+    Waiting and failed jobs whose inputs are gone leave the queue; failed ones whose inputs changed wait again.
     """
     todo, jobs = restrict(table, restriction), table.jobs
     gone = (jobs & "status in ('pending', 'error')").restrict(Not(key_source(table).proj()), semantic_check=False)
     if gone:
-        _delete_jobs(table, gone)
+        _delete_jobs(table, gone.keys())
+    _delete_jobs(table, failed_on_others(table))
     keys = (todo.proj() - table.proj()).restrict(Not(jobs.proj()), semantic_check=False).keys()
     rows = [{**key, "status": "pending", "priority": PRIORITY} for key in keys]
     return upsert(jobs, rows, update=False).inserted if rows else 0
@@ -317,7 +317,7 @@ def retry(tables: Sequence[str] | None = None, restriction: Restriction = None) 
     for table in computed_tables(tables):
         failed = _jobs(table, "error", restriction)
         if n := len(failed):
-            _delete_jobs(table, failed)
+            _delete_jobs(table, failed.keys())
             count += n
     return count
 
@@ -328,6 +328,6 @@ def _jobs(table: Any, status: str, restriction: Restriction) -> Any:
     return jobs.restrict(restrict(table, restriction).proj(), semantic_check=False) if restriction else jobs
 
 
-def _delete_jobs(table: Any, jobs: dj.expression.QueryExpression) -> None:
-    for keys in in_parts(jobs.keys()):
-        (table.jobs & keys).delete_quick()
+def _delete_jobs(table: Any, keys: Sequence[Mapping[str, Any]]) -> None:
+    for part in in_parts(keys):
+        (table.jobs & part).delete_quick()

@@ -16,7 +16,7 @@ from typing import Any
 
 from labweave import processes
 from labweave.database import Database, current
-from labweave.database.inputs import OutOfDate
+from labweave.database.inputs import OutOfDate, keep_failed_on
 from labweave.database.reads import table_label
 from labweave.errors import ComputeError, ConfigError
 from labweave.populate import queue, worker
@@ -296,6 +296,7 @@ class _Crew:
                     f"WorkerDied: its worker process ended with exit code {process.exitcode}, {DEATHS_PER_JOB} times"
                 )
                 table.jobs.error(key, error_message=reason)
+                keep_failed_on(table, key)
                 yield Outcome(key, reason)
 
     def terminate(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from datajoint.errors import DataJointError, DuplicateError, LostConnectionError
 
 from labweave.database.connection import LabConnection, TransientError
+from labweave.database.inputs import keep_failed_on
 from labweave.database.url import DatabaseUrl
 from labweave.errors import text_of
 from labweave.populate import queue
@@ -102,6 +103,8 @@ def _make(table: Any, key: dict[str, Any]) -> Outcome | None:
             with contextlib.suppress(Exception):
                 _leave(table, key)
             raise error
+        with contextlib.suppress(Exception):  # else the next populate tries it again
+            keep_failed_on(table, key)
         return Outcome(key, f"{type(error).__name__}: {text_of(error)}")
     return None
 

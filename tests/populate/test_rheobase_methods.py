@@ -129,6 +129,10 @@ def test_a_row_that_somebody_put_in_by_hand_fails_with_the_reason(cell):
     (error,) = populate.errors()
     assert "'flush'" in error.reason and "flush_length" in error.reason and error.key["rheobase_method"] == "by hand"
     assert list(found()) == ["absolute"]
+    assert (populate.run().failed, len(populate.errors())) == (0, 1), "a failed job is not tried again by itself"
+    rheobase.RheobaseMethod.update1({"rheobase_method": "by hand", "strategy_settings": {"flush_length": 1}})
+    assert (populate.run(["Rheobase"]).made, populate.errors()) == (1, [])
+    assert found() == {"absolute": pytest.approx(0.1, abs=2e-3), "by hand": pytest.approx(0.1, abs=2e-3)}
 
 
 def test_automatic_targets_come_from_the_sweeps_of_a_group(database, tmp_path):
