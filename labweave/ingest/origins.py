@@ -64,7 +64,7 @@ def _units(connection: LabConnection, rows: Rows) -> Iterator[Origin]:
         names = table.primary_key
         wanted[name_of(type(table))] = {tuple(plain(key[name]) for name in names): (label, key) for key in keys}
         eids |= _sessions(table, keys)
-    found: dict[tuple[str, str], Origin] = {}
+    found: dict[tuple[str, str], dict[str, dict[tuple, Key]]] = {}
     for part in in_parts(sorted(eids)):
         query = f"select source, unit, eid, given_keys from {Given.full_table_name} where {among('eid', part)}"
         for source, unit, eid, packed in connection.query(query, tuple(part)).fetchall():
@@ -72,10 +72,9 @@ def _units(connection: LabConnection, rows: Rows) -> Iterator[Origin]:
                 for name in given.keys() & wanted.keys():
                     for key in given[name] & wanted[name].keys():
                         label, own = wanted[name][key]
-                        origin = found.setdefault((source, unit), Origin(source, unit))
-                        if own not in (gave := origin.gave.setdefault(label, [])):
-                            gave.append(own)
-    yield from (found[at] for at in sorted(found))
+                        found.setdefault((source, unit), {}).setdefault(label, {})[key] = own
+    for (source, unit), gave in sorted(found.items()):
+        yield Origin(source, unit, gave={label: list(keys.values()) for label, keys in gave.items()})
 
 
 def _sessions(table: Any, keys: Sequence[Key]) -> set[str]:

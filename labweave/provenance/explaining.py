@@ -223,11 +223,12 @@ def _find_changed(found: Explanation, listed: Mapping[str, tuple[Any, Sequence[K
     for label in named & found.rows.keys():
         table, keys = listed[label]
         if is_name_of_results(table.full_table_name):
-            changed = list(_remade(table, keys, since))
+            changed = _remade(table, keys, since)
         else:
-            changed = [one.key for one in _old_values({label: (table, keys)}) if one.changed_at > since]
+            changed = (one.key for one in _old_values({label: (table, keys)}) if one.changed_at > since)
+        those = {tuple(key.values()) for key in changed}
         for row in found.rows[label]:
-            row.is_changed = row.key in changed
+            row.is_changed = tuple(row.key.values()) in those
 
 
 def _remade(table: Any, keys: Sequence[Key], since: dt.datetime) -> Iterator[Key]:

@@ -2,6 +2,11 @@
 
 An idle populate over 50,000 recordings and 1,000 extractions should take at most 1 s of CPU, and the row of
 ``provenance.Made`` at most 5 % of a make of 20 ms, which is 1 ms; on client and server together.
+
+Neither is reached everywhere. An idle populate hashes nine texts a recording: four to find the results' rows in `Made`,
+five of what they rest on. On PostgreSQL these and the joins with `Made` take about 1.4 of 2 s, the sums by key 0.1 s,
+the queues 0.2 s. For the row in `Made` of an extraction, whose make takes 70 ms, the server plans the statement over
+its eight inputs in 1.4 ms and hashes 100 rows of 50 sweeps in 0.8 ms.
 """
 
 import os
