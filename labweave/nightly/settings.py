@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import platformdirs
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Field, SecretStr, ValidationError
 
+from labweave.database.backup.keeping import parse_keep
 from labweave.errors import ConfigError
 from labweave.settings import Settings, read_values
 
@@ -39,6 +40,14 @@ def parse_duration(text: Any) -> Any:
 def _check_clock(text: str) -> str:
     if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", text):
         raise ValueError(f"{text!r} is not a time of day; write it as 02:00")
+    return text
+
+
+def _check_keep(text: str) -> str:
+    try:
+        parse_keep(text)
+    except ConfigError as error:
+        raise ValueError(str(error).rstrip(".")) from None
     return text
 
 
@@ -107,7 +116,7 @@ class Backup(_Table):
     """The table ``[backup]``: without `to` there is none."""
 
     to: Folder | None = None
-    keep: str = "daily=7,weekly=5,monthly=12"
+    keep: Annotated[str, AfterValidator(_check_keep)] = "daily=7,weekly=5,monthly=12"
     verify_every: Duration = parse_duration("7d")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import random
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from labweave import ingest, populate, provenance
-from labweave.database import current
+from labweave.database import current, verify_backup
 from labweave.database.reads import rows_in_order
-from labweave.errors import text_of
+from labweave.errors import LabweaveError, text_of
 from labweave.formats.hashing import NO_HASH, sha256_of_file
 from labweave.ingest.base import Service
 from labweave.ingest.registry import find_adapter
@@ -22,6 +23,8 @@ from labweave.populate import queue
 from labweave.schemas.ingestion import OpenFailure, Run, Source, SourceFile
 from labweave.schemas.onedata import RecipeCheck
 from labweave.schemas.work import NightStep
+
+log = logging.getLogger(__name__)
 
 STALE_IS_A_FAILURE = 3
 """How many times as long as expected a source may be quiet before that is a failure."""
@@ -41,6 +44,9 @@ def steps_of(settings: NightSettings) -> dict[str, Step]:
     if settings.nightly.verify_sample:
         steps["check files"] = partial(check_files, settings.nightly.verify_sample)
         steps["verify"] = partial(verify_results, settings.nightly.verify_sample)
+    if settings.backup.to:
+        steps["backup"] = partial(back_up, settings.backup.to, settings.backup.keep)
+        steps["verify backup"] = partial(check_backup, settings.backup.verify_every)
     return steps
 
 
@@ -180,6 +186,29 @@ def verify_results(sample: int, dry_run: bool) -> Result:
         elif one.outcome == "failed":
             problems[_name(one.table, one.key)] = ("failure", one.reason[:TEXT])
     return Result({"results": n_results}, problems, f"{n_results} results made again, {len(problems)} differ")
+
+
+def back_up(folder: Path, keep: str, dry_run: bool) -> Result:
+    """Write a backup, and delete those that are not to be kept."""
+    if dry_run:
+        return Result(message=f"would be written to {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = current().backup(folder, keep=keep, tell=log.info)
+    return Result({"backups": 1}, {}, str(path), path.stat().st_size)
+
+
+def check_backup(every: dt.timedelta, dry_run: bool) -> Result:
+    """Restore the newest backup beside, compare, and remove it again, when that is due."""
+    backups = (NightStep & {"step": "backup", "step_status": "good"}).to_dicts(order_by="night desc", limit=1)
+    if not backups or dry_run or _counted("verify backup", "verified", every):
+        return Result(message="not due" if backups else "no backup yet")
+    path = Path(backups[0]["step_message"])
+    try:
+        differing = verify_backup(path)
+    except LabweaveError as error:
+        return Result({}, {path.name: ("failure", text_of(error)[:TEXT])}, f"{path} can't be restored")
+    problems: Problems = {f"{path.name} {table}": ("failure", what) for table, what in differing}
+    return Result({"verified": 1}, problems, f"{path} restored beside and compared", path.stat().st_size)
 
 
 def _counted(step: str, what: str, since: dt.timedelta) -> bool:

@@ -89,6 +89,7 @@ def test_a_whole_file_is_understood(write):
         (('at = "02:00"', 'at = "26:00"'), 21, "nightly.at", "write it as 02:00"),
         (('budget = "5h"', 'bugdet = "5h"'), 22, "nightly.bugdet", "did you mean budget?"),
         (('"50GB"', '"50 elephants"'), 24, "nightly.min_free", "byte"),
+        (("daily=7", "dayly=7"), 30, "backup.keep", "Write for example daily=7,weekly=5,monthly=12"),
         (('"stale", ', '"stall", '), 36, "alert.on.1", "'new_failure', 'stale' or 'recovered'"),
         (("[metrics]", "[metric]"), 38, "metric", "did you mean metrics?"),
         (('lab = "smithlab"', ""), 3, "sources.0", "no lab"),

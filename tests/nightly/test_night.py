@@ -11,6 +11,7 @@ from simulated import contents, damage, differences, write_cell, write_cells
 from sinks import http_sink, smtp_sink
 
 import labweave
+from labweave.database import verify_backup
 from labweave.database.locks import ServerLock
 from labweave.nightly import pages
 from labweave.schemas import ingestion, provenance, recording, rheobase, work
@@ -352,6 +353,22 @@ def test_a_database_that_does_not_answer(nights, labweave_command):
     said = nights.command("nightly", check=2, **options)
     assert "127.0.0.1:9" in said.stderr and "secret" not in said.stderr
     assert nights.alerts() == ["labweave night: could not begin"]
+
+
+def test_backups_are_made_kept_and_verified_when_due(nights):
+    write_cells(nights.rig, 1)
+    nights.say(nightly=f"[backup]\nto = '{nights.folder}/backups'\nkeep = 'daily=1'\n")
+    said = nights.run()
+    (first,) = (nights.folder / "backups").iterdir()
+    assert f"{first}restoredbesideandcompared" in "".join(said.stdout.split())
+    first = first.rename(first.with_name("renamed.backup"))  # another night may begin in the same minute
+    nights.run()
+    (second,) = set((nights.folder / "backups").iterdir()) - {first}
+    with nights.open():
+        assert steps()["backup"] == steps()["verify backup"] == "good"
+        rows = (work.NightStep & {"step": "verify backup"}).to_dicts(order_by="night")
+        assert [row["counts"] for row in rows] == [{"verified": 1}, {}]
+    assert verify_backup(second, nights.url, prefix=nights.prefix) == []
 
 
 def test_a_dry_run_writes_nothing(nights):
