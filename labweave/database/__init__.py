@@ -364,8 +364,9 @@ def _no_lab(database: Database) -> str:
         found = f"only a part of a lab with prefix {database.prefix}"
     others = ", ".join(lab for lab in labs if lab != database.prefix)
     there = f"There are {others}: choose one (--prefix), or make" if others else "Make"
-    advice = database.connection.adapter.ask_for("reader")
-    hidden = f". If it is there, you have no right to read it. {advice}" if advice else ""
+    hidden = ""
+    if not Rights.of(database.connection).holds("admin"):
+        hidden = f". If it is there, you have no right to read it. {database.connection.adapter.ask_for('reader')}"
     return f"{database.url} has {found}. {there} this one: labweave init{hidden}"
 
 

@@ -409,9 +409,10 @@ def _connect_error(url: DatabaseUrl, error: Exception) -> Exception:
     if code in {1045, 1698} or re.search(
         r"password authentication failed|no password supplied|role .* does not exist", text
     ):
-        return AccessDenied(
-            f"{url} refuses the user or password: {text}. Check LABWEAVE_DATABASE_URL or labweave.toml."
-        )
+        advice = "Check LABWEAVE_DATABASE_URL or labweave.toml."
+        if not url.password:
+            advice = "No password was given. To be asked for one: LABWEAVE_DATABASE_PASSWORD=prompt:"
+        return AccessDenied(f"{url} refuses the user or password: {text}. {advice}")
     if re.search(r"database .* does not exist", text):
         return ConfigError(f"{url}: {text}. Create it on the server: createdb {url.dbname}")
     return ServerUnavailable(f"Nothing usable answers at {url}: {text}. Is the server running, and the address right?")

@@ -166,7 +166,7 @@ def test_a_user_without_rights_is_told_what_to_ask_for(database, database_url):
         url = f"postgresql://lw_guest@{source.host}:{source.port}/{source.dbname}"
     database.close()
     try:
-        with pytest.raises(AccessDenied, match="no right to create schemas that begin with lwguest_.*grant"):
+        with pytest.raises(AccessDenied, match="lwguest_.*db grant admin lw_guest"):
             connect(url, prefix="lwguest_")
     finally:
         with connect(database_url, prefix=PREFIX) as reopened:
