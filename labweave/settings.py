@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
@@ -143,8 +144,14 @@ def find_settings_file() -> Path | None:
                 f"{path} is not read: {doubt}, and could so name another database. Change that, move the file, or "
                 f"say that you trust it: LABWEAVE_CONFIG={path}"
             )
-        log.warning("%s is not read: %s", path, doubt)  # of a temporary folder, where nobody keeps settings
+        _warn(f"{path} is not read: {doubt}")  # of a temporary folder, where nobody keeps settings
     return None
+
+
+@functools.cache
+def _warn(text: str) -> None:
+    """Say something once."""
+    log.warning(text)
 
 
 def _searched(here: Path) -> list[Path]:

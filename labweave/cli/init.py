@@ -20,6 +20,7 @@ def init(
 
     Safe to repeat: what exists stays as it is.
     """
+    from labweave.secret import stranger_writing
     from labweave.settings import find_settings_file
 
     is_new = find_settings_file() is None
@@ -28,9 +29,13 @@ def init(
     if lab is not None and not lab.replace("_", "").replace("-", "").isalnum():
         raise ConfigError(f"{lab!r} can't be the short name of a lab. Use letters, digits, - and _.")
     with open_database(make=True) as database:
-        made = database.n_made + database.declare()
-        problems = database.check()
-        if is_new:
+        made = database.n_made
+        if problems := database.check():  # else this may be somebody who has no right to make tables
+            made += database.declare()
+            problems = database.check()
+        if is_new and (doubt := stranger_writing(Path.cwd())):
+            err.print(f"no labweave.toml is written: {doubt}")
+        elif is_new:
             err.print(f"wrote {_write_settings(lab, database.prefix)}")
         out.print(f"{database.url}, prefix {database.prefix}: {made} tables made, {len(problems)} problems")
         for problem in problems:

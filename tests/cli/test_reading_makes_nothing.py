@@ -100,6 +100,16 @@ def test_no_embedded_database_is_made_to_read_from(labweave_command, tmp_path, d
     assert not folder.parent.exists()
 
 
+def test_init_writes_no_file_that_would_not_be_read(database, labweave_command, tmp_path):
+    everybodys = tmp_path / "tmp"
+    everybodys.mkdir()
+    everybodys.chmod(0o1777)
+    out = labweave_command("init", "--yes", cwd=everybodys, check=0)
+    assert "no labweave.toml is written: everybody can write" in out.stderr
+    assert not (everybodys / "labweave.toml").exists()
+    labweave_command("status", cwd=everybodys, check=0)
+
+
 def test_init_that_can_not_log_in_writes_no_file(labweave_command, database_url, tmp_path):
     url = "mysql://nobody:wrong@127.0.0.1:1"
     if not is_embedded(database_url):

@@ -113,7 +113,7 @@ def test_a_scientist_brings_data_in_and_makes_results_and_a_reader_reads_them(la
     run(labweave_command, scientist, "populate", check=0)
     run(labweave_command, scientist, "ingest", "ephys", "cells", *ARGUMENTS, "--again", check=0)
     for command in (
-        ("status",), ("errors",), ("sources",), ("one", "search"),
+        ("init", "--yes"), ("status",), ("errors",), ("sources",), ("one", "search"),
         ("sql", "select cell, rheobase from {prefix}rheobase.__rheobase"), ("explain", "Rheobase", "cell=cell0"),
         ("explain", "Rheobase", "cell=cell0", "--format", "json"), ("delete", "Cell", "cell=cell0", "--dry-run"),
         ("populate", "--dry-run"), ("ingest", "ephys", "cells", *ARGUMENTS, "--dry-run"), ("diagram", "x.svg"),
