@@ -17,6 +17,7 @@ from commands import Commands
 import labweave.database
 from labweave.database import declare
 from labweave.database.connection import LabConnection
+from labweave.database.sessions import sessions_of
 from labweave.database.url import parse_url
 from labweave.embedded.server import EmbeddedServer
 from labweave.embedded.users import programs
@@ -362,18 +363,17 @@ def home(tmp_path, monkeypatch):
 
 
 def kill_session(database) -> None:
-    """End the server's side of the open session, as a restarted server or a router would, and wait until it is gone."""
+    """End the server's side of the open sessions, as a restarted server or a router would, and wait until they are gone."""
     connection = database.connection
     other = LabConnection(connection.url, connection.prefix)
     try:
-        if database.backend == "mysql":
-            [number] = connection.query("select connection_id()").fetchone()
-            other.query(f"kill {int(number)}")
-            while number in {row[0] for row in other.query("show processlist").fetchall()}:
-                time.sleep(0.01)
-        else:
-            [number] = connection.query("select pg_backend_pid()").fetchone()
-            assert other.query("select pg_terminate_backend(%s, 10000)", (number,)).fetchone()[0]
+        for number in [session.number for session in sessions_of(connection) if session.driver is not None]:
+            if database.backend == "mysql":
+                other.query(f"kill {int(number)}")
+                while number in {row[0] for row in other.query("show processlist").fetchall()}:
+                    time.sleep(0.01)
+            else:
+                assert other.query("select pg_terminate_backend(%s, 10000)", (number,)).fetchone()[0]
     finally:
         other.close()
 
