@@ -447,6 +447,33 @@ def test_a_restore_killed_at_any_step_leaves_the_old_or_the_new(filled, tmp_path
     assert {schema for schema in schemas if schema.startswith(PREFIX)} == set(SCHEMAS)
 
 
+def test_ctrl_c_in_a_restore_leaves_the_old_alone(filled, tmp_path, monkeypatch):
+    backup(filled, tmp_path / "b", SCHEMAS)
+    before, left = everything(filled), 40
+    read, write = pymysql.connections.Connection._read_query_result, postgresql.shutil.copyfileobj
+
+    def stop_at_an_answer(*arguments, **options):  # which is on its way, and stays unread
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
+        return read(*arguments, **options)
+
+    def stop_at_the_rest(source, to, size):
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        write(source, to, size)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pymysql.connections.Connection, "_read_query_result", stop_at_an_answer)
+        patch.setattr(postgresql.shutil, "copyfileobj", stop_at_the_rest)
+        restore(filled, tmp_path / "b", replace=True)
+    assert left <= 0 or filled.backend == "postgresql"
+    assert everything(filled) == before
+    schemas = [row[0] for row in run(filled, ["SELECT schema_name FROM information_schema.schemata"])]
+    assert {schema for schema in schemas if schema.startswith(PREFIX)} == set(SCHEMAS)
+
+
 # -- compared ------------------------------------------------------------------------------
 
 

@@ -299,6 +299,7 @@ def _listed(connection: LabConnection, tables: list[tuple[str, str]]) -> str:
 def _drop(connection: LabConnection, schemas: Iterable[str], tell: Tell) -> None:
     """Drop those of some schemas that exist; what can't be dropped is told, since the lab is whole without it."""
     try:
+        connection.query("select 1")  # comes back when the session was lost
         for schema in existing_schemas(connection, schemas):
             SERVERS[connection.adapter.backend].drop(connection, schema)
     except (DataJointError, DatabaseError) as error:

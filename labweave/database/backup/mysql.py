@@ -163,6 +163,9 @@ def load(connection: Any, info: BackupInfo, names: dict[str, str], body: IO[byte
             f"Can't restore into {connection.url}, nothing was changed. It ended after {done} of {info.n_bytes} bytes: "
             f"{error.args[-1]}"
         ) from error
+    except (KeyboardInterrupt, SystemExit):
+        connection.adapter.break_off(connection)
+        raise
 
 
 def _with_names(statement: bytes, names: dict[bytes, bytes]) -> bytes:
