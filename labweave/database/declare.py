@@ -46,6 +46,9 @@ MODULES = {
 }
 """Schema, without the prefix -> the module that holds its tables; parents first."""
 
+BESIDE = ("_restoring", "_replaced", "_verifying")
+"""Ends of the names of schemas that a restore makes beside the lab's, and drops again."""
+
 LOCK_SECONDS = 120
 
 

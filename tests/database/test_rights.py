@@ -301,6 +301,24 @@ def test_an_admin_deletes_upgrades_grants_and_takes_away(labweave_command, with_
     assert refused(result, "reader", with_rows["none"])
 
 
+def test_an_admin_restores_and_a_scientist_only_backs_up(labweave_command, with_rows, server):
+    admin, scientist, reader = with_rows["admin"], with_rows["scientist"], with_rows["reader"]
+    run(labweave_command, scientist, "db", "backup", "lab.backup", check=0)
+    before = state(server)
+    for url in (scientist, reader):
+        result = run(labweave_command, url, "db", "restore", "lab.backup", "--replace")
+        assert refused(result, "admin", url)
+        assert refused(run(labweave_command, url, "db", "verify", "lab.backup"), "admin", url)
+        assert state(server) == before
+    run(labweave_command, admin, "delete", "Cell", "cell=cell0", "--yes", check=0)
+    run(labweave_command, admin, "db", "verify", "lab.backup", check=0)
+    run(labweave_command, admin, "db", "restore", "lab.backup", "--replace", check=0)
+    assert state(server) == before
+    run(labweave_command, reader, "status", check=0)  # rights are as before
+    run(labweave_command, scientist, "ingest", "ephys", "cells", *ARGUMENTS, "--again", check=0)
+    run(labweave_command, admin, "db", "upgrade", check=0)
+
+
 def test_what_is_shown_is_what_is_run_and_dry_run_changes_nothing(labweave_command, filled, server, database_url):
     none = parse_url(filled["none"]).user
     before = run(labweave_command, database_url, "db", "roles", check=0).stdout
@@ -361,6 +379,25 @@ def test_an_admin_makes_a_lab_that_is_not_there_yet(labweave_command, server, da
         forget_user(connection, name)
         forget_roles(connection, prefix)
         connection.close()
+
+
+def test_own_schemas_never_are_those_of_a_lab(people, server):
+    """A scientist whose name is the beginning of a prefix would have all rights to that lab."""
+    if server.backend != "mysql":
+        pytest.skip("own schemas go by the name of the user on MySQL and MariaDB only")
+    other = f"lw{os.getpid()}other_"
+    with LabConnectionOf(server) as connection:
+        connection.query(f"create schema {other}meta")
+        for table in ("version", "declared"):
+            connection.query(f"create table {other}meta.{table} (x int)")
+        rights = Rights.of(connection)
+        try:
+            for name in (other.rstrip("_"), PREFIX.rstrip("_")):
+                with pytest.raises(labweave.errors.ConfigError, match="of the lab"):
+                    statements_to_grant(rights, "scientist", name, PASSWORD)
+                assert statements_to_grant(rights, "reader", name, PASSWORD)
+        finally:
+            connection.query(f"drop schema {other}meta")
 
 
 def test_names_that_would_end_a_statement_are_refused(server):

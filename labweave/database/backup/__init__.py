@@ -55,7 +55,7 @@ from labweave.version import __version__
 
 log = logging.getLogger(__name__)
 
-RESTORING, REPLACED, VERIFYING = "_restoring", "_replaced", "_verifying"
+RESTORING, REPLACED, VERIFYING = declare.BESIDE
 """Ends of the names of schemas that a restore or verification makes; what is found of them later, a dead one left."""
 
 SERVERS: dict[str, Any] = {"postgresql": postgresql, "mysql": mysql}

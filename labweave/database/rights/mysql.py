@@ -7,14 +7,12 @@ import re
 
 from datajoint.errors import AccessError, DataJointError
 
+from labweave.database.declare import BESIDE, find_labs
 from labweave.database.rights import Rights
 from labweave.errors import AccessDenied, ConfigError, LabweaveError
 
 READ = "select, show view"
 RIGHTS = {"reader": READ, "scientist": f"{READ}, insert, update, delete, references", "admin": "all privileges"}
-
-SCRATCH = ("_restoring", "_replaced", "_verifying")
-"""Ends of the names of schemas that a restore makes beside the lab's."""
 
 
 class MySQLRights(Rights):
@@ -56,10 +54,12 @@ class MySQLRights(Rights):
             statements.append(f"grant select on mysql.db {to}{end}")
         if role != "reader":
             own = user.rpartition("@")[0] + "_"
-            if own.startswith(self.prefix) or self.prefix.startswith(own):
-                raise ConfigError(
-                    f"Schemas of {user}'s own would begin with {own}, as the lab's do. Use an account of another name."
-                )
+            for lab in {self.prefix, *find_labs(self.connection)}:
+                if own.startswith(lab) or lab.startswith(own):
+                    raise ConfigError(
+                        f"Schemas of {user}'s own would begin with {own}, as those of the lab {lab} do. Use an account "
+                        "of another name."
+                    )
             grant = f"grant all privileges on `{_escaped(own)}%`.* {to}"
             statements.append(grant if self._is_server_admin() else f"-- for the server's administrator: {grant}")
         return statements
@@ -75,7 +75,8 @@ class MySQLRights(Rights):
             if db in ours:
                 statements.append(f"revoke all privileges on `{db}`.* from {self._account(user)}")
                 statements += [f"revoke grant option on `{db}`.* from {self._account(user)}"] * (grants == "Y")
-        if role == "admin":
+        is_admin_elsewhere = any(grants == "Y" and db not in ours for db, grants in held)
+        if role == "admin" and not is_admin_elsewhere:
             statements += [
                 f"revoke {right} on mysql.db from {self._account(user)}" for right in ("select", "grant option")
             ]
@@ -111,7 +112,7 @@ class MySQLRights(Rights):
         return f"'{name}'@'{host}'"
 
     def _every_name(self) -> list[str]:
-        return [schema + end for end in ("", *SCRATCH) for schema in self.schemas]
+        return [schema + end for end in ("", *BESIDE) for schema in self.schemas]
 
     def _names(self, role: str) -> list[str]:
         return [f"`{_escaped(schema)}`" for schema in (self._every_name() if role == "admin" else self.schemas)]
