@@ -15,6 +15,7 @@ from labweave.database import current, verify_backup
 from labweave.database.reads import rows_in_order
 from labweave.errors import LabweaveError, text_of
 from labweave.formats.hashing import NO_HASH, sha256_of_file
+from labweave.ingest.alyx.report import SyncReport
 from labweave.ingest.base import Service
 from labweave.ingest.registry import find_adapter
 from labweave.nightly.report import TEXT, Kind, Problems, Result
@@ -70,6 +71,8 @@ def take_source(source: NightSource, lab: str | None, dry_run: bool) -> Result:
         row["path"]: ("failure", row["message"][:TEXT])
         for row in (OpenFailure & {"source": source.name}).proj("message").to_dicts()
     }
+    if isinstance(report, SyncReport) and report.held_back:
+        problems["gone records"] = ("failure", report.question[:TEXT])
     if report.exit_code and not problems:
         problems["source"] = ("failure", str(report).splitlines()[0][:TEXT])
     counts = {name: getattr(report, name) for name in ("seen", "new", "changed", "failed", "waiting")}

@@ -17,7 +17,9 @@ from conftest import kill_session
 from labweave.database.locks import ServerLock
 from labweave.errors import SourceError
 from labweave.formats.alyx import client as alyx_client
-from labweave.schemas import dataset, ingestion
+from labweave.nightly.settings import NightSource
+from labweave.nightly.steps import take_source
+from labweave.schemas import dataset, ingestion, work
 
 pytestmark = pytest.mark.slow
 
@@ -253,3 +255,27 @@ def test_a_record_that_fails_and_is_deleted_on_the_server_is_no_error_any_more(d
     server.base.remove("datasets", broken)
     server.sync()
     assert named(labweave_command) == set()
+
+
+# in a night
+
+
+def test_a_night_reads_all_of_a_server_when_that_is_due_and_tells_what_waits_for_a_word(database, server):
+    source = NightSource(name="alyx", adapter="alyx", location=server.url, full_every="7d")
+
+    def take():
+        result = take_source(source, None, False)
+        now = dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)
+        name = f"{now.isoformat(timespec='microseconds')}Z"
+        work.Night.insert1({"night": name, "host": "h", "pid": 1, "versions": {}, "started": now})
+        step = {"position": 0, "step_status": result.status, "seconds": 1, "step_message": result.message}
+        work.NightStep.insert1({"night": name, "step": "source alyx", "counts": result.counts, "problems": {}, **step})
+        return result
+
+    first = take()
+    assert first.counts["full"] == 1 and first.counts["new"] > 0 and first.problems == {}
+    for row_id in list(server.base.resources["weighings"])[:12]:
+        server.base.remove("weighings", row_id)
+    second = take()
+    assert "full" not in second.counts and second.status == "failed"
+    assert "no longer has 12 of 20 weighings" in second.problems["gone records"][1]
