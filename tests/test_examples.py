@@ -42,7 +42,7 @@ AMPLITUDES_PA = {"IDrest": (40, 60, 80, 100, 120, 200), "IV": (-20, -40), "APWav
 
 WITH_EXAMPLES = """
 labweave: connect Database.query Database.backup
-labweave.database: upsert restore
+labweave.database: upsert restore verify_backup
 labweave.ingest: run
 labweave.analysis: add_target_set add_cell_group add_auto_targets add_rheobase_method add_feature_set
 labweave.analysis: trials_frame read_event_log read_recording add_extraction exclude include

@@ -263,7 +263,7 @@ class Database:
         from labweave.database.backup import left_behind
 
         left = left_behind(self.connection, self.schemas())
-        problem, advice = "a restore or verification made it", "if none is under way, drop it; the next restore does"
+        problem, advice = "a restore or verification that did not end has left it", "drop it, as the next restore does"
         return [*declare.find_drift(self.connection), *(declare.Drift(name, problem, advice) for name in left)]
 
     def _refuse_version(self, version: int, made_by: str) -> None:

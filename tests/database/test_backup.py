@@ -474,6 +474,26 @@ def test_ctrl_c_in_a_restore_leaves_the_old_alone(filled, tmp_path, monkeypatch)
     assert {schema for schema in schemas if schema.startswith(PREFIX)} == set(SCHEMAS)
 
 
+def test_others_use_the_old_while_the_new_is_loaded(filled, tmp_path, monkeypatch):
+    backup(filled, tmp_path / "b", SCHEMAS)
+    new, looked = everything(filled), []
+
+    def use(function):
+        def call(*arguments):
+            if threading.current_thread() is threading.main_thread() and len(looked) < 3:
+                run(filled, [f'UPDATE {name(SUBJECT)}."#subject" SET note = %s', f"meanwhile {len(looked)}"])
+                looked.append(everything(filled) != new)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(mysql, "_with_names", use(mysql._with_names))
+    monkeypatch.setattr(postgresql.shutil, "copyfileobj", use(postgresql.shutil.copyfileobj))
+    restore(filled, tmp_path / "b", replace=True)
+    assert looked and all(looked)
+    assert everything(filled) == new
+
+
 # -- compared ------------------------------------------------------------------------------
 
 

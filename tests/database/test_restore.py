@@ -7,6 +7,7 @@ from conftest import drop_schemas
 from simulated import contents, differences
 
 from labweave.database import connect, declare, restore, upsert, verify_backup
+from labweave.database.locks import ServerLock
 from labweave.errors import SchemaError
 from labweave.populate import run
 from labweave.schemas import lab, rheobase, session, subject
@@ -87,6 +88,8 @@ def test_what_a_restore_left_is_named_by_the_check_and_goes_with_the_next(databa
         for end in ("_restoring", "_replaced"):
             database.connection.query(f"create schema {old}lab{end}")
         assert {drift.table for drift in database.check()} == {f"{old}lab_restoring", f"{old}lab_replaced"}
+        with ServerLock(database.connection, "restore") as going_on:
+            assert going_on.acquire() and database.check() == []
     restore(path, database_url, prefix=old, replace=True, tell=told.append)
     assert f"{old}lab_replaced, {old}lab_restoring" in told[0]
     with connect(database_url, prefix=old) as database:

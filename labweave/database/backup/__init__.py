@@ -173,7 +173,7 @@ def restore(
     info, names = _read(url, path, prefix)
     server, places = SERVERS[url.backend], sorted({*names.values(), *(declare.schema_names(prefix) if prefix else ())})
     with _session(url, info, prefix) as connection:
-        scratch = [place + end for place in places for end in (RESTORING, REPLACED)]
+        scratch = [place + end for place in places for end in declare.BESIDE]
         if left := existing_schemas(connection, scratch):
             tell(f"dropping what a restore that did not end has left: {', '.join(left)}")
             _drop(connection, scratch, tell)
@@ -234,8 +234,12 @@ def verify(
 
 
 def left_behind(connection: LabConnection, schemas: Iterable[str]) -> list[str]:
-    """Return the schemas that a restore or verification of some schemas has left, or is making just now."""
-    return existing_schemas(connection, [name + end for name in schemas for end in (RESTORING, REPLACED, VERIFYING)])
+    """Return what a restore or verification that did not end has left beside some schemas; none while one goes on."""
+    found = existing_schemas(connection, [name + end for name in schemas for end in declare.BESIDE])
+    if not found:
+        return []
+    with connection.adapter.exclusive(connection, f"{connection.prefix}restore", 1) as none_goes_on:
+        return found if none_goes_on else []
 
 
 def _read(url: DatabaseUrl, path: str | os.PathLike, prefix: str | None) -> tuple[BackupInfo, dict[str, str]]:
