@@ -75,6 +75,7 @@ or the backup failed. What is known from the night before is no new failure.
 """,
     nightly.report, nightly.install, nightly.uninstall, nightly.status, nightly.wait, alone=nightly.night,
 )  # fmt: skip
+add_group(app, "source", "Sources of the nights to come.", sources.add)
 add_group(app, "config", "Check labweave.toml.", nightly.check)
 add_group(app, "export", "Write results as files for other programs.", export.features, export.one_cache)
 add_group(app, "plot", "Draw recordings and efeatures into files.", plot.cell, plot.features)

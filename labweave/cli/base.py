@@ -115,14 +115,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     out.print(table, soft_wrap=False)
 
 
-def parse_restriction(pairs: Sequence[str]) -> dict[str, str]:
+def parse_restriction(pairs: Sequence[str], option: str = "--restrict") -> dict[str, str]:
     """Return ``NAME=VALUE`` pairs as a dictionary."""
     restriction = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise typer.BadParameter(
-                f"{pair!r} is not of the form NAME=VALUE, for example subject=M12", param_hint="--restrict"
+                f"{pair!r} is not of the form NAME=VALUE, for example subject=M12", param_hint=option
             )
         restriction[name.strip()] = value.strip()
     return restriction

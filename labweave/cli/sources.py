@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from labweave.cli.base import open_database, out, print_table
+from labweave.cli.base import open_database, out, parse_restriction, print_table
 
 
 def sources(
@@ -31,6 +31,49 @@ def forget(
 
     with open_database():
         out.print(str(ingest.forget(source, units or (), undo=undo, dry_run=dry_run)))
+
+
+def add(
+    name: Annotated[str, typer.Argument(help="For the source, for example rig1")],
+    adapter: Annotated[str, typer.Argument(help="As in labweave ingest ADAPTER")],
+    location: Annotated[str, typer.Argument(help="Folder or file; address of a server")],
+    lab: Annotated[str | None, typer.Option(help="Lab that the rows belong to; or lab in labweave.toml")] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--option", "-o", metavar="NAME=VALUE", help="Of the adapter")
+    ] = None,
+    require_mount: Annotated[
+        bool, typer.Option("--require-mount", help="Absent or empty, it is a disk that is away: no failure")
+    ] = False,
+    expect_every: Annotated[
+        str | None, typer.Option(help="Quiet for longer it is stale, for example 3d; three times as long is a failure")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Try it and show what it has; write nothing")] = False,
+) -> None:
+    """Try a source, show what it has, and write it into labweave.toml for the nights to come."""
+    from pathlib import Path
+
+    from labweave.ingest.base import Service
+    from labweave.ingest.registry import find_adapter
+    from labweave.nightly import adding
+
+    if not issubclass(find_adapter(adapter), Service):
+        location = str(Path(location).expanduser().absolute())
+    values: dict[str, Any] = {"name": name, "adapter": adapter, "location": location}
+    given = {"lab": lab, "options": parse_restriction(options or [], "--option")}
+    given |= {"require_mount": require_mount, "expect_every": expect_every}
+    values |= {name: value for name, value in given.items() if value}
+    source = adding.new_source(values)
+    with open_database():
+        found = adding.try_source(source)
+    out.print(str(found.report))
+    if found.written:
+        out.print(f"newest file: {found.newest}, {found.written:%Y-%m-%d %H:%M}")
+    if found.report.exit_code:
+        out.print("Some of it can't be read; nights tell of that. Mend it, or go on.")
+    if dry_run:
+        out.print(adding.as_toml(values).strip())
+    else:
+        out.print(f"added to {adding.append(values)}. Next: labweave nightly --only {name}")
 
 
 def print_sources() -> None:

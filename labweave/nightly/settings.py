@@ -172,9 +172,11 @@ def load_night() -> NightSettings:
     return NightSettings(**values)
 
 
-def find_mistakes() -> list[Mistake]:
-    """Return what is wrong in labweave.toml, of nights and of the rest."""
+def find_mistakes(added: dict[str, Any] | None = None) -> list[Mistake]:
+    """Return what is wrong in labweave.toml, of nights and of the rest; or what would be with one more source."""
     path, values = read_values()
+    if added:
+        values["sources"] = [*values.get("sources", []), added]
     text = path.read_text(encoding="utf-8") if path else ""
     try:
         found = list(_mistakes_of_sources(NightSettings(**values)))
