@@ -118,7 +118,8 @@ def options(
     """Choose the database for the command that follows."""
     level, form = logging.INFO if debug else logging.ERROR, "%(levelname)s %(name)s %(message)s"
     logging.basicConfig(level=level, format=form, handlers=[_LogLines()])
-    for name in ("labweave.settings", "labweave.database.tls"):  # what bears on safety is always told
+    # What bears on safety, and why nothing happens, is always told.
+    for name in ("labweave.settings", "labweave.database.tls", "labweave.database.patience"):
         logging.getLogger(name).setLevel(logging.INFO if debug else logging.WARNING)
     choose_database(database, prefix)
 

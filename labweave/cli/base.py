@@ -85,11 +85,16 @@ def add_commands(app: typer.Typer, *commands: Callable[..., None]) -> None:
         app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
 
 
-def open_database(make: bool = False, upgrade: bool = False) -> Any:
-    """Connect to the database that options, environment and labweave.toml choose; only on demand make a lab there."""
-    import labweave
+def open_database(make: bool = False, upgrade: bool = False, waits: bool = False) -> Any:
+    """Connect to the database that options, environment and labweave.toml choose; only on demand make a lab there.
 
-    database = labweave.connect(make=make, upgrade=upgrade)
+    What runs unattended waits for a server that is away.
+    """
+    import labweave
+    from labweave.database.patience import patience
+
+    with patience() if waits else nullcontext():
+        database = labweave.connect(make=make, upgrade=upgrade)
     if database.n_made:
         err.print(f"made a lab with prefix {database.prefix} in {database.url}: {database.n_made} tables")
     return database

@@ -75,7 +75,7 @@ def _command(name: str) -> Any:
         options = {key: value for key, value in options.items() if value is not None}
         done = ("parts" if served else "units") + " are in; the same command goes on"
         with (
-            open_database(make=not dry_run),
+            open_database(make=not dry_run, waits=True),
             progress_bar(done) as show,
             nullcontext() if served else ended_by_sigterm(),
         ):

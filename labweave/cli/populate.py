@@ -31,7 +31,7 @@ def populate(
     """
     from labweave.populate import run
 
-    with open_database(), progress_bar("jobs are done; the same command goes on") as show:
+    with open_database(waits=True), progress_bar("jobs are done; the same command goes on") as show:
         chosen = parse_restriction(restrict or [])
         _check_values(chosen)
         report = run(tables or None, chosen or None, workers=workers, dry_run=dry_run, progress=show)

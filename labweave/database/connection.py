@@ -36,7 +36,9 @@ from labweave.database import changes
 from labweave.database.derived import update_derived
 from labweave.database.dialect import TransientError
 from labweave.database.made import being_made, keep_code, record_made
+from labweave.database.patience import LONGEST_PAUSE_S, lasts, open_patiently
 from labweave.database.sessions import Session, sessions_of
+from labweave.database.silence import Watch
 from labweave.database.url import DatabaseUrl
 from labweave.embedded.server import EmbeddedServer
 from labweave.errors import AccessDenied, ConfigError, LabweaveError, ServerUnavailable
@@ -48,6 +50,8 @@ _savepoints = itertools.count()
 
 ATTEMPTS = 6
 """How often a transaction is tried when it loses a deadlock or a race."""
+TRIES = 3
+"""How often a statement is tried that loses its session."""
 
 
 def _of_session(name: str) -> Any:
@@ -96,7 +100,7 @@ class LabConnection(Connection):
         self.tables: dict[str, Any] = {}
         self.known_code: set[str] = set()
         self.numbers: dict[str, Any] = {}
-        self._threads = threading.local()
+        self._threads, self._watch = threading.local(), Watch(self)
         self._shape = object()
         with _without_hints():
             config: Any = _create_config()
@@ -158,22 +162,39 @@ class LabConnection(Connection):
     def _open(self) -> None:
         if self._is_closed:
             raise self._closed()
+        session = self._session
+        if session.in_transaction or session.holds:  # what came before is gone
+            session.in_transaction = False
+            raise LostConnectionError(f"{self.url}: the session of this transaction or lock was lost.")
+        open_patiently(self._open_session, self.url)
+        self.last_opened = object()
+        if self._is_closed:  # by another thread, just now
+            self.close()
+            raise self._closed()
+        if self.server is None:
+            self._watch.begin()
+
+    def _open_session(self) -> None:
+        driver = self.open_driver()
+        try:
+            self._session.take(driver)
+        except Exception as error:  # whatever the driver raises
+            self._session.end()
+            raise _connect_error(self.url, error) from error
+
+    def open_driver(self) -> Any:
+        """Return a new connection of the driver, which is no thread's session."""
         at = self.url
         if self.server is not None:
             at = dataclasses.replace(at, **vars(self.server.acquire()), tls="off")
         login = {"host": at.host, "port": at.port, "user": at.user, "passwd": at.password}
         self.conn_info = {**login, "database_name": at.dbname}
         try:
-            driver = self.adapter.open(at)
+            return self.adapter.open(at)
         except LabweaveError:
             raise
         except Exception as error:  # whatever the driver raises
-            raise _connect_error(self.url, error) from None
-        self._session.take(driver)
-        self.last_opened = object()
-        if self._is_closed:  # by another thread, just now
-            self.close()
-            raise self._closed()
+            raise _connect_error(self.url, error) from error
 
     def _closed(self) -> ConfigError:
         return ConfigError(f"The connection to {self.url} is closed. Call labweave.connect() first.")
@@ -213,16 +234,16 @@ class LabConnection(Connection):
             session.making = making, time.monotonic()
         session.n_statements += 1
         try:
-            return super().query(query, args, reconnect=False, **options)
-        except LostConnectionError:
-            session.end()
-            if session.in_transaction:
-                session.in_transaction = False
-                raise LostConnectionError("Connection was lost during a transaction.") from None
-            if not reconnect:
-                raise
-            log.warning("the session on %s was lost; opening another", self.url)
-            return super().query(query, args, reconnect=False, **options)
+            for tries_left in reversed(range(TRIES)):
+                try:
+                    return super().query(query, args, reconnect=False, **options)
+                except LostConnectionError as error:
+                    if session.in_transaction:
+                        session.in_transaction = False
+                        raise LostConnectionError(f"Connection was lost during a transaction: {error}") from None
+                    if session.holds or not reconnect or not tries_left:
+                        raise
+                    log.warning("opening another session: %s", error)
         except (KeyboardInterrupt, SystemExit):  # its answer, which nobody has read, would be taken for the next one's
             session.in_transaction = False
             session.end()
@@ -230,16 +251,38 @@ class LabConnection(Connection):
 
     def _execute_query(self, cursor: Any, query: str, args: Any, suppress_warnings: bool) -> None:
         """Run a statement. DataJoint hides warnings, which drivers give no more, in a way that threads can't share."""
-        session = self._session
-        session.is_waiting = True
-        try:
+        with self.waiting(query):
             cursor.execute(query, args)
+
+    @contextlib.contextmanager
+    def waiting(self, query: str = "") -> Iterator[None]:
+        """Wait inside for an answer to what the driver sends; its errors become labweave's."""
+        session = self._session
+        session.asked = time.monotonic()
+        try:
+            yield
         except Exception as error:
             if self._is_closed:  # by another thread: it is not to be opened again
                 raise self._closed() from None
-            raise self.adapter.translate_error(error, query)  # noqa: B904
+            found = self.adapter.translate_error(error, query)
+            if isinstance(found, LostConnectionError):
+                session.lose()
+            if session.why_cut:
+                raise LostConnectionError(f"{self.url}: {session.why_cut}.") from None
+            raise found  # noqa: B904
         finally:
-            session.is_waiting = False
+            session.asked = 0.0
+
+    @contextlib.contextmanager
+    def exclusive(self, name: str, timeout_s: int) -> Iterator[bool]:
+        """Hold a lock of the server, as `Dialect.exclusive` does; the next statement fails when its session is lost."""
+        session = self._session
+        with self.adapter.exclusive(self, name, timeout_s) as is_held:
+            session.holds = is_held
+            try:
+                yield is_held
+            finally:
+                session.holds = False
 
     def start_transaction(self) -> None:
         """Start a transaction that reads one state of the database, as every make does."""
@@ -262,7 +305,8 @@ class LabConnection(Connection):
     def cancel_transaction(self) -> None:
         """Roll back; a session that is gone has rolled back by itself."""
         self._in_transaction = False
-        super().cancel_transaction()
+        if self._session.driver is not None:
+            super().cancel_transaction()
 
     def update_derived(self, table: Any, keys: Iterable[str] | None = None) -> int:
         """Update the attributes that follow from a table's rows; see `labweave.database.derived.update_derived`."""
@@ -271,17 +315,16 @@ class LabConnection(Connection):
     @property
     def is_connected(self) -> bool:
         """Say whether the server answers."""
-        if self._is_closed:
-            return False
         try:
-            self.ping()
-        except Exception:  # whatever the driver raises
+            self.query("select 1", reconnect=False)
+        except (DataJointError, LabweaveError):
             return False
         return True
 
     def close(self) -> None:
         """Close the sessions of all threads; the last to leave the embedded server stops it."""
         self._is_closed = True
+        self._watch.end()
         for session in sessions_of(self):
             session.end()
         if self.server is not None:
@@ -309,7 +352,8 @@ class LabConnection(Connection):
         """
         if self.in_transaction:
             return work()
-        for attempt in range(1, ATTEMPTS + 1):
+        began = time.monotonic()
+        for attempt in itertools.count(1):
             try:
                 if read_committed and self.adapter.before_transaction:
                     self.query(self.adapter.before_transaction)
@@ -322,10 +366,10 @@ class LabConnection(Connection):
                     raise
                 return result
             except (TransientError, LostConnectionError) as error:
-                if attempt == ATTEMPTS:
+                if attempt >= ATTEMPTS and not (isinstance(error, LostConnectionError) and lasts(began)):
                     raise
-                log.info("transaction attempt=%d of %d failed: %s", attempt, ATTEMPTS, error)
-                time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311
+                log.info("transaction attempt=%d failed: %s", attempt, error)
+                time.sleep(random.uniform(0, min(0.05 * 2**attempt, LONGEST_PAUSE_S)))  # noqa: S311
         raise AssertionError("unreachable")
 
     def run_whole(self, work: Callable[[], Result]) -> Result:
@@ -352,6 +396,8 @@ class LabConnection(Connection):
         self.query(f"savepoint {name}")
         try:
             yield
+        except LostConnectionError:  # so is the transaction
+            raise
         except undoing:
             self.query(f"rollback to savepoint {name}")
             raise

@@ -156,7 +156,7 @@ def exclusive(connection: LabConnection) -> Iterator[None]:
         The lock was not free for two minutes.
     """
     name = f"{connection.prefix}declare"
-    with connection.adapter.exclusive(connection, name, LOCK_SECONDS) as is_held:
+    with connection.exclusive(name, LOCK_SECONDS) as is_held:
         if not is_held:
             raise DatabaseError(
                 f"Another process has been declaring tables of {name} for {LOCK_SECONDS} s. Wait for it, or end it."

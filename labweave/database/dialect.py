@@ -34,6 +34,9 @@ READING = {"select", "show", "with", "explain", "values"}
 WRITING = {"", "insert", "update", "delete", "copy", "replace"}
 """First words of the statements of readers and scientists; admins run the others."""
 
+OPENING_S = 10
+"""How long a server may take to open a session."""
+
 TOO_LONG = "The query took too long and was ended. Ask for less, or give it more time (--timeout)."
 
 
@@ -112,6 +115,25 @@ class Dialect(ABC):
     @abstractmethod
     def socket_of(self, driver: Any) -> int:
         """Return the file number of the socket of a driver's connection."""
+
+    @abstractmethod
+    def mark_of(self, driver: Any) -> str:
+        """Return a text by which the server knows the session of a driver's connection, and no other ever."""
+
+    @abstractmethod
+    def end_session(self, driver: Any, mark: str) -> None:
+        """End another session, if it is there: one that was lost may hold locks for hours, until its server notices."""
+
+    @abstractmethod
+    def is_working(self, driver: Any, number: int) -> bool | None:
+        """Say whether the session that the server calls by a number runs a statement; None where that can't be known.
+
+        `driver` is another connection of the driver, which is asked.
+        """
+
+    @abstractmethod
+    def is_silence(self, error: BaseException | None) -> bool:
+        """Say whether the driver's error means that nothing came from a server, not even a refusal."""
 
     @abstractmethod
     def read_only(self, connection: Any, read: Callable[[], Result]) -> Result:

@@ -34,31 +34,29 @@ class ServerLock:
 
     def __init__(self, connection: LabConnection, name: str):
         self._url, self._prefix, self._name = connection.url, connection.prefix, f"{connection.prefix}{name}"
-        self._held = contextlib.ExitStack()
+        self._held, self._is_held = contextlib.ExitStack(), False
         self._session: LabConnection | None = None
 
     def acquire(self, timeout_s: int = 1) -> bool:
         """Take the lock, and say whether it became free within the time."""
-        session = self._session = LabConnection(self._url, self._prefix)
-        self._held.callback(session.close)
-        if self._held.enter_context(session.adapter.exclusive(session, self._name, timeout_s)):
-            return True
-        self._let_go()
-        return False
+        if self._session is None:
+            self._session = LabConnection(self._url, self._prefix)
+        self._is_held = self._held.enter_context(self._session.exclusive(self._name, timeout_s))
+        return self._is_held
 
     def keep(self) -> bool:
         """Say whether the lock is held; after its session was lost, it is taken again if it is free."""
         try:
-            if self._session is not None:
-                self._session.query("select 1", reconnect=False)
+            if self._session is not None and self._is_held:
+                self._session.query("select 1")
                 return True
         except LostConnectionError:
             log.warning("the session that held the lock %s was lost", self._name)
-            self._let_go()
+        self._let_go()
         return self.acquire()
 
     def _let_go(self) -> None:
-        self._session = None
+        self._is_held = False
         with contextlib.suppress(Exception):  # whatever the driver raises of a session that is gone: so is the lock
             self._held.close()
 
@@ -69,3 +67,6 @@ class ServerLock:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._let_go()
+        if self._session is not None:
+            self._session.close()
+            self._session = None

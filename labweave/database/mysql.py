@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import hashlib
 import json
+import secrets
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from datajoint.errors import AccessError, DataJointError, DuplicateError
 from pymysql.constants.CR import CR_SSL_CONNECTION_ERROR
 from pymysql.constants.SERVER_STATUS import SERVER_STATUS_AUTOCOMMIT, SERVER_STATUS_IN_TRANS
 
+from labweave.database import dialect
 from labweave.database.batches import Batch, Changed
 from labweave.database.dialect import TOO_LONG, Dialect, TransientError, columns_to_name, in_one_text
 from labweave.database.reads import in_parts
@@ -89,7 +91,8 @@ class Adapter(Dialect, MySQLAdapter):
     def connect(self, host, port, user, password, use_tls: Any = False, **kwargs) -> Any:
         tls: dict[str, Any] = {"ssl": use_tls} if use_tls else {"ssl_disabled": True}
         login = {"host": host, "port": port, "user": user, "password": password, **kwargs}
-        connection: Any = pymysql.connect(**login, **tls, sql_mode=SQL_MODE, autocommit=True)
+        limits: dict[str, Any] = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), dialect.OPENING_S)
+        connection: Any = pymysql.connect(**login, **tls, **limits, sql_mode=SQL_MODE, autocommit=True)
         # DataJoint hands dictionaries to the driver for <blob@store> on MariaDB.
         connection.encoders = {
             **connection.encoders,
@@ -99,13 +102,43 @@ class Adapter(Dialect, MySQLAdapter):
             QuotedRows: lambda value, _: value.text,
         }
         with connection.cursor() as cursor:
-            cursor.execute("set time_zone = '+00:00', innodb_lock_wait_timeout = 20, group_concat_max_len = 67108864")
+            connection.labweave_mark = f"labweave {secrets.token_hex(8)}"
+            cursor.execute(
+                "set time_zone = '+00:00', innodb_lock_wait_timeout = 20, group_concat_max_len = 67108864,"
+                " @labweave_mark = get_lock(%s, 0)",
+                (connection.labweave_mark,),
+            )
             # MySQL can't update from JSON_TABLE while no database is selected, whichever it is.
             cursor.execute("use information_schema")
+        connection._read_timeout = connection._write_timeout = None  # a statement may take hours
         return connection
 
     def socket_of(self, driver):
         return driver._sock.fileno()
+
+    def mark_of(self, driver):
+        return driver.labweave_mark
+
+    def end_session(self, driver, mark):
+        with driver.cursor() as cursor:
+            cursor.execute("select is_used_lock(%s)", (mark,))
+            if (number := cursor.fetchone()[0]) is not None:
+                cursor.execute(f"kill {int(number)}")
+
+    def get_connection_id(self, connection):
+        return connection.thread_id()
+
+    def is_working(self, driver, number):
+        with driver.cursor() as cursor:
+            for place in self.process_lists:
+                cursor.execute(f"select id, command from {place} where id in (%s, connection_id())", (number,))
+                found = dict(cursor.fetchall())
+                if driver.thread_id() in found:  # else the list is off, or there is a pool in between
+                    return found.get(number, "Sleep") != "Sleep"
+        return None
+
+    def is_silence(self, error):
+        return isinstance(error, pymysql.Error) and error.args[:1] in {(0,), (2003,), (2006,), (2013,)}
 
     def text_of(self, column, is_binary):
         return f"sha2({column}, 256)" if is_binary else f"cast({column} as char)"
@@ -163,12 +196,9 @@ class Adapter(Dialect, MySQLAdapter):
 
     def run_query(self, connection, sql, params, timeout_s):
         def read():
-            with connection._conn.cursor() as cursor:
-                try:
-                    cursor.execute(sql, params)
-                    return [column[0] for column in cursor.description or ()], list(cursor.fetchall())
-                except pymysql.Error as error:
-                    raise self.translate_error(error, sql) from None
+            with connection._conn.cursor() as cursor, connection.waiting(sql):
+                cursor.execute(sql, params)
+                return [column[0] for column in cursor.description or ()], list(cursor.fetchall())
 
         variable, limit = self.time_limit(max(timeout_s, 1e-3))
         connection.query(f"set session {variable} = {limit}")

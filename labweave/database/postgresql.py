@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import re
+import secrets
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,9 +19,11 @@ from datajoint.adapters.postgres import PostgreSQLAdapter
 from datajoint.errors import DataJointError, DuplicateError, IntegrityError, LostConnectionError
 from datajoint.table import FreeTable
 
+from labweave.database import dialect
 from labweave.database.batches import Batch, Changed
 from labweave.database.dialect import TOO_LONG, Dialect, TransientError, columns_to_name, in_one_text
 from labweave.database.rights.postgresql import PostgreSQLRights
+from labweave.database.sessions import answered_within
 from labweave.database.tls import authorities, not_offered, not_trusted
 from labweave.errors import DatabaseError, RowError
 
@@ -51,15 +54,15 @@ class Adapter(Dialect, PostgreSQLAdapter):
             raise
 
     def connect(self, host, port, user, password, **options):
-        connection = psycopg2.connect(
-            **{"host": host, "port": port, "user": user, "password": password, "connect_timeout": 10, **options}
-        )
+        login = {"host": host, "port": port, "user": user, "password": password}
+        limit, mark = dialect.OPENING_S, f"labweave {secrets.token_hex(8)}"
+        connection = psycopg2.connect(**login, connect_timeout=limit, application_name=mark, **options)
         connection.autocommit = True
         self._register_numpy_adapters()
         psycopg2.extensions.register_type(_BYTES, connection)
         psycopg2.extensions.register_adapter(np.datetime64, _adapt_datetime64)
         psycopg2.extensions.register_adapter(dict, lambda value: psycopg2.extensions.adapt(json.dumps(value)))
-        with connection.cursor() as cursor:
+        with answered_within(dialect.OPENING_S, connection.fileno()), connection.cursor() as cursor:
             # DataJoint doubles backslashes in restrictions, as MySQL wants them.
             cursor.execute(
                 "set time zone 'UTC'; set standard_conforming_strings = off; set escape_string_warning = off;"
@@ -73,6 +76,30 @@ class Adapter(Dialect, PostgreSQLAdapter):
 
     def socket_of(self, driver):
         return driver.fileno()
+
+    def mark_of(self, driver):
+        return driver.info.parameter_status("application_name")
+
+    def end_session(self, driver, mark):
+        with driver.cursor() as cursor:
+            cursor.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where application_name = %s", (mark,)
+            )
+
+    def get_connection_id(self, connection):
+        return connection.info.backend_pid
+
+    def is_working(self, driver, number):
+        with driver.cursor() as cursor:
+            cursor.execute("select pg_backend_pid()")
+            if cursor.fetchone()[0] != driver.info.backend_pid:  # a pool in between, which has numbers of its own
+                return None
+            cursor.execute("select coalesce(state, 'disabled') from pg_stat_activity where pid = %s", (number,))
+            row = cursor.fetchone()
+        return row is not None and not row[0].startswith("idle")
+
+    def is_silence(self, error):
+        return isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) and "FATAL" not in str(error)
 
     def write_mark(self, connection) -> str | None:
         """Return which transactions are visible, exactly."""
@@ -94,14 +121,12 @@ class Adapter(Dialect, PostgreSQLAdapter):
         return work() if connection.in_transaction else connection.run_transaction(work)
 
     def run_query(self, connection, sql, params, timeout_s):
-        def read(session):
-            try:
-                return _run(session, sql, params, timeout_s)
-            except psycopg2.Error as error:
-                raise self.translate_error(error, sql) from None
+        def read():
+            with connection.waiting(sql):
+                return _run(connection._conn, sql, params, timeout_s)
 
         if not connection.url.embedded or connection.in_transaction:
-            return self.read_only(connection, lambda: read(connection._conn))
+            return self.read_only(connection, read)
         # The owner of the embedded database is its administrator, who may run programs on the machine.
         connection.query(_MAKE_READER)
         at = connection.conn_info
@@ -109,7 +134,10 @@ class Adapter(Dialect, PostgreSQLAdapter):
         with contextlib.closing(session):
             session.autocommit = False
             session.readonly = True
-            return read(session)
+            try:
+                return _run(session, sql, params, timeout_s)
+            except psycopg2.Error as error:
+                raise self.translate_error(error, sql) from None
 
     @contextlib.contextmanager
     def exclusive(self, connection, name, timeout_s):
@@ -307,10 +335,8 @@ class PostgreSQLBatch(Batch):
 
     def _copy(self, target: str, text: str) -> None:
         cursor = self.connection.adapter.get_cursor(self.connection._conn)
-        try:
+        with self.connection.waiting():
             cursor.copy_expert(f"copy {target} ({self.names}) from stdin", io.StringIO(text))
-        except Exception as error:
-            raise self.connection.adapter.translate_error(error) from None
 
 
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})

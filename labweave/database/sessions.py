@@ -13,8 +13,10 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 import threading
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 from datajoint import codecs
@@ -22,6 +24,12 @@ from datajoint.dependencies import Dependencies
 from datajoint.heading import Heading
 
 from labweave.database.changes import DELETED
+
+KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
+END_S = 10.0
+"""How long a server may take to end a session."""
+BYTES_RECEIVED = 128
+"""Where Linux has ``tcpi_bytes_received`` in its ``tcp_info``."""
 
 _all: weakref.WeakSet[Session] = weakref.WeakSet()
 _mutex = threading.Lock()
@@ -61,8 +69,12 @@ class Session:
     why_deleted : tuple
         See `LabConnection.deleting`.
     n_statements : int
-    is_waiting : bool
-        For an answer of the server.
+    asked : float
+        When the statement was sent whose answer it waits for, by the monotonic clock; 0 while it waits for none.
+    why_cut : str
+        Why somebody else has ended its waiting; empty when nobody has.
+    holds : bool
+        A lock of the server is held by this session: lost, it can't be replaced.
     """
 
     def __init__(self, connection: Any):
@@ -75,8 +87,10 @@ class Session:
     def _begin_anew(self) -> None:
         self.driver: Any = None
         self.number, self._socket, self._process = 0, -1, os.getpid()
-        self.in_transaction, self.is_waiting, self.began = False, False, 0.0
+        self.in_transaction, self.holds, self.began = False, False, 0.0
+        self.asked, self.why_cut = 0.0, ""
         self.making: tuple[Any, float] = (None, 0.0)
+        self._mark = self._lost = ""
         self._shape: object = None
         self._dependencies: Dependencies | None = None
 
@@ -85,7 +99,22 @@ class Session:
         self.end()
         adapter = self.connection.adapter
         self.driver, self._socket, self.number = driver, adapter.socket_of(driver), adapter.get_connection_id(driver)
-        self._process = os.getpid()
+        self._process, self.why_cut = os.getpid(), ""
+        _keep_alive(self._socket)
+        self._mark = adapter.mark_of(driver)
+        if self._lost:
+            try:
+                with answered_within(END_S, self._socket):
+                    adapter.end_session(driver, self._lost)
+            except Exception as error:  # whatever the driver raises; it may have ended just now
+                if adapter.is_silence(error):
+                    raise
+        self._lost = ""
+
+    def lose(self) -> None:
+        """End it after its server or network has failed: where it goes on, the next one ends it."""
+        self._lost = self._mark
+        self.end()
 
     def end(self) -> None:
         """Close it; in a forked process, let go of the parent's, which goes on."""
@@ -95,17 +124,25 @@ class Session:
         if self._process != os.getpid():
             _forget(self._socket)
             return
-        if self.is_waiting:  # in another thread: some drivers would wait, too
-            self.cut()
+        if self.asked:  # in another thread: some drivers would wait, too
+            self.cut("the connection was closed")
         with contextlib.suppress(Exception):  # of a server that is gone
             driver.close()
 
     __del__ = end
 
-    def cut(self) -> None:
+    def cut(self, why: str) -> None:
         """Have whoever waits for an answer wait no longer: their socket says that the server is gone."""
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._socket)) as same:
+        self.why_cut = why
+        with contextlib.suppress(OSError), _socket_of(self._socket) as same:
             same.shutdown(socket.SHUT_RDWR)
+
+    def received(self) -> int:
+        """Return how many bytes have come, where the system tells (Linux); else 0."""
+        with contextlib.suppress(OSError, AttributeError, struct.error), _socket_of(self._socket) as same:
+            info = same.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+            return struct.unpack_from("Q", info, BYTES_RECEIVED)[0]
+        return 0
 
     def dependencies(self, shape: object) -> Dependencies:
         """Return DataJoint's graph of foreign keys, which it fills in place; begun anew for another `shape`."""
@@ -118,6 +155,41 @@ def sessions_of(connection: Any) -> list[Session]:
     """Return the sessions of all threads."""
     with _mutex:
         return [session for session in _all if session.connection is connection]
+
+
+def _socket_of(number: int) -> socket.socket:
+    """Return another Python object for a socket that a driver has."""
+    return socket.socket(fileno=os.dup(number))
+
+
+def _keep_alive(number: int) -> None:
+    """Have the system ask a silent network whether the server is there, and give up after a minute."""
+    with _socket_of(number) as same:
+        if same.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEP_ALIVE.items():
+            if hasattr(socket, name):
+                same.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+@contextlib.contextmanager
+def answered_within(seconds: float, number: int) -> Iterator[None]:
+    """Shut a driver's socket, of this file number, when what is asked inside takes longer."""
+    same = _socket_of(number)
+
+    def shut() -> None:
+        with contextlib.suppress(OSError):
+            same.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, shut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        same.close()
 
 
 def _forget(number: int) -> None:

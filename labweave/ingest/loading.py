@@ -45,6 +45,7 @@ from datajoint.errors import IntegrityError, LostConnectionError
 
 from labweave.database import current, upsert
 from labweave.database.connection import LabConnection
+from labweave.database.patience import patience
 from labweave.database.reads import in_parts, rows_among
 from labweave.errors import Clash, ConfigError, OptionMissing, ReadError, ServerUnavailable, SourceError
 from labweave.formats.hashing import NO_HASH
@@ -81,6 +82,7 @@ def _tell_nobody(*where: Any) -> None:
     pass
 
 
+@patience()
 def run(
     adapter: str | type[Adapter] | type[Service],
     location: str | Path,

@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from labweave import connect, processes
+from labweave.database.patience import patience
 from labweave.errors import LabweaveError, text_of
 from labweave.nightly.report import TEXT, Result
 from labweave.nightly.settings import load_night
@@ -124,7 +125,7 @@ def _end_with_night() -> None:
 
 def _do(name: str, dry_run: bool) -> Result:
     try:
-        with connect(make=not dry_run):
+        with patience(), connect(make=not dry_run):
             return steps_of(load_night())[name](dry_run)
     except LabweaveError as error:
         return Result({}, {"step": ("failure", text_of(error)[:TEXT])}, text_of(error)[:2000])

@@ -15,6 +15,7 @@ from typing import Any
 from labweave import connect
 from labweave.database import Database, upsert
 from labweave.database.locks import ServerLock
+from labweave.database.patience import patience
 from labweave.errors import ConfigError, LabweaveError, text_of
 from labweave.nightly import alerts, pages
 from labweave.nightly.child import run_step
@@ -65,6 +66,7 @@ def run(only: Sequence[str] = (), *, dry_run: bool = False, tell: Tell = lambda 
     try:
         settings.nightly.log_dir.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(patience())
             database = stack.enter_context(connect(make=not dry_run))
             lock = stack.enter_context(ServerLock(database.connection, "night"))
             _check_alone(lock.acquire(), database)

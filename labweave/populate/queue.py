@@ -8,6 +8,7 @@ bulk write instead of a statement per key) and how jobs of dead workers are foun
 from __future__ import annotations
 
 import datetime as dt
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from labweave.database.changes import OUTDATED
 from labweave.database.declare import every_table, is_computed
 from labweave.database.inputs import OutOfDate, failed_on_others, find_table, is_name_of_results, out_of_date
 from labweave.database.reads import in_parts, table_label
+from labweave.database.sessions import sessions_of
 from labweave.errors import SchemaError
 from labweave.schemas.session import Session
 from labweave.schemas.subject import Subject
@@ -151,6 +153,14 @@ def put_back(table: Any, key: Mapping[str, Any], reservation: Mapping[str, Any] 
     if (found or not reservation) and not table & own:
         upsert(jobs, [{**own, "status": "pending", "priority": PRIORITY}], update=["status"])
     return found
+
+
+def put_back_own(table: Any, key: Mapping[str, Any]) -> bool:
+    """Make a job wait again that this process has reserved in a session it has lost, and say whether there was one."""
+    live = {session.number for session in sessions_of(table.connection)}
+    own = {name: key[name] for name in table.jobs.primary_key}
+    taken = (table.jobs & own & {"status": "reserved", "host": host_name(), "pid": os.getpid()}).to_dicts()
+    return any(put_back(table, key, job) for job in taken if job["connection_id"] not in live)
 
 
 def free_orphans(table: Any) -> list[dict[str, Any]]:

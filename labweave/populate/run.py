@@ -17,6 +17,7 @@ from typing import Any
 from labweave import processes
 from labweave.database import Database, current
 from labweave.database.inputs import OutOfDate, keep_failed_on
+from labweave.database.patience import patience
 from labweave.database.reads import table_label
 from labweave.errors import ComputeError, ConfigError
 from labweave.populate import queue, worker
@@ -96,6 +97,7 @@ class PopulateReport:
         return "\n".join(lines)
 
 
+@patience()
 def run(
     tables: Sequence[str] | None = None,
     restriction: Restriction = None,

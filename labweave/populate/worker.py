@@ -17,6 +17,7 @@ from datajoint.errors import DataJointError, DuplicateError, LostConnectionError
 
 from labweave.database.connection import LabConnection, TransientError
 from labweave.database.inputs import keep_failed_on
+from labweave.database.patience import patience
 from labweave.database.url import DatabaseUrl
 from labweave.errors import text_of
 from labweave.populate import queue
@@ -24,7 +25,7 @@ from labweave.populate.queue import Restriction
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 3
+ATTEMPTS = 6
 CHUNK = 200
 
 
@@ -79,7 +80,7 @@ def _make(table: Any, key: dict[str, Any]) -> Outcome | None:
     """Make one job; None when another worker has it or it was made already."""
     table._allow_insert = True  # DataJoint says so of the class, until the first of several threads is done
     for attempt in range(1, ATTEMPTS + 1):
-        raised = False
+        raised, opened = False, table.connection.last_opened
         try:
             status = table._populate1(key, table.jobs, suppress_errors=True, return_exception_objects=True)
         except BaseException as caught:
@@ -87,6 +88,8 @@ def _make(table: Any, key: dict[str, Any]) -> Outcome | None:
         else:
             if status is True:
                 return Outcome(key)
+            if status is False and table.connection.last_opened is not opened and queue.put_back_own(table, key):
+                continue  # this process had taken it, and lost the answer that said so
             if status is False:
                 return None
             error = status[1]
@@ -98,6 +101,8 @@ def _make(table: Any, key: dict[str, Any]) -> Outcome | None:
             return None
         if _may_pass_again(error) and attempt < ATTEMPTS:
             _leave(table, key)
+            if table & key:  # only the answer was lost
+                return Outcome(key)
             continue
         if raised:  # by the queue itself, not by make()
             with contextlib.suppress(Exception):
@@ -189,6 +194,7 @@ def serve(url: DatabaseUrl, prefix: str, pipe: Any) -> None:
 
     try:
         with (
+            patience(),
             labweave.connect(url, prefix=prefix) as database,
             stoppable(database.connection, [signal.SIGTERM]),
             Heartbeat(database.connection),

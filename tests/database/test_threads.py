@@ -14,6 +14,7 @@ from many_threads import N_THREADS, in_threads
 from simulated import OPTIONS, sweeps_of, write_cells
 
 import labweave
+import labweave.one
 from labweave import ingest, populate
 from labweave.database import connect, current
 from labweave.database.connection import LabConnection
