@@ -186,7 +186,7 @@ class _Night:
         before: dict[str, Any] = rows[0]["problems"] if rows else {}
         now = done.result.problems
         new = {name: problem for name, problem in now.items() if before.get(name, [None])[0] != problem[0]}
-        recovered: Problems = {name: tuple(before[name]) for name in before.keys() - now.keys()}  # type: ignore[misc]
+        recovered: Problems = {name: tuple(before[name][:2]) for name in before.keys() - now.keys()}  # type: ignore[misc]
         return replace(done, new=new, recovered=recovered)
 
     def _record(self, done: StepDone, position: int) -> None:
@@ -198,7 +198,7 @@ class _Night:
             "seconds": done.seconds,
             "n_bytes": done.result.n_bytes,
             "counts": done.result.counts,
-            "problems": {name: list(problem) for name, problem in done.result.problems.items()},
+            "problems": {name: [*problem, name in done.new] for name, problem in done.result.problems.items()},
             "step_message": done.result.message[:2000],
         }
         upsert(NightStep, [row])

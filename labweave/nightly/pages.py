@@ -159,9 +159,10 @@ def stored_nights(date: str | None = None, last: int = 1) -> list[NightReport]:
         ended = row["finished"] or row["started"]
         report.seconds = (ended - row["started"]).total_seconds()
         for step in (NightStep & {"night": row["night"]}).to_dicts(order_by="position"):
-            problems = {name: tuple(problem) for name, problem in step["problems"].items()}
-            result = Result(step["counts"], problems, step["step_message"], step["n_bytes"])  # type: ignore[arg-type]
-            report.steps.append(StepDone(step["step"], step["step_status"], step["seconds"], result))
+            problems: Any = {name: (kind, text) for name, (kind, text, _) in step["problems"].items()}
+            new = {name: problem for name, problem in problems.items() if step["problems"][name][2]}
+            result = Result(step["counts"], problems, step["step_message"], step["n_bytes"])
+            report.steps.append(StepDone(step["step"], step["step_status"], step["seconds"], result, new))
         found.append(report)
     return found
 

@@ -77,7 +77,8 @@ def take_source(source: NightSource, lab: str | None, dry_run: bool) -> Result:
         problems["source"] = ("failure", str(report).splitlines()[0][:TEXT])
     counts = {name: getattr(report, name) for name in ("seen", "new", "changed", "failed", "waiting")}
     counts |= {"full": 1} if options.get("full") else {}
-    return Result(counts, problems | _quiet(source), str(report).splitlines()[0], _bytes_of(report.run))
+    message = str(report).splitlines()[0] + (f", {report.waiting} too young" if report.waiting else "")
+    return Result(counts, problems | _quiet(source), message, _bytes_of(report.run))
 
 
 def _has_anything(place: Path) -> bool:

@@ -129,6 +129,8 @@ def test_a_failure_is_told_once_and_so_is_its_end(nights):
     assert "something new failed" in said.stdout and f"New:\n  source rig1: {path.name}" in said.stdout
     (title,) = nights.alerts()
     assert "something new failed" in title and nights.pings == ["/ping/start", "/ping/fail"]
+    report = nights.command("nightly", "report", check=0, **nights.options()).stdout
+    assert "something new failed" in report and f"New:\n  source rig1: {path.name}" in report
     said = nights.run(check=0)
     assert "nothing new failed, 1 known" in said.stdout
     assert nights.alerts() == [] and nights.pings == ["/ping/start", "/ping"]
@@ -297,6 +299,13 @@ def test_half_a_disk_marks_nothing(nights):
     assert "3 of 4 files are gone, more than the part of 0.1" in " ".join(said.stdout.split())
     with nights.open():
         assert (ingestion.SourceFile & {"file_status": "vanished"}).to_dicts() == []
+
+
+def test_files_that_may_be_half_copied_wait_and_are_counted(nights):
+    path = nights.folder / "labweave.toml"
+    path.write_text(path.read_text().replace('settle = "0s"', 'settle = "1h"'))
+    write_cells(nights.rig, 2)
+    assert "0 failed, 2 too young" in nights.run().stdout
 
 
 def test_bytes_that_a_disk_has_changed_are_found(nights):
