@@ -57,7 +57,7 @@ def tell_not_started(settings: NightSettings, reason: str) -> None:
 
 
 def not_started_mark(settings: NightSettings) -> Path:
-    """Return the file that is there while nights can't begin; it holds the reason."""
+    """Return the file that is there while nights can't begin, written by the last that tried."""
     return settings.nightly.log_dir / f"{settings.database.prefix}{NOT_STARTED}"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from labweave import connect
+from labweave.database.patience import patience
 from labweave.errors import LabweaveError
 from labweave.nightly import alerts
 from labweave.schemas.work import Night
@@ -75,7 +76,7 @@ def _was_missed(settings: NightSettings, due: float, tell: Callable[[str], None]
     if mark.exists() and mark.stat().st_mtime >= due:
         return False  # it tried
     try:
-        with connect(make=False):
+        with patience(), connect(make=False):  # containers start together
             last = Night().to_dicts(order_by="night desc", limit=1)
     except LabweaveError as error:  # the night tells those who are to know
         tell(f"whether a night was missed is not known: {error}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from labweave.database.url import parse_url
 from labweave.embedded.server import EmbeddedServer
+from labweave.errors import ConfigError
 from labweave.ingest.base import Service
 from labweave.ingest.registry import find_adapter
 
@@ -153,7 +154,15 @@ def cron_line(job: Job) -> str:
 
 
 def compose_service(job: Job) -> str:
-    """Return a service for compose, for this labweave.toml and its folders."""
+    """Return a service for compose, for this labweave.toml and its folders.
+
+    Raises
+    ------
+    ConfigError
+        The database is the embedded one, which a container has of its own.
+    """
+    if job.embedded:
+        raise ConfigError("A container can't reach the embedded database. Name a server: [database] url")
     mounts = [(job.config, "/etc/labweave/labweave.toml:ro")]
     mounts += [
         (Path(source.location).expanduser().absolute(), "ro")

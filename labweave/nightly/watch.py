@@ -42,7 +42,8 @@ def look() -> tuple[int, str]:
 def _judge(settings: NightSettings, database: Database) -> tuple[int, str]:
     mark = alerts.not_started_mark(settings)
     if mark.exists():
-        return ILL, f"the night could not begin: {' '.join(mark.read_text(encoding='utf-8').split())}"
+        tried = dt.datetime.fromtimestamp(mark.stat().st_mtime, dt.timezone.utc)
+        return ILL, f"the night of {tried:%Y-%m-%d %H:%M} UTC could not begin. To see why: labweave nightly"
     nights = Night().proj("host", "pid", "started", "finished", "exit_code").to_dicts(order_by="night desc", limit=2)
     if not nights:
         return WELL, f"good: the database answers; {'no night yet' if settings.sources else 'no nights are configured'}"

@@ -79,11 +79,14 @@ def test_a_night_elsewhere_runs_while_it_holds_the_lock(lab, database, is_held):
         assert watch.look()[0] == (0 if is_held else 1)
 
 
-def test_a_night_that_could_not_begin_is_told_with_its_reason(lab, database, tmp_path):
+def test_a_night_that_could_not_begin_is_told(lab, database, tmp_path):
     add_night(10)
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / f"{database.prefix}not-started").write_text("no space\n")
-    assert watch.look() == (1, "the night could not begin: no space")
+    mark = tmp_path / "logs" / f"{database.prefix}not-started"
+    mark.parent.mkdir()
+    mark.touch()
+    os.utime(mark, (1_780_000_000,) * 2)
+    code, line = watch.look()
+    assert code == 1 and line.startswith("the night of 2026-05-28 20:26 UTC could not begin")
 
 
 def test_a_database_that_does_not_answer_is_code_2(lab, labweave_command):
