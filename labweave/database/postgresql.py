@@ -129,15 +129,19 @@ class Adapter(Dialect, PostgreSQLAdapter):
             return self.read_only(connection, read)
         # The owner of the embedded database is its administrator, who may run programs on the machine.
         connection.query(_MAKE_READER)
-        at = connection.conn_info
-        session = self.connect(at["host"], at["port"], READER, "", dbname=at["database_name"])
-        with contextlib.closing(session):
-            session.autocommit = False
-            session.readonly = True
+
+        def read_as_reader():
+            at = connection.conn_info
             try:
-                return _run(session, sql, params, timeout_s)
+                session = self.connect(at["host"], at["port"], READER, "", dbname=at["database_name"])
+                with contextlib.closing(session):
+                    session.autocommit = False
+                    session.readonly = True
+                    return _run(session, sql, params, timeout_s)
             except psycopg2.Error as error:
                 raise self.translate_error(error, sql) from None
+
+        return connection.run_transaction(read_as_reader)  # again, when the server dies meanwhile
 
     @contextlib.contextmanager
     def exclusive(self, connection, name, timeout_s):

@@ -19,6 +19,8 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import datajoint.heading
+import datajoint.lineage
 from datajoint import codecs
 from datajoint.dependencies import Dependencies
 from datajoint.heading import Heading
@@ -224,5 +226,14 @@ def _load_whole(self: Heading) -> None:
     vars(self).update(vars(loaded))
 
 
+def _lineage_is_kept(connection: Any, schema: str) -> bool:
+    """Say whether a schema has DataJoint's table of origins, or fail: DataJoint takes any error for a no.
+
+    A heading without origins, loaded while a server restarts, would refuse every join of its table.
+    """
+    return connection.query(connection.adapter.get_table_info_sql(schema, "~lineage")).fetchone() is not None
+
+
 Heading._init_from_database = _load_whole
+datajoint.heading.lineage_table_exists = datajoint.lineage.lineage_table_exists = _lineage_is_kept
 codecs._load_entry_points = Turns()(codecs._load_entry_points)  # the second thread would find half of them

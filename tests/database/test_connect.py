@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import threading
 import time
+from contextlib import suppress
 
 import datajoint as dj
 import numpy as np
@@ -11,6 +12,7 @@ import psycopg2
 import pymysql
 import pytest
 from conftest import PREFIX, is_embedded, kill_session
+from datajoint.table import FreeTable
 
 import labweave
 from labweave.database import connect, current, upsert
@@ -200,6 +202,23 @@ def test_a_session_lost_inside_a_transaction_loses_all_of_it_and_the_next_works(
     assert len(lab.Lab()) == 0
     lab.Lab.insert1({"lab": "c"})
     assert len(lab.Lab()) == 1
+
+
+def test_a_heading_that_was_half_read_when_its_session_was_lost_is_read_again(database, monkeypatch):
+    adapter, ask, looks = database.connection.adapter, database.connection.adapter.get_table_info_sql, []
+
+    def lose(schema, table):
+        looks.append(table)
+        if looks.count("~lineage") == 2:
+            kill_session(database)
+        return ask(schema, table)
+
+    table = FreeTable(database.connection, subject.Subject.full_table_name)
+    monkeypatch.setattr(adapter, "get_table_info_sql", lose)
+    with suppress(dj.errors.LostConnectionError), database.connection.transaction:
+        _ = table.heading.names
+    monkeypatch.undo()
+    assert len(table * lab.Lab) == 0  # can be joined: what it knows of its attributes is whole
 
 
 def test_a_transaction_that_lost_its_session_is_run_again(database):

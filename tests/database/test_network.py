@@ -4,12 +4,13 @@ import logging
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from labweave import ingest, populate
 from labweave.database import connect, patience, silence
 from labweave.database.locks import ServerLock
 from labweave.database.url import parse_url
+from labweave.embedded.postmaster import read_pid_file
 from labweave.embedded.server import EmbeddedServer
 from labweave.errors import ServerUnavailable
 from labweave.schemas import lab, recording, rheobase
@@ -284,7 +286,8 @@ def test_populate_waits_when_it_starts_and_status_does_not(database, proxy, behi
 
 
 @pytest.mark.slow
-def test_what_is_written_while_the_embedded_server_restarts_is_complete(brought_in, database_url):
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_what_is_written_while_the_embedded_server_restarts_is_complete(brought_in, database_url, how):
     if not is_embedded(database_url):
         pytest.skip("it is the embedded server that restarts")
     folder, expected = brought_in
@@ -292,9 +295,16 @@ def test_what_is_written_while_the_embedded_server_restarts_is_complete(brought_
     place.chmod(0o711)
     server = EmbeddedServer(place / "data")
 
+    def restart(is_over, rng):
+        if how == "stop":
+            server.stop()
+        elif found := read_pid_file(server.cluster):
+            with suppress(ProcessLookupError):
+                os.kill(found.pid, signal.SIGKILL)
+
     try:
         with connect(f"embedded://{place}/data", prefix=PREFIX) as opened:
-            with restarting(lambda is_over, rng: server.stop(), 4) as done:
+            with restarting(restart, 4) as done:
                 bring_in(folder)
             assert done and results(opened) == expected
     finally:

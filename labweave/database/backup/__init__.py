@@ -122,7 +122,7 @@ def backup(
                         server.dump(connection, schemas, body, snapshot)
                     info = BackupInfo(
                         url.backend, connection.adapter.product, connection.server_version, prefix, schemas,
-                        datetime.now(timezone.utc).isoformat(timespec="seconds"), __version__,
+                        datetime.now(timezone.utc).isoformat(), __version__,
                         body.sha256.hexdigest(), body.n_bytes, body.longest_write_bytes,
                         database=str(url), tables=tables,
                     )  # fmt: skip
