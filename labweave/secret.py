@@ -75,7 +75,7 @@ def _from_file(place: str, name: str) -> str:
     try:
         if (reader := _stranger_reading(path)) and CONTAINER_SECRETS not in path.parents:
             raise ConfigError(f"{reader}. Make it readable by you alone: chmod 600 {path}")
-        value = path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+        value = path.read_text(encoding="utf-8-sig").removesuffix("\n").removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the file can't be read: {getattr(error, 'strerror', None) or 'it is no text'}.") from None
     if not value:

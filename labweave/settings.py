@@ -194,7 +194,7 @@ def read_values(database_url: str | None = None) -> tuple[Path | None, dict[str,
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin with a mark
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not a TOML file: {error}. Correct it or move it away.") from None
     for table, model in (("database", DatabaseSettings), ("alyx", AlyxSettings), ("one", OneSettings)):

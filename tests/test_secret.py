@@ -41,6 +41,8 @@ def test_a_secret_is_the_text_or_where_it_says(tmp_path, monkeypatch):
     path = write(tmp_path / "password", "of a file\n")
     assert reveal(SecretStr("env:DB_PASSWORD"), "x") == "of the environment"
     assert reveal(SecretStr(f"file:{path}"), "x") == "of a file"
+    path.write_bytes(b"\xef\xbb\xbfof another editor\r\n")
+    assert reveal(SecretStr(f"file:{path}"), "x") == "of another editor"
     for plain in ("plain", "with:colon", "http://x", ""):
         assert reveal(SecretStr(plain), "x") == plain
 

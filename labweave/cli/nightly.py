@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,7 +46,9 @@ def night(
 
 
 def report(
-    date: Annotated[str | None, typer.Option("--date", help="Nights that began on this day, UTC: 2026-12-01")] = None,
+    date: Annotated[
+        dt.datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="Nights that began on this day, UTC")
+    ] = None,
     last: Annotated[int, typer.Option("--last", min=1, help="So many nights")] = 1,
     html: Annotated[bool, typer.Option("--html", help="As a page of HTML")] = False,
     as_json: Json = False,
@@ -56,7 +59,7 @@ def report(
     with open_database():
         found = pages.stored_nights(date, last)
     if not found:
-        err.print("no night yet" if date is None else f"no night on {date}")
+        err.print("no night yet" if date is None else f"no night on {date:%Y-%m-%d}")
         raise typer.Exit(1)
     if as_json:
         out.print(json.dumps([pages.as_json(each) for each in found]))
@@ -102,7 +105,6 @@ def uninstall() -> None:
 
 def status() -> None:
     """Show what begins the nights, when the next one is due and how the last one went; exit code 1 if nothing does."""
-    import datetime as dt
     import time
 
     from labweave.nightly import clock, timer, watch

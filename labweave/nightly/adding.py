@@ -100,10 +100,10 @@ def append(values: dict[str, Any]) -> Path:
         The file says all its sources in one list, which nothing can be written behind.
     """
     path = settings_file()
-    text = path.read_text(encoding="utf-8")
+    text = path.read_bytes().decode()  # with its ends of lines
     text += ("" if text.endswith("\n") else "\n") + as_toml(values)
     try:
-        tomllib.loads(text)
+        tomllib.loads(text.removeprefix("\ufeff"))
     except tomllib.TOMLDecodeError:
         raise ConfigError(
             f"{path} has its sources in one list (sources = […]). Add it there:{as_toml(values)}"
@@ -111,7 +111,7 @@ def append(values: dict[str, Any]) -> Path:
     target = path.resolve()
     with whole_file(target) as half_made:
         half_made.touch(mode=0o600)  # it may hold a password
-        half_made.write_text(text, encoding="utf-8")
+        half_made.write_bytes(text.encode())
         shutil.copymode(target, half_made)
     return path
 

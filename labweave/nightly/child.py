@@ -127,7 +127,7 @@ def _do(name: str, dry_run: bool) -> Result:
     try:
         with patience(), connect(make=not dry_run):
             return steps_of(load_night())[name](dry_run)
-    except LabweaveError as error:
+    except (LabweaveError, OSError) as error:
         return Result({}, {"step": ("failure", text_of(error)[:TEXT])}, text_of(error)[:2000])
     except Exception as error:
         log.exception("%s failed", name)

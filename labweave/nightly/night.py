@@ -88,7 +88,7 @@ def _chosen(settings: NightSettings, only: Sequence[str]) -> list[str]:
     known = [source.name for source in settings.sources]
     if unknown := sorted(set(only) - set(known)):
         raise ConfigError(f"labweave.toml has no source {', '.join(unknown)}. It has: {', '.join(known) or 'none'}.")
-    return [f"source {name}" for name in only] or list(steps_of(settings))
+    return [f"source {name}" for name in dict.fromkeys(only)] or list(steps_of(settings))
 
 
 def _check_alone(is_ours: bool, database: Database) -> None:

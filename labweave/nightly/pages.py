@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
+import logging
 import os
 import time
 from pathlib import Path
@@ -15,12 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 from labweave.database import current
+from labweave.errors import text_of
 from labweave.formats.writing import whole_file
 from labweave.nightly.report import NightReport, Result, StepDone
 from labweave.schemas.work import Night, NightStep
 
 if TYPE_CHECKING:
     from labweave.nightly.settings import NightSettings
+
+log = logging.getLogger(__name__)
 
 SHOWN = 10
 """Problems of a step that a page lists."""
@@ -142,17 +146,17 @@ def days_until_full(free_bytes: int) -> float | None:
     return float(-free_bytes / slope) if slope < 0 else None
 
 
-def stored_nights(date: str | None = None, last: int = 1) -> list[NightReport]:
+def stored_nights(date: dt.date | None = None, last: int = 1) -> list[NightReport]:
     """Return nights as they are kept in the database, the newest first.
 
     Parameters
     ----------
-    date : str, optional
-        Those that began then, UTC, for example ``2026-12-01``.
+    date : date, optional
+        Those that began then, UTC.
     last : int, default: 1
         So many.
     """
-    chosen = Night & f"night like '{date}%%'" if date else Night()
+    chosen = Night & f"night like '{date:%Y-%m-%d}%%'" if date else Night()
     found = []
     for row in chosen.to_dicts(order_by="night desc", limit=last):
         report = NightReport(row["night"], current().prefix, free_bytes=row["free_bytes"])
@@ -176,7 +180,10 @@ def write(report: NightReport, settings: NightSettings) -> None:
         if path.stat().st_mtime < oldest:
             path.unlink()
     if settings.metrics.textfile:
-        _write_metrics(report, settings.metrics.textfile)
+        try:
+            _write_metrics(report, settings.metrics.textfile)
+        except OSError as error:  # people are to be told of the night all the same
+            log.error("the metrics can't be written: %s", text_of(error))
 
 
 def _write_metrics(report: NightReport, path: Path) -> None:

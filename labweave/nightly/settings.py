@@ -18,6 +18,7 @@ from labweave.errors import ConfigError
 from labweave.settings import Settings, read_values
 
 UNITS_S = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+LONGEST = dt.timedelta(days=36500)
 
 
 def parse_duration(text: Any) -> Any:
@@ -34,7 +35,10 @@ def parse_duration(text: Any) -> Any:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h|d)\s*", str(text))
     if not found:
         raise ValueError(f"{text!r} is not a time; write a number with s, min, h or d, for example 30min")
-    return dt.timedelta(seconds=float(found[1]) * UNITS_S[found[2]])
+    seconds = float(found[1]) * UNITS_S[found[2]]
+    if seconds > LONGEST.total_seconds():
+        raise ValueError(f"{text!r} is longer than {LONGEST.days}d")
+    return dt.timedelta(seconds=seconds)
 
 
 def _check_clock(text: str) -> str:
@@ -177,7 +181,7 @@ def find_mistakes(added: dict[str, Any] | None = None) -> list[Mistake]:
     path, values = read_values()
     if added:
         values["sources"] = [*values.get("sources", []), added]
-    text = path.read_text(encoding="utf-8") if path else ""
+    text = path.read_text(encoding="utf-8-sig") if path else ""
     try:
         found = list(_mistakes_of_sources(NightSettings(**values)))
     except ValidationError as error:

@@ -54,6 +54,14 @@ def test_a_source_is_tried_and_written_and_the_night_takes_it(path, rig, labweav
     assert "no source" not in labweave_command("nightly", "--only", "rig1", "--dry-run").stderr
 
 
+def test_a_file_of_another_editor_stays_as_it_is(path, rig, labweave_command):
+    before = b"\xef\xbb\xbf" + BEFORE.replace("\n", "\r\n").encode()
+    path.write_bytes(before)
+    labweave_command("source", "add", "rig1", "ephys", rig, check=0)
+    assert path.read_bytes().startswith(before)
+    assert load_night().sources[0].name == "rig1"
+
+
 def test_a_dry_run_writes_nothing(path, rig, labweave_command):
     done = labweave_command("source", "add", "rig1", "ephys", rig, "--dry-run", check=0)
     assert "[[sources]]" in done.stdout

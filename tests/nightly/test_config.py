@@ -83,6 +83,7 @@ def test_a_whole_file_is_understood(write):
         (('adapter = "ephys"', 'adaptor = "ephys"'), 5, "sources.0.adaptor", "did you mean adapter?"),
         (('adapter = "ephys"', 'adapter = "efys"'), 5, "sources.0.adapter", "did you mean ephys?"),
         (('settle = "30min"', 'settle = "30 minutes"'), 8, "sources.0.settle", "write a number with s, min, h or d"),
+        (('expect_every = "3d"', 'expect_every = "99999999999d"'), 10, "sources.0.expect_every", "longer than 36500d"),
         (("{ subject =", "{ subjct ="), 7, "sources.0.options", "Its options: subject,"),
         (("max_vanished = 0.1", "max_vanished = 10"), 11, "sources.0.max_vanished", "less than or equal to 1"),
         (('name = "alyx"', 'name = "rig1"'), 15, "sources.1.name", "is the name of another source"),
@@ -99,6 +100,14 @@ def test_mistakes_are_found_with_their_line(write, change, line, setting, says):
     ((found_line, found_setting, what),) = write(change)
     assert (found_line, found_setting) == (line, setting)
     assert says in what
+
+
+def test_a_file_of_another_editor_is_read_as_any_other(write, tmp_path):
+    write(("keep_logs", "kep_logs"))
+    path = tmp_path / "labweave.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    (mistake,) = find_mistakes()
+    assert mistake.setting == "nightly.kep_logs" and "did you mean keep_logs?" in mistake.what
 
 
 def test_all_mistakes_are_listed_and_the_first_stops_a_night(write, labweave_command, tmp_path):

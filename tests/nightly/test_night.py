@@ -356,6 +356,19 @@ def test_a_night_that_can_not_begin_says_so_once(nights):
     assert len(nights.alerts()) == 1  # it is well again
 
 
+def test_places_that_can_not_be_written_are_told_with_the_rest_of_the_night(nights):
+    write_cells(nights.rig, 1)
+    text = (nights.folder / "labweave.toml").read_text().replace("labweave.prom", "a file/labweave.prom")
+    (nights.folder / "labweave.toml").write_text(text + f"[backup]\nto = '{nights.folder}/a file/backups'\n")
+    (nights.folder / "a file").touch()
+    said = nights.run(check=5)
+    assert "the metrics can't be written" in said.stderr
+    assert "report it" not in said.stdout and "backup: step:" in said.stdout and "Not a directory" in said.stdout
+    assert len(nights.alerts()) == 1 and nights.pings[-1] == "/ping/fail"
+    with nights.open():
+        assert len(rheobase.Rheobase()) == 1
+
+
 def test_a_database_that_does_not_answer_is_waited_for_and_then_told(nights, monkeypatch):
     monkeypatch.setattr(patience, "BUDGET_S", 1.0)
     for name, value in nights.options().items():
@@ -394,9 +407,10 @@ def test_a_dry_run_writes_nothing(nights):
 
 def test_one_source_only(nights):
     write_cells(nights.rig, 2)
-    nights.run("--only", "rig1")
+    nights.run("--only", "rig1", "--only", "rig1")
     with nights.open():
         assert list(steps()) == ["source rig1"]
+        assert (work.NightStep & {"position": 1}).to_dicts() == []
         assert len(recording.Cell()) == 2 and len(rheobase.Rheobase()) == 0
     said = nights.run("--only", "rig7", check=2)
     assert "no source rig7. It has: rig1" in said.stderr
@@ -417,6 +431,7 @@ def test_reports_of_nights(nights):
         == 2
     )
     assert nights.command("nightly", "report", "--date", "2020-01-01", check=1, **options).stdout == ""
+    assert "Invalid value for '--date'" in nights.command("nightly", "report", "--date", "'", check=2, **options).stderr
     assert "<html" in nights.command("nightly", "report", "--html", check=0, **options).stdout
 
 
