@@ -22,6 +22,7 @@ from typing import Any
 import datajoint.heading
 import datajoint.lineage
 from datajoint import codecs
+from datajoint.autopopulate import AutoPopulate
 from datajoint.dependencies import Dependencies
 from datajoint.heading import Heading
 
@@ -237,3 +238,18 @@ def _lineage_is_kept(connection: Any, schema: str) -> bool:
 Heading._init_from_database = _load_whole
 datajoint.heading.lineage_table_exists = datajoint.lineage.lineage_table_exists = _lineage_is_kept
 codecs._load_entry_points = Turns()(codecs._load_entry_points)  # the second thread would find half of them
+
+
+_make_one = AutoPopulate._populate1
+
+
+def _make_allowed(self: AutoPopulate, *arguments: Any, **options: Any) -> Any:
+    """Make one key; DataJoint allows inserts by the class, only until the first of several threads is done."""
+    self._allow_insert = True
+    try:
+        return _make_one(self, *arguments, **options)
+    finally:
+        vars(self).pop("_allow_insert", None)
+
+
+AutoPopulate._populate1 = _make_allowed

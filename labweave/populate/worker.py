@@ -78,7 +78,6 @@ def _is_no_failed_job(record: logging.LogRecord) -> bool:
 
 def _make(table: Any, key: dict[str, Any]) -> Outcome | None:
     """Make one job; None when another worker has it or it was made already."""
-    table._allow_insert = True  # DataJoint says so of the class, until the first of several threads is done
     for attempt in range(1, ATTEMPTS + 1):
         raised, opened = False, table.connection.last_opened
         try:

@@ -8,13 +8,15 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
+import datajoint as dj
 import pytest
 from conftest import PREFIX
+from datajoint.errors import DataJointError
 from many_threads import N_THREADS, in_threads
 from simulated import OPTIONS, sweeps_of, write_cells
 
 import labweave
-import labweave.one
+import labweave.one.api
 from labweave import ingest, populate
 from labweave.database import connect, current
 from labweave.database.connection import LabConnection
@@ -168,6 +170,34 @@ def test_threads_of_one_process_populate_together(database, tmp_path):
     assert len(Worker()) == 0 and [
         len(table.jobs) for table in (recording.RecordingStimulus(), rheobase.Rheobase())
     ] == [0, 0]
+
+
+def test_threads_populate_a_table_of_the_labs_own(database, request):
+    schema = dj.Schema(f"{database.prefix}own", connection=database.connection)
+    request.addfinalizer(lambda: schema.drop(prompt=False))
+
+    @schema
+    class Sample(dj.Manual):
+        definition = "sample : int32"
+
+    @schema
+    class Doubled(dj.Computed):
+        definition = """
+        -> Sample
+        ---
+        twice : int32
+        """
+
+        def make(self, key):
+            (Sample & key).fetch1()
+            self.insert1({**key, "twice": 2 * key["sample"]})
+
+    Sample.insert({"sample": number} for number in range(60))
+    made = in_threads(lambda n: Doubled.populate(f"sample between {15 * n} and {15 * n + 14}")["success_count"], 4)
+    assert made == [15] * 4
+    assert {(row["sample"], row["twice"]) for row in Doubled.to_dicts()} == {(n, 2 * n) for n in range(60)}
+    with pytest.raises(DataJointError, match="make method"):
+        Doubled().insert1({"sample": 0, "twice": 1})
 
 
 def test_workers_in_one_process_are_one_to_others(database):
