@@ -405,7 +405,7 @@ def test_backups_in_a_folder_are_named_by_their_time_and_the_older_ones_go(labwe
     (tmp_path / "all").mkdir()
     said = labweave_command("db", "backup", "all", prefix=prefix, check=0).stdout
     (made,) = (tmp_path / "all").iterdir()
-    assert re.fullmatch(rf"{prefix[:-1]}-\d{{4}}-\d\d-\d\dT\d{{4}}\.backup", made.name)
+    assert re.fullmatch(rf"{prefix[:-1]}-\d{{4}}-\d\d-\d\dT\d{{6}}\.backup", made.name)
     assert f"wrote all/{made.name}" in said
     older = made.with_name(re.sub(r"\d{4}-", "2020-", made.name, count=1))
     made.rename(older)

@@ -50,9 +50,9 @@ def test_only_older_backups_of_the_same_lab_go(tmp_path):
         write(tmp_path, 4, database="mysql://a@other:1")[0],
         write(tmp_path, 5, name="before-upgrade.backup")[0],
     ]
-    (tmp_path / "smithlab-2026-03-06T0200.backup").write_text("not one")
-    others.append(tmp_path / "smithlab-2026-03-06T0200.backup")
+    (tmp_path / "smithlab-2026-03-06T020000.backup").write_text("not one")
+    others.append(tmp_path / "smithlab-2026-03-06T020000.backup")
     last, info = write(tmp_path, 7)
-    assert last.name == "smithlab-2026-03-07T0200.backup"
+    assert last.name == "smithlab-2026-03-07T020000.backup"
     assert prune(tmp_path, info, {"daily": 2}) == ([before, last], [old])
     assert sorted(tmp_path.iterdir()) == sorted([before, last, *others])

@@ -58,8 +58,8 @@ def to_keep(times: Iterable[datetime], keep: dict[str, int]) -> set[datetime]:
 
 
 def file_name(prefix: str, time: datetime) -> str:
-    """Return the name of a backup in a folder, for example ``smithlab-2026-12-01T0200.backup``."""
-    return f"{prefix.rstrip('_')}-{time:%Y-%m-%dT%H%M}{SUFFIX}"
+    """Return the name of a backup in a folder, for example ``smithlab-2026-12-01T020000.backup``."""
+    return f"{prefix.rstrip('_')}-{time:%Y-%m-%dT%H%M%S}{SUFFIX}"
 
 
 def prune(folder: Path, made: BackupInfo, keep: dict[str, int]) -> tuple[list[Path], list[Path]]:
@@ -78,7 +78,7 @@ def prune(folder: Path, made: BackupInfo, keep: dict[str, int]) -> tuple[list[Pa
     kept, deleted : list of Path
         In the order of their names.
     """
-    pattern = file_name(made.prefix, datetime(2000, 1, 1)).replace("2000-01-01T0000", "????-??-??T????")
+    pattern = file_name(made.prefix, datetime(2000, 1, 1)).replace("2000-01-01T000000", "????-??-??T??????")
     times: dict[Path, datetime] = {}
     for path in sorted(folder.glob(pattern)):
         try:
