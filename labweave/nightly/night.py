@@ -28,7 +28,7 @@ from labweave.version import __version__
 
 
 class NotStarted(LabweaveError):
-    """The night could not begin."""
+    """The night could not begin, or go on."""
 
 
 class AnotherRuns(LabweaveError):
@@ -56,8 +56,10 @@ def run(only: Sequence[str] = (), *, dry_run: bool = False, tell: Tell = lambda 
 
     Raises
     ------
+    ConfigError
+        labweave.toml has a mistake, or no such source.
     NotStarted
-        The database can't be reached, labweave.toml has a mistake, or a disk is too full. Who is to be told was told.
+        The database can't be reached or is lost for good, or a disk is too full. Who is to be told was told.
     AnotherRuns
         A night of this lab is under way.
     """
