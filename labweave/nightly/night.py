@@ -20,7 +20,7 @@ from labweave.errors import ConfigError, LabweaveError, text_of
 from labweave.nightly import alerts, pages
 from labweave.nightly.child import run_step
 from labweave.nightly.report import NightReport, Problems, Result, StepDone
-from labweave.nightly.settings import NightSettings, load_night
+from labweave.nightly.settings import NightSettings, load_for_alerts, load_night
 from labweave.nightly.steps import steps_of
 from labweave.populate.queue import host_name
 from labweave.schemas.work import Night, NightStep
@@ -57,13 +57,18 @@ def run(only: Sequence[str] = (), *, dry_run: bool = False, tell: Tell = lambda 
     Raises
     ------
     ConfigError
-        labweave.toml has a mistake, or no such source.
+        labweave.toml has a mistake (who is to be told was told, if that much can be read), or no such source.
     NotStarted
         The database can't be reached or is lost for good, or a disk is too full. Who is to be told was told.
     AnotherRuns
         A night of this lab is under way.
     """
-    settings = load_night()
+    try:
+        settings = load_night()
+    except ConfigError as error:
+        if not dry_run and (enough := load_for_alerts()):
+            alerts.tell_not_started(enough, text_of(error))
+        raise
     names = _chosen(settings, only)
     try:
         settings.nightly.log_dir.mkdir(parents=True, exist_ok=True)

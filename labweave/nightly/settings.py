@@ -176,6 +176,15 @@ def load_night() -> NightSettings:
     return NightSettings(**values)
 
 
+def load_for_alerts() -> NightSettings | None:
+    """Return who is to be told, although there are mistakes elsewhere; None when there are some in that, too."""
+    _, values = read_values()
+    try:
+        return NightSettings(**{name: values[name] for name in ("database", "nightly", "alert") if name in values})
+    except ValidationError:
+        return None
+
+
 def find_mistakes(added: dict[str, Any] | None = None) -> list[Mistake]:
     """Return what is wrong in labweave.toml, of nights and of the rest; or what would be with one more source."""
     path, values = read_values()

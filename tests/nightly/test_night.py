@@ -369,6 +369,18 @@ def test_places_that_can_not_be_written_are_told_with_the_rest_of_the_night(nigh
         assert len(rheobase.Rheobase()) == 1
 
 
+def test_a_mistake_in_the_settings_is_told_once(nights):
+    write_cells(nights.rig, 1)
+    nights.say("timeuot = '2h'\n")
+    for told in (["labweave night: could not begin"], []):
+        said = nights.run(check=2)
+        assert "timeuot: not known; did you mean timeout?" in said.stderr
+        assert nights.alerts() == told
+    nights.say()
+    nights.run()
+    assert len(nights.alerts()) == 1  # it is well again
+
+
 def test_a_database_that_does_not_answer_is_waited_for_and_then_told(nights, monkeypatch):
     monkeypatch.setattr(patience, "BUDGET_S", 1.0)
     for name, value in nights.options().items():
