@@ -21,16 +21,23 @@ _CAN_BLOCK = hasattr(signal, "pthread_sigmask")
 def start(target: Callable[..., Any], *args: Any) -> BaseProcess:
     """Start a process that calls `target`, deaf to Ctrl-C from its first moment: its imports take a second."""
     process = multiprocessing.get_context("spawn").Process(target=_call, args=(target, *args), daemon=True)
-    if not _CAN_BLOCK:
+    with starting_deaf():
         process.start()
-        return process
+    return process
+
+
+@contextmanager
+def starting_deaf() -> Iterator[None]:
+    """Have processes that are started inside be deaf to Ctrl-C from their first moment, where the system can."""
+    if not _CAN_BLOCK:
+        yield
+        return
     resource_tracker.ensure_running()  # started by the process, it would let Ctrl-C through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
-        process.start()
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return process
 
 
 def _call(target: Callable[..., Any], *args: Any) -> None:

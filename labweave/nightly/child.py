@@ -70,7 +70,8 @@ def run_step(name: str, *, seconds: float, log_file: Path, dry_run: bool) -> tup
     context.set_forkserver_preload([__name__])
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(name, dry_run, str(log_file), theirs))
-    process.start()
+    with processes.starting_deaf():  # Ctrl-C on a terminal is for this process, which ends the step
+        process.start()
     theirs.close()
     result, is_ended = None, False
     try:

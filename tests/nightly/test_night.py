@@ -6,6 +6,7 @@ import random
 import signal
 import time
 
+import psutil
 import pytest
 from simulated import contents, damage, differences, write_cell, write_cells
 from sinks import http_sink, smtp_sink
@@ -249,6 +250,20 @@ def test_sigterm_ends_a_night_in_order(nights):
     with nights.open():
         assert len(rheobase.Rheobase()) == 3
         assert not (rheobase.Rheobase().jobs & {"status": "reserved"})
+
+
+def test_ctrl_c_while_the_first_step_begins_prints_no_traceback(nights):
+    process = nights.start()
+    deadline = time.monotonic() + 120
+    while not any(  # the server of the steps imports
+        "forkserver" in " ".join(one.cmdline()) and one.cpu_times().user > 0.3
+        for one in psutil.Process(process.pid).children()
+    ):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 130 and "Traceback" not in said and "stopped" in said
 
 
 def test_a_disk_that_is_away_is_no_failure_until_it_is_quiet_for_too_long(nights):
