@@ -62,14 +62,19 @@ def not_started_mark(settings: NightSettings) -> Path:
 
 
 def _send(settings: NightSettings, title: str, text: str, html: str | None) -> None:
-    """Send one message to every address."""
-    addresses = [reveal(address, "alert.to") for address in settings.alert.to]
-    if not addresses:
+    """Send one message to every address; what can't be sent stops no night."""
+    if not settings.alert.to:
         return
     try:
         import apprise  # pyright: ignore[reportMissingImports]
+
+        addresses = [reveal(address, "alert.to") for address in settings.alert.to]
     except ImportError:
-        raise ConfigError("Alerts need a package: pip install 'labweave[nightly]'") from None
+        log.error("alerts need a package: pip install 'labweave[nightly]'")
+        return
+    except ConfigError as error:
+        log.error("the alert could not be sent: %s", error)
+        return
     for number, address in enumerate(addresses, 1):
         sender = apprise.Apprise()
         form = apprise.NotifyFormat.HTML if html and address.startswith("mailto") else apprise.NotifyFormat.TEXT
@@ -82,11 +87,13 @@ def _send(settings: NightSettings, title: str, text: str, html: str | None) -> N
 
 def ping(settings: NightSettings, what: str, text: str = "") -> None:
     """Tell healthchecks that a night begins, has gone well, or has failed; a ping that fails stops no night."""
-    address = reveal(settings.alert.healthchecks, "alert.healthchecks").rstrip("/")
-    if not address:
-        return
     try:
+        address = reveal(settings.alert.healthchecks, "alert.healthchecks").rstrip("/")
+        if not address:
+            return
         data = text.encode()[-TAIL_BYTES:]
         requests.post(f"{address}/{what}".rstrip("/"), data=data, timeout=10).raise_for_status()
+    except ConfigError as error:
+        log.error("healthchecks could not be pinged: %s", error)
     except requests.RequestException as error:
         log.error("the ping of healthchecks failed: %s", type(error).__name__)  # its address is a secret

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import importlib.util
 import re
 import typing
 from collections.abc import Iterator
@@ -93,7 +94,7 @@ class NightSource(_Table):
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
     adapter: str
-    location: str
+    location: Annotated[str, Field(min_length=1)]
     lab: str | None = None
     options: dict[str, Any] = {}
     settle: Duration = parse_duration("30min")
@@ -230,6 +231,8 @@ def _mistakes_of_sources(night: NightSettings) -> Iterator[tuple[tuple[int | str
     from labweave.ingest.registry import adapters, find_adapter, make_options
 
     names = set[str]()
+    if night.alert.to and importlib.util.find_spec("apprise") is None:
+        yield ("alert", "to"), "needs a package: pip install 'labweave[nightly]'."
     for at, source in enumerate(night.sources):
         if source.name in names:
             yield ("sources", at, "name"), f"{source.name} is the name of another source, too."

@@ -288,6 +288,9 @@ def test_a_file_that_exists_is_kept_unless_told(filled, tmp_path):
         backup(filled, tmp_path / "b", SCHEMAS)
     assert (tmp_path / "b").read_text() == "mine"
     backup(filled, tmp_path / "b", SCHEMAS, overwrite=True)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="no file that could be replaced"):
+        backup(filled, tmp_path / "pipe", SCHEMAS, overwrite=True)
     assert read_info(tmp_path / "b").schemas == sorted(SCHEMAS)
 
 

@@ -396,6 +396,18 @@ def test_a_mistake_in_the_settings_is_told_once(nights):
     assert len(nights.alerts()) == 1  # it is well again
 
 
+def test_addresses_that_are_not_there_stop_no_night(nights):
+    (nights.rig / "bad.h5").write_text("no recording")
+    text = (nights.folder / "labweave.toml").read_text()
+    (nights.folder / "labweave.toml").write_text(text.replace('healthchecks = "', 'healthchecks = "env:LAB_PING" # "'))
+    said = nights.command("nightly", check=1, **nights.options() | {"LAB_ALERT": ""})
+    assert (
+        "the alert could not be sent: Setting alert.to (env:LAB_ALERT): the variable LAB_ALERT is not set"
+        in said.stderr
+    )
+    assert "healthchecks could not be pinged" in said.stderr and "something new failed" in said.stdout
+
+
 def test_a_database_that_does_not_answer_is_waited_for_and_then_told(nights, monkeypatch):
     monkeypatch.setattr(patience, "BUDGET_S", 1.0)
     for name, value in nights.options().items():

@@ -100,6 +100,8 @@ def backup(
         What the server says.
     """
     path, schemas = Path(path), sorted(schemas)
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path} is no file that could be replaced, such as a device. Name another file.")
     if path.exists() and not overwrite:
         raise ConfigError(f"{path} exists. Name another file, or allow to overwrite it (--overwrite).")
     server = SERVERS[url.backend]
