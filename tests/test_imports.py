@@ -113,7 +113,7 @@ PAGES = [
     *(ROOT / f"{name}.md" for name in ("README", "ARCHITECTURE", "CONTRIBUTING")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-NO_PATHS = {"labweave.toml", "labweave.adapters", "labweave.onedata"}  # a file, and groups of entry points
+NO_PATHS = {"labweave.toml", "labweave.env", "labweave.adapters", "labweave.onedata"}  # files; groups of entry points
 
 
 def python_of(page: Path) -> list[ast.Module]:

@@ -272,7 +272,7 @@ def test_a_disk_that_is_away_is_no_failure_until_it_is_quiet_for_too_long(nights
     nights.run()
     away = nights.rig.rename(nights.folder / "away")
     said = nights.run()
-    assert "rig1 is away" in said.stdout
+    assert "rig1isaway" in "".join(said.stdout.split())
     nights.rig.mkdir()  # the mount point of a disk that is not mounted
     nights.run()
     assert nights.alerts() == []
@@ -353,7 +353,7 @@ def test_a_source_has_a_time_of_its_own(nights):
     write_cells(nights.rig, 2)
     nights.say("timeout = '0.01s'\n")
     said = nights.run(check=1)
-    assert "took longer than 0 min, and was ended" in said.stdout
+    assert "took longer than 0 min, and was ended" in " ".join(said.stdout.split())
     with nights.open():
         assert steps()["source rig1"] == "failed" and steps()["populate"] == "good"
 
@@ -378,7 +378,8 @@ def test_places_that_can_not_be_written_are_told_with_the_rest_of_the_night(nigh
     (nights.folder / "a file").touch()
     said = nights.run(check=5)
     assert "the metrics can't be written" in said.stderr
-    assert "report it" not in said.stdout and "backup: step:" in said.stdout and "Not a directory" in said.stdout
+    words = " ".join(said.stdout.split())
+    assert "report it" not in words and "backup: step:" in words and "Not a directory" in words
     assert len(nights.alerts()) == 1 and nights.pings[-1] == "/ping/fail"
     with nights.open():
         assert len(rheobase.Rheobase()) == 1
