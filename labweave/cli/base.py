@@ -96,7 +96,7 @@ def open_database(make: bool = False, upgrade: bool = False, waits: bool = False
     with patience() if waits else nullcontext():
         database = labweave.connect(make=make, upgrade=upgrade)
     if database.n_made:
-        err.print(f"made a lab with prefix {database.prefix} in {database.url}: {database.n_made} tables")
+        err.print(f"made a lab with prefix {database.prefix}, {database.n_made} tables, in {database.url}")
     return database
 
 
