@@ -60,7 +60,8 @@ class Lab:
 def end(process):
     """Kill a process and all it started, and wait until they are gone."""
     everyone = [process.pid, *(child.pid for child in descendants(process))]
-    os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # it ended by itself, just now
+        os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     deadline = time.monotonic() + 60
     while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in everyone):
