@@ -439,6 +439,7 @@ def test_backups_are_made_kept_and_verified_when_due(nights):
 
 def test_a_dry_run_writes_nothing(nights):
     write_cells(nights.rig, 2)
+    nights.open().close()  # makes the lab, where it is not there yet
     before = nights.contents()
     said = nights.run("--dry-run")
     assert "2 new" in said.stdout
